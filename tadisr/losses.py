@@ -1,0 +1,103 @@
+"""The training objective (paper 3.4, Eq. 7-9): pure functions that return named, weighted terms.
+
+Images (B, 3, H, W) in [-1, 1]; masks (B, 1, H, W); every term is a mean, so it does not depend on batch or image size.
+All run in float32, also inside autocast.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+
+@dataclass
+class LossWeights:
+    """Eq. 7-9's balancing coefficients, with the paper's values."""
+
+    lpips: float = 5.0
+    """lambda_1."""
+    modified_focal: float = 10.0
+    """lambda_2."""
+    focal: float = 10.0
+    """lambda_3."""
+    dice: float = 1.0
+    """lambda_4."""
+    gamma: float = 2.0
+    """Focusing exponent of both focal terms."""
+    text_l1: float = 0.0
+    """Ours, for bases trained from scratch: L1 with text and its surroundings weighted `1 + text_weight`."""
+    text_weight: float = 3.0
+
+
+def sobel(image: torch.Tensor) -> torch.Tensor:
+    """Horizontal and vertical Sobel derivatives (kernel 1 2 1, not normalised), (B, C, H, W) to (B, 2C, H, W).
+
+    Borders are replicated.
+    """
+    kernel = image.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+    weight = torch.stack([kernel, kernel.T]).unsqueeze(1).repeat(image.shape[1], 1, 1, 1)  # (2C, 1, 3, 3)
+    return F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), weight, groups=image.shape[1])
+
+
+def modified_focal_loss(
+    image: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, target_mask: torch.Tensor, gamma: float = 2.0
+) -> torch.Tensor:
+    r"""`|| [1 - s^ s - (1 - s^)(1 - s)]^gamma (grad x^ - grad x)^2 ||_1` (Eq. 8), averaged over pixels.
+
+    `mask` and `target_mask` are probabilities. Edges where the segmentation is wrong weigh most.
+    """
+    wrong = 1 - mask * target_mask - (1 - mask) * (1 - target_mask)  # (B, 1, H, W)
+    return (wrong.clamp_min(0) ** gamma * (sobel(image) - sobel(target)) ** 2).mean()
+
+
+def focal_loss(mask_logits: torch.Tensor, target_mask: torch.Tensor, gamma: float = 2.0) -> torch.Tensor:
+    """Binary focal loss for soft targets: cross-entropy times (1 - p_correct)^gamma, averaged."""
+    cross_entropy = F.binary_cross_entropy_with_logits(mask_logits, target_mask, reduction="none")
+    mask = mask_logits.sigmoid()
+    correct = mask * target_mask + (1 - mask) * (1 - target_mask)
+    return ((1 - correct).clamp_min(0) ** gamma * cross_entropy).mean()
+
+
+def dice_loss(mask: torch.Tensor, target_mask: torch.Tensor, eps: float = 1.0) -> torch.Tensor:
+    """`1 - 2 sum(s^ s) / (sum(s^2) + sum(s^^2))` per image, averaged; `eps` makes two empty masks agree."""
+    mask, target_mask = mask.flatten(1), target_mask.flatten(1)
+    overlap = 2 * (mask * target_mask).sum(1) + eps
+    return (1 - overlap / (mask.square().sum(1) + target_mask.square().sum(1) + eps)).mean()
+
+
+def text_l1_loss(image: torch.Tensor, target: torch.Tensor, target_mask: torch.Tensor, text_weight: float = 3.0) -> torch.Tensor:
+    """L1 weighted by `1 + text_weight` within 4 pixels of text. A pixel loss alone smooths strokes: they are few."""
+    near_text = F.max_pool2d(target_mask, 9, stride=1, padding=4)
+    return ((1 + text_weight * near_text) * (image - target).abs()).mean()
+
+
+def tadisr_loss(
+    image: torch.Tensor,
+    target: torch.Tensor,
+    mask_logits: torch.Tensor,
+    target_mask: torch.Tensor,
+    weights: LossWeights,
+    lpips: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+) -> dict[str, torch.Tensor]:
+    """Eq. 7 plus Eq. 9 as named terms, weights applied; their sum is the total loss.
+
+    `lpips` compares two images in [-1, 1]; it may be None only where its weight is 0.
+    """
+    if weights.lpips and lpips is None:
+        raise ValueError("LPIPS has a weight but no network: pass one, or set the weight to 0.")
+    with torch.autocast(image.device.type, enabled=False):
+        image, target, mask_logits, target_mask = (x.float() for x in (image, target, mask_logits, target_mask))
+        mask = mask_logits.sigmoid()
+        terms = {"mse": F.mse_loss(image, target)}
+        if weights.lpips:
+            terms["lpips"] = weights.lpips * lpips(image, target).mean()
+        if weights.modified_focal:
+            focal_edges = modified_focal_loss(image, target, mask, target_mask, weights.gamma)
+            terms["modified_focal"] = weights.modified_focal * focal_edges
+        if weights.text_l1:
+            terms["text_l1"] = weights.text_l1 * text_l1_loss(image, target, target_mask, weights.text_weight)
+        terms["mask_mse"] = F.mse_loss(mask, target_mask)
+        terms["focal"] = weights.focal * focal_loss(mask_logits, target_mask, weights.gamma)
+        terms["dice"] = weights.dice * dice_loss(mask, target_mask)
+    return terms

@@ -1,0 +1,171 @@
+"""Joint segmentation decoders (paper 3.3, Eq. 5): image and text mask in one decode.
+
+Shapes: B batch, H, W pixels, h, w latent size, p the VAE's patch (1 for every published VAE).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import AutoencoderKL, ConfigMixin, ModelMixin, UNet2DConditionModel
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.autoencoders.vae import Decoder
+from diffusers.utils.accelerate_utils import apply_forward_hook
+from torch import nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from tadisr.models.attention import TextAttentionProjection, cross_attention_layers
+from tadisr.models.interaction import CrossDecoderInteractionBlock
+
+
+def vae_patch(vae: AutoencoderKL) -> int:
+    """Side of the pixel patch that a VAE reads as channels: 1 for RGB VAEs, 2 where it has 12 input channels."""
+    return round((vae.config.in_channels / 3) ** 0.5)
+
+
+def vae_factor(vae: AutoencoderKL) -> int:
+    """Pixels per latent along each side: 8 for SD, SDXL and Kolors."""
+    return vae_patch(vae) * 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+@apply_forward_hook
+def encode_mode(vae: AutoencoderKL, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The scaled mode of the VAE posterior (`z_L = E(x_L)`, deterministic) and the input of every encoder down block.
+
+    image (B, 3, H, W) in [-1, 1], sides divisible by `vae_factor`; latents (B, c, h, w); features shallowest first.
+    """
+    encoder = vae.encoder
+    x = encoder.conv_in(pixel_unshuffle(image, vae_patch(vae)))
+    features = []
+    for block in encoder.down_blocks:
+        features.append(x)
+        x = block(x)
+    moments = encoder.conv_out(encoder.conv_act(encoder.conv_norm_out(encoder.mid_block(x))))
+    if vae.quant_conv is not None:
+        moments = vae.quant_conv(moments)
+    latents = moments.chunk(2, dim=1)[0] * vae.config.scaling_factor
+    if vae.config.shift_factor is not None:
+        latents = latents - vae.config.shift_factor * vae.config.scaling_factor
+    return latents, features
+
+
+@apply_forward_hook
+def _image_stream(vae: AutoencoderKL) -> AutoencoderKL:
+    """The VAE, brought to its device first where it is offloaded."""
+    return vae
+
+
+class JointSegmentationDecoder(ModelMixin, ConfigMixin):
+    r"""`x_H = D^v(z_H), s = D^s(a_tex)` (Eq. 5), the two streams linked by a CDIB before each up block (Eq. 6).
+
+    The image stream is the VAE's own decoder (with its LoRA), passed to `forward`; this model holds what is new: the
+    projection W_a of the attention maps, a mask decoder of the same shape as the VAE's, the CDIBs, and two options
+    for bases trained from scratch (both start at zero, so an untrained decoder returns the VAE's image exactly):
+
+    encoder_skips: 1x1 convolutions from the input of each encoder down block to its decoder up block.
+    image_residual: the decoded image is a correction added to the input image.
+    """
+
+    _supports_gradient_checkpointing = False
+
+    @register_to_config
+    def __init__(
+        self,
+        attention_layers: Sequence[str],
+        attention_heads: Sequence[int],
+        latent_channels: int = 4,
+        patch: int = 1,
+        block_out_channels: Sequence[int] = (128, 256, 512, 512),
+        layers_per_block: int = 2,
+        norm_num_groups: int = 32,
+        act_fn: str = "silu",
+        mid_block_add_attention: bool = True,
+        encoder_skips: bool = False,
+        image_residual: bool = False,
+    ):
+        super().__init__()
+        self.attention = TextAttentionProjection(attention_layers, attention_heads, latent_channels)
+        self.mask_decoder = Decoder(
+            in_channels=latent_channels,
+            out_channels=patch**2,
+            up_block_types=("UpDecoderBlock2D",) * len(block_out_channels),
+            block_out_channels=tuple(block_out_channels),
+            layers_per_block=layers_per_block,
+            norm_num_groups=norm_num_groups,
+            act_fn=act_fn,
+            mid_block_add_attention=mid_block_add_attention,
+        )
+        deep_first = list(reversed(block_out_channels))
+        widths = [deep_first[0], *deep_first[:-1]]  # channels entering each up block
+        self.interactions = nn.ModuleList(CrossDecoderInteractionBlock(c, norm_num_groups) for c in widths)
+        self.skips = nn.ModuleList()
+        if encoder_skips:
+            encoder_widths = [block_out_channels[0], *block_out_channels[:-1]][::-1]
+            for source, target in zip(encoder_widths, widths, strict=True):
+                skip = nn.Conv2d(source, target, 1, bias=False)
+                nn.init.zeros_(skip.weight)
+                self.skips.append(skip)
+
+    @classmethod
+    def from_base(
+        cls, vae: AutoencoderKL, unet: UNet2DConditionModel, encoder_skips: bool = False, image_residual: bool = False
+    ) -> "JointSegmentationDecoder":
+        """An untrained decoder that fits `vae` and reads every cross-attention layer of `unet`."""
+        layers = cross_attention_layers(unet)
+        return cls(
+            attention_layers=list(layers),
+            attention_heads=list(layers.values()),
+            latent_channels=vae.config.latent_channels,
+            patch=vae_patch(vae),
+            block_out_channels=list(vae.config.block_out_channels),
+            layers_per_block=vae.config.layers_per_block,
+            norm_num_groups=vae.config.norm_num_groups,
+            act_fn=vae.config.act_fn,
+            mid_block_add_attention=vae.config.mid_block_add_attention,
+            encoder_skips=encoder_skips,
+            image_residual=image_residual,
+        )
+
+    def forward(
+        self,
+        vae: AutoencoderKL,
+        latents: torch.Tensor,
+        attention_maps: dict[str, torch.Tensor],
+        features: Sequence[torch.Tensor] = (),
+        image: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Decode both streams.
+
+        Args:
+            vae: the base VAE; its decoder is the image stream.
+            latents: denoised and still scaled latents `z_H` (B, c, h, w).
+            attention_maps: what `record_text_attention` recorded, layer name -> (B, n, L).
+            features: the encoder's, from `encode_mode`; used where the config has `encoder_skips`.
+            image: the encoded image (B, 3, H, W); used where the config has `image_residual`.
+
+        Returns:
+            The image (B, 3, H, W), nominally in [-1, 1] and not clamped, and the mask logits (B, 1, H, W).
+        """
+        decoder, config = _image_stream(vae).decoder, vae.config
+        mask = self.attention(attention_maps, tuple(latents.shape[-2:]))  # (B, c, h, w)
+        latents = latents / config.scaling_factor
+        if config.shift_factor is not None:
+            latents = latents + config.shift_factor
+        if vae.post_quant_conv is not None:
+            latents = vae.post_quant_conv(latents)
+        x = decoder.mid_block(decoder.conv_in(latents))
+        m = self.mask_decoder.mid_block(self.mask_decoder.conv_in(mask))
+        for level, (image_block, mask_block, interaction) in enumerate(
+            zip(decoder.up_blocks, self.mask_decoder.up_blocks, self.interactions, strict=True)
+        ):
+            if self.config.encoder_skips:
+                x = x + self.skips[level](features[-1 - level])
+            x, m = interaction(x, m)
+            x, m = image_block(x), mask_block(m)
+        outputs = []
+        for stream, y in ((decoder, x), (self.mask_decoder, m)):
+            y = stream.conv_out(stream.conv_act(stream.conv_norm_out(y)))
+            outputs.append(pixel_shuffle(y, self.config.patch))
+        decoded, mask_logits = outputs
+        if self.config.image_residual:
+            decoded = image + decoded
+        return decoded, mask_logits

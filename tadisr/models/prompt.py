@@ -1,0 +1,103 @@
+"""The fixed prompt, encoded once, so that no text encoder is needed afterwards."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import ConfigMixin, DiffusionPipeline, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+
+DEFAULT_PROMPT = "best quality,highres,extremely detailed,text"
+_WORD_MARKS = {"</w>": "", "▁": " ", "Ġ": " "}  # how CLIP, sentencepiece and byte-level BPE write word borders
+
+
+class TextPrompt(ModelMixin, ConfigMixin):
+    """Cached embeddings of the fixed prompt y, and where in it the word "text" stands.
+
+    Parameters `prompt_embeds` (1, T, D) and, for SDXL-class bases, `pooled_prompt_embeds` (1, P). Both are frozen for
+    a base with a text encoder and learned for a base trained from scratch.
+
+    Args:
+        num_tokens: T. embed_dim: D. text_positions: indices of the word's tokens in the padded sequence.
+        pooled_dim: P, or None where the U-Net takes no pooled embedding.
+        time_ids: SDXL's (original height, width, crop top, left, target height, width), or None.
+        prompt: the words, for the record.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        num_tokens: int,
+        embed_dim: int,
+        text_positions: Sequence[int],
+        pooled_dim: int | None = None,
+        time_ids: Sequence[int] | None = None,
+        prompt: str = DEFAULT_PROMPT,
+    ):
+        super().__init__()
+        if not text_positions or not all(0 <= i < num_tokens for i in text_positions):
+            raise ValueError(f"text_positions must be within the prompt's {num_tokens} tokens, got {list(text_positions)}.")
+        self.prompt_embeds = nn.Parameter(torch.randn(1, num_tokens, embed_dim))
+        self.pooled_prompt_embeds = nn.Parameter(torch.randn(1, pooled_dim)) if pooled_dim else None
+
+    def forward(self, batch_size: int) -> dict[str, Any]:
+        """The keyword arguments that a `UNet2DConditionModel` wants for this prompt, for `batch_size` images."""
+        kwargs: dict[str, Any] = {"encoder_hidden_states": self.prompt_embeds.expand(batch_size, -1, -1)}
+        if self.pooled_prompt_embeds is not None:
+            time_ids = torch.tensor([self.config.time_ids], dtype=self.dtype, device=self.device)
+            kwargs["added_cond_kwargs"] = {
+                "text_embeds": self.pooled_prompt_embeds.expand(batch_size, -1),
+                "time_ids": time_ids.expand(batch_size, -1),
+            }
+        return kwargs
+
+    @classmethod
+    @torch.no_grad()
+    def from_pipeline(
+        cls, pipe: DiffusionPipeline, prompt: str = DEFAULT_PROMPT, keyword: str = "text", size: int = 1024
+    ) -> "TextPrompt":
+        """Encode `prompt` with a base's own pipeline (`StableDiffusionPipeline`, `...XLPipeline`, `KolorsPipeline`).
+
+        `size` is the side, in pixels, that SDXL-class bases are told the image has.
+        """
+        encoded = pipe.encode_prompt(prompt, device=pipe.device, num_images_per_prompt=1, do_classifier_free_guidance=False)
+        embeds, pooled = encoded[0], encoded[2] if len(encoded) == 4 else None
+        ids = pipe.tokenizer(prompt, padding="max_length", max_length=embeds.shape[1], truncation=True)["input_ids"]
+        model = cls(
+            num_tokens=embeds.shape[1],
+            embed_dim=embeds.shape[2],
+            text_positions=find_keyword(pipe.tokenizer.convert_ids_to_tokens(ids), keyword),
+            pooled_dim=None if pooled is None else pooled.shape[1],
+            time_ids=None if pooled is None else [size, size, 0, 0, size, size],
+            prompt=prompt,
+        )
+        model.prompt_embeds.copy_(embeds)
+        if pooled is not None:
+            model.pooled_prompt_embeds.copy_(pooled)
+        return model.requires_grad_(False)
+
+
+def find_keyword(tokens: Sequence[str], keyword: str) -> list[int]:
+    """Positions of the last word `keyword` in a padded token sequence, whichever side the padding is on.
+
+    >>> find_keyword(["<pad>", "<pad>", "▁sharp", ",", "te", "xt"], "text")
+    [4, 5]
+
+    Raises:
+        ValueError: the prompt does not hold the word.
+    """
+    plain = []
+    for token in tokens:
+        for mark, text in _WORD_MARKS.items():
+            token = token.replace(mark, text)
+        plain.append(token.strip().lower())
+    for start in range(len(plain) - 1, -1, -1):
+        word = ""
+        for end in range(start, len(plain)):
+            word += plain[end]
+            if word == keyword and plain[start]:
+                return list(range(start, end + 1))
+            if not keyword.startswith(word):
+                break
+    raise ValueError(f"The prompt has no word {keyword!r}: its tokens are {[t for t in plain if t]}.")
