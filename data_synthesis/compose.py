@@ -7,7 +7,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-
 from tadisr.data_synthesis.render import Glyphs, draw_text, stack_lines, warp
 from tadisr.data_synthesis.sources import Font, random_text
 
@@ -40,7 +39,10 @@ class PageStyle:
 
 @dataclass
 class Page:
-    """image (H, W, 3) uint8 RGB, mask (H, W) uint8, lines [{"text", "quad"}] with quads clockwise from the text's top left."""
+    """image (H, W, 3) uint8 RGB, mask (H, W) uint8, and lines [{"text", "quad"}].
+
+    Quads are (x, y) corners, clockwise from the text's own top left.
+    """
 
     image: np.ndarray
     mask: np.ndarray
@@ -77,7 +79,9 @@ def plain_background(size: int, rng: np.random.Generator) -> np.ndarray:
         ys, xs = np.linspace(-0.5, 0.5, size, dtype=np.float32)[:, None], np.linspace(-0.5, 0.5, size, dtype=np.float32)
         image += (slope[0] * ys + slope[1] * xs)[..., None]
     if rng.random() < 0.5:  # paper, plaster
-        grain = cv2.resize(rng.normal(0, rng.uniform(0.005, 0.04), (size // int(rng.integers(1, 9)),) * 2), (size, size))
+        grain = cv2.resize(
+            rng.normal(0, rng.uniform(0.005, 0.04), (size // int(rng.integers(1, 9)),) * 2), (size, size)
+        )
         image += grain[..., None].astype(np.float32)
     return image.clip(0, 1)
 
@@ -109,7 +113,9 @@ def _text_color(beneath: np.ndarray, min_contrast: float, rng: np.random.Generat
 
 def _draw_item(style: PageStyle, fonts: Sequence[Font], rng: np.random.Generator) -> Glyphs | None:
     """A line or a block of lines in one face; None where no installed face has the characters."""
-    script = str(rng.choice(["chinese", "kana", "latin"], p=[style.chinese, style.kana, 1 - style.chinese - style.kana]))
+    script = str(
+        rng.choice(["chinese", "kana", "latin"], p=[style.chinese, style.kana, 1 - style.chinese - style.kana])
+    )
     low, high = style.font_size
     count = int(rng.integers(2, 8)) if rng.random() < style.paragraph else 1
     if count > 1:
@@ -132,7 +138,9 @@ def _draw_item(style: PageStyle, fonts: Sequence[Font], rng: np.random.Generator
         return None
     glyphs = stack_lines(drawn, rng.uniform(1.05, 1.8), rng.choice([0, 0, 0.5, 1])) if count > 1 else drawn[0]
     if rng.random() < style.rotated:
-        glyphs = warp(glyphs, rng.normal(0, 8) if rng.random() < 0.85 else rng.uniform(-60, 60), rng.uniform(0, 0.12), rng)
+        glyphs = warp(
+            glyphs, rng.normal(0, 8) if rng.random() < 0.85 else rng.uniform(-60, 60), rng.uniform(0, 0.12), rng
+        )
     return glyphs
 
 

@@ -88,7 +88,9 @@ def degrade(image: np.ndarray, d: Degradation, rng: np.random.Generator) -> np.n
     if rng.random() < d.second_order:
         middle = rng.uniform(0.5, 1.0)
         x = _blur(x, d, rng, 0.6)
-        x = cv2.resize(x, (max(1, round(w * middle)), max(1, round(h * middle))), interpolation=int(rng.choice(_INTERPOLATIONS)))
+        x = cv2.resize(
+            x, (max(1, round(w * middle)), max(1, round(h * middle))), interpolation=int(rng.choice(_INTERPOLATIONS))
+        )
         x = _jpeg(_noise(x, d, rng, 0.7), d, rng).astype(np.float32)
         strength = 0.6
     else:

@@ -10,14 +10,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 from rich.progress import track
-
 from tadisr.data_synthesis.compose import PageStyle, compose_page
 from tadisr.data_synthesis.degrade import Degradation, degrade
 from tadisr.data_synthesis.sources import Font, discover_fonts, find_images
 
 
 def synthesize_one(
-    index: int, out: Path, seed: int, style: PageStyle, degradation: Degradation, fonts: Sequence[Font], photos: Sequence[Path]
+    index: int,
+    out: Path,
+    seed: int,
+    style: PageStyle,
+    degradation: Degradation,
+    fonts: Sequence[Font],
+    photos: Sequence[Path],
 ) -> dict:
     """Make and write triplet `index`. It depends on `seed` and `index` alone, so a run can be resumed or split."""
     rng = np.random.default_rng([seed, index])
@@ -45,10 +50,25 @@ def synthesize(
         (out / folder).mkdir(parents=True, exist_ok=True)
     fonts = discover_fonts()
     job = partial(
-        synthesize_one, out=out, seed=seed, style=style, degradation=degradation, fonts=fonts, photos=find_images(photos)
+        synthesize_one,
+        out=out,
+        seed=seed,
+        style=style,
+        degradation=degradation,
+        fonts=fonts,
+        photos=find_images(photos),
     )
-    with multiprocessing.get_context("spawn").Pool(workers) as pool, (out / "metadata.jsonl").open("w", encoding="utf-8") as log:
+    with (
+        multiprocessing.get_context("spawn").Pool(workers) as pool,
+        (out / "metadata.jsonl").open("w", encoding="utf-8") as log,
+    ):
         for record in track(pool.imap(job, range(count), chunksize=8), "Synthesising", total=count):
             log.write(json.dumps(record, ensure_ascii=False) + "\n")
-    manifest = {"seed": seed, "count": count, "style": asdict(style), "degradation": asdict(degradation), "fonts": len(fonts)}
+    manifest = {
+        "seed": seed,
+        "count": count,
+        "style": asdict(style),
+        "degradation": asdict(degradation),
+        "fonts": len(fonts),
+    }
     (out / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

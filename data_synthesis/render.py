@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw
-
 from tadisr.data_synthesis.sources import Font
 
 
@@ -54,7 +53,7 @@ def draw_text(text: str, font: Font, size: int, vertical: bool = False, outline_
 
 
 def stack_lines(lines: list[Glyphs], leading: float, align: float) -> Glyphs:
-    """A block of lines, `leading` times their mean height apart; `align` 0 is flush left, 0.5 centred, 1 flush right."""
+    """A block of lines, `leading` times their mean height apart; `align`: 0 flush left, 0.5 centred, 1 flush right."""
     step = round(leading * float(np.mean([line.fill.shape[0] for line in lines])))
     step = max(step, *(line.fill.shape[0] for line in lines))
     width = max(line.fill.shape[1] for line in lines)
@@ -87,4 +86,6 @@ def warp(glyphs: Glyphs, angle: float, perspective: float, rng: np.random.Genera
 
     fill = move(glyphs.fill)
     outline = fill if glyphs.outline is glyphs.fill else move(glyphs.outline)
-    return Glyphs(fill, outline, [(text, cv2.perspectiveTransform(quad[None], matrix)[0]) for text, quad in glyphs.lines])
+    return Glyphs(
+        fill, outline, [(text, cv2.perspectiveTransform(quad[None], matrix)[0]) for text, quad in glyphs.lines]
+    )

@@ -111,7 +111,8 @@ def random_text(rng: np.random.Generator, script: str) -> str:
                     f"{n(0, 1000)}.{n(0, 100):02d}", f"${n(1, 100)}.{n(0, 100):02d}", f"{n(1, 100)}%", f"¥{n(1, 1000)}",
                     f"{n(1, 13)}/{n(1, 32)}/{n(1990, 2030)}", f"{n(1990, 2030)}-{n(1, 13):02d}-{n(1, 32):02d}",
                     f"{n(0, 24)}:{n(0, 60):02d}", f"{n(100, 1000)}-{n(1000, 10000)}", str(n(0, 10 ** n(1, 8))),
-                    f"{chr(n(65, 91))}{n(10, 1000)}", f"No. {n(1, 100)}", f"[{n(10, 100)}-{n(10, 100):02d}]", f"#{n(1, 500)}",
+                    f"{chr(n(65, 91))}{n(10, 1000)}", f"No. {n(1, 100)}",
+                    f"[{n(10, 100)}-{n(10, 100):02d}]", f"#{n(1, 500)}",
                 ]
             )
         )  # fmt: skip
@@ -135,7 +136,9 @@ def find_images(folders: list[str] | list[Path]) -> list[Path]:
     """
     found = []
     for folder in map(Path, folders):
-        files = [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        files = (
+            [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        )
         if not files:
             raise FileNotFoundError(f"No images in {folder}: name a folder of .jpg, .png or .webp photographs.")
         found += files

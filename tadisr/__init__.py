@@ -1,0 +1,28 @@
+"""Text-aware super-resolution: a blurred photo with text in; a sharp, legible, faithful one and its text mask out."""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
+    from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
+
+__all__ = ["TADiSRPipeline", "TADiSRPipelineOutput"]
+__version__ = version("tadisr")
+
+# Imported on first use: `import tadisr` loads no torch.
+_HOMES = {
+    "TADiSRPipeline": "tadisr.pipelines.pipeline_tadisr",
+    "TADiSRPipelineOutput": "tadisr.pipelines.pipeline_output",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tadisr' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -128,7 +128,7 @@ def _to_8bit(values: np.ndarray, white: int | None) -> np.ndarray:
     values = values.astype(np.float32)
     if white is None:
         low, high = float(values.min()), float(values.max())  # resampling overshoots; NaN and infinity fit nowhere
-        white = next((top for top in (1, 255, 65535) if low >= -0.1 * top and high <= 1.1 * top), None)
+        white = next((top for top in (1, 255, 65535) if low >= -0.1 * high and high <= 1.1 * top), None)
         if white is None:
             raise ValueError(f"its values, {low:g} to {high:g}, fit none of the ranges 0 to 1, 255 or 65535")
     return np.rint(values.clip(0, white) * (255 / white)).astype(np.uint8)

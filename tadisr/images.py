@@ -1,10 +1,99 @@
 """Images as tensors: conversion, upscaling, colour."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
+
+COLOR_FIXES = ("none", "wavelet", "adain")
 
 
 def upsample(image: torch.Tensor, scale: int) -> torch.Tensor:
     """Bicubic upscaling as Pillow does it (a = -0.5): (B, C, H, W) to (B, C, scale H, scale W), not clamped."""
     size = (image.shape[-2] * scale, image.shape[-1] * scale)
     return F.interpolate(image, size=size, mode="bicubic", align_corners=False, antialias=True)
+
+
+def to_tensors(image: Image.Image | np.ndarray | torch.Tensor | Sequence) -> list[torch.Tensor]:
+    """Whatever the pipeline takes, as tensors (1, 3, H, W) in [0, 1]; uint8 tensors are views of their arrays.
+
+    Raises:
+        TypeError, ValueError: what the input is and what was expected.
+    """
+    if isinstance(image, (list, tuple)):
+        return [tensor for item in image for tensor in to_tensors(item)]
+    if isinstance(image, Image.Image):
+        image = np.asarray(image.convert("RGB"))
+    if isinstance(image, np.ndarray):
+        if image.ndim == 2:
+            image = np.repeat(image[..., None], 3, axis=2)
+        if image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"Expected an array (H, W) or (H, W, 3), got {image.shape}.")
+        if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
+            raise ValueError(f"Expected a uint8 array or floats in [0, 1], got {image.dtype}.")
+        image = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    if not isinstance(image, torch.Tensor):
+        raise TypeError(f"Expected a PIL image, an array, a tensor or a list of those, got {type(image).__name__}.")
+    image = image[None] if image.ndim == 3 else image
+    if image.ndim != 4 or image.shape[1] != 3 or 0 in image.shape:
+        raise ValueError(f"Expected a tensor (3, H, W) or (B, 3, H, W), got {tuple(image.shape)}.")
+    if image.dtype == torch.uint8:
+        return list((image.float() / 255).split(1))
+    if not image.is_floating_point():
+        raise ValueError(f"Expected a uint8 tensor or floats in [0, 1], got {image.dtype}.")
+    if image.isnan().any() or image.min() < 0 or image.max() > 1:
+        raise ValueError(f"Expected values in [0, 1], got {float(image.min()):.3g} to {float(image.max()):.3g}.")
+    return list(image.split(1))
+
+
+def to_images(image: torch.Tensor, output_type: str) -> list:
+    """(B, 3, H, W) or (B, 1, H, W) float in [0, 1] to a list of PIL images, arrays or tensors."""
+    if output_type == "pt":
+        return list(image)
+    if output_type == "np":
+        return [x.permute(1, 2, 0).squeeze(-1).numpy() for x in image]
+    # channel by channel: a float copy of a large image would double the peak memory
+    pixels = torch.empty(image.shape, dtype=torch.uint8)
+    for source, target in zip(image.flatten(0, 1), pixels.flatten(0, 1), strict=True):
+        target.copy_((source * 255).round_())
+    return [Image.fromarray(x.permute(1, 2, 0).squeeze(-1).contiguous().numpy()) for x in pixels]
+
+
+def to_masks(mask_logits: torch.Tensor, output_type: str) -> list:
+    """(B, 1, H, W) logits to a list of probabilities, as PIL "L", (H, W) arrays or (1, H, W) tensors."""
+    return to_images(mask_logits.sigmoid(), output_type)
+
+
+def fix_color(image: torch.Tensor, lr: torch.Tensor, method: str) -> None:
+    """Bring the colours of a restored image back to its input's, in place, clamped to [0, 1].
+
+    image (1, 3, H, W), lr (1, 3, h, w). "wavelet" exchanges the low frequencies (below about 1/16 of the LR sampling
+    rate), "adain" each channel's mean and deviation. Both measure at LR size, so they cost nothing at full size.
+    """
+    if method == "none":
+        return
+    small = F.interpolate(image, size=lr.shape[-2:], mode="area")
+    if method == "adain":
+        for channel in range(3):
+            have, want = small[0, channel], lr[0, channel]
+            gain = want.std(unbiased=False) / have.std(unbiased=False).clamp_min(1e-4)
+            image[0, channel].sub_(have.mean()).mul_(gain).add_(want.mean()).clamp_(0, 1)
+        return
+    drift = lr - small
+    for level in range(4):  # the low-pass half of an a-trous wavelet transform
+        drift = _blur(drift, 2**level)
+    for channel in range(3):
+        image[:, channel : channel + 1] += F.interpolate(
+            drift[:, channel : channel + 1], size=image.shape[-2:], mode="bilinear", align_corners=False
+        )
+    image.clamp_(0, 1)
+
+
+def _blur(image: torch.Tensor, dilation: int) -> torch.Tensor:
+    """Depthwise 3x3 binomial filter with holes, borders replicated."""
+    kernel = torch.tensor([0.25, 0.5, 0.25])
+    weight = torch.outer(kernel, kernel).expand(image.shape[1], 1, 3, 3)
+    padded = F.pad(image, (dilation,) * 4, mode="replicate")
+    return F.conv2d(padded, weight, dilation=dilation, groups=image.shape[1])

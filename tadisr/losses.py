@@ -66,7 +66,9 @@ def dice_loss(mask: torch.Tensor, target_mask: torch.Tensor, eps: float = 1.0) -
     return (1 - overlap / (mask.square().sum(1) + target_mask.square().sum(1) + eps)).mean()
 
 
-def text_l1_loss(image: torch.Tensor, target: torch.Tensor, target_mask: torch.Tensor, text_weight: float = 3.0) -> torch.Tensor:
+def text_l1_loss(
+    image: torch.Tensor, target: torch.Tensor, target_mask: torch.Tensor, text_weight: float = 3.0
+) -> torch.Tensor:
     """L1 weighted by `1 + text_weight` within 4 pixels of text. A pixel loss alone smooths strokes: they are few."""
     near_text = F.max_pool2d(target_mask, 9, stride=1, padding=4)
     return ((1 + text_weight * near_text) * (image - target).abs()).mean()

@@ -15,22 +15,22 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
-from torch.utils.data import DataLoader
-
-from tadisr.losses import tadisr_loss
-from tadisr.models.network import TADiSRNetwork
 from tadisr.training.config import TrainConfig, parse_config
 from tadisr.training.data import FTSRCrops, FTSRLines
 from tadisr.training.recognizer import RecognizerLoss
 from tadisr.training.trainer import (
+    as_pipeline,
     build_network,
     latest_checkpoint,
     network_input,
     save_checkpoint,
-    save_components,
     trainable,
     validate,
 )
+from torch.utils.data import DataLoader
+
+from tadisr.losses import tadisr_loss
+from tadisr.models.network import TADiSRNetwork
 
 
 def load_lpips(config: TrainConfig) -> torch.nn.Module | None:
@@ -133,7 +133,9 @@ def main() -> None:
         step = int(folder.name.split("-")[1])
         skipped = step * config.gradient_accumulation_steps
         loaders = [accelerator.skip_first_batches(loader, skipped) for loader in loaders]
-    accelerator.print(f"{sum(p.numel() for p in parameters):,} trained parameters; steps {step} to {config.max_train_steps}")
+    accelerator.print(
+        f"{sum(p.numel() for p in parameters):,} trained parameters; steps {step} to {config.max_train_steps}"
+    )
 
     # 4. Train. The recorder stays installed: gradient checkpointing runs the layers again in backward.
     log = (output_dir / "log.jsonl").open("a", encoding="utf-8") if accelerator.is_main_process else None
@@ -150,7 +152,7 @@ def main() -> None:
                 accelerator.print(step, {k: round(v, 4) for k, v in scores.items()}, flush=True)
                 log.write(json.dumps({"step": step, **scores}) + "\n")
                 accelerator.log(scores, step=step)
-            save_components(plain, output_dir / "weights")
+            as_pipeline(plain, config).save_pretrained(output_dir / "weights")
         if ema is not None:
             ema.restore(parameters)
 

@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 import torch
 from accelerate import Accelerator
-from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers import DDPMScheduler, DiffusionPipeline
+from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
+from tadisr.training.config import TrainConfig
 from torch import nn
 
 from tadisr.images import upsample
@@ -18,25 +20,27 @@ from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.lora import add_lora
 from tadisr.models.network import TADiSRNetwork
 from tadisr.models.prompt import TextPrompt
-from tadisr.training.config import TrainConfig
-
-PARTS = ("vae", "unet", "prompt", "joint_decoder")
+from tadisr.models.scratch import NormFreeAutoencoderKL, NormFreeUNet2DConditionModel, initialize
 
 
 def build_network(config: TrainConfig) -> TADiSRNetwork:
     """The network to train: a pretrained base with new adapters, or a base from scratch with every weight trainable."""
     if config.base_config:
         base = json.loads(Path(config.base_config).read_text(encoding="utf-8"))
-        vae, unet = AutoencoderKL(**base["vae"]), UNet2DConditionModel(**base["unet"])
+        vae, unet = NormFreeAutoencoderKL(**base["vae"]), NormFreeUNet2DConditionModel(**base["unet"])
         prompt, scheduler = TextPrompt(**base["prompt"]), DDPMScheduler(**base["scheduler"])
         joint_decoder = JointSegmentationDecoder.from_base(vae, unet, config.encoder_skips, config.image_residual)
+        initialize(vae, unet, joint_decoder)
         if config.image_residual:  # start at the upsampled input
             nn.init.zeros_(vae.decoder.conv_out.weight)
             nn.init.zeros_(vae.decoder.conv_out.bias)
     else:
         pipe = DiffusionPipeline.from_pretrained(config.pretrained_model_name_or_path, revision=config.revision)
         vae, unet = pipe.vae, pipe.unet
-        prompt, scheduler = TextPrompt.from_pipeline(pipe, config.prompt), DDPMScheduler.from_config(pipe.scheduler.config)
+        prompt, scheduler = (
+            TextPrompt.from_pipeline(pipe, config.prompt),
+            DDPMScheduler.from_config(pipe.scheduler.config),
+        )
         joint_decoder = JointSegmentationDecoder.from_base(vae, unet)
         add_lora(unet, vae, config.rank_unet, config.rank_vae)
     if config.init_from:
@@ -72,11 +76,17 @@ def save_checkpoint(accelerator: Accelerator, config: TrainConfig, step: int) ->
             shutil.rmtree(old)
 
 
-def save_components(network: TADiSRNetwork, folder: Path) -> None:
-    """Write every part in the layout of a saved pipeline."""
-    for name in PARTS:
-        getattr(network, name).save_pretrained(folder / name)
-    network.scheduler.save_pretrained(folder / "scheduler")
+def as_pipeline(network: TADiSRNetwork, config: TrainConfig) -> TADiSRPipeline:
+    """The network's parts as a pipeline, sharing their weights."""
+    return TADiSRPipeline(
+        vae=network.vae,
+        unet=network.unet,
+        scheduler=network.scheduler,
+        prompt=network.prompt,
+        joint_decoder=network.joint_decoder,
+        base_model=config.pretrained_model_name_or_path,
+        base_revision=config.revision,
+    )
 
 
 def network_input(lr: torch.Tensor, scale: int) -> torch.Tensor:
@@ -89,7 +99,9 @@ def validation_pairs(folder: Path, limit: int) -> Iterator[tuple[torch.Tensor, t
     for path in sorted((folder / "hr").glob("*.png"))[:limit]:
         hr, lr = (cv2.imread(str(folder / part / path.name))[..., ::-1] for part in ("hr", "lr"))
         mask = cv2.imread(str(folder / "mask" / path.name), cv2.IMREAD_GRAYSCALE)[..., None]
-        yield tuple(torch.from_numpy(np.ascontiguousarray(x)).permute(2, 0, 1)[None].float() / 255 for x in (lr, hr, mask))
+        yield tuple(
+            torch.from_numpy(np.ascontiguousarray(x)).permute(2, 0, 1)[None].float() / 255 for x in (lr, hr, mask)
+        )
 
 
 @torch.no_grad()

@@ -73,8 +73,8 @@ def record_text_attention(
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Record the logit of the prompt's word "text" in the named cross-attention layers (Eq. 3).
 
-    Yields a dict (`maps`, or a new one) that every forward pass of `unet` fills: layer name -> (B, n, L). The layers' previous processors are
-    put back on exit, also after an exception. With gradient checkpointing keep the context open until after
+    Yields a dict (`maps`, or a new one) that every forward pass of `unet` fills: layer name -> (B, n, L). The layers'
+    previous processors are put back on exit, also after an exception. With gradient checkpointing keep the context open until after
     `backward`, which runs the layers again.
 
     Raises:
@@ -82,7 +82,7 @@ def record_text_attention(
     """
     modules = dict(unet.named_modules())
     if missing := [name for name in layers if name not in modules]:
-        raise KeyError(f"The U-Net has no layer {missing[0]!r}; its cross-attention: {list(cross_attention_layers(unet))}")
+        raise KeyError(f"No layer {missing[0]!r} in the U-Net, which has {list(cross_attention_layers(unet))}.")
     maps = {} if maps is None else maps
     previous = {name: modules[name].processor for name in layers}
     try:

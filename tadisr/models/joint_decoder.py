@@ -15,6 +15,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from tadisr.models.attention import TextAttentionProjection, cross_attention_layers
 from tadisr.models.interaction import CrossDecoderInteractionBlock
+from tadisr.models.scratch import NormFreeAutoencoderKL, drop_group_norms
 
 
 def vae_patch(vae: AutoencoderKL) -> int:
@@ -58,11 +59,12 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
     r"""`x_H = D^v(z_H), s = D^s(a_tex)` (Eq. 5), the two streams linked by a CDIB before each up block (Eq. 6).
 
     The image stream is the VAE's own decoder (with its LoRA), passed to `forward`; this model holds what is new: the
-    projection W_a of the attention maps, a mask decoder of the same shape as the VAE's, the CDIBs, and two options
-    for bases trained from scratch (both start at zero, so an untrained decoder returns the VAE's image exactly):
+    projection W_a of the attention maps, a mask decoder of the same shape as the VAE's, the CDIBs, and options
+    for bases trained from scratch (skips start at zero, so an untrained decoder returns the VAE's image exactly):
 
     encoder_skips: 1x1 convolutions from the input of each encoder down block to its decoder up block.
     image_residual: the decoded image is a correction added to the input image.
+    norm_free: no group normalisation, as in `tadisr.models.scratch`.
     """
 
     _supports_gradient_checkpointing = False
@@ -81,6 +83,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         mid_block_add_attention: bool = True,
         encoder_skips: bool = False,
         image_residual: bool = False,
+        norm_free: bool = False,
     ):
         super().__init__()
         self.attention = TextAttentionProjection(attention_layers, attention_heads, latent_channels)
@@ -104,6 +107,8 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
                 skip = nn.Conv2d(source, target, 1, bias=False)
                 nn.init.zeros_(skip.weight)
                 self.skips.append(skip)
+        if norm_free:
+            drop_group_norms(self)
 
     @classmethod
     def from_base(
@@ -123,6 +128,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             mid_block_add_attention=vae.config.mid_block_add_attention,
             encoder_skips=encoder_skips,
             image_residual=image_residual,
+            norm_free=isinstance(vae, NormFreeAutoencoderKL),
         )
 
     def forward(

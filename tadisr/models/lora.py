@@ -16,5 +16,6 @@ def add_lora(unet: UNet2DConditionModel, vae: AutoencoderKL, rank_unet: int = 4,
     for model, rank, targets in ((unet, rank_unet, UNET_TARGETS), (vae, rank_vae, VAE_TARGETS)):
         model.requires_grad_(False)
         model.add_adapter(
-            LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, init_lora_weights="gaussian"), adapter_name=ADAPTER
+            LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, init_lora_weights="gaussian"),
+            adapter_name=ADAPTER,
         )

@@ -21,13 +21,15 @@ def one_step_coefficients(scheduler: SchedulerMixin, timestep: int = TIMESTEP) -
     """
     if not hasattr(scheduler, "alphas_cumprod"):
         raise ValueError(
-            f"{type(scheduler).__name__} has no DDPM noise schedule: TADiSR's one step needs alphas_cumprod (DDPMScheduler)."
+            f"{type(scheduler).__name__} has no DDPM noise schedule, which the one step needs: use DDPMScheduler."
         )
     alpha_bar = float(scheduler.alphas_cumprod[timestep])
     return alpha_bar**0.5, (1 - alpha_bar) ** 0.5
 
 
-def one_step(latents: torch.Tensor, prediction: torch.Tensor, scheduler: SchedulerMixin, timestep: int = TIMESTEP) -> torch.Tensor:
+def one_step(
+    latents: torch.Tensor, prediction: torch.Tensor, scheduler: SchedulerMixin, timestep: int = TIMESTEP
+) -> torch.Tensor:
     r"""`z_H = (z_L - beta_t n) / alpha_t` (Eq. 1), all (B, c, h, w).
 
     A base that predicts v is converted: `n = alpha_t v + beta_t z_L`, hence `z_H = alpha_t z_L - beta_t v`.
@@ -41,7 +43,9 @@ def one_step(latents: torch.Tensor, prediction: torch.Tensor, scheduler: Schedul
         return (latents - beta * prediction) / alpha
     if kind == "v_prediction":
         return alpha * latents - beta * prediction
-    raise ValueError(f"The base's scheduler says prediction_type={kind!r}: only 'epsilon' and 'v_prediction' are known.")
+    raise ValueError(
+        f"The base's scheduler says prediction_type={kind!r}: only 'epsilon' and 'v_prediction' are known."
+    )
 
 
 class TADiSRNetwork(nn.Module):

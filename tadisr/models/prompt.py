@@ -37,7 +37,9 @@ class TextPrompt(ModelMixin, ConfigMixin):
     ):
         super().__init__()
         if not text_positions or not all(0 <= i < num_tokens for i in text_positions):
-            raise ValueError(f"text_positions must be within the prompt's {num_tokens} tokens, got {list(text_positions)}.")
+            raise ValueError(
+                f"text_positions must be within the prompt's {num_tokens} tokens, got {list(text_positions)}."
+            )
         self.prompt_embeds = nn.Parameter(torch.randn(1, num_tokens, embed_dim))
         self.pooled_prompt_embeds = nn.Parameter(torch.randn(1, pooled_dim)) if pooled_dim else None
 
@@ -61,7 +63,9 @@ class TextPrompt(ModelMixin, ConfigMixin):
 
         `size` is the side, in pixels, that SDXL-class bases are told the image has.
         """
-        encoded = pipe.encode_prompt(prompt, device=pipe.device, num_images_per_prompt=1, do_classifier_free_guidance=False)
+        encoded = pipe.encode_prompt(
+            prompt, device=pipe.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
         embeds, pooled = encoded[0], encoded[2] if len(encoded) == 4 else None
         ids = pipe.tokenizer(prompt, padding="max_length", max_length=embeds.shape[1], truncation=True)["input_ids"]
         model = cls(

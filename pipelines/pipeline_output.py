@@ -1,0 +1,20 @@
+"""What the pipelines return."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers.utils import BaseOutput
+from PIL import Image
+
+
+@dataclass
+class TADiSRPipelineOutput(BaseOutput):
+    """Restored images and where their text is, one of each per input image, in the requested `output_type`.
+
+    images: PIL RGB; or arrays (H, W, 3) float32 in [0, 1]; or CPU tensors (3, H, W) float32 in [0, 1].
+    text_masks: the probability that a pixel is text: PIL "L" (255 is 1); or (H, W) float32; or (1, H, W) float32.
+    """
+
+    images: list[Image.Image] | list[np.ndarray] | list[torch.Tensor]
+    text_masks: list[Image.Image] | list[np.ndarray] | list[torch.Tensor]

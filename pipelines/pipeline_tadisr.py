@@ -1,0 +1,250 @@
+"""TADiSR: a low-resolution photo in, a sharp one and its text mask out, in one diffusion step.
+
+Shapes: B batch, H, W pixels of the output, h, w latent size.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
+
+from tadisr.checkpoints import LORA_FILE, AdapterIndex, read_adapter_index, resolve
+from tadisr.images import COLOR_FIXES, fix_color, to_images, to_masks, to_tensors, upsample
+from tadisr.models.attention import record_text_attention
+from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor
+from tadisr.models.lora import ADAPTER
+from tadisr.models.network import TIMESTEP, one_step
+from tadisr.models.prompt import TextPrompt
+from tadisr.tiling import auto_tile, run_tiled
+
+ImageInput = Image.Image | np.ndarray | torch.Tensor
+MIN_SIDE = 64  # pixels of the output: smaller images are padded, so that every normalisation has something to measure
+
+
+class TADiSRPipeline(DiffusionPipeline):
+    """Text-aware super-resolution (TADiSR) on an SD-1.5-, SDXL- or Kolors-class base, or on the bundled tiny one.
+
+    Args:
+        vae, unet, scheduler: the base's, with or without LoRA adapters named "tadisr".
+        prompt: the cached fixed prompt; no text encoder is needed.
+        joint_decoder: attention projection, mask decoder and interaction blocks.
+        base_model, base_revision: where the base came from, if this is an adapter on one.
+
+    Example:
+        >>> from PIL import Image
+        >>> from tadisr import TADiSRPipeline
+        >>> pipe = TADiSRPipeline.from_pretrained("tadisr-tiny")
+        >>> result = pipe(Image.open("photo.png"))  # doctest: +SKIP
+        >>> result.images[0].save("sharp.png"), result.text_masks[0].save("text.png")  # doctest: +SKIP
+    """
+
+    model_cpu_offload_seq = "vae->prompt->unet->joint_decoder"
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        unet: UNet2DConditionModel,
+        scheduler: DDPMScheduler,
+        prompt: TextPrompt,
+        joint_decoder: JointSegmentationDecoder,
+        base_model: str | None = None,
+        base_revision: str | None = None,
+    ):
+        super().__init__()
+        self.register_modules(vae=vae, unet=unet, scheduler=scheduler, prompt=prompt, joint_decoder=joint_decoder)
+        self.register_to_config(base_model=base_model, base_revision=base_revision)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: ImageInput | Sequence[ImageInput],
+        scale: int = 4,
+        tile: int | str | None = "auto",
+        overlap: int = 64,
+        color_fix: str = "none",
+        output_type: str = "pil",
+        return_dict: bool = True,
+        tile_progress: Callable[[Iterable], Iterable] = iter,
+    ) -> TADiSRPipelineOutput | tuple[list, list]:
+        """Restore one image, a batch, or a list of images of any sizes.
+
+        Args:
+            image: PIL image; array (H, W), (H, W, 3) uint8 or float in [0, 1]; tensor (3, H, W) or (B, 3, H, W) in
+                [0, 1]; or a list of those.
+            scale: integer factor, at least 1.
+            tile: side of a tile in output pixels; "auto" picks it from the free memory; None never tiles.
+            overlap: least overlap of neighbouring tiles in output pixels.
+            color_fix: "none"; "wavelet": the low frequencies of the input; "adain": its channel means and deviations.
+            output_type: "pil", "np" or "pt".
+            return_dict: False returns the tuple (images, text_masks).
+            tile_progress: wraps the iterator over an image's tiles, for a progress bar.
+
+        Returns:
+            `TADiSRPipelineOutput`, every image exactly `scale` times its input's size.
+        """
+        # 1. Check.
+        self.check_inputs(scale, tile, overlap, color_fix, output_type)
+        images, masks = [], []
+        for lr in to_tensors(image):  # (1, 3, H / scale, W / scale) in [0, 1]
+            # 2. Encode, denoise in one step and decode both streams, tile by tile.
+            sr, mask_logits = self.restore(lr, scale, tile, overlap, tile_progress)  # (1, 3, H, W), (1, 1, H, W)
+            # 3. Colour, once for the whole image.
+            fix_color(sr, lr.float().cpu(), color_fix)
+            # 4. Post-process.
+            images += to_images(sr, output_type)
+            masks += to_masks(mask_logits, output_type)
+        self.maybe_free_model_hooks()
+        if not return_dict:
+            return images, masks
+        return TADiSRPipelineOutput(images=images, text_masks=masks)
+
+    def check_inputs(self, scale: int, tile: int | str | None, overlap: int, color_fix: str, output_type: str) -> None:
+        """Raise ValueError for arguments that cannot work."""
+        if not isinstance(scale, int) or scale < 1:
+            raise ValueError(f"scale must be an integer of at least 1, got {scale!r}.")
+        if tile is not None and tile != "auto" and (not isinstance(tile, int) or tile < max(MIN_SIDE, scale)):
+            raise ValueError(
+                f'tile must be "auto", None or at least {max(MIN_SIDE, scale)} output pixels, got {tile!r}.'
+            )
+        if overlap < 0 or (isinstance(tile, int) and overlap > tile // 2):
+            raise ValueError(f"overlap must be between 0 and half a tile, got {overlap} for tiles of {tile}.")
+        if color_fix not in COLOR_FIXES:
+            raise ValueError(f"color_fix must be one of {', '.join(COLOR_FIXES)}, got {color_fix!r}.")
+        if output_type not in ("pil", "np", "pt"):
+            raise ValueError(f'output_type must be "pil", "np" or "pt", got {output_type!r}.')
+
+    def restore(
+        self,
+        lr: torch.Tensor,
+        scale: int = 4,
+        tile: int | str | None = "auto",
+        overlap: int = 64,
+        tile_progress: Callable[[Iterable], Iterable] = iter,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One whole image, tile by tile.
+
+        lr (1, 3, h, w) in [0, 1] to the image (1, 3, H, W) in [0, 1] and mask logits (1, 1, H, W), float32 on the CPU.
+        """
+        height, width = lr.shape[-2:]
+        if tile == "auto":
+            tile = auto_tile(self.unet.dtype, self._execution_device, max(self.vae.config.block_out_channels))
+        side = max(height, width) if tile is None else max(1, tile // scale)
+        sr, mask_logits = run_tiled(
+            lambda part: self.restore_tile(part, scale),
+            lr,
+            side,
+            min(overlap // scale, side // 2),
+            scale,
+            tile_progress,
+        )
+        return sr.clamp_(0, 1), mask_logits
+
+    def restore_tile(self, lr: torch.Tensor, scale: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+        """lr (B, 3, h, w) in [0, 1] to the image (B, 3, H, W), nominally in [0, 1], and mask logits (B, 1, H, W)."""
+        x = self.prepare_image(lr, scale)  # (B, 3, H', W') in [-1, 1]
+        latents, features = self.encode(x)  # (B, c, h, w)
+        latents, attention_maps = self.denoise(latents)
+        image, mask_logits = self.decode(latents, attention_maps, features, x)
+        height, width = lr.shape[-2] * scale, lr.shape[-1] * scale
+        return image[..., :height, :width] / 2 + 0.5, mask_logits[..., :height, :width]
+
+    def prepare_image(self, lr: torch.Tensor, scale: int = 4) -> torch.Tensor:
+        """x_L: bicubic upscaling, [-1, 1], the borders repeated up to what the VAE takes; on the pipeline's device."""
+        x = upsample(lr.to(self._execution_device, torch.float32), scale).clamp_(0, 1)
+        factor = vae_factor(self.vae)
+        pad = [max(MIN_SIDE, -(-side // factor) * factor) - side for side in x.shape[-2:]]
+        if any(pad):
+            x = F.pad(x, (0, pad[1], 0, pad[0]), mode="replicate")
+        return (x * 2 - 1).to(self.unet.dtype).contiguous(memory_format=torch.channels_last)
+
+    def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """x_L (B, 3, H, W) in [-1, 1] to z_L (B, c, h, w), the posterior's mode, and the encoder's block inputs."""
+        return encode_mode(self.vae, image)
+
+    def denoise(self, latents: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """z_L to z_H by one step (Eq. 1), and the recorded logits of the word "text", layer name -> (B, n, L)."""
+        conditioning = self.prompt(len(latents))
+        layers = self.joint_decoder.config.attention_layers
+        with record_text_attention(self.unet, self.prompt.config.text_positions, layers) as maps:
+            prediction = self.unet(latents, TIMESTEP, **conditioning, return_dict=False)[0]
+        return one_step(latents, prediction, self.scheduler), maps
+
+    def decode(
+        self,
+        latents: torch.Tensor,
+        attention_maps: dict[str, torch.Tensor],
+        features: Sequence[torch.Tensor],
+        image: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """z_H and the attention maps to the image (B, 3, H, W) in [-1, 1] and mask logits (B, 1, H, W) (Eq. 5)."""
+        return self.joint_decoder(self.vae, latents, attention_maps, features, image)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "TADiSRPipeline":
+        """Load a bundled model by name, a folder, or a Hub repository; a whole pipeline, or an adapter on its base.
+
+        Args:
+            pretrained_model_name_or_path: "tadisr-tiny", a folder, or "user/model".
+            kwargs: `torch_dtype`; `revision`, `token`, `cache_dir`, `local_files_only` for the Hub; `base_model` to
+                take an adapter's base from somewhere else; the rest as in `DiffusionPipeline.from_pretrained`.
+        """
+        hub = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
+        base_model = kwargs.pop("base_model", None)
+        folder = resolve(pretrained_model_name_or_path, **hub)
+        index = read_adapter_index(folder)
+        if index is None:
+            return super().from_pretrained(folder, **kwargs)
+        hub.pop("revision", None)
+        index.base_model = base_model or index.base_model
+        return cls._from_adapter(folder, index, hub, kwargs.pop("torch_dtype", torch.float32))
+
+    @classmethod
+    def _from_adapter(
+        cls, folder: Path, index: AdapterIndex, hub: dict[str, Any], dtype: torch.dtype
+    ) -> "TADiSRPipeline":
+        # The text encoders, most of a base's bytes, are neither downloaded nor loaded.
+        patterns = ["model_index.json", "vae/*", "unet/*", "scheduler/*"]
+        base = resolve(index.base_model, allow_patterns=patterns, revision=index.base_revision, **hub)
+        vae = AutoencoderKL.from_pretrained(base, subfolder="vae", torch_dtype=dtype)
+        unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet", torch_dtype=dtype)
+        for name, model in (("vae", vae), ("unet", unet)):
+            model.load_lora_adapter(folder / f"{name}_lora", weight_name=LORA_FILE, prefix=None, adapter_name=ADAPTER)
+        return cls(
+            vae=vae,
+            unet=unet,
+            scheduler=DDPMScheduler.from_pretrained(base, subfolder="scheduler"),
+            prompt=TextPrompt.from_pretrained(folder, subfolder="prompt", torch_dtype=dtype),
+            joint_decoder=JointSegmentationDecoder.from_pretrained(
+                folder, subfolder="joint_decoder", torch_dtype=dtype
+            ),
+            base_model=index.base_model,
+            base_revision=index.base_revision,
+        )
+
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Write safetensors: the adapter alone where the base carries one, else the whole pipeline.
+
+        `kwargs` as in `DiffusionPipeline.save_pretrained`; `push_to_hub=True` also uploads, to `repo_id`.
+        """
+        if ADAPTER not in getattr(self.unet, "peft_config", {}):
+            super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+            return
+        if not self.config.base_model:
+            raise ValueError("This adapter does not name its base: set pipe.register_to_config(base_model=...) first.")
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("vae", "unet"):
+            # diffusers' own save_pretrained would write unloadable base_layer.* keys here
+            getattr(self, name).save_lora_adapter(folder / f"{name}_lora", adapter_name=ADAPTER, weight_name=LORA_FILE)
+        for name in ("prompt", "joint_decoder"):
+            getattr(self, name).save_pretrained(folder / name)
+        AdapterIndex(self.config.base_model, self.config.base_revision).save(folder)
+        if push_to_hub:
+            self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
