@@ -12,13 +12,13 @@ class Degradation:
 
     scale: int = 4
     blur_sigma: tuple[float, float] = (0.5, 2.4)
-    blur_kinds: float = 0.2
+    blur_kinds: float = 0.1
     """Share of blurs that are not Gaussian: box (defocus) or line (motion)."""
     noise_sigma: tuple[float, float] = (0.0, 8.0)
     gray_noise: float = 0.3
     jpeg_quality: tuple[int, int] = (40, 95)
     jpeg: float = 0.9
-    second_order: float = 0.2
+    second_order: float = 0.1
     """Share of images that are degraded twice: a mild first pass at HR size, then the main pass."""
 
 

@@ -20,7 +20,7 @@ from tadisr.images import COLOR_FIXES, fix_color, to_images, to_masks, to_tensor
 from tadisr.models.attention import record_text_attention
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor
 from tadisr.models.lora import ADAPTER
-from tadisr.models.network import TIMESTEP, one_step
+from tadisr.models.network import TIMESTEP, ddpm_scheduler, one_step
 from tadisr.models.prompt import TextPrompt
 from tadisr.tiling import auto_tile, run_tiled
 
@@ -219,7 +219,7 @@ class TADiSRPipeline(DiffusionPipeline):
         return cls(
             vae=vae,
             unet=unet,
-            scheduler=DDPMScheduler.from_pretrained(base, subfolder="scheduler"),
+            scheduler=ddpm_scheduler(DDPMScheduler.load_config(base, subfolder="scheduler")),
             prompt=TextPrompt.from_pretrained(folder, subfolder="prompt", torch_dtype=dtype),
             joint_decoder=JointSegmentationDecoder.from_pretrained(
                 folder, subfolder="joint_decoder", torch_dtype=dtype

@@ -2,8 +2,10 @@
 
 import argparse
 import sys
+import warnings
 from importlib import import_module
 from importlib.metadata import version
+from typing import NoReturn
 
 # name: (module with `register(parser)` and `run(args)`, what it does)
 COMMANDS = {
@@ -15,26 +17,43 @@ COMMANDS = {
 class UserError(Exception):
     """A mistake of the user's, in one line; printed without a traceback."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see '{self.prog} --help')")
+
+
+def say(message: str) -> None:
+    """One line for the user. Results are files, so all words go to stderr, which also takes any file name."""
+    print(f"tadisr: {message}", file=sys.stderr)  # noqa: T201
+
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; the exit code is 0 where everything asked for was done."""
+    """Run the command line.
+
+    Returns 0 where everything asked for was done, 1 where a part was not, 2 after a mistake of the user's, 130 after
+    Ctrl-C.
+    """
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
-        prog="tadisr", description="Text-aware super-resolution: photos with text, restored and legible."
-    )
+    if not sys.warnoptions:  # libraries warn their callers; whoever types a command can do nothing about it
+        warnings.simplefilter("ignore")
+    parser = _Parser(prog="tadisr", description="Text-aware super-resolution: photos with text, restored and legible.")
     parser.add_argument("--version", action="version", version=f"tadisr {version('tadisr')}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     wanted = next((arg for arg in argv if not arg.startswith("-")), None)
-    for name, (module, text) in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        if name == wanted:
-            import_module(module).register(subparser)
-    args = parser.parse_args(argv)
     try:
+        for name, (module, text) in COMMANDS.items():
+            subparser = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+            if name == wanted:
+                import_module(module).register(subparser)
+        args = parser.parse_args(argv)
         return import_module(COMMANDS[args.command][0]).run(args)
     except UserError as error:
-        print(f"tadisr: {error}", file=sys.stderr)  # noqa: T201
+        say(str(error))
         return 2
     except KeyboardInterrupt:
-        print("tadisr: interrupted; finished images are whole, --skip-existing goes on", file=sys.stderr)  # noqa: T201
+        say("interrupted")
         return 130

@@ -36,6 +36,13 @@ def soften_colors(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return cv2.addWeighted(np.ascontiguousarray(image), keep, gray, 1 - keep, 0)
 
 
+def zoom(image: np.ndarray, size: int) -> np.ndarray:
+    """Enlarge a square crop to `size`: as soft as photographs are at their own resolution."""
+    if image.shape[0] == size:
+        return image
+    return cv2.resize(np.ascontiguousarray(image), (size, size), interpolation=cv2.INTER_CUBIC)
+
+
 class FTSRCrops(Dataset):
     """Random crops of FTSR pages with a freshly drawn degradation.
 
@@ -51,8 +58,10 @@ class FTSRCrops(Dataset):
         length: int,
         seed: int = 0,
         text_share: float = 0.85,
+        max_zoom: float = 2.5,
         degradation: Degradation | None = None,
     ):
+        self.max_zoom = max_zoom
         self.pages = [page for folder in folders for page in sorted(Path(folder, "hr").glob("*.png"))]
         if not self.pages:
             raise FileNotFoundError(
@@ -72,12 +81,13 @@ class FTSRCrops(Dataset):
         if min(hr.shape[:2]) < self.size:
             raise ValueError(f"{page} is {hr.shape[1]}x{hr.shape[0]}: crops of {self.size} need larger pages.")
         must_hold_text = rng.random() < self.text_share
+        side = round(self.size / rng.uniform(1.0, self.max_zoom))
         for _ in range(6):
-            y, x = (int(rng.integers(0, side - self.size + 1)) for side in hr.shape[:2])
-            place = np.s_[y : y + self.size, x : x + self.size]
+            y, x = (int(rng.integers(0, length - side + 1)) for length in hr.shape[:2])
+            place = np.s_[y : y + side, x : x + side]
             if not must_hold_text or (mask[place] > 127).mean() > 0.01:
                 break
-        hr, mask = hr[place], mask[place]
+        hr, mask = (zoom(image[place], self.size) for image in (hr, mask))
         if rng.random() < 0.5:
             hr = hr[..., rng.permutation(3)]
         hr = soften_colors(hr, rng)

@@ -23,7 +23,19 @@ class RecognizerLoss(nn.Module):
         import onnx
         import onnx2torch
 
-        self.model = onnx2torch.convert(onnx.load(str(onnx_file))).eval().requires_grad_(False)
+        graph = (model := onnx.load(str(onnx_file))).graph
+        # Paddle's exporter writes weights as Constant nodes, onnx2torch looks for initializers ...
+        for node in [node for node in graph.node if node.op_type == "Constant"]:
+            tensor = node.attribute[0].t
+            tensor.name = node.output[0]
+            graph.initializer.append(tensor)
+            graph.node.remove(node)
+        # ... and it takes the rank of what is normalised from shapes, which the file does not state.
+        for node in graph.node:
+            if node.op_type == "BatchNormalization":
+                shape = ["N", "C", "H", "W"]
+                graph.value_info.append(onnx.helper.make_tensor_value_info(node.input[0], onnx.TensorProto.FLOAT, shape))
+        self.model = onnx2torch.convert(model).eval().requires_grad_(False)
 
     def lines(self, images: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """Cut and scale lines: images (N, 3, H, W) RGB in [-1, 1], boxes (N, 4) to (N, 3, 48, 320) BGR."""

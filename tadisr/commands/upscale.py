@@ -1,11 +1,27 @@
 """`tadisr upscale`: files in, restored files and text masks out."""
 
 import argparse
-from collections.abc import Iterable
+import errno
+import os
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tadisr.cli import UserError
+import numpy as np
+from PIL import Image
+
+from tadisr.cli import UserError, say
 from tadisr.files import ImageError, LoadedImage, OutputPaths, find_inputs, output_paths, read_image, write_image
+
+if TYPE_CHECKING:
+    from tadisr import TADiSRPipeline
+
+OVERLAP = 64
+# After these, every further image would cost its time and fail the same way.
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -18,89 +34,121 @@ def register(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", default="tadisr-tiny", help="bundled name, folder or Hub id (default: %(default)s)")
     parser.add_argument("--revision", help="revision of a Hub model")
-    parser.add_argument("--scale", type=int, default=4, help="integer factor (default: %(default)s)")
+    parser.add_argument("--scale", type=int, default=4, help="whole factor (default: %(default)s)")
     parser.add_argument(
-        "--tile", default="auto", help="side of a tile in output pixels, auto or none (default: %(default)s)"
+        "--tile", type=_tile, default="auto", help="side of a tile in output pixels, auto or none (default: auto)"
     )
     parser.add_argument(
-        "--overlap", type=int, default=64, help="overlap of tiles in output pixels (default: %(default)s)"
+        "--overlap", type=int, help=f"least overlap of tiles in output pixels (default: {OVERLAP}, at most half a tile)"
     )
     parser.add_argument(
         "--color-fix", default="none", choices=["none", "wavelet", "adain"], help="(default: %(default)s)"
     )
-    parser.add_argument("--mask", action=argparse.BooleanOptionalAction, default=True, help="write <name>_mask.png")
     parser.add_argument(
-        "--compare", action="store_true", help="write <name>_compare.png: bicubic, restored, text overlaid"
+        "--mask", action=argparse.BooleanOptionalAction, default=True, help="write <name>_mask.png (default: yes)"
+    )
+    parser.add_argument(
+        "--compare", action="store_true", help="write <name>_compare.png: bicubic, restored, text overlaid in red"
     )
     parser.add_argument("--skip-existing", action="store_true", help="leave out inputs whose outputs are all there")
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps, ... (default: the fastest here)")
     parser.add_argument(
-        "--dtype", default="auto", choices=["auto", "float32", "float16", "bfloat16"], help="(default: auto)"
+        "--dtype",
+        default="auto",
+        choices=["auto", "float32", "float16", "bfloat16"],
+        help="(default: bfloat16 on cuda, else float32)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Restore every input; 0 if all were, 1 if some could not be, after the rest were done."""
+    jobs = _plan(args)
+    if not jobs:
+        say("nothing to do: every output exists")
+        return 0
+    pipe = _load(args)
+    tile = None if args.tile == "none" else args.tile
+    overlap = args.overlap
+    if overlap is None:
+        overlap = min(OVERLAP, tile // 2) if isinstance(tile, int) else OVERLAP
+    options = {"scale": args.scale, "tile": tile, "overlap": overlap, "color_fix": args.color_fix}
     try:
-        tile = args.tile if args.tile == "auto" else None if args.tile == "none" else int(args.tile)
+        pipe.check_inputs(**options, output_type="pil")
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+    done, failed, remarks = 0, 0, []
+    try:
+        with closing(_with_progress(jobs)) as with_progress:
+            for source, output, tile_progress in with_progress:
+                try:
+                    loaded = read_image(source)
+                    _check_memory(loaded, args.scale)
+                    result = pipe(loaded.rgb, **options, tile_progress=tile_progress)
+                    _write(loaded, result.images[0], result.text_masks[0], output, args)
+                except ImageError as error:
+                    failed += 1
+                    remarks.append(str(error))
+                    if getattr(error.__cause__, "errno", None) in _DISK_FULL:
+                        break
+                    continue
+                except (MemoryError, RuntimeError) as error:
+                    if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
+                        raise
+                    failed += 1
+                    remarks.append(f"{source}: not enough memory: try a smaller --tile, or crop or shrink the image")
+                    continue
+                done += 1
+                if loaded.frames > 1:
+                    remarks.append(f"{source} holds {loaded.frames} frames or pages: only the first was restored")
+    finally:  # also after Ctrl-C
+        for remark in remarks:
+            say(remark)
+        image = jobs[0][1].image
+        where = f": {image}" if len(jobs) == 1 else f", in {image.parent}"
+        left = len(jobs) - done - failed
+        rest = f"; {left} left: the same command with --skip-existing goes on" if left else ""
+        say(f"{done} of {len(jobs)} restored{where if done else ''}{rest}")
+    return 0 if done == len(jobs) else 1
+
+
+def _tile(text: str) -> int | str:
+    if text in ("auto", "none"):
+        return text
+    try:
+        return int(text)
     except ValueError:
-        raise UserError(f"--tile takes a number, auto or none, not {args.tile!r}") from None
+        raise argparse.ArgumentTypeError(f"expected a number, auto or none, not {text!r}") from None
+
+
+def _plan(args: argparse.Namespace) -> list[tuple[Path, OutputPaths]]:
+    """What to read and where to write it; fails here, not after minutes of work, if nothing can be written there."""
     try:
         inputs = find_inputs(args.inputs)
         outputs = output_paths(inputs, args.output)
     except ImageError as error:
         raise UserError(str(error)) from None
-    jobs = list(zip(inputs, outputs, strict=True))
-    if args.skip_existing:
-        jobs = [job for job in jobs if not all(path.exists() for path in _wanted(job[1], args))]
-    if not jobs:
-        print("Nothing to do: every output exists.")  # noqa: T201
-        return 0
-    pipe = _load(args)
+    jobs = []
+    for source, output in zip(inputs, outputs, strict=True):
+        wanted = [output.image, *([output.mask] if args.mask else []), *([output.compare] if args.compare else [])]
+        if not (args.skip_existing and all(path.exists() for path in wanted)):
+            jobs.append((source, output))
+    folder = place = outputs[0].image.parent
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
     try:
-        pipe.check_inputs(args.scale, tile, args.overlap, args.color_fix, "pil")
-    except ValueError as error:
-        raise UserError(str(error)) from None
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    failures: list[str] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        images = progress.add_task("images", total=len(jobs))
-        for source, output in jobs:
-            tiles = progress.add_task(source.name, total=None)
-
-            def track(grid: Iterable, tiles: int = tiles) -> Iterable:
-                return progress.track(list(grid), task_id=tiles)
-
-            try:
-                _upscale(pipe, read_image(source), output, args, tile, track)
-            except ImageError as error:
-                failures.append(str(error))
-            except (MemoryError, RuntimeError) as error:
-                if "memory" not in str(error).lower():
-                    raise
-                failures.append(f"{source}: not enough memory: try a smaller --tile, or shrink the image")
-            progress.remove_task(tiles)
-            progress.advance(images)
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    for failure in failures:
-        console.print(f"tadisr: {failure}", markup=False)
-    done = len(jobs) - len(failures)
-    print(f"{done} of {len(jobs)} restored, in {jobs[0][1].image.parent}")  # noqa: T201
-    return 1 if failures else 0
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        raise UserError(
+            f"cannot write in {folder}: {error.strerror}: make room there or choose another folder"
+        ) from None
+    return jobs
 
 
-def _wanted(output: OutputPaths, args: argparse.Namespace) -> list[Path]:
-    return [output.image, *([output.mask] if args.mask else []), *([output.compare] if args.compare else [])]
-
-
-def _load(args: argparse.Namespace):  # noqa: ANN202 - the pipeline's type would import torch
+def _load(args: argparse.Namespace) -> "TADiSRPipeline":
     import torch
     from diffusers.utils import logging
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     from tadisr import TADiSRPipeline
 
@@ -109,38 +157,88 @@ def _load(args: argparse.Namespace):  # noqa: ANN202 - the pipeline's type would
     device = args.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=device).item()
+    except Exception as error:  # RuntimeError, AssertionError, NotImplementedError: as this torch was built
+        raise UserError(f"cannot use device {device}: {_short(error)}") from None
     dtype = args.dtype
-    if dtype == "auto":
-        dtype = "float32" if device.startswith("cpu") else "bfloat16" if device.startswith("cuda") else "float16"
+    if dtype == "auto":  # float16 overflows in the VAE of SDXL and Kolors
+        dtype = "bfloat16" if torch.device(device).type == "cuda" else "float32"
     try:
         pipe = TADiSRPipeline.from_pretrained(args.model, torch_dtype=getattr(torch, dtype), revision=args.revision)
         return pipe.to(device)
-    except (OSError, ValueError, HfHubHTTPError, LocalEntryNotFoundError) as error:
-        raise UserError(f"cannot load {args.model}: {str(error).splitlines()[0]}") from None
-    except (RuntimeError, AssertionError) as error:  # a device that this torch does not know or have
-        raise UserError(f"cannot use device {device}: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
+        raise UserError(f"cannot load {args.model}: {_short(error)}") from None
 
 
-def _upscale(pipe, loaded: LoadedImage, output: OutputPaths, args, tile, track) -> None:  # noqa: ANN001
-    import numpy as np
+def _short(error: Exception) -> str:
+    return textwrap.shorten(str(error) or type(error).__name__, 300, placeholder=" ...")
 
-    result = pipe(loaded.rgb, args.scale, tile, args.overlap, args.color_fix, tile_progress=track)
-    image, mask = np.asarray(result.images[0]), np.asarray(result.text_masks[0])
-    alpha = None if loaded.alpha is None else _enlarge(loaded.alpha, args.scale)
+
+def _with_progress(
+    jobs: list[tuple[Path, OutputPaths]],
+) -> Iterator[tuple[Path, OutputPaths, Callable[[Iterable], Iterable]]]:
+    """The jobs, each with what to wrap its tiles in, while bars on a terminal show both and the time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    # rich forgets what is older than the period, and a large image takes minutes
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=3600
+    ) as progress:
+        images = progress.add_task("images", total=len(jobs))
+        for number, (source, output) in enumerate(jobs, 1):
+            tiles = progress.add_task(source.name, total=None)
+
+            def tile_progress(grid: Iterable, tiles: int = tiles) -> Iterator:
+                grid = list(grid)
+                progress.update(tiles, total=len(grid))
+                for tile in grid:
+                    yield tile
+                    progress.advance(tiles)
+                    progress.advance(images, 1 / len(grid))
+
+            yield source, output, tile_progress
+            progress.remove_task(tiles)
+            progress.update(images, completed=number)
+
+
+def _check_memory(loaded: LoadedImage, scale: int) -> None:
+    """Refuse what cannot fit, for systems promise memory that they do not have, and end whoever uses it."""
+    import psutil
+
+    # 24 bytes: a float and a byte for each of three colours and the mask, and what writing takes
+    needed = loaded.rgb[..., 0].size * scale**2 * 24
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise ImageError(
+            f"{loaded.path} would take {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} are free: "
+            "crop or shrink it, or lower --scale"
+        )
+
+
+def _write(
+    loaded: LoadedImage, restored: Image.Image, mask: Image.Image, output: OutputPaths, args: argparse.Namespace
+) -> None:
+    pixels = np.asarray(restored)
     if args.mask:
-        write_image(output.mask, mask)
+        write_image(output.mask, np.asarray(mask))
     if args.compare:
-        red = image.copy()
-        red[..., 0] = np.maximum(red[..., 0], mask)
-        red[..., 1:] = red[..., 1:] * (1 - mask[..., None] / 510.0)
-        write_image(output.compare, np.concatenate([_enlarge(loaded.rgb, args.scale), image, red], axis=1))
+        red = Image.blend(restored, Image.new("RGB", restored.size, "red"), 0.5)
+        overlaid = np.asarray(Image.composite(red, restored, mask))
+        row = np.concatenate([_bicubic(loaded.rgb, restored.size), pixels, overlaid], axis=1)
+        write_image(output.compare, row, icc_profile=loaded.icc_profile)
+    alpha = None if loaded.alpha is None else _bicubic(loaded.alpha, restored.size)
     # last: a restored image that is there is complete
-    write_image(output.image, image, alpha, loaded.icc_profile)
+    write_image(output.image, pixels, alpha, loaded.icc_profile)
 
 
-def _enlarge(pixels, scale: int):  # noqa: ANN001, ANN202
-    import numpy as np
-    from PIL import Image
-
-    size = (pixels.shape[1] * scale, pixels.shape[0] * scale)
+def _bicubic(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))

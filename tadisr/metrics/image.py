@@ -28,5 +28,5 @@ def mask_iou(mask: np.ndarray, reference: np.ndarray) -> float:
 def _check(image: np.ndarray, reference: np.ndarray) -> None:
     if image.shape != reference.shape or image.dtype != np.uint8 or reference.dtype != np.uint8:
         raise ValueError(
-            f"Expected two uint8 images of one size, got {image.shape} {image.dtype}, {reference.shape} {reference.dtype}."
+            f"Expected uint8 images of one size, got {image.shape} {image.dtype}, {reference.shape} {reference.dtype}."
         )

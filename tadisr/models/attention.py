@@ -74,8 +74,8 @@ def record_text_attention(
     """Record the logit of the prompt's word "text" in the named cross-attention layers (Eq. 3).
 
     Yields a dict (`maps`, or a new one) that every forward pass of `unet` fills: layer name -> (B, n, L). The layers'
-    previous processors are put back on exit, also after an exception. With gradient checkpointing keep the context open until after
-    `backward`, which runs the layers again.
+    previous processors are put back on exit, also after an exception. With gradient checkpointing keep the context
+    open until after `backward`, which runs the layers again.
 
     Raises:
         KeyError: a layer name that `unet` does not have.

@@ -1,9 +1,11 @@
 """One forward pass of TADiSR: encode, one denoising step (Eq. 1), joint decode (Eq. 5)."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, SchedulerMixin, UNet2DConditionModel
 from torch import nn
 
 from tadisr.models.attention import record_text_attention
@@ -11,6 +13,17 @@ from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode
 from tadisr.models.prompt import TextPrompt
 
 TIMESTEP = 200  # the paper's fixed t
+
+
+def ddpm_scheduler(config: Mapping[str, Any]) -> DDPMScheduler:
+    """The base's noise schedule as a `DDPMScheduler`, from the config of whichever scheduler the base comes with.
+
+    Raises:
+        ValueError: a scheduler without a DDPM noise schedule, such as flow matching.
+    """
+    if "beta_schedule" not in config:
+        raise ValueError(f"The base's {config['_class_name']} has no DDPM noise schedule, which the one step needs.")
+    return DDPMScheduler.from_config(config)
 
 
 def one_step_coefficients(scheduler: SchedulerMixin, timestep: int = TIMESTEP) -> tuple[float, float]:

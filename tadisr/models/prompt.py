@@ -1,5 +1,6 @@
 """The fixed prompt, encoded once, so that no text encoder is needed afterwards."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 DEFAULT_PROMPT = "best quality,highres,extremely detailed,text"
-_WORD_MARKS = {"</w>": "", "▁": " ", "Ġ": " "}  # how CLIP, sentencepiece and byte-level BPE write word borders
+_WORD_BORDERS = ("</w>", "▁", "Ġ")  # as CLIP, sentencepiece and byte-level BPE write them
 
 
 class TextPrompt(ModelMixin, ConfigMixin):
@@ -91,17 +92,13 @@ def find_keyword(tokens: Sequence[str], keyword: str) -> list[int]:
     Raises:
         ValueError: the prompt does not hold the word.
     """
-    plain = []
-    for token in tokens:
-        for mark, text in _WORD_MARKS.items():
-            token = token.replace(mark, text)
-        plain.append(token.strip().lower())
-    for start in range(len(plain) - 1, -1, -1):
-        word = ""
-        for end in range(start, len(plain)):
-            word += plain[end]
-            if word == keyword and plain[start]:
-                return list(range(start, end + 1))
-            if not keyword.startswith(word):
-                break
-    raise ValueError(f"The prompt has no word {keyword!r}: its tokens are {[t for t in plain if t]}.")
+    text, owners = "", []  # the sequence as written, and the token that each of its characters belongs to
+    for index, token in enumerate(tokens):
+        for border in _WORD_BORDERS:
+            token = token.replace(border, " ")
+        text += token.lower()
+        owners += [index] * len(token.lower())
+    found = list(re.finditer(rf"\b{re.escape(keyword)}\b", text))
+    if not found:
+        raise ValueError(f"The prompt has no word {keyword!r}: its tokens are {[t for t in tokens if t]}.")
+    return sorted(set(owners[found[-1].start() : found[-1].end()]))

@@ -1,0 +1,92 @@
+"""Eq. 7-9 against their definitions, written out with NumPy."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tadisr.losses import LossWeights, dice_loss, focal_loss, modified_focal_loss, sobel, tadisr_loss
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    image, target = (torch.rand(3, 3, 12, 17, generator=generator) * 2 - 1 for _ in range(2))
+    logits = torch.randn(3, 1, 12, 17, generator=generator)
+    mask = torch.rand(3, 1, 12, 17, generator=generator)
+    return image, target, logits, mask
+
+
+def test_sobel_is_the_standard_operator(batch):
+    gradients = sobel(batch[0])[0].numpy()  # per channel: horizontal, vertical
+    for channel, plane in enumerate(batch[0][0].numpy()):
+        for axis, order in enumerate(((1, 0), (0, 1))):
+            expected = cv2.Sobel(plane, cv2.CV_32F, *order, ksize=3, borderType=cv2.BORDER_REPLICATE)
+            np.testing.assert_allclose(gradients[2 * channel + axis], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 2.0])
+def test_modified_focal_loss_is_eq_8(batch, gamma):
+    image, target, logits, mask = batch
+    predicted = logits.sigmoid()
+    wrong = 1 - predicted * mask - (1 - predicted) * (1 - mask)
+    expected = (wrong**gamma * (sobel(image) - sobel(target)) ** 2).abs().mean()
+    assert torch.allclose(modified_focal_loss(image, target, predicted, mask, gamma), expected)
+    assert modified_focal_loss(image, target, mask.round(), mask.round(), gamma) == 0  # segmented without a mistake
+
+
+def test_focal_loss_of_hard_targets_is_the_published_one(batch):
+    logits, mask = batch[2], batch[3].round()
+    correct = torch.where(mask == 1, logits.sigmoid(), 1 - logits.sigmoid())
+    assert torch.allclose(focal_loss(logits, mask), ((1 - correct) ** 2 * -correct.log()).mean(), atol=1e-6)
+
+
+def test_dice_loss(batch):
+    mask = batch[3].round()
+    assert dice_loss(mask, mask) == 0
+    assert dice_loss(torch.zeros_like(mask), torch.zeros_like(mask)) == 0
+    assert dice_loss(1 - mask, mask) > 0.98
+
+
+def test_default_weights_are_the_papers_and_terms_add_up(batch):
+    image, target, logits, mask = batch
+    weights = LossWeights()
+    assert (weights.lpips, weights.modified_focal, weights.focal, weights.dice, weights.gamma) == (5, 10, 10, 1, 2)
+    terms = tadisr_loss(image, target, logits, mask, weights, lpips=lambda a, b: (a - b).abs().mean((1, 2, 3)))
+    probability = logits.sigmoid()
+    expected = {
+        "mse": ((image - target) ** 2).mean(),
+        "lpips": 5 * (image - target).abs().mean(),
+        "modified_focal": 10 * modified_focal_loss(image, target, probability, mask),
+        "mask_mse": ((probability - mask) ** 2).mean(),
+        "focal": 10 * focal_loss(logits, mask),
+        "dice": dice_loss(probability, mask),
+    }
+    assert terms.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.allclose(terms[name], value), name
+
+
+def test_terms_do_not_depend_on_batch_size_and_stay_in_float32(batch):
+    once = tadisr_loss(*batch, LossWeights(lpips=0))
+    twice = tadisr_loss(*(torch.cat([x, x]) for x in batch), LossWeights(lpips=0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = tadisr_loss(*(x.bfloat16() for x in batch), LossWeights(lpips=0))
+    for name, value in once.items():
+        assert torch.allclose(value, twice[name])
+        assert half[name].dtype == torch.float32
+
+
+def test_lpips_without_a_network_is_refused(batch):
+    with pytest.raises(ValueError, match="LPIPS"):
+        tadisr_loss(*batch, LossWeights())
+
+
+def test_real_lpips_network_gives_gradients(batch):
+    lpips = pytest.importorskip("lpips")
+    network = lpips.LPIPS(net="alex", pretrained=False, pnet_rand=True, verbose=False).requires_grad_(False)
+    image, target, logits, mask = (torch.nn.functional.interpolate(x, (64, 64)) for x in batch)
+    image.requires_grad_()
+    terms = tadisr_loss(image, target, logits, mask, LossWeights(), network)
+    terms["lpips"].backward()
+    assert image.grad.abs().sum() > 0

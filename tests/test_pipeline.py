@@ -1,0 +1,362 @@
+"""TADiSRPipeline on every family of base, whole, as an adapter, and tiled."""
+
+import copy
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from PIL import Image
+
+from tadisr import TADiSRPipeline
+from tadisr.images import to_tensors, upsample
+from tadisr.models.joint_decoder import JointSegmentationDecoder
+from tadisr.models.network import one_step, one_step_coefficients
+
+PHOTO = tiny.photo()
+
+
+@pytest.fixture(scope="module")
+def pipe(base):
+    """On each family, whole: no adapters."""
+    return tiny.on_base(base, lora=False)
+
+
+@pytest.fixture(scope="module")
+def adapted(base, tmp_path_factory):
+    """On each family, with LoRA: (pipeline, the base's folder)."""
+    folder = tmp_path_factory.mktemp("base")
+    base.save_pretrained(folder)
+    return tiny.on_base(base, base_model=str(folder)), folder
+
+
+@pytest.fixture(scope="module")
+def free():
+    return tiny.norm_free()
+
+
+def run(pipe, image=PHOTO, **kwargs):
+    """(images, masks) as tensors."""
+    return pipe(image, output_type="pt", return_dict=False, **kwargs)
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True))
+
+
+# ---- in and out
+
+
+def test_every_kind_of_input_gives_the_same(pipe):
+    array = (PHOTO[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+    expected = run(pipe)
+    (image,), (mask,) = expected
+    assert image.shape == (3, 68, 96) and mask.shape == (1, 68, 96)
+    assert image.dtype == mask.dtype == torch.float32 and image.device.type == "cpu"
+    assert image.min() >= 0 and image.max() <= 1 and image.std() > 0
+    assert mask.min() > 0 and mask.max() < 1 and mask.std() > 0
+    for given in (Image.fromarray(array), array, array.astype(np.float32) / 255, PHOTO[0],
+                  torch.from_numpy(array).permute(2, 0, 1), [PHOTO], [Image.fromarray(array)]):  # fmt: skip
+        assert same(run(pipe, given), expected)
+
+
+def test_outputs_of_every_kind(pipe):
+    (image,), (mask,) = run(pipe)
+    arrays = pipe(PHOTO, output_type="np")
+    assert np.array_equal(arrays.images[0], image.permute(1, 2, 0).numpy())
+    assert np.array_equal(arrays.text_masks[0], mask[0].numpy())
+    pil = pipe(PHOTO)
+    assert (pil.images[0].mode, pil.images[0].size) == ("RGB", (96, 68))
+    assert (pil.text_masks[0].mode, pil.text_masks[0].size) == ("L", (96, 68))
+    assert np.array_equal(np.asarray(pil.images[0]), np.rint(arrays.images[0] * 255).astype(np.uint8))
+    assert np.array_equal(np.asarray(pil.text_masks[0]), np.rint(arrays.text_masks[0] * 255).astype(np.uint8))
+
+
+def test_lists_and_batches_are_their_images_one_by_one(pipe):
+    photos = [tiny.photo(), tiny.photo(9, 30, seed=1), tiny.photo(seed=2)]
+    one_by_one = [run(pipe, photo) for photo in photos]
+    images, masks = run(pipe, photos)
+    assert [tuple(image.shape[1:]) for image in images] == [(68, 96), (120, 36), (68, 96)]
+    assert same((images, masks), ([i[0] for i, _ in one_by_one], [m[0] for _, m in one_by_one]))
+    batch = run(pipe, torch.cat([photos[0], photos[2]]))
+    assert same(batch, ([images[0], images[2]], [masks[0], masks[2]]))
+
+
+def test_adapters_and_text_attention_matter(adapted):
+    pipe = adapted[0]
+    image, mask = (x[0] for x in run(pipe))
+    pipe.unet.disable_adapters()
+    without_unet = run(pipe)[0][0]
+    pipe.unet.enable_adapters()
+    pipe.vae.disable_adapters()
+    without_vae = run(pipe)[0][0]
+    pipe.vae.enable_adapters()
+    assert same(run(pipe), ([image], [mask]))
+    assert not torch.allclose(without_unet, image, atol=1e-4) and not torch.allclose(without_vae, image, atol=1e-4)
+    positions = pipe.prompt.config.text_positions
+    other = copy.copy(pipe)
+    other.prompt = copy.deepcopy(pipe.prompt)
+    other.prompt.register_to_config(text_positions=[positions[0] - 1])
+    assert not torch.equal(run(other)[1][0], mask)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3), (16, 16), (17, 5)])
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_sizes_are_exact(free, size, scale):
+    (image,), (mask,) = run(free, tiny.photo(*size), scale=scale)
+    assert image.shape == (3, size[1] * scale, size[0] * scale) and mask.shape[1:] == image.shape[1:]
+    assert image.isfinite().all() and mask.isfinite().all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 40)])
+def test_tiny_inputs_on_every_base(pipe, size):
+    (image,), (mask,) = run(pipe, tiny.photo(*size))
+    assert image.shape == (3, size[1] * 4, size[0] * 4) and image.isfinite().all() and mask.isfinite().all()
+
+
+@pytest.mark.parametrize("tile", [None, 64, "auto"])
+@pytest.mark.parametrize("color_fix", ["none", "wavelet", "adain"])
+def test_options(free, tile, color_fix):
+    (image,), _ = run(free, tiny.photo(40, 30), tile=tile, overlap=16, color_fix=color_fix)
+    assert image.shape == (3, 120, 160) and image.min() >= 0 and image.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scale": 0}, "scale must be an integer"),
+        ({"scale": 2.5}, "scale must be an integer"),
+        ({"tile": 32}, "tile must be"),
+        ({"tile": "big"}, "tile must be"),
+        ({"tile": 256, "overlap": 129}, "overlap must be between"),
+        ({"overlap": -1}, "overlap must be between"),
+        ({"color_fix": "histogram"}, "one of none, wavelet, adain"),
+        ({"output_type": "latent"}, "output_type must be"),
+        ({"image": PHOTO * 2}, r"values in \[0, 1\]"),
+        ({"image": PHOTO * float("nan")}, r"values in \[0, 1\]"),
+        ({"image": PHOTO[:, :1]}, "Expected a tensor"),
+        ({"image": torch.zeros(3, 0, 4)}, "Expected a tensor"),
+        ({"image": torch.zeros(3, 4, 4, dtype=torch.int64)}, "uint8 tensor or floats"),
+        ({"image": np.zeros((4, 4, 4), np.uint8)}, "Expected an array"),
+        ({"image": np.zeros((4, 4, 3), np.int32)}, "uint8 array or floats"),
+    ],
+)
+def test_wrong_arguments(free, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        free(**{"image": PHOTO, **arguments})
+
+
+def test_wrong_type(free):
+    with pytest.raises(TypeError, match="got str"):
+        free("photo.png")
+
+
+def test_grey_and_alpha_images():
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    (tensor,) = to_tensors(grey)
+    assert tensor.shape == (1, 3, 3, 4) and torch.equal(tensor[0, 0], tensor[0, 2])
+    assert torch.equal(to_tensors(Image.fromarray(grey))[0], tensor)
+    assert to_tensors(Image.new("RGBA", (5, 2)))[0].shape == (1, 3, 2, 5)
+
+
+def test_upsampling_is_pillows():
+    pil = Image.fromarray((tiny.photo(20, 11)[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
+    ours = upsample(to_tensors(pil)[0], 4).clamp(0, 1)[0].permute(1, 2, 0).numpy() * 255
+    theirs = np.asarray(pil.resize((80, 44), Image.Resampling.BICUBIC), dtype=np.float32)
+    assert np.abs(ours - theirs).max() < 1.01
+
+
+# ---- the one step (Eq. 1)
+
+
+def test_epsilon_and_v_predictions_agree():
+    latents, noise = torch.randn(2, 1, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    scheduler = DDPMScheduler(**tiny.SCHEDULE)
+    alpha, beta = one_step_coefficients(scheduler)
+    assert alpha**2 + beta**2 == pytest.approx(1)
+    assert alpha**2 == pytest.approx(float(scheduler.alphas_cumprod[200]))
+    clean = one_step(latents, noise, scheduler)
+    torch.testing.assert_close(alpha * clean + beta * noise, latents)  # the noising it undoes
+    velocity = alpha * noise - beta * clean
+    by_velocity = one_step(latents, velocity, DDPMScheduler(**tiny.SCHEDULE, prediction_type="v_prediction"))
+    torch.testing.assert_close(by_velocity, clean)
+
+
+def test_other_predictions_and_schedules_are_refused():
+    latents = torch.zeros(1, 4, 3, 3)
+    with pytest.raises(ValueError, match="prediction_type='sample'"):
+        one_step(latents, latents, DDPMScheduler(**tiny.SCHEDULE, prediction_type="sample"))
+    with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler has no DDPM noise schedule"):
+        one_step(latents, latents, FlowMatchEulerDiscreteScheduler())
+
+
+# ---- files
+
+
+def test_whole_pipeline_round_trip(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    assert not list(tmp_path.rglob("*.bin"))
+    assert not list(tmp_path.glob("text_encoder*")) and not list(tmp_path.glob("tokenizer*"))
+    again = TADiSRPipeline.from_pretrained(tmp_path)
+    assert type(again) is TADiSRPipeline and same(run(again), run(pipe))
+
+
+def test_norm_free_round_trip(free, tmp_path):
+    free.save_pretrained(tmp_path)
+    assert same(run(TADiSRPipeline.from_pretrained(str(tmp_path))), run(free))
+
+
+def test_adapter_round_trip_without_text_encoders(adapted, tmp_path):
+    pipe, base = adapted
+    pipe.save_pretrained(tmp_path / "adapter")
+    assert {path.name for path in (tmp_path / "adapter").iterdir()} == {
+        "tadisr_adapter.json", "unet_lora", "vae_lora", "prompt", "joint_decoder",
+    }  # fmt: skip
+    assert not list(tmp_path.rglob("*.bin"))
+    for part in ("model_index.json", "vae", "unet", "scheduler"):
+        source = base / part
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, _made(tmp_path / "base") / part)
+    for given in ({}, {"base_model": tmp_path / "base"}):  # as the adapter says, and where there is nothing else
+        again = TADiSRPipeline.from_pretrained(tmp_path / "adapter", **given)
+        assert set(again.components) == {"vae", "unet", "scheduler", "prompt", "joint_decoder"}
+        assert same(run(again), run(pipe))
+    again.save_pretrained(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "tadisr_adapter.json").read_text())["base_model"]
+    assert same(run(TADiSRPipeline.from_pretrained(tmp_path / "again")), run(pipe))
+
+
+def _made(folder):
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    """(An adapter's folder, its base's folder), on one family."""
+    base = tiny.sd(tmp_path)
+    base.save_pretrained(tmp_path / "base")
+    tiny.on_base(base, base_model=str(tmp_path / "base")).save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter", tmp_path / "base"
+
+
+def test_an_adapter_takes_its_bases_schedule(adapter):
+    folder, base = adapter
+    path = base / "scheduler" / "scheduler_config.json"
+    config = json.loads(path.read_text())
+    assert config["_class_name"] == "PNDMScheduler"
+    path.write_text(json.dumps({**config, "prediction_type": "v_prediction", "beta_end": 0.02}))
+    scheduler = TADiSRPipeline.from_pretrained(folder).scheduler
+    assert (scheduler.config.prediction_type, scheduler.config.beta_end) == ("v_prediction", 0.02)
+    FlowMatchEulerDiscreteScheduler().save_pretrained(base / "scheduler")
+    with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler has no DDPM noise schedule"):
+        TADiSRPipeline.from_pretrained(folder)
+
+
+def test_adapter_without_a_base(tmp_path):
+    pipe = tiny.on_base(tiny.sd(tmp_path))
+    with pytest.raises(ValueError, match="does not name its base"):
+        pipe.save_pretrained(tmp_path / "adapter")
+
+
+def test_folders_that_hold_nothing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="neither a pipeline"):
+        TADiSRPipeline.from_pretrained(tmp_path)
+    for name in ("missing", tmp_path / "missing", "./a/b", "a/b/c"):
+        with pytest.raises(FileNotFoundError, match="No model"):
+            TADiSRPipeline.from_pretrained(name)
+
+
+# ---- precision and placement
+
+
+def test_bfloat16(adapter, free, tmp_path):
+    half = TADiSRPipeline.from_pretrained(adapter[0], torch_dtype=torch.bfloat16)
+    assert {half.unet.dtype, half.vae.dtype, half.prompt.dtype, half.joint_decoder.dtype} == {torch.bfloat16}
+    full = TADiSRPipeline.from_pretrained(adapter[0])
+    for one, other in zip(run(half), run(full), strict=True):
+        assert one[0].dtype == torch.float32
+        assert (one[0] - other[0]).abs().mean() < 0.03
+    free.save_pretrained(tmp_path / "free")
+    half = TADiSRPipeline.from_pretrained(tmp_path / "free", torch_dtype=torch.bfloat16)
+    assert (run(half)[0][0] - run(free)[0][0]).abs().mean() < 0.03
+
+
+def test_model_offload_moves_each_model_before_it_runs(base, adapted):
+    """With the CPU as the accelerator, the hooks run as they would with a GPU."""
+    pipe = copy.copy(adapted[0])
+    expected = run(pipe)
+    pipe.enable_model_cpu_offload(device="cpu")
+    arrivals = []
+    for name in ("vae", "prompt", "unet", "joint_decoder"):
+        hook = getattr(pipe, name)._hf_hook
+        before = hook.pre_forward
+
+        def pre_forward(module, *args, name=name, before=before, **kwargs):
+            arrivals.append(name)
+            return before(module, *args, **kwargs)
+
+        hook.pre_forward = pre_forward
+    try:
+        assert same(run(pipe), expected)
+    finally:
+        pipe.remove_all_hooks()
+    assert arrivals == ["vae", "prompt", "unet", "joint_decoder", "vae"], "encode, denoise, decode on the VAE"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_model_offload_on_a_gpu(base):
+    pipe = tiny.on_base(base)
+    expected = run(pipe)
+    pipe.enable_model_cpu_offload()
+    for one, other in zip(run(pipe), expected, strict=True):
+        torch.testing.assert_close(one[0], other[0], atol=0.02, rtol=0)
+    assert {model.device.type for model in (pipe.vae, pipe.unet, pipe.joint_decoder)} == {"cpu"}
+
+
+def test_attention_processors_and_training_mode_are_left_alone(free):
+    before = {name: id(processor) for name, processor in free.unet.attn_processors.items()}
+    run(free)
+    assert {name: id(processor) for name, processor in free.unet.attn_processors.items()} == before
+
+
+# ---- tiles
+
+
+def test_tiled_equals_untiled(free):
+    """Without normalisation a tile knows all it needs, up to the reach of its convolutions."""
+    photo = tiny.photo(112, 64)
+    whole, tiled = (run(free, photo, tile=tile, overlap=overlap) for tile, overlap in ((None, 0), (256, 128)))
+    baseline = upsample(photo, 4).clamp(0, 1)[0]
+    assert (whole[0][0] - baseline).abs().mean() > 0.01, "there is something to restore"
+    for one, other in zip(whole, tiled, strict=True):
+        torch.testing.assert_close(one[0], other[0], atol=1e-3, rtol=0)
+    assert not same(whole, tiled), "it was tiled"
+
+
+def test_progress_counts_tiles(free):
+    seen = []
+
+    def progress(tiles):
+        seen.extend(tiles)
+        return iter(seen)
+
+    run(free, tiny.photo(40, 20), tile=64, overlap=0, tile_progress=progress)
+    assert len(seen) == 3 * 2
+
+
+def test_a_fresh_decoder_adds_nothing_to_the_base(base):
+    """Untrained adapters and decoder: the image is the base's own one-step result."""
+    pipe = tiny.on_base(base, lora=False)
+    pipe.joint_decoder = JointSegmentationDecoder.from_base(pipe.vae, pipe.unet).eval()
+    with torch.no_grad():
+        x = pipe.prepare_image(PHOTO)
+        latents = pipe.vae.encode(x).latent_dist.mode() * pipe.vae.config.scaling_factor
+        noise = pipe.unet(latents, 200, **pipe.prompt(1)).sample
+        alpha_bar = pipe.scheduler.alphas_cumprod[200]
+        latents = (latents - (1 - alpha_bar) ** 0.5 * noise) / alpha_bar**0.5
+        expected = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample / 2 + 0.5
+    torch.testing.assert_close(run(pipe)[0][0], expected[0, :, :68, :96].clamp(0, 1), atol=1e-5, rtol=1e-5)

@@ -1,0 +1,100 @@
+"""Windows and blending."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tadisr.tiling import auto_tile, blend_weights, run_tiled, tile_grid, windows
+
+SIDES = st.integers(1, 60)
+TILES = st.integers(1, 40).flatmap(lambda tile: st.tuples(st.just(tile), st.integers(0, tile - 1)))
+
+
+def enlarge(image, scale):
+    return image.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+
+
+@settings(deadline=None, max_examples=100)
+@given(length=st.integers(1, 3000), tile=TILES)
+def test_windows_cover_everything_and_never_shrink(length, tile):
+    tile, overlap = tile
+    spans = windows(length, tile, overlap)
+    assert spans[0][0] == 0 and spans[-1][1] == length
+    assert {stop - start for start, stop in spans} == {min(tile, length)}
+    for (start, stop), (after, _) in zip(spans, spans[1:], strict=False):
+        assert start < after <= stop - overlap
+    assert len(spans) == len(set(spans)) == max(1, -(-(length - overlap) // (tile - overlap)) if length > tile else 1)
+
+
+@settings(deadline=None, max_examples=25)
+@given(height=SIDES, width=SIDES, tile=TILES, scale=st.integers(1, 3))
+def test_the_identity_reproduces_the_image(height, width, tile, scale):
+    image = torch.rand(1, 2, height, width, generator=torch.Generator().manual_seed(0))
+    shapes = set()
+
+    def function(part):
+        shapes.add(tuple(part.shape))
+        return enlarge(part, scale), enlarge(part[:, :1] * -3, scale)
+
+    one, other = run_tiled(function, image, *tile, scale)
+    assert shapes == {(1, 2, min(tile[0], height), min(tile[0], width))}
+    torch.testing.assert_close(one, enlarge(image, scale), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(other, enlarge(image[:, :1] * -3, scale), atol=1e-5, rtol=1e-5)
+
+
+@settings(deadline=None, max_examples=15)
+@given(height=SIDES, width=SIDES, tile=TILES, scale=st.integers(1, 3))
+def test_a_constant_stays_constant(height, width, tile, scale):
+    image = torch.full((1, 1, height, width), 0.7)
+    (result,) = run_tiled(lambda part: (enlarge(part, scale),), image, *tile, scale)
+    assert result.shape == (1, 1, height * scale, width * scale)
+    assert (result - 0.7).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("size", [(200, 900), (900, 200), (383, 385), (1, 1000)])
+def test_a_side_shorter_than_the_tile(size):
+    """The official code divides zero by zero here."""
+    image = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0))
+    (result,) = run_tiled(lambda part: (part,), image, 384, 64, 1)
+    torch.testing.assert_close(result, image, atol=1e-5, rtol=1e-5)
+
+
+def test_seams_are_ramps():
+    """Tiles that disagree: the result goes from one to the other over the overlap, without a step."""
+    values = iter([0.0, 1.0])
+    (result,) = run_tiled(lambda part: (torch.full_like(part, next(values)),), torch.zeros(1, 1, 4, 40), 30, 20, 1)
+    row = result[0, 0, 2]
+    assert row[:10].abs().max() == 0 and (row[30:] - 1).abs().max() < 1e-6
+    steps = row.diff()
+    assert steps.min() >= 0 and steps.max() < 0.1
+
+
+def test_one_tile_is_untouched():
+    image = torch.rand(1, 3, 5, 7)
+    results = run_tiled(lambda part: (part.double(),), image, 8, 3, 1)
+    assert torch.equal(results[0], image.double().float()) and results[0].dtype == torch.float32
+
+
+def test_weights_at_the_borders_are_one():
+    assert torch.equal(blend_weights((0, 5), 5, 2), torch.ones(5))
+    inner = blend_weights((3, 8), 12, 2)
+    assert inner[2] == 1 and (0 < inner).all() and inner[0] < inner[1] < 1 and torch.equal(inner, inner.flip(0))
+    torch.testing.assert_close(blend_weights((0, 5), 8, 2)[-2:] + blend_weights((3, 8), 8, 2)[:2], torch.ones(2))
+
+
+def test_grid_goes_row_by_row():
+    assert tile_grid(3, 5, 3, 0) == [((0, 3), (0, 3)), ((0, 3), (2, 5))]
+
+
+@pytest.mark.parametrize("overlap", [-1, 4, 9])
+def test_impossible_overlap(overlap):
+    with pytest.raises(ValueError, match="overlap must be"):
+        windows(10, 4, overlap)
+
+
+def test_auto_tile_is_bounded_and_shrinks_with_width():
+    cpu = torch.device("cpu")
+    sides = [auto_tile(torch.float32, cpu, widest) for widest in (8, 512, 2**16, 2**30)]
+    assert sides == sorted(sides, reverse=True) and sides[-1] == 256
+    assert all(256 <= side <= 1024 and side % 64 == 0 for side in sides)
