@@ -11,13 +11,13 @@ class Degradation:
     """Ranges that each image draws from, uniformly. Sigmas of blur in HR pixels, of noise in 1/255."""
 
     scale: int = 4
-    blur_sigma: tuple[float, float] = (0.5, 2.4)
+    blur_sigma: tuple[float, float] = (0.5, 2.3)
     blur_kinds: float = 0.1
     """Share of blurs that are not Gaussian: box (defocus) or line (motion)."""
-    noise_sigma: tuple[float, float] = (0.0, 8.0)
+    noise_sigma: tuple[float, float] = (0.3, 7.0)
     gray_noise: float = 0.3
-    jpeg_quality: tuple[int, int] = (40, 95)
-    jpeg: float = 0.9
+    jpeg_quality: tuple[int, int] = (45, 95)
+    jpeg: float = 0.95
     second_order: float = 0.1
     """Share of images that are degraded twice: a mild first pass at HR size, then the main pass."""
 

@@ -202,7 +202,8 @@ class TADiSRPipeline(DiffusionPipeline):
         if index is None:
             return super().from_pretrained(folder, **kwargs)
         hub.pop("revision", None)
-        index.base_model = base_model or index.base_model
+        if base_model is not None:  # whose revisions are its own
+            index = AdapterIndex(str(base_model))
         return cls._from_adapter(folder, index, hub, kwargs.pop("torch_dtype", torch.float32))
 
     @classmethod

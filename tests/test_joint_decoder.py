@@ -10,7 +10,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from tadisr.models.attention import cross_attention_layers
 from tadisr.models.interaction import CrossDecoderInteractionBlock
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor, vae_patch
-from tadisr.models.scratch import NormFreeAutoencoderKL, NormFreeUNet2DConditionModel
+from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel
 
 VAES = {
     "sd": {"scaling_factor": 0.18215},
@@ -211,12 +211,12 @@ def norms(model):
     return [name for name, module in model.named_modules() if isinstance(module, nn.GroupNorm)]
 
 
-def test_norm_free_classes_and_their_round_trip(tmp_path):
+def test_lean_classes_and_their_round_trip(tmp_path):
     torch.manual_seed(0)
-    vae = NormFreeAutoencoderKL.from_config(tiny.vae(mid_block_add_attention=False).config)
-    unet = a_unet(vae, NormFreeUNet2DConditionModel)
+    vae = LeanAutoencoderKL.from_config(tiny.vae(mid_block_add_attention=False).config)
+    unet = a_unet(vae, LeanUNet2DConditionModel)
     decoder = JointSegmentationDecoder.from_base(vae, unet)
-    assert decoder.config.norm_free and any(isinstance(m, ResnetBlock2D) for m in decoder.modules())
+    assert decoder.config.lean and any(isinstance(m, ResnetBlock2D) for m in decoder.modules())
     for model in (vae, unet, decoder):
         assert not norms(model)
         folder = tmp_path / type(model).__name__

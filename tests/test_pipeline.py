@@ -35,7 +35,7 @@ def adapted(base, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def free():
-    return tiny.norm_free()
+    return tiny.lean()
 
 
 def run(pipe, image=PHOTO, **kwargs):
@@ -163,10 +163,11 @@ def test_grey_and_alpha_images():
 
 
 def test_upsampling_is_pillows():
-    pil = Image.fromarray((tiny.photo(20, 11)[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
+    soft = tiny.photo(20, 11) * 0.5 + 0.25  # no overshoot, which Pillow would cut off between its two passes
+    pil = Image.fromarray((soft[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
     ours = upsample(to_tensors(pil)[0], 4).clamp(0, 1)[0].permute(1, 2, 0).numpy() * 255
     theirs = np.asarray(pil.resize((80, 44), Image.Resampling.BICUBIC), dtype=np.float32)
-    assert np.abs(ours - theirs).max() < 1.01
+    assert np.abs(ours - theirs).max() < 1.5  # two roundings
 
 
 # ---- the one step (Eq. 1)
@@ -204,7 +205,7 @@ def test_whole_pipeline_round_trip(pipe, tmp_path):
     assert type(again) is TADiSRPipeline and same(run(again), run(pipe))
 
 
-def test_norm_free_round_trip(free, tmp_path):
+def test_lean_round_trip(free, tmp_path):
     free.save_pretrained(tmp_path)
     assert same(run(TADiSRPipeline.from_pretrained(str(tmp_path))), run(free))
 
@@ -224,7 +225,8 @@ def test_adapter_round_trip_without_text_encoders(adapted, tmp_path):
         assert set(again.components) == {"vae", "unet", "scheduler", "prompt", "joint_decoder"}
         assert same(run(again), run(pipe))
     again.save_pretrained(tmp_path / "again")
-    assert json.loads((tmp_path / "again" / "tadisr_adapter.json").read_text())["base_model"]
+    index = json.loads((tmp_path / "again" / "tadisr_adapter.json").read_text())
+    assert index == {"base_model": str(tmp_path / "base"), "base_revision": None}
     assert same(run(TADiSRPipeline.from_pretrained(tmp_path / "again")), run(pipe))
 
 
@@ -333,8 +335,13 @@ def test_tiled_equals_untiled(free):
     baseline = upsample(photo, 4).clamp(0, 1)[0]
     assert (whole[0][0] - baseline).abs().mean() > 0.01, "there is something to restore"
     for one, other in zip(whole, tiled, strict=True):
-        torch.testing.assert_close(one[0], other[0], atol=1e-3, rtol=0)
+        torch.testing.assert_close(one[0], other[0], atol=0.03, rtol=0)
+        assert (one[0] - other[0]).abs().mean() < 1e-3
     assert not same(whole, tiled), "it was tiled"
+    with torch.no_grad():
+        tile = free.restore_tile(photo[..., :64])
+    for one, part in zip(whole, (tile[0].clamp(0, 1), tile[1].sigmoid()), strict=True):
+        torch.testing.assert_close(one[0][..., :64], part[0][..., :64], atol=1e-5, rtol=1e-5)  # far from the cut
 
 
 def test_progress_counts_tiles(free):
@@ -348,15 +355,18 @@ def test_progress_counts_tiles(free):
     assert len(seen) == 3 * 2
 
 
-def test_a_fresh_decoder_adds_nothing_to_the_base(base):
+@pytest.mark.parametrize("size", [(24, 17), (9, 13)])  # the second is padded
+def test_a_fresh_decoder_adds_nothing_to_the_base(base, size):
     """Untrained adapters and decoder: the image is the base's own one-step result."""
     pipe = tiny.on_base(base, lora=False)
     pipe.joint_decoder = JointSegmentationDecoder.from_base(pipe.vae, pipe.unet).eval()
     with torch.no_grad():
-        x = pipe.prepare_image(PHOTO)
+        photo = tiny.photo(*size)
+        x = pipe.prepare_image(photo)
         latents = pipe.vae.encode(x).latent_dist.mode() * pipe.vae.config.scaling_factor
         noise = pipe.unet(latents, 200, **pipe.prompt(1)).sample
         alpha_bar = pipe.scheduler.alphas_cumprod[200]
         latents = (latents - (1 - alpha_bar) ** 0.5 * noise) / alpha_bar**0.5
         expected = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample / 2 + 0.5
-    torch.testing.assert_close(run(pipe)[0][0], expected[0, :, :68, :96].clamp(0, 1), atol=1e-5, rtol=1e-5)
+    expected = expected[0, :, : 4 * size[1], : 4 * size[0]].clamp(0, 1)
+    torch.testing.assert_close(run(pipe, photo)[0][0], expected, atol=1e-5, rtol=1e-5)

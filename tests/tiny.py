@@ -26,7 +26,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.lora import add_lora
 from tadisr.models.prompt import DEFAULT_PROMPT, TextPrompt
-from tadisr.models.scratch import NormFreeAutoencoderKL, NormFreeUNet2DConditionModel, initialize
+from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel, initialize
 
 SCHEDULE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
@@ -174,15 +174,15 @@ def on_base(base: DiffusionPipeline, lora: bool = True, base_model: str | None =
     )
 
 
-def norm_free() -> TADiSRPipeline:
+def lean() -> TADiSRPipeline:
     """From scratch, as `tadisr.training.trainer.build_network` makes `tadisr-tiny`, smaller."""
     torch.manual_seed(4)
-    vae = NormFreeAutoencoderKL(
+    vae = LeanAutoencoderKL(
         in_channels=48, out_channels=48, latent_channels=4, down_block_types=["DownEncoderBlock2D"],
         up_block_types=["UpDecoderBlock2D"], block_out_channels=[8], layers_per_block=1, norm_num_groups=4,
         mid_block_add_attention=False, use_quant_conv=False, use_post_quant_conv=False, scaling_factor=1.0,
     )  # fmt: skip
-    unet = NormFreeUNet2DConditionModel(
+    unet = LeanUNet2DConditionModel(
         in_channels=4, out_channels=4, down_block_types=["DownBlock2D", "CrossAttnDownBlock2D"],
         up_block_types=["CrossAttnUpBlock2D", "UpBlock2D"], block_out_channels=[8, 8], layers_per_block=1,
         norm_num_groups=4, attention_head_dim=2, cross_attention_dim=8, only_cross_attention=True,

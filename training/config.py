@@ -60,6 +60,8 @@ class TrainConfig(LossWeights):
     """Line strips per step and process that the recogniser reads."""
     text_share: float = 0.85
     """Share of crops that must hold text."""
+    cache_pages: bool = False
+    """Keep every page decoded in memory: for small sets and small machines."""
     seed: int = 0
     mixed_precision: str = "no"
     dataloader_num_workers: int = 1

@@ -18,6 +18,12 @@ def _read(path: Path, flag: int) -> np.ndarray:
     return image
 
 
+def _read_page(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """RGB image and mask of a page, given its file in hr/."""
+    mask = _read(path.parent.parent / "mask" / path.name, cv2.IMREAD_GRAYSCALE)
+    return _read(path, cv2.IMREAD_COLOR)[..., ::-1], mask
+
+
 def _to_tensors(hr: np.ndarray, mask: np.ndarray, lr: np.ndarray) -> dict[str, torch.Tensor]:
     def tensor(image: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
@@ -58,9 +64,11 @@ class FTSRCrops(Dataset):
         length: int,
         seed: int = 0,
         text_share: float = 0.85,
-        max_zoom: float = 2.5,
+        max_zoom: float = 1.6,
+        cache: bool = False,
         degradation: Degradation | None = None,
     ):
+        cv2.setNumThreads(1)  # several threads here only get in the way of the training step's
         self.max_zoom = max_zoom
         self.pages = [page for folder in folders for page in sorted(Path(folder, "hr").glob("*.png"))]
         if not self.pages:
@@ -69,15 +77,17 @@ class FTSRCrops(Dataset):
             )
         self.size, self.length, self.seed, self.text_share = size, length, seed, text_share
         self.degradation = degradation or Degradation()
+        # Decoding a page costs more than degrading a crop: keep them decoded (workers share the memory by forking).
+        self.decoded = [_read_page(page) for page in self.pages] if cache else None
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng([self.seed, index])
-        page = self.pages[rng.integers(len(self.pages))]
-        hr = _read(page, cv2.IMREAD_COLOR)[..., ::-1]
-        mask = _read(page.parent.parent / "mask" / page.name, cv2.IMREAD_GRAYSCALE)
+        number = int(rng.integers(len(self.pages)))
+        page = self.pages[number]
+        hr, mask = self.decoded[number] if self.decoded else _read_page(page)
         if min(hr.shape[:2]) < self.size:
             raise ValueError(f"{page} is {hr.shape[1]}x{hr.shape[0]}: crops of {self.size} need larger pages.")
         must_hold_text = rng.random() < self.text_share
@@ -136,8 +146,7 @@ class FTSRLines(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng([self.seed, 1, index])
         path, (top, bottom, left, right) = self.lines[rng.integers(len(self.lines))]
-        hr = _read(path, cv2.IMREAD_COLOR)[..., ::-1]
-        mask = _read(path.parent.parent / "mask" / path.name, cv2.IMREAD_GRAYSCALE)
+        hr, mask = _read_page(path)
         height, width = self.size
         y = _start(top, bottom, height, hr.shape[0], rng)
         x = _start(left, min(right, left + width), width, hr.shape[1], rng)

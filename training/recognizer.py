@@ -34,7 +34,9 @@ class RecognizerLoss(nn.Module):
         for node in graph.node:
             if node.op_type == "BatchNormalization":
                 shape = ["N", "C", "H", "W"]
-                graph.value_info.append(onnx.helper.make_tensor_value_info(node.input[0], onnx.TensorProto.FLOAT, shape))
+                graph.value_info.append(
+                    onnx.helper.make_tensor_value_info(node.input[0], onnx.TensorProto.FLOAT, shape)
+                )
         self.model = onnx2torch.convert(model).eval().requires_grad_(False)
 
     def lines(self, images: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:

@@ -104,7 +104,12 @@ def main() -> None:
     # 2. Data: one item per crop of the whole run, so that a step always sees the same crops.
     items = config.max_train_steps * config.gradient_accumulation_steps * accelerator.num_processes
     crops = FTSRCrops(
-        config.train_data_dir, config.resolution, items * config.train_batch_size, config.seed, config.text_share
+        config.train_data_dir,
+        config.resolution,
+        items * config.train_batch_size,
+        config.seed,
+        config.text_share,
+        cache=config.cache_pages,
     )
     loaders = [DataLoader(crops, config.train_batch_size, num_workers=config.dataloader_num_workers)]
     if recognizer is not None:

@@ -20,14 +20,14 @@ from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.lora import add_lora
 from tadisr.models.network import TADiSRNetwork
 from tadisr.models.prompt import TextPrompt
-from tadisr.models.scratch import NormFreeAutoencoderKL, NormFreeUNet2DConditionModel, initialize
+from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel, initialize
 
 
 def build_network(config: TrainConfig) -> TADiSRNetwork:
     """The network to train: a pretrained base with new adapters, or a base from scratch with every weight trainable."""
     if config.base_config:
         base = json.loads(Path(config.base_config).read_text(encoding="utf-8"))
-        vae, unet = NormFreeAutoencoderKL(**base["vae"]), NormFreeUNet2DConditionModel(**base["unet"])
+        vae, unet = LeanAutoencoderKL(**base["vae"]), LeanUNet2DConditionModel(**base["unet"])
         prompt, scheduler = TextPrompt(**base["prompt"]), DDPMScheduler(**base["scheduler"])
         joint_decoder = JointSegmentationDecoder.from_base(vae, unet, config.encoder_skips, config.image_residual)
         initialize(vae, unet, joint_decoder)

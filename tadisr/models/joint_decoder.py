@@ -15,7 +15,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from tadisr.models.attention import TextAttentionProjection, cross_attention_layers
 from tadisr.models.interaction import CrossDecoderInteractionBlock
-from tadisr.models.scratch import NormFreeAutoencoderKL, drop_group_norms
+from tadisr.models.scratch import LeanAutoencoderKL, drop_group_norms, drop_mid_block
 
 
 def vae_patch(vae: AutoencoderKL) -> int:
@@ -64,7 +64,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
 
     encoder_skips: 1x1 convolutions from the input of each encoder down block to its decoder up block.
     image_residual: the decoded image is a correction added to the input image.
-    norm_free: no group normalisation, as in `tadisr.models.scratch`.
+    lean: no group normalisation and no mid block, as in `tadisr.models.scratch`.
     """
 
     _supports_gradient_checkpointing = False
@@ -83,7 +83,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         mid_block_add_attention: bool = True,
         encoder_skips: bool = False,
         image_residual: bool = False,
-        norm_free: bool = False,
+        lean: bool = False,
     ):
         super().__init__()
         self.attention = TextAttentionProjection(attention_layers, attention_heads, latent_channels)
@@ -107,8 +107,9 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
                 skip = nn.Conv2d(source, target, 1, bias=False)
                 nn.init.zeros_(skip.weight)
                 self.skips.append(skip)
-        if norm_free:
+        if lean:
             drop_group_norms(self)
+            drop_mid_block(self.mask_decoder)
 
     @classmethod
     def from_base(
@@ -128,7 +129,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             mid_block_add_attention=vae.config.mid_block_add_attention,
             encoder_skips=encoder_skips,
             image_residual=image_residual,
-            norm_free=isinstance(vae, NormFreeAutoencoderKL),
+            lean=isinstance(vae, LeanAutoencoderKL),
         )
 
     def forward(

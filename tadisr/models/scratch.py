@@ -1,17 +1,32 @@
-"""Bases that are trained from scratch: diffusers' own classes without group normalisation.
+"""Bases that are trained from scratch: diffusers' own classes, made lean.
 
-Group normalisation divides each image's contrast out, also right before the last convolution, while what restoration
-adds must be proportional to it: small networks with it did not learn to beat their upscaled input. Without it they do,
-run faster, and are strictly local, so that tiles agree with the whole image.
+Without group normalisation: it divides each image's contrast out, also right before the last convolution, while what
+restoration adds must be proportional to it. Without it networks run faster, and are strictly local, so that tiles agree
+with the whole image. Without the VAE's mid blocks: at one level they are the same layers once more.
 """
 
 from functools import wraps
 from typing import Any
 
+import torch
 from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 from torch import nn
 
-__all__ = ["ModelMixin", "NormFreeAutoencoderKL", "NormFreeUNet2DConditionModel", "drop_group_norms", "initialize"]
+__all__ = [
+    "LeanAutoencoderKL",
+    "LeanUNet2DConditionModel",
+    "ModelMixin",
+    "drop_group_norms",
+    "drop_mid_block",
+    "initialize",
+]
+
+
+class _Pass(nn.Module):
+    """The identity, for blocks that are called with more than their input."""
+
+    def forward(self, x: torch.Tensor, *_: Any) -> torch.Tensor:
+        return x
 
 
 def drop_group_norms(model: nn.Module) -> None:
@@ -22,16 +37,23 @@ def drop_group_norms(model: nn.Module) -> None:
                 setattr(module, name, nn.Identity())
 
 
-class NormFreeAutoencoderKL(AutoencoderKL):
-    """`AutoencoderKL` without group normalisation; the same arguments."""
+def drop_mid_block(coder: nn.Module) -> None:
+    """Replace the mid block of a VAE encoder or decoder by the identity."""
+    coder.mid_block = _Pass()
+
+
+class LeanAutoencoderKL(AutoencoderKL):
+    """`AutoencoderKL` without group normalisation and mid blocks; the same arguments."""
 
     @wraps(AutoencoderKL.__init__)
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         drop_group_norms(self)
+        drop_mid_block(self.encoder)
+        drop_mid_block(self.decoder)
 
 
-class NormFreeUNet2DConditionModel(UNet2DConditionModel):
+class LeanUNet2DConditionModel(UNet2DConditionModel):
     """`UNet2DConditionModel` without group normalisation; the same arguments."""
 
     @wraps(UNet2DConditionModel.__init__)
