@@ -56,7 +56,7 @@ def exchange(tmp_path_factory):
     folder = tmp_path_factory.mktemp("local")
     base = tiny.sd(folder)
     base.save_pretrained(folder / "base")
-    tiny.norm_free().save_pretrained(folder / "whole")
+    tiny.lean().save_pretrained(folder / "whole")
     tiny.on_base(base, base_model=str(folder / "base")).save_pretrained(folder / "adapter")
     with HubServer(tmp_path_factory.mktemp("hub")) as server:
         pushed = json.loads(server.run(COMMON + PUSH, folder).splitlines()[-1])

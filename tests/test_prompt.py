@@ -101,4 +101,4 @@ def test_positions_outside_the_prompt(positions):
 
 
 def test_learned_prompt_of_a_base_from_scratch():
-    assert all(parameter.requires_grad for parameter in tiny.norm_free().prompt.parameters())
+    assert all(parameter.requires_grad for parameter in tiny.lean().prompt.parameters())

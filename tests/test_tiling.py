@@ -49,7 +49,7 @@ def test_a_constant_stays_constant(height, width, tile, scale):
     image = torch.full((1, 1, height, width), 0.7)
     (result,) = run_tiled(lambda part: (enlarge(part, scale),), image, *tile, scale)
     assert result.shape == (1, 1, height * scale, width * scale)
-    assert (result - 0.7).abs().max() < 1e-6
+    assert (result - 0.7).abs().max() < 5e-6
 
 
 @pytest.mark.parametrize("size", [(200, 900), (900, 200), (383, 385), (1, 1000)])

@@ -186,6 +186,7 @@ def lean() -> TADiSRPipeline:
         in_channels=4, out_channels=4, down_block_types=["DownBlock2D", "CrossAttnDownBlock2D"],
         up_block_types=["CrossAttnUpBlock2D", "UpBlock2D"], block_out_channels=[8, 8], layers_per_block=1,
         norm_num_groups=4, attention_head_dim=2, cross_attention_dim=8, only_cross_attention=True,
+        mid_block_type="UNetMidBlock2D",
     )  # fmt: skip
     joint_decoder = JointSegmentationDecoder.from_base(vae, unet, encoder_skips=True, image_residual=True)
     initialize(vae, unet, joint_decoder)

@@ -18,7 +18,7 @@ from torch import nn
 from tadisr.images import upsample
 from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.lora import add_lora
-from tadisr.models.network import TADiSRNetwork
+from tadisr.models.network import TADiSRNetwork, ddpm_scheduler
 from tadisr.models.prompt import TextPrompt
 from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel, initialize
 
@@ -39,7 +39,7 @@ def build_network(config: TrainConfig) -> TADiSRNetwork:
         vae, unet = pipe.vae, pipe.unet
         prompt, scheduler = (
             TextPrompt.from_pipeline(pipe, config.prompt),
-            DDPMScheduler.from_config(pipe.scheduler.config),
+            ddpm_scheduler(pipe.scheduler.config),
         )
         joint_decoder = JointSegmentationDecoder.from_base(vae, unet)
         add_lora(unet, vae, config.rank_unet, config.rank_vae)

@@ -2,7 +2,8 @@
 
 Without group normalisation: it divides each image's contrast out, also right before the last convolution, while what
 restoration adds must be proportional to it. Without it networks run faster, and are strictly local, so that tiles agree
-with the whole image. Without the VAE's mid blocks: at one level they are the same layers once more.
+with the whole image (take `only_cross_attention` and no attention in the U-Net's mid block, where diffusers would put
+self-attention all the same). Without the VAE's mid blocks: at one level they are the same layers once more.
 """
 
 from functools import wraps
@@ -62,20 +63,27 @@ class LeanUNet2DConditionModel(UNet2DConditionModel):
         drop_group_norms(self)
 
 
+# By the layer's role: within a ResBlock; and the U-Net's output, the predicted noise, which must not drown the latents.
+_GAINS = {"conv1": 2**0.5, "conv2": 0.2, "unet_out": 0.1}
+
+
 def initialize(*models: nn.Module) -> None:
     """Variance-preserving weights for norm-free models: PyTorch's own initialisation shrinks every layer's output.
 
     The second convolution of each ResBlock starts small, so that a deep trunk starts near the identity; the scales of
-    the interaction blocks start at 0.5 (there is no pretrained decoder to protect).
+    the interaction blocks start at 0.5 and the encoder skips at the identity (there is no pretrained decoder to
+    protect): the decoder then sees the input's own features from the first step, not only what the latents keep.
     """
     for model in models:
         for name, module in model.named_modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 fan_in = module.weight[0].numel()
-                gain = 0.2 if name.endswith("conv2") else 2**0.5 if name.endswith("conv1") else 1.0
+                gain = _GAINS.get(name.rsplit(".", 1)[-1] if name != "conv_out" else "unet_out", 1.0)
                 nn.init.normal_(module.weight, std=gain / fan_in**0.5)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+            if name.startswith("skips."):
+                nn.init.dirac_(module.weight)
         for name, parameter in model.named_parameters():
             if name.startswith("interactions.") and name.endswith(".scale"):
                 nn.init.constant_(parameter, 0.5)
