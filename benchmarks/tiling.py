@@ -12,11 +12,11 @@ import sys
 
 import numpy as np
 import torch
-
-from tadisr import TADiSRPipeline
 from tadisr.data_synthesis.compose import PageStyle, compose_page
 from tadisr.data_synthesis.degrade import Degradation, degrade
 from tadisr.data_synthesis.sources import discover_fonts
+
+from tadisr import TADiSRPipeline
 from tadisr.tiling import windows
 
 
@@ -42,7 +42,7 @@ def compare(model: str, tile: int, overlap: int) -> None:
         jumps = (image[..., 1:] - image[..., :-1]).abs().mean((0, 1, 2)) * 255  # between neighbouring columns
         at_borders = torch.zeros_like(jumps, dtype=torch.bool)
         at_borders[[start - 1 for start in starts] + [start + overlap - 1 for start in starts]] = True
-        print(f"{name}: mean jump at tile borders {jumps[at_borders].mean():.3f}, elsewhere {jumps[~at_borders].mean():.3f}")
+        print(f"{name}: jump at tile borders {jumps[at_borders].mean():.3f}, elsewhere {jumps[~at_borders].mean():.3f}")
 
 
 def memory(model: str, side: int, tile: str) -> None:
@@ -53,7 +53,9 @@ def memory(model: str, side: int, tile: str) -> None:
     lr = np.random.default_rng(0).integers(0, 256, (side // 4, side // 4, 3), dtype=np.uint8)
     pipe(lr, tile="auto" if tile == "auto" else int(tile))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{side * side / 2**20:5.0f} Mpixel out: {before:6.0f} MiB before, peak {peak:6.0f} MiB, {peak - before:6.0f} more")
+    print(
+        f"{side * side / 2**20:5.0f} Mpixel out: {before:6.0f} MiB before, peak {peak:6.0f} MiB, {peak - before:.0f} more"
+    )
 
 
 def main() -> None:

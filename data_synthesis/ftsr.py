@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from rich.console import Console
 from rich.progress import track
 from tadisr.data_synthesis.compose import PageStyle, compose_page
 from tadisr.data_synthesis.degrade import Degradation, degrade
@@ -24,13 +25,14 @@ def synthesize_one(
     fonts: Sequence[Font],
     photos: Sequence[Path],
 ) -> dict:
-    """Make and write triplet `index`. It depends on `seed` and `index` alone, so a run can be resumed or split."""
+    """Make and write triplet `index`. It depends on `seed` and `index` alone, whatever the number of workers."""
     rng = np.random.default_rng([seed, index])
     name = f"{index:07d}.png"
     page = compose_page(style, fonts, photos, rng)
     lr = degrade(page.image, degradation, rng)
     for folder, image in (("hr", page.image[..., ::-1]), ("mask", page.mask), ("lr", lr[..., ::-1])):
-        cv2.imwrite(str(out / folder / name), image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        if not cv2.imwrite(str(out / folder / name), image, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+            raise OSError(f"cannot write {out / folder / name}: is the disk full?")
     return {"file_name": name, "lines": page.lines}
 
 
@@ -62,7 +64,9 @@ def synthesize(
         multiprocessing.get_context("spawn").Pool(workers) as pool,
         (out / "metadata.jsonl").open("w", encoding="utf-8") as log,
     ):
-        for record in track(pool.imap(job, range(count), chunksize=8), "Synthesising", total=count):
+        for record in track(
+            pool.imap(job, range(count), chunksize=8), "Synthesising", total=count, console=Console(stderr=True)
+        ):
             log.write(json.dumps(record, ensure_ascii=False) + "\n")
     manifest = {
         "seed": seed,

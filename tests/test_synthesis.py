@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from tadisr.data_synthesis.compose import PageStyle, compose_page
 from tadisr.data_synthesis.degrade import Degradation, degrade, gaussian_kernel
 from tadisr.data_synthesis.render import draw_text, stack_lines, warp
@@ -91,7 +90,9 @@ def test_degradation_shrinks_without_moving(scale):
         lr = degrade(image, d, rng(seed))
         assert lr.shape == (64 // scale, 96 // scale, 3) and lr.dtype == np.uint8
         weight = lr[..., 0].astype(float)
-        centre = [(np.arange(n) + 0.5) @ weight.sum(axis) / weight.sum() for axis, n in ((1, lr.shape[0]), (0, lr.shape[1]))]
+        centre = [
+            (np.arange(n) + 0.5) @ weight.sum(axis) / weight.sum() for axis, n in ((1, lr.shape[0]), (0, lr.shape[1]))
+        ]
         np.testing.assert_allclose(centre, [32 / scale, 48 / scale], atol=0.1)
 
 

@@ -40,16 +40,22 @@ def load_lpips(config: TrainConfig) -> torch.nn.Module | None:
     import lpips
     from torchvision.models import vgg16
 
-    net = lpips.LPIPS(net="vgg", pnet_rand=bool(config.lpips_weights), verbose=False)
-    if config.lpips_weights:  # a local copy of torchvision's vgg16 weights
+    file = config.lpips_weights
+    if file and not Path(file).is_file():
+        raise SystemExit(f"No LPIPS backbone at {file}: give a copy of torchvision's vgg16 weights.")
+    try:
+        network = lpips.LPIPS(net="vgg", pnet_rand=bool(file), verbose=False)
+    except OSError as error:
+        raise SystemExit(
+            f"LPIPS' VGG weights cannot be downloaded ({error}): set --lpips_weights to a local copy, or --lpips 0."
+        ) from None
+    if file:
         backbone = vgg16()
-        backbone.load_state_dict(torch.load(config.lpips_weights, weights_only=True))
-        slices = [getattr(net.net, f"slice{i}") for i in range(1, 6)]
-        for part in slices:
-            for name, module in part.named_children():
-                if hasattr(module, "weight"):
-                    module.load_state_dict(backbone.features[int(name)].state_dict())
-    return net.eval().requires_grad_(False)
+        backbone.load_state_dict(torch.load(file, weights_only=True))
+        for part in (getattr(network.net, f"slice{i}") for i in range(1, 6)):
+            for name, module in part.named_children():  # named by their index in vgg16().features
+                module.load_state_dict(backbone.features[int(name)].state_dict())
+    return network.eval().requires_grad_(False)
 
 
 def training_step(
@@ -74,6 +80,7 @@ def training_step(
 
 def main() -> None:
     config = parse_config()
+    torch.set_flush_denormal(True)  # gradients of saturated units underflow, and CPUs crawl on denormal numbers
     output_dir = Path(config.output_dir)
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
@@ -97,8 +104,8 @@ def main() -> None:
     schedule = get_scheduler(
         config.lr_scheduler,
         optimizer,
-        config.lr_warmup_steps * accelerator.num_processes,
-        config.max_train_steps * accelerator.num_processes,
+        num_warmup_steps=config.lr_warmup_steps * accelerator.num_processes,
+        num_training_steps=config.max_train_steps * accelerator.num_processes,
     )
 
     # 2. Data: one item per crop of the whole run, so that a step always sees the same crops.
@@ -183,7 +190,12 @@ def main() -> None:
                 ema.step(parameters)
             if step % 50 == 0 and accelerator.is_main_process:
                 seconds = (time.time() - started) / (step - since)
-                record = {"step": step, "s/step": round(seconds, 3), **{k: round(v, 5) for k, v in sums.items()}}
+                record = {
+                    "step": step,
+                    "s/step": round(seconds, 3),
+                    "lr": schedule.get_last_lr()[0],
+                    **{k: round(v, 5) for k, v in sums.items()},
+                }
                 accelerator.print(record, flush=True)
                 log.write(json.dumps(record) + "\n")
                 log.flush()
@@ -197,4 +209,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FileNotFoundError as error:
+        raise SystemExit(str(error)) from None
