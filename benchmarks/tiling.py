@@ -54,7 +54,7 @@ def memory(model: str, side: int, tile: str) -> None:
     pipe(lr, tile="auto" if tile == "auto" else int(tile))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"{side * side / 2**20:5.0f} Mpixel out: {before:6.0f} MiB before, peak {peak:6.0f} MiB, {peak - before:.0f} more"
+        f"{side * side / 2**20:4.0f} Mpixel out: {before:.0f} MiB before, {peak:.0f} at peak, {peak - before:.0f} more"
     )
 
 

@@ -192,15 +192,16 @@ class TADiSRPipeline(DiffusionPipeline):
 
         Args:
             pretrained_model_name_or_path: "tadisr-tiny", a folder, or "user/model".
-            kwargs: `torch_dtype`; `revision`, `token`, `cache_dir`, `local_files_only` for the Hub; `base_model` to
-                take an adapter's base from somewhere else; the rest as in `DiffusionPipeline.from_pretrained`.
+            kwargs: `torch_dtype` (float32 by default, whatever the files hold); `revision`, `token`, `cache_dir`,
+                `local_files_only` for the Hub; `base_model` to take an adapter's base from somewhere else; the rest as
+                in `DiffusionPipeline.from_pretrained`.
         """
         hub = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
         base_model = kwargs.pop("base_model", None)
         folder = resolve(pretrained_model_name_or_path, **hub)
         index = read_adapter_index(folder)
         if index is None:
-            return super().from_pretrained(folder, **kwargs)
+            return super().from_pretrained(folder, **{"torch_dtype": torch.float32} | kwargs)
         hub.pop("revision", None)
         if base_model is not None:  # whose revisions are its own
             index = AdapterIndex(str(base_model))

@@ -1,0 +1,73 @@
+"""The weights that the package carries do what they are for."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tadisr.data_synthesis.compose import PageStyle, compose_page
+from tadisr.data_synthesis.degrade import Degradation, degrade
+from tadisr.data_synthesis.sources import Font
+
+from tadisr import TADiSRPipeline
+from tadisr.checkpoints import BUNDLED, bundled_names
+from tadisr.metrics.image import mask_iou, psnr
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return TADiSRPipeline.from_pretrained("tadisr-tiny")
+
+
+def test_small_documented_and_in_half_precision_on_disk(pipe):
+    assert bundled_names() == ["tadisr-tiny"]
+    folder = BUNDLED / "tadisr-tiny"
+    assert sum(path.stat().st_size for path in folder.rglob("*")) < 20e6
+    assert "train_lora.py" in (folder / "README.md").read_text(encoding="utf-8")
+    assert pipe.unet.dtype == pipe.vae.dtype == pipe.joint_decoder.dtype == torch.float32
+
+
+def test_restores_text_that_it_has_never_seen(pipe):
+    """Above bicubic on every page, and the mask is the text: Pillow's built-in face is in no training page."""
+    style = PageStyle(size=192, chinese=0, kana=0, font_size=(28, 40), photo=0, outline=0, min_contrast=0.4)
+    gains, overlaps = [], []
+    for seed in range(4):
+        page = compose_page(style, [Font("")], [], np.random.default_rng(seed))
+        lr = Image.fromarray(degrade(page.image, Degradation(second_order=0), np.random.default_rng(seed)))
+        result = pipe(lr)
+        bicubic = np.asarray(lr.resize((192, 192), Image.Resampling.BICUBIC))
+        gains.append(psnr(np.asarray(result.images[0]), page.image) - psnr(bicubic, page.image))
+        overlaps.append(mask_iou(np.asarray(result.text_masks[0]) > 127, page.mask > 127))
+    assert min(gains) > 0.3 and np.mean(gains) > 0.8
+    assert np.mean(overlaps) > 0.4
+
+
+def test_flat_stays_flat(pipe):
+    for value in (0, 97, 255):
+        flat = np.full((24, 24, 3), value, np.uint8)
+        result = pipe(flat, output_type="np")
+        assert np.abs(result.images[0] * 255 - value).max() < 6
+        assert result.text_masks[0].max() < 0.6
+
+
+def test_tiles_agree_with_the_whole(pipe):
+    page = compose_page(PageStyle(size=512, photo=0, chinese=0, kana=0), [Font("")], [], np.random.default_rng(0))
+    lr = degrade(page.image, Degradation(), np.random.default_rng(0))
+    whole, tiled = (pipe(lr, tile=tile, output_type="np").images[0] * 255 for tile in (None, 256))
+    assert np.abs(whole - tiled).mean() < 0.25
+
+
+def test_one_command_restores_a_photo(tmp_path):
+    lr = degrade(
+        compose_page(PageStyle(size=128, photo=0, chinese=0), [Font("")], [], np.random.default_rng(1)).image,
+        Degradation(),
+        np.random.default_rng(1),
+    )
+    Image.fromarray(lr).save(tmp_path / "photo.png")
+    command = [sys.executable, "-m", "tadisr", "upscale", str(tmp_path / "photo.png"), "-o", str(tmp_path / "out")]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    assert Image.open(tmp_path / "out" / "photo.png").size == (128, 128)
+    assert Image.open(tmp_path / "out" / "photo_mask.png").mode == "L"
