@@ -243,8 +243,11 @@ class TADiSRPipeline(DiffusionPipeline):
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("vae", "unet"):
-            # diffusers' own save_pretrained would write unloadable base_layer.* keys here
-            getattr(self, name).save_lora_adapter(folder / f"{name}_lora", adapter_name=ADAPTER, weight_name=LORA_FILE)
+            # diffusers' own save_pretrained would write unloadable base_layer.* keys here; and safetensors takes no
+            # channels-last weights, as training leaves them
+            model = getattr(self, name).to(memory_format=torch.contiguous_format)
+            model.save_lora_adapter(folder / f"{name}_lora", adapter_name=ADAPTER, weight_name=LORA_FILE)
+            model.to(memory_format=torch.channels_last)
         for name in ("prompt", "joint_decoder"):
             getattr(self, name).save_pretrained(folder / name)
         AdapterIndex(self.config.base_model, self.config.base_revision).save(folder)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 import yaml
 from tadisr.data_synthesis.compose import PageStyle
@@ -78,6 +79,27 @@ def test_train_resume_load_restore(data, tmp_path):
     assert {"psnr", "psnr_bicubic", "mask_iou"} <= records[-1].keys()
     saved = yaml.safe_load((tmp_path / "whole" / "checkpoint-6" / "config.yaml").read_text())
     assert saved["learning_rate"] == 1e-3 and saved["lpips"] == 0
+
+
+def test_lora_on_a_pretrained_base(data, tmp_path):
+    """The paper's mode: only adapters and the new decoder are trained and saved, and they load on their base."""
+    (tmp_path / "tokenizer").mkdir()
+    tiny.sd(tmp_path / "tokenizer").save_pretrained(tmp_path / "base")
+    command = [
+        sys.executable, str(ROOT / "training" / "train_lora.py"), "--train_data_dir", str(data), "--resolution", "64",
+        "--pretrained_model_name_or_path", str(tmp_path / "base"), "--lpips", "0", "--max_train_steps", "2",
+        "--gradient_checkpointing", "--validation_steps", "2", "--output_dir", str(tmp_path / "run"),
+        "--dataloader_num_workers", "0", "--learning_rate", "1e-2",
+    ]  # fmt: skip
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    weights = tmp_path / "run" / "weights"
+    assert {path.name for path in weights.iterdir()} == {
+        "tadisr_adapter.json", "unet_lora", "vae_lora", "prompt", "joint_decoder",
+    }  # fmt: skip
+    pipe = TADiSRPipeline.from_pretrained(weights)
+    assert any(parameter.abs().sum() > 0 for name, parameter in pipe.unet.named_parameters() if "lora_B" in name)
+    assert pipe(torch.rand(1, 3, 16, 16), output_type="pt").images[0].shape == (3, 64, 64)
 
 
 def test_learning_rate_follows_the_schedule(data, tmp_path):
