@@ -245,9 +245,13 @@ class TADiSRPipeline(DiffusionPipeline):
         for name in ("vae", "unet"):
             # diffusers' own save_pretrained would write unloadable base_layer.* keys here; and safetensors takes no
             # channels-last weights, as training leaves them
-            model = getattr(self, name).to(memory_format=torch.contiguous_format)
+            model = getattr(self, name)
+            channels_last = [parameter for parameter in model.parameters() if not parameter.is_contiguous()]
+            for parameter in channels_last:
+                parameter.data = parameter.data.contiguous()
             model.save_lora_adapter(folder / f"{name}_lora", adapter_name=ADAPTER, weight_name=LORA_FILE)
-            model.to(memory_format=torch.channels_last)
+            for parameter in channels_last:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         for name in ("prompt", "joint_decoder"):
             getattr(self, name).save_pretrained(folder / name)
         AdapterIndex(self.config.base_model, self.config.base_revision).save(folder)
