@@ -159,7 +159,7 @@ def _load(args: argparse.Namespace) -> "TADiSRPipeline":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         torch.zeros(1, device=device).item()
-    except Exception as error:  # RuntimeError, AssertionError, NotImplementedError: as this torch was built
+    except Exception as error:  # which kind depends on how this torch was built
         raise UserError(f"cannot use device {device}: {_short(error)}") from None
     dtype = args.dtype
     if dtype == "auto":  # float16 overflows in the VAE of SDXL and Kolors
