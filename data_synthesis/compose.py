@@ -7,8 +7,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from tadisr.data_synthesis.corpus import random_text
+from tadisr.data_synthesis.fonts import Font
 from tadisr.data_synthesis.render import Glyphs, draw_text, stack_lines, warp
-from tadisr.data_synthesis.sources import Font, random_text
 
 
 @dataclass

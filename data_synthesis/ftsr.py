@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import track
 from tadisr.data_synthesis.compose import PageStyle, compose_page
 from tadisr.data_synthesis.degrade import Degradation, degrade
-from tadisr.data_synthesis.sources import Font, discover_fonts, find_images
+from tadisr.data_synthesis.fonts import Font, discover_fonts
+from tadisr.data_synthesis.sources import find_images
 
 
 def synthesize_one(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw
-from tadisr.data_synthesis.sources import Font
+from tadisr.data_synthesis.fonts import Font
 
 
 @dataclass

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from tadisr.data_synthesis.compose import PageStyle, compose_page
 from tadisr.data_synthesis.degrade import Degradation, degrade
-from tadisr.data_synthesis.sources import Font
+from tadisr.data_synthesis.fonts import Font
 
 from tadisr import TADiSRPipeline
 from tadisr.checkpoints import BUNDLED, bundled_names

@@ -58,7 +58,7 @@ def test_lines_are_cut_out_upright():
 
 def test_recognizer_reads_a_rendered_line():
     from tadisr.data_synthesis.render import draw_text
-    from tadisr.data_synthesis.sources import Font
+    from tadisr.data_synthesis.fonts import Font
 
     fill = draw_text("Exit 2047", Font(""), 40).fill
     line = np.repeat((255 - 255 * fill).astype(np.uint8)[..., None], 3, axis=2)

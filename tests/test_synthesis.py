@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from tadisr.data_synthesis.compose import PageStyle, compose_page
+from tadisr.data_synthesis.corpus import common_hanzi, random_text
 from tadisr.data_synthesis.degrade import Degradation, degrade, gaussian_kernel
+from tadisr.data_synthesis.fonts import Font, discover_fonts
 from tadisr.data_synthesis.render import draw_text, stack_lines, warp
-from tadisr.data_synthesis.sources import Font, common_hanzi, discover_fonts, random_text
 
 BUILT_IN = Font("")
 
