@@ -1,7 +1,7 @@
 """A local server that speaks enough of the Hugging Face Hub's HTTP API for the real client, backed by a folder.
 
-Model repositories on the branch `main`: create, upload (regular and LFS files), list, download any revision. The
-folder holds `blobs/<sha256>` and one JSON of commits per repository, so a new server over it serves the same repos.
+Repositories on the branch `main`: create, upload (regular and LFS files), list, download any revision. Models and
+data sets share one set of names. The folder holds `blobs/<sha256>` and one JSON of commits per repository, so a new server over it serves the same repos.
 The client reads its endpoint at import, so drive it in a subprocess: `server.run(code, *args)`, or start your own
 with `{**os.environ, **server.environment()}`.
 """
@@ -144,9 +144,10 @@ class Handler(BaseHTTPRequestHandler):
         # Read even what will be refused: the next request follows on the same connection.
         self.body = b"".join(self.received()) if self.command == "POST" else b""
         method = "GET" if self.command == "HEAD" else self.command
+        path = re.sub(r"^/api/datasets/", "/api/models/", re.sub(r"^/datasets/", "/", url.path))
         try:
             for route_method, pattern, function in ROUTES:
-                if method == route_method and (match := pattern.fullmatch(url.path)):
+                if method == route_method and (match := pattern.fullmatch(path)):
                     return function(self, **{key: unquote(value or "") for key, value in match.groupdict().items()})
             raise HubError(501, "NotImplemented", f"hub_server.py has no {self.command} {url.path}", Connection="close")
         except HubError as error:
@@ -216,9 +217,10 @@ class Handler(BaseHTTPRequestHandler):
         self.require_token()
         asked = json.loads(self.body)
         repo = f"{asked.get('organization') or USER}/{asked['name']}"
-        if asked.get("type", "model") != "model" or not re.fullmatch(REPO, repo):
-            raise HubError(400, "", f"hub_server.py has model repositories only: {asked}")
-        answer = {"url": f"{self.server.url}/{repo}", "name": repo, "id": repo}
+        kind = asked.get("type", "model")
+        if kind not in ("model", "dataset") or not re.fullmatch(REPO, repo):
+            raise HubError(400, "", f"hub_server.py has repositories of models and data sets only: {asked}")
+        answer = {"url": f"{self.server.url}/{'datasets/' * (kind == 'dataset')}{repo}", "name": repo, "id": repo}
         with self.server.lock:
             if self.server.repo_file(repo).exists():
                 return self.reply({**answer, "error": "You already created this model repo"}, 409)
@@ -239,13 +241,18 @@ class Handler(BaseHTTPRequestHandler):
         described = {"id": repo, "author": repo.split("/")[0], "sha": sha, "lastModified": commit["date"], "tags": []}
         self.reply({**described, "private": record["private"], "gated": False, "siblings": siblings})
 
-    @route("GET", rf"/api/models/{REPO}/tree/{REV}")
-    def tree(self, repo: str, rev: str) -> None:
+    @route("GET", rf"/api/models/{REPO}/tree/{REV}(?:/(?P<folder>.+))?")
+    def tree(self, repo: str, rev: str, folder: str) -> None:
         _, commit = self.commit_of(self.record(repo), rev)
+        prefix = f"{folder}/" if folder else ""
+        listed = {path: {"type": "file", "path": path, **file} for path, file in commit["files"].items()}
+        listed = {path: file for path, file in listed.items() if path.startswith(prefix)}
+        if folder and not listed:
+            raise HubError(404, "EntryNotFound", "Entry not found")
         if self.query.get("recursive", [""])[0].lower() != "true":
-            raise HubError(501, "NotImplemented", "hub_server.py lists recursively only")
-        described = {path: {"type": "file", "path": path, **file} for path, file in commit["files"].items()}
-        self.reply([described[path] for path in sorted(described)])
+            inner = {prefix + path.removeprefix(prefix).partition("/")[0] for path in listed}
+            listed = {path: listed.get(path, {"type": "directory", "path": path, "oid": ""}) for path in inner}
+        self.reply([listed[path] for path in sorted(listed)])
 
     @route("POST", rf"/api/models/{REPO}/preupload/{REV}")
     def preupload(self, repo: str, rev: str) -> None:
