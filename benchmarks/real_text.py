@@ -18,7 +18,7 @@ from PIL import Image
 from tadisr import TADiSRPipeline
 from tadisr.metrics.image import psnr, ssim
 from tadisr.metrics.text import summarize_lines
-from tadisr.ocr import RapidOCRRecognizer, crop_line
+from tadisr.ocr import crop_line, load_engine
 
 
 def bicubic(lr: Image.Image) -> np.ndarray:
@@ -56,7 +56,7 @@ def main() -> None:
         methods["real-esrgan-x4plus"] = run_esrgan
     methods[str(args.model)] = ours
 
-    recognizer = RapidOCRRecognizer()
+    engine = load_engine()
     truth = json.loads((args.data / "truth.json").read_text(encoding="utf-8"))
     print(f"{'method':24s} {'PSNR':>6s} {'SSIM':>6s} {'OCR-A':>6s} {'exact':>6s} {'seconds':>8s}")
     for name, method in methods.items():
@@ -68,9 +68,8 @@ def main() -> None:
             image = method(lr)
             seconds += time.perf_counter() - started
             scores.append((psnr(image, hr), ssim(image, hr)))
-            for line in item["text"]:
-                read.append(recognizer.read(crop_line(image, line["box"])))
-                wanted.append(line["text"])
+            read += [reading.text for reading in engine.read([crop_line(image, line["box"]) for line in item["text"]])]
+            wanted += [line["text"] for line in item["text"]]
             if args.save:
                 folder = args.save / Path(name).name
                 folder.mkdir(parents=True, exist_ok=True)

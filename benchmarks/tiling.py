@@ -12,9 +12,11 @@ import sys
 
 import numpy as np
 import torch
-from tadisr.data_synthesis.compose import PageStyle, compose_page
+from tadisr.data_synthesis.backgrounds import procedural
+from tadisr.data_synthesis.corpus import open_corpus
 from tadisr.data_synthesis.degrade import Degradation, degrade
-from tadisr.data_synthesis.sources import discover_fonts
+from tadisr.data_synthesis.fonts import discover_fonts
+from tadisr.data_synthesis.layouts import PageStyle, write_page
 
 from tadisr import TADiSRPipeline
 from tadisr.tiling import windows
@@ -23,8 +25,10 @@ from tadisr.tiling import windows
 def page(size: int) -> torch.Tensor:
     """A degraded page, (1, 3, size, size) in [0, 1]."""
     rng = np.random.default_rng(0)
-    hr = compose_page(PageStyle(size=4 * size, lines=(60, 60), photo=0), discover_fonts(), [], rng).image
-    return torch.from_numpy(degrade(hr, Degradation(), rng)).permute(2, 0, 1)[None].float() / 255
+    hr = procedural((4 * size, 4 * size), rng)
+    write_page(hr, PageStyle(document=9), discover_fonts(), [open_corpus("latin"), open_corpus("chinese")], rng)
+    lr = degrade((hr * 255).astype(np.uint8), Degradation.preset("mild"), rng)
+    return torch.from_numpy(lr).permute(2, 0, 1)[None].float() / 255
 
 
 def compare(model: str, tile: int, overlap: int) -> None:

@@ -1,75 +1,123 @@
-"""`tadisr synthesize`: training data out of installed fonts and, if given, photographs."""
+"""`tadisr synthesize`: an FTSR data set out of free sources, or out of the paper's."""
 
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tadisr.cli import UserError, say
 
-SCALE = 4  # of `Degradation`
+if TYPE_CHECKING:
+    from tadisr.data_synthesis.recipe import Recipe
+
+SCALE = 4
 MIN_SIZE = 64
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder of the data set")
+    parser.add_argument("--num", type=int, default=1000, help="triplets, each tenth for testing (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=512, help="side of an HR image in pixels (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes (default: %(default)s)")
     parser.add_argument(
-        "-o", "--output", metavar="DIR", type=Path, required=True, help="new folder for hr/, mask/, lr/, metadata.jsonl"
+        "--recipe", default="free", help="free, paper, tiny, or a .yaml file (default: %(default)s: needs no data set)"
     )
-    parser.add_argument("--count", type=int, default=1000, help="pages (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=320, help="side of an HR page in pixels (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same pages (default: %(default)s)")
     parser.add_argument(
-        "--photos",
-        metavar="PATH",
-        type=Path,
-        nargs="+",
+        "--source",
+        metavar="KIND=PATH",
+        action="append",
         default=[],
-        help="backgrounds: image files, or folders of them",
+        help="where a source of the recipe lies, such as lsdir=/data/LSDIR (default: data/sources/KIND); repeatable",
     )
     parser.add_argument(
-        "--photo-list", metavar="FILE", type=Path, help="text file that names more of them, one path a line"
+        "--photos", metavar="DIR", type=Path, nargs="+", default=[], help="folders of photographs: the only backgrounds"
     )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    parser.add_argument("--num-proc", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    parser.add_argument("--backend", choices=("local", "ray"), default="local", help="ray: on a cluster, with Ray Data")
+    parser.add_argument(
+        "--layout", choices=("parquet", "folders"), default="parquet", help="folders: lr/, hr/, mask/, metadata.jsonl"
+    )
+    parser.add_argument("--push-to-hub", metavar="USER/NAME", help="then upload it as a data set on the Hub")
+    parser.add_argument("--private", action="store_true", help="with --push-to-hub: a private one")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the data set; 0 when all of it is there."""
-    for name, least in (("count", 1), ("size", MIN_SIZE), ("seed", 0), ("workers", 1)):
+    for name, least in (("num", 1), ("size", MIN_SIZE), ("seed", 0), ("num_proc", 1)):
         if getattr(args, name) < least:
-            raise UserError(f"--{name} must be at least {least}, not {getattr(args, name)}")
+            raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(args, name)}")
     if args.size % SCALE:
         raise UserError(f"--size must be divisible by {SCALE}, and {args.size} is not")
-
-    from tadisr.data_synthesis.compose import PageStyle
-    from tadisr.data_synthesis.ftsr import synthesize
-    from tadisr.data_synthesis.sources import find_images
+    try:
+        from tadisr.data_synthesis.card import push_to_hub, table
+        from tadisr.data_synthesis.ftsr import Job, synthesize
+        from tadisr.data_synthesis.recipe import load_recipe
+    except ImportError as error:
+        raise UserError(f"{error.name} is missing: pip install 'tadisr[synth]'") from None
 
     try:
-        if args.output.exists() and any(args.output.iterdir()):
-            raise UserError(f"{args.output} is not empty: name a new folder, so that no two data sets mix")
-        photos = find_images([*args.photos, *(_read_list(args.photo_list) if args.photo_list else [])])
-        synthesize(
-            args.output,
-            args.count,
-            seed=args.seed,
-            photos=photos,
-            style=PageStyle(size=args.size),
-            workers=min(args.workers, args.count),
-        )
-    except OSError as error:  # a folder that cannot be written, a list that cannot be read
+        recipe = place_sources(load_recipe(args.recipe), args.source, args.photos)
+        job = Job(recipe, args.num, args.seed, args.size, args.layout)
+        with _Bar() as bar:
+            manifest = synthesize(args.output, job, args.num_proc, args.backend, bar.say, bar.progress)
+        for line in table(manifest):
+            say(line)
+        say(f"{args.num} triplets with {manifest['lines']} lines of text in {args.output}")
+        if args.push_to_hub:
+            say(f"pushed to {push_to_hub(args.output, args.push_to_hub, args.private)}")
+    except OSError as error:  # a source that is not there, a disk that is full
         raise UserError(f"{error.filename}: {error.strerror}" if error.strerror else str(error)) from None
-    except ValueError as error:  # a photograph that cannot be read
+    except (ValueError, ImportError, RuntimeError) as error:
         raise UserError(str(error)) from None
-    say(f"{args.count} pages in {args.output}")
+    except KeyboardInterrupt:
+        say(f"interrupted; the same command goes on with {args.output}")
+        return 130
     return 0
 
 
-def _read_list(path: Path) -> list[Path]:
-    """The paths in the file, without those that do not exist."""
-    paths = [Path(line.strip()) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    there = [photo for photo in paths if photo.exists()]
-    if not there:
-        raise UserError(f"{path}: none of its {len(paths)} photos exist: are the paths right, seen from this folder?")
-    if len(there) < len(paths):
-        say(f"{path}: {len(paths) - len(there)} of its {len(paths)} photos do not exist and are left out")
-    return there
+def place_sources(recipe: "Recipe", places: list[str], photos: list[Path]) -> "Recipe":
+    """The recipe with its sources' paths filled in from KIND=PATH; `photos` replace the backgrounds."""
+    paths = {}
+    for place in places:
+        kind, equals, path = place.partition("=")
+        if not equals or not path:
+            raise UserError(f"--source takes KIND=PATH, not {place}")
+        paths[kind] = path
+    if photos:
+        recipe.backgrounds = [{"kind": "folder", "path": str(folder)} for folder in photos]
+    specs = [*recipe.backgrounds, *recipe.crops]
+    if unknown := sorted(set(paths) - {spec["kind"] for spec in specs}):
+        kinds = ", ".join(sorted({spec["kind"] for spec in specs}))
+        raise UserError(f"--source {unknown[0]}: the recipe has no such source; it has {kinds}")
+    for spec in specs:
+        if spec["kind"] in paths:
+            spec["path"] = paths[spec["kind"]]
+        elif "path" not in spec and spec["kind"] != "free":
+            spec["path"] = f"data/sources/{spec['kind']}"
+    return recipe
+
+
+class _Bar:
+    """A progress bar per stage, on stderr."""
+
+    def __enter__(self) -> "_Bar":
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True))
+        self._tasks = {}
+        self._bar.start()
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._bar.stop()
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bar.add_task(stage, total=total)
+        self._bar.update(self._tasks[stage], completed=done)
+
+    def say(self, message: str) -> None:
+        self._bar.console.print(f"tadisr: {message}", soft_wrap=True, markup=False, highlight=False)

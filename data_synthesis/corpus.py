@@ -1,21 +1,74 @@
-"""What synthesised lines say: words, hanzi, numbers."""
+"""What rendered text says: words, signs, prices, sentences in Latin, Chinese and kana, or lines of any text file."""
 
+import re
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from pydoc_data.topics import topics
+from typing import TYPE_CHECKING
 
 import numpy as np
+from tadisr.data_synthesis.wrapping import clusters, cut, is_wide, wrap
+
+if TYPE_CHECKING:
+    from tadisr.data_synthesis.fonts import Fonts
 
 
-@lru_cache(maxsize=1)
-def english_words() -> tuple[str, ...]:
-    """A few thousand English words, from a dictionary where one is installed, else from Python's own help texts."""
-    for dictionary in (Path("/usr/share/dict/american-english"), Path("/usr/share/dict/words")):
-        if dictionary.is_file():
-            words = dictionary.read_text(encoding="utf-8").split()
-            return tuple(word for word in words if word.isascii() and word.isalpha() and len(word) > 1)
-    words = {word.strip(".,:;()'\"`*") for text in topics.values() for word in text.split()}
-    return tuple(sorted(word for word in words if word.isascii() and word.isalpha() and len(word) > 1))
+class Corpus(ABC):
+    """A source of text. What it gives depends on the generator that is handed in alone."""
+
+    name: str
+    """Built-in name, or the file's."""
+    em_per_char: float
+    """Mean advance of a character, in em: about 0.52 for Latin letters, 1 for hanzi."""
+    sample: str
+    """Characters that a font must draw to be of any use for it."""
+    separator: str = " "
+    """Stands between the sentences of a paragraph."""
+
+    @abstractmethod
+    def _item(self, rng: np.random.Generator) -> str:
+        """One line as it stands on a sign, a ticket, a menu, of any length."""
+
+    @abstractmethod
+    def _sentence(self, rng: np.random.Generator) -> str:
+        """One sentence with its full stop."""
+
+    def text(self, rng: np.random.Generator, max_chars: int) -> str:
+        """One line of 1 to `max_chars` characters.
+
+        Raises:
+            ValueError: `max_chars` below 1.
+        """
+        for _ in range(6):  # rather another item than a part of one
+            if len(item := self._item(rng)) <= max_chars:
+                return item
+        return cut(item, max_chars, rng)
+
+    def paragraph(self, rng: np.random.Generator, lines: int, max_chars: int) -> list[str]:
+        """`lines` lines of running text, each of 1 to `max_chars` characters.
+
+        Raises:
+            ValueError: `lines` or `max_chars` below 1.
+        """
+        if lines < 1:
+            raise ValueError(f"A paragraph needs at least 1 line, not {lines}.")
+        text = self._sentence(rng)
+        while len(wrapped := wrap(text, max_chars)) < lines:
+            text += self.separator + self._sentence(rng)
+        return wrapped[:lines]
+
+
+@lru_cache(maxsize=4)
+def _sections(name: str) -> dict[str, tuple[str, ...]]:
+    """The sections of corpus_NAME.txt."""
+    text = (Path(__file__).parent / f"corpus_{name}.txt").read_text(encoding="utf-8")
+    parts = re.split(r"^\[(.+)\]$", re.sub(r"^#.*$", "", text, flags=re.MULTILINE), flags=re.MULTILINE)
+    return {
+        title: tuple(item for item in re.split(r"[|\n]", body) if item)
+        for title, body in zip(parts[1::2], parts[2::2], strict=True)
+    }
 
 
 @lru_cache(maxsize=1)
@@ -25,37 +78,306 @@ def common_hanzi() -> str:
     return "".join(bytes(pair).decode("gb2312", errors="ignore") for pair in cells)
 
 
-def random_text(rng: np.random.Generator, script: str) -> str:
-    """A short line as it stands on signs, tickets, menus and pages; `script` is "latin", "chinese" or "kana"."""
-    if script == "kana":
-        return "".join(chr(rng.integers(0x30A2, 0x30F3)) for _ in range(rng.integers(2, 9)))
-    if script == "chinese":
-        chars = common_hanzi()
-        text = "".join(chars[i] for i in rng.integers(0, len(chars), rng.integers(1, 11)))
-        if rng.random() < 0.2:
-            text += str(rng.choice([str(rng.integers(0, 2050)), ":", "!", "元", "年", "号", "A", "%"]))
-        return text
-    kind = rng.random()
-    if kind < 0.30:  # numbers: prices, dates, times, telephones, codes
-        n = lambda low, high: int(rng.integers(low, high))  # noqa: E731
-        return str(
-            rng.choice(
-                [
-                    f"{n(0, 1000)}.{n(0, 100):02d}", f"${n(1, 100)}.{n(0, 100):02d}", f"{n(1, 100)}%", f"¥{n(1, 1000)}",
-                    f"{n(1, 13)}/{n(1, 32)}/{n(1990, 2030)}", f"{n(1990, 2030)}-{n(1, 13):02d}-{n(1, 32):02d}",
-                    f"{n(0, 24)}:{n(0, 60):02d}", f"{n(100, 1000)}-{n(1000, 10000)}", str(n(0, 10 ** n(1, 8))),
-                    f"{chr(n(65, 91))}{n(10, 1000)}", f"No. {n(1, 100)}",
-                    f"[{n(10, 100)}-{n(10, 100):02d}]", f"#{n(1, 500)}",
-                ]
+@lru_cache(maxsize=1)
+def _hanzi_by_frequency() -> tuple[str, np.ndarray]:
+    """Common hanzi, the most frequent first, and their cumulative shares.
+
+    The nth character's share falls as 1 / (n + 60), which is flatter than in real text, where the first hundred
+    make up 40 %: every character of the tail must be seen often enough to be learnt.
+    """
+    frequent = "".join(_sections("chinese")["frequent"])
+    chars = "".join(dict.fromkeys(frequent + common_hanzi()))
+    shares = 1 / (np.arange(len(chars)) + 60)
+    return chars, np.cumsum(shares / shares.sum())
+
+
+def _hanzi(rng: np.random.Generator, count: int) -> str:
+    chars, cumulative = _hanzi_by_frequency()
+    places = np.searchsorted(cumulative, rng.random(count)).clip(max=len(chars) - 1)
+    return "".join(chars[i] for i in places)
+
+
+def _one_of(rng: np.random.Generator, choices: Sequence[str] | dict[str, float]) -> str:
+    if isinstance(choices, dict):
+        weights = np.fromiter(choices.values(), float)
+        return str(rng.choice(list(choices), p=weights / weights.sum()))
+    return choices[int(rng.integers(len(choices)))]
+
+
+def number(rng: np.random.Generator) -> str:
+    """A price, a date, a time, a telephone number, a code, as it is printed everywhere."""
+    n: Callable[[int, int], int] = lambda low, high: int(rng.integers(low, high))  # noqa: E731
+    letter = lambda: chr(n(65, 91))  # noqa: E731
+    units = ("kg", "g", "ml", "cm", "mm", "km", "kW", "V", "m²", "°C", "MB", "km/h")
+    makers = (
+        lambda: f"{n(0, 1000)}.{n(0, 100):02d}",
+        lambda: f"{_one_of(rng, '$€£¥')}{n(1, 100)}.{n(0, 100):02d}",
+        lambda: f"¥{n(1, 1000)}",
+        lambda: f"{n(1, 100)}%",
+        lambda: f"{n(1, 100)},{n(0, 1000):03d}",
+        lambda: f"{n(1, 13)}/{n(1, 32)}/{n(1990, 2030)}",
+        lambda: f"{n(1990, 2030)}-{n(1, 13):02d}-{n(1, 32):02d}",
+        lambda: f"{n(1, 29)}.{n(1, 13)}.{n(1990, 2030)}",
+        lambda: f"{n(0, 24)}:{n(0, 60):02d}",
+        lambda: f"{n(7, 12)}:00-{n(13, 24)}:{n(0, 2) * 3}0",
+        lambda: f"{n(100, 1000)}-{n(1000, 10000)}",
+        lambda: f"+{n(1, 99)} {n(10, 100)} {n(1000, 10000)} {n(1000, 10000)}",
+        lambda: f"1{n(30, 100)}{n(0, 10**8):08d}",
+        lambda: str(n(0, 10 ** n(1, 9))),
+        lambda: f"{letter()}{n(1, 1000)}",
+        lambda: f"{letter()}{letter()}-{n(0, 10000):04d}",
+        lambda: f"{letter()}{letter()}{n(10, 100)} {n(0, 1000):03d}",
+        lambda: f"{n(1, 1000)} {_one_of(rng, units)}",
+        lambda: f"No. {n(1, 100)}",
+        lambda: f"({n(1, 100)})",
+        lambda: f"#{n(1, 500)}",
+        lambda: f"{n(2, 10)}x{n(2, 100)}",
+        lambda: f"{n(1, 10)}/{n(2, 20)}",
+    )
+    return makers[n(0, len(makers))]()
+
+
+class LatinCorpus(Corpus):
+    """English, with signs and names from other European languages."""
+
+    name, em_per_char, sample = "latin", 0.52, "AGae059"
+
+    def _item(self, rng: np.random.Generator) -> str:
+        words = _sections("latin")
+        pick = lambda section: _one_of(rng, words[section])  # noqa: E731
+        kind = _one_of(
+            rng, {"sign": 3, "label": 1, "words": 2.2, "number": 2, "name": 1.6, "coined": 0.6, "clause": 1.6}
+        )
+        if kind == "number":
+            return number(rng)
+        if kind == "clause":
+            text = self._sentence(rng)
+            return text if rng.random() < 0.5 else text.rstrip(".!?")
+        if kind == "name":
+            return self._name(rng)
+        if kind == "sign":
+            text = pick("signs")
+        elif kind == "label":
+            text = pick("labels") + _one_of(rng, ["", "", ":", f": {number(rng)}"])
+        elif kind == "coined":  # brands and codes: letters in an order that no language model foresees
+            text = "".join(
+                _one_of(rng, "bcdfghjklmnprstvwz") + _one_of(rng, "aeiouy") for _ in range(rng.integers(2, 5))
             )
-        )  # fmt: skip
-    words = english_words()
-    text = " ".join(words[i] for i in rng.integers(0, len(words), rng.integers(1, 5)))
-    style = rng.random()
-    if style < 0.35:
-        text = text.upper()
-    elif style < 0.65:
-        text = text.title()
-    if rng.random() < 0.15:
-        text += str(rng.choice([".", ",", "!", "?", ":", " &", "'s", "..."]))
-    return text
+        else:
+            sections = _one_of(rng, {"nouns": 3, "adjectives nouns": 4, "nouns nouns": 2, "adjectives nouns nouns": 1})
+            text = " ".join(pick(section) for section in sections.split())
+        return _recase(rng, text)
+
+    def _name(self, rng: np.random.Generator) -> str:
+        words = _sections("latin")
+        pick = lambda section: _one_of(rng, words[section])  # noqa: E731
+        domain = f"{pick('adjectives')}{pick('nouns')}.{_one_of(rng, ['com', 'org', 'net', 'eu', 'de', 'io', 'co.uk'])}"
+        makers = (
+            lambda: f"{pick('first names')} {pick('surnames')}",
+            lambda: f"{rng.integers(1, 300)} {pick('nouns').title()} {pick('streets')}",
+            lambda: f"{pick('surnames')} {pick('company')}",
+            lambda: f"{pick('adjectives').title()} {pick('nouns').title()} {pick('company')}",
+            lambda: pick("places"),
+            lambda: f"{pick('places')} - {pick('places')}",
+            lambda: _one_of(rng, ["www.", "", "https://www."]) + domain,
+            lambda: f"{pick('nouns')}@{domain}",
+            lambda: f"{pick('first names')[0]}. {pick('surnames')}",
+        )
+        return makers[int(rng.integers(len(makers)))]()
+
+    def _sentence(self, rng: np.random.Generator) -> str:
+        words = _sections("latin")
+        pick = lambda section: _one_of(rng, words[section])  # noqa: E731
+
+        def thing() -> str:
+            chance = rng.random()
+            if chance < 0.08:
+                return f"{pick('first names')} {pick('surnames')}"
+            if chance < 0.14:
+                return pick("places")
+            adjective = f"{pick('adjectives')} " if rng.random() < 0.4 else ""
+            return f"{pick('determiners')} {adjective}{pick('nouns')}"
+
+        def clause() -> str:
+            text = f"{thing()} {_one_of(rng, ['will ', 'can ', 'may ', 'must ', 'could '])}"
+            text += f"{pick('adverbs')} " if rng.random() < 0.25 else ""
+            text += f"{pick('verbs')} {thing()}"
+            return text + (f" {pick('prepositions')} {thing()}" if rng.random() < 0.6 else "")
+
+        text = clause()
+        if rng.random() < 0.2:
+            text = f"{_one_of(rng, ['In', 'Since', 'By', 'After'])} {rng.integers(1900, 2030)}, {text}"
+        if rng.random() < 0.4:
+            text += f", {pick('conjunctions')} {clause()}"
+        return text[0].upper() + text[1:] + _one_of(rng, {".": 16, "!": 2, "?": 2})
+
+
+def _recase(rng: np.random.Generator, text: str) -> str:
+    case = _one_of(rng, {"upper": 4, "title": 2, "lower": 1, "as it is": 3})
+    if case == "upper":
+        return text.upper()
+    if case == "title":
+        return " ".join(word[:1].upper() + word[1:] for word in text.split())
+    return text.lower() if case == "lower" else text
+
+
+class ChineseCorpus(Corpus):
+    """Simplified Chinese: what signs, menus and forms say, running text, and hanzi by themselves."""
+
+    name, em_per_char, sample, separator = "chinese", 0.95, "的一是不了有", ""
+
+    def _item(self, rng: np.random.Generator) -> str:
+        words = _sections("chinese")
+        pick = lambda section: _one_of(rng, words[section])  # noqa: E731
+        sign = lambda: _one_of(rng, _sections("latin")["signs"])  # noqa: E731
+        makers = {
+            lambda: pick("signs"): 4,
+            # characters that no phrase foretells: their strokes are all there is to go by
+            lambda: _hanzi(rng, int(rng.integers(1, 11))): 7,
+            lambda: pick("menu") + _one_of(rng, ("", "", *self._prices(rng))): 2,
+            lambda: pick("labels") + _one_of(rng, ("", "", "：", f"：{number(rng)}", f"：{pick('signs')}")): 2,
+            lambda: pick("surnames") + pick("given names"): 0.7,
+            lambda: pick("places") + _one_of(rng, ("", "站", "市", "东站", "路", "—" + pick("places"))): 1,
+            lambda: pick("places") + _hanzi(rng, 2) + pick("trades") + pick("company"): 1,
+            lambda: _hanzi(rng, 1) + pick("trades"): 0.5,
+            lambda: pick("clauses"): 1.5,
+            lambda: f"{pick('signs')} {sign()}": 0.8,  # signs in two languages
+            lambda: f"{sign().upper()} {pick('signs')}": 0.4,
+            lambda: self._counted(rng): 2,
+            lambda: number(rng): 0.5,
+        }
+        weights = np.fromiter(makers.values(), float)
+        return list(makers)[int(rng.choice(len(makers), p=weights / weights.sum()))]()
+
+    @staticmethod
+    def _prices(rng: np.random.Generator) -> tuple[str, ...]:
+        price = int(rng.integers(1, 200))
+        return f" {price}元", f"  ¥{price}", f" {price}.{rng.integers(0, 10)}0"
+
+    @staticmethod
+    def _counted(rng: np.random.Generator) -> str:
+        """A date, a floor, a bus line, opening hours: a number and what it counts."""
+        n: Callable[[int, int], int] = lambda low, high: int(rng.integers(low, high))  # noqa: E731
+        return _one_of(
+            rng,
+            (
+                f"{n(1990, 2030)}年{n(1, 13)}月{n(1, 32)}日",
+                f"{n(1, 13)}月{n(1, 32)}日",
+                f"{n(1, 300)}号",
+                f"{n(1, 40)}号楼",
+                f"{n(1, 25)}号线",
+                f"{chr(n(65, 91))}座{n(1, 30)}层",
+                f"第{n(1, 100)}届",
+                f"{n(1, 60)}路",
+                f"满{n(1, 10)}00减{n(1, 10)}0",
+                f"{n(1, 10)}折",
+                f"{n(2, 30)}公里",
+                f"{n(1, 500)}米",
+                f"电话：{n(100, 1000)}-{n(10**7, 10**8)}",
+                f"WiFi密码：{n(10**7, 10**8)}",
+                "24小时营业",
+                f"营业时间 {n(6, 11)}:00-{n(17, 24)}:00",
+                f"{n(1, 100)}周年",
+                f"共{n(1, 100)}页",
+            ),
+        )
+
+    def _sentence(self, rng: np.random.Generator) -> str:
+        clauses = _sections("chinese")["clauses"]
+        parts = [
+            _one_of(rng, clauses) if rng.random() < 0.7 else _hanzi(rng, int(rng.integers(4, 12)))
+            for _ in range(rng.integers(1, 4))
+        ]
+        return "，".join(parts) + _one_of(rng, {"。": 8, "！": 1, "？": 0.5, "；": 1})
+
+
+# katakana and hiragana, without the small ones, which cannot stand first
+_KANA = [
+    "".join(c for c in map(chr, range(first, last)) if "SMALL" not in unicodedata.name(c))
+    for first, last in ((0x30A2, 0x30F4), (0x3042, 0x3094))
+]
+
+
+class KanaCorpus(Corpus):
+    """Japanese in kana."""
+
+    name, em_per_char, sample, separator = "kana", 1.0, "アンカのです", ""
+
+    def _item(self, rng: np.random.Generator) -> str:
+        if rng.random() < 0.35:
+            letters = _KANA[0] if rng.random() < 0.6 else _KANA[1]
+            return "".join(_one_of(rng, letters) for _ in range(rng.integers(2, 9)))
+        return _one_of(rng, _sections("kana")["words"])
+
+    def _sentence(self, rng: np.random.Generator) -> str:
+        words = _sections("kana")
+        pick = lambda section: _one_of(rng, words[section])  # noqa: E731
+        body = "".join(pick("words") + pick("particles") for _ in range(rng.integers(1, 4)))
+        return body + pick("words") + pick("endings") + "。"
+
+
+class FileCorpus(Corpus):
+    """The lines of a UTF-8 text file, in any script: one line, one item. Long lines are cut to the room there is.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is not UTF-8, or holds nothing.
+    """
+
+    def __init__(self, path: str | Path):
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"No corpus {path}: built in are {', '.join(_BUILT_IN)}, or name a text file.")
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not UTF-8 (byte {error.start}): convert it, one line is one item.") from None
+        self.lines = [line for line in map(_printable, lines) if line]
+        if not self.lines:
+            raise ValueError(f"{path} is empty: a corpus has one item a line.")
+        self.name = path.name
+        seen = "".join(self.lines[:1000]).replace(" ", "")
+        self.em_per_char = float(np.mean([1 if is_wide(char) else 0.52 for char in seen]))
+        self.sample = clusters(self.lines[0])[0]
+        self.separator = "" if is_wide(self.lines[0][-1]) else " "
+
+    def keep(self, drawable: Callable[[str], bool]) -> None:
+        """Leave out the lines that cannot be drawn; none is left out where that would be all of them."""
+        self.lines = [line for line in self.lines if drawable(line)] or self.lines
+
+    def _item(self, rng: np.random.Generator) -> str:
+        return _one_of(rng, self.lines)
+
+    def _sentence(self, rng: np.random.Generator) -> str:
+        return _one_of(rng, self.lines)
+
+
+def _printable(line: str) -> str:
+    """Without control characters, and with single spaces."""
+    return " ".join("".join(c for c in line if unicodedata.category(c) != "Cc" or c == "\t").split())
+
+
+_BUILT_IN = {corpus.name: corpus for corpus in (LatinCorpus, ChineseCorpus, KanaCorpus)}
+
+
+def open_corpus(name: str | Path, fonts: "Fonts | None" = None) -> Corpus:
+    """A built-in corpus ("latin", "chinese", "kana"), or a text file with one item a line.
+
+    With `fonts`, a file's lines that none of them draws are left out.
+
+    Raises:
+        FileNotFoundError: neither a built-in name nor a file.
+        ValueError: a file that is empty or not UTF-8; a script that none of `fonts` draws.
+    """
+    corpus = _BUILT_IN[str(name)]() if str(name) in _BUILT_IN else FileCorpus(name)
+    if fonts is not None:
+        if isinstance(corpus, FileCorpus):
+            corpus.keep(lambda line: bool(fonts.covering(line)))
+            corpus.sample = corpus.lines[0]
+        fonts.require(corpus.sample)
+    return corpus
+
+
+def random_text(rng: np.random.Generator, script: str) -> str:
+    """A short line of a built-in corpus: "latin", "chinese" or "kana"."""
+    return open_corpus(script).text(rng, 24)

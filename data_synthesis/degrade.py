@@ -1,100 +1,191 @@
-"""HR to LR: blur, resize, noise and JPEG, once or twice (the second-order model of Real-ESRGAN)."""
+"""HR to LR: the second-order degradation of Real-ESRGAN (blur, resize, noise and JPEG, twice over), and milder ones.
 
-from dataclasses import dataclass
+`draw_plan` draws all that is random about one image from its own generator; carrying out a plan is deterministic. So an
+image's LR depends on its seed alone, whatever batch, worker or number of threads it meets.
+"""
+
+import math
+import threading
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+from tadisr.data_synthesis.degrade_config import Degradation, Order, Range
+from tadisr.data_synthesis.degrade_steps import Blur, Jpeg, Noise, Resize, Scratch, Step, apply
+from tadisr.data_synthesis.kernels import (
+    disk_kernel,
+    gaussian_kernel,
+    gaussian_vector,
+    motion_kernel,
+    plateau_kernel,
+    sinc_kernel,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Degradation", "Order", "degrade", "degrade_batch", "draw_plan"]
 
 
-@dataclass
-class Degradation:
-    """Ranges that each image draws from, uniformly. Sigmas of blur in HR pixels, of noise in 1/255."""
+class _Draws:
+    """Uniform numbers taken from a generator in one call: a plan needs up to 42, and single calls cost more."""
 
-    scale: int = 4
-    blur_sigma: tuple[float, float] = (0.5, 2.3)
-    blur_kinds: float = 0.1
-    """Share of blurs that are not Gaussian: box (defocus) or line (motion)."""
-    noise_sigma: tuple[float, float] = (0.3, 7.0)
-    gray_noise: float = 0.3
-    jpeg_quality: tuple[int, int] = (45, 95)
-    jpeg: float = 0.95
-    second_order: float = 0.1
-    """Share of images that are degraded twice: a mild first pass at HR size, then the main pass."""
+    def __init__(self, rng: np.random.Generator):
+        self._next = iter(rng.random(48).tolist()).__next__
 
+    def uniform(self, bounds: Range, factor: float = 1.0) -> float:
+        return (bounds[0] + (bounds[1] - bounds[0]) * self._next()) * factor
 
-_INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
+    def integer(self, low: int, high: int) -> int:
+        """low to high, both included."""
+        return low + int((high - low + 1) * self._next())
 
+    def chance(self, probability: float) -> bool:
+        return self._next() < probability
 
-def gaussian_kernel(sigma_x: float, sigma_y: float, angle: float) -> np.ndarray:
-    """An anisotropic Gaussian turned by `angle` radians, (k, k) float32 summing to 1."""
-    radius = max(1, int(np.ceil(3 * max(sigma_x, sigma_y))))
-    ys, xs = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float32)
-    u = xs * np.cos(angle) + ys * np.sin(angle)
-    v = ys * np.cos(angle) - xs * np.sin(angle)
-    kernel = np.exp(-0.5 * ((u / sigma_x) ** 2 + (v / sigma_y) ** 2))
-    return (kernel / kernel.sum()).astype(np.float32)
+    def choice(self, values: Sequence) -> Any:
+        return values[int(len(values) * self._next())]
 
-
-def _blur(image: np.ndarray, d: Degradation, rng: np.random.Generator, strength: float) -> np.ndarray:
-    low, high = (s * strength for s in d.blur_sigma)
-    if rng.random() < d.blur_kinds:
-        length = max(2, int(rng.uniform(low, high) * 2.5))
-        if rng.random() < 0.5:
-            disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (length, length)).astype(np.float32)
-            return cv2.filter2D(image, -1, disk / disk.sum(), borderType=cv2.BORDER_REFLECT_101)
-        return cv2.filter2D(image, -1, _line_kernel(length, rng.uniform(0, 180)), borderType=cv2.BORDER_REFLECT_101)
-    sigma = rng.uniform(low, high, 2)
-    kernel = gaussian_kernel(float(sigma[0]), float(sigma[1]), float(rng.uniform(0, np.pi)))
-    return cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+    def weighted(self, values: Iterable, weights: Sequence[float]) -> Any:
+        left = self._next() * sum(weights)
+        for value, weight in zip(values, weights, strict=True):
+            if weight > 0:
+                chosen = value
+                if left < weight:
+                    break
+                left -= weight
+        return chosen
 
 
-def _line_kernel(length: int, degrees: float) -> np.ndarray:
-    side = length | 1
-    kernel = np.zeros((side, side), np.float32)
-    kernel[side // 2] = 1
-    turn = cv2.getRotationMatrix2D((side // 2, side // 2), degrees, 1)
-    kernel = cv2.warpAffine(kernel, turn, (side, side))
-    return kernel / kernel.sum()
+def _draw_kernel(order: Order, draws: _Draws, factor: float) -> np.ndarray:
+    """factor: on the order's sigmas."""
+    size = order.kernel_sizes and draws.choice(order.kernel_sizes)
+    if draws.chance(order.sinc_prob):
+        return sinc_kernel(draws.uniform(order.sinc_cutoff if size < 13 else order.sinc_cutoff_large), size)
+    kind = draws.weighted(order.kernels, tuple(order.kernels.values()))
+    sigma = draws.uniform(order.sigma, factor)
+    if kind == "iso":
+        return gaussian_vector(sigma, size)
+    if kind in ("disk", "motion"):
+        length = max(2, int(2.5 * sigma))
+        # Half a pixel less makes the disk as wide as OpenCV's ellipse of `length` pixels.
+        return disk_kernel(length - 0.5) if kind == "disk" else motion_kernel(length | 1, draws.uniform((0, math.pi)))
+    if kind.endswith("aniso"):
+        ellipse = sigma, draws.uniform(order.sigma, factor), draws.uniform((-math.pi, math.pi))
+    else:
+        ellipse = sigma, sigma, 0.0
+    if kind == "aniso":
+        return gaussian_kernel(*ellipse, size=size)
+    family = kind.split("_")[0]
+    low, high = order.beta_generalized if family == "generalized" else order.beta_plateau
+    beta = draws.uniform((low, 1.0) if draws.chance(order.beta_below_one_prob) else (1.0, high))
+    return (gaussian_kernel if family == "generalized" else plateau_kernel)(*ellipse, beta, size)
 
 
-def _noise(image: np.ndarray, d: Degradation, rng: np.random.Generator, strength: float) -> np.ndarray:
-    sigma = rng.uniform(*d.noise_sigma) * strength
-    channels = 1 if rng.random() < d.gray_noise else 3
-    return image + rng.standard_normal((*image.shape[:2], channels), dtype=np.float32) * sigma
+def _draw_round(
+    order: Order, draws: _Draws, size: tuple[int, int], base: tuple[int, int], strength: float, sigma_factor: float
+) -> tuple[list[Step], tuple[int, int], float]:
+    """Blur, resize (from `size` to some multiple of `base`) and noise; the size after them; that multiple."""
+    steps: list[Step] = []
+    if draws.chance(order.blur_prob):
+        kernel = _draw_kernel(order, draws, sigma_factor)
+        if kernel.size > 1:
+            steps.append(Blur(kernel))
+    low, high = order.resize_range
+    multiple = draws.uniform(draws.weighted(((1.0, high), (low, 1.0), (1.0, 1.0)), order.resize_weights))
+    resized = max(1, int(base[0] * multiple)), max(1, int(base[1] * multiple))
+    steps += _resize(size, resized, draws.choice(order.resize_modes))
+    gaussian = draws.chance(order.gaussian_prob)
+    level = draws.uniform(order.noise_sigma if gaussian else order.poisson_scale, strength)
+    gray, seed = draws.chance(order.gray_prob), draws.integer(0, 2**53 - 1)
+    if level > 0:
+        steps.append(Noise("gaussian" if gaussian else "poisson", level, gray, seed))
+    return steps, resized, multiple
 
 
-def _jpeg(image: np.ndarray, d: Degradation, rng: np.random.Generator) -> np.ndarray:
-    pixels = image.round().clip(0, 255).astype(np.uint8)
-    if rng.random() >= d.jpeg:
-        return pixels
-    quality = int(rng.integers(d.jpeg_quality[0], d.jpeg_quality[1] + 1))
-    ok, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not ok:
-        raise RuntimeError("OpenCV could not write a JPEG.")
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+def _resize(before: tuple[int, int], after: tuple[int, int], mode: str) -> list[Step]:
+    return [Resize(*after, mode)] if before != after else []
 
 
-def degrade(image: np.ndarray, d: Degradation, rng: np.random.Generator) -> np.ndarray:
+def _draw_jpeg(order: Order, draws: _Draws) -> list[Step]:
+    return [Jpeg(draws.integer(*order.jpeg_quality))] if draws.chance(order.jpeg_prob) else []
+
+
+def draw_plan(config: Degradation, rng: np.random.Generator, height: int, width: int) -> list[Step]:
+    """All steps for one image of height x width HR pixels, with their kernels and the seeds of their noise.
+
+    Steps that would change nothing are left out. Takes the same amount from `rng` every time.
+    """
+    draws = _Draws(rng)
+    size, lr = (height, width), (height // config.scale, width // config.scale)
+    steps: list[Step] = []
+    strength = sigma_factor = 1.0
+    if draws.chance(config.first_prob):
+        steps, size, multiple = _draw_round(config.first, draws, size, size, 1.0, 1.0)
+        steps += _draw_jpeg(config.first, draws)
+        strength = sigma_factor = config.second_strength
+        if config.second_sigma_in_hr_pixels:
+            sigma_factor *= min(multiple, 1.0)
+    more, size, _ = _draw_round(config.second, draws, size, lr, strength, sigma_factor)
+    codec = _draw_jpeg(config.second, draws)
+    final = _resize(size, lr, draws.choice(config.second.resize_modes))
+    if draws.chance(config.final_sinc_prob):
+        final.append(Blur(sinc_kernel(draws.uniform(config.final_sinc_cutoff), draws.choice(config.final_sinc_sizes))))
+    return steps + more + (final + codec if draws.chance(config.jpeg_last_prob) else codec + final)
+
+
+def _check_sides(height: int, width: int, scale: int) -> None:
+    if height % scale or width % scale or not height or not width:
+        raise ValueError(f"Expected sides divisible by {scale}, got {width}x{height}.")
+
+
+_LOCAL = threading.local()
+
+
+def _scratch() -> Scratch:
+    if not hasattr(_LOCAL, "scratch"):
+        _LOCAL.scratch = Scratch()
+    return _LOCAL.scratch
+
+
+def degrade(image: np.ndarray, config: Degradation, rng: np.random.Generator) -> np.ndarray:
     """The LR image of an HR image.
 
-    image: (H, W, 3) uint8 RGB, sides divisible by `d.scale`; returns (H/scale, W/scale, 3) uint8 RGB.
+    image: (H, W, 3) uint8 RGB, sides divisible by `config.scale`; returns (H/scale, W/scale, 3) uint8 RGB.
     """
-    h, w = image.shape[:2]
-    if h % d.scale or w % d.scale:
-        raise ValueError(f"Expected sides divisible by {d.scale}, got {w}x{h}.")
-    # JPEG treats the channels as BGR: chroma subsampling must see the true colours
-    x = image[..., ::-1].astype(np.float32)
-    strength = 1.0
-    if rng.random() < d.second_order:
-        middle = rng.uniform(0.5, 1.0)
-        x = _blur(x, d, rng, 0.6)
-        x = cv2.resize(
-            x, (max(1, round(w * middle)), max(1, round(h * middle))), interpolation=int(rng.choice(_INTERPOLATIONS))
-        )
-        x = _jpeg(_noise(x, d, rng, 0.7), d, rng).astype(np.float32)
-        strength = 0.6
-    else:
-        middle = 1.0
-    x = _blur(x, d, rng, strength * middle)
-    x = cv2.resize(x, (w // d.scale, h // d.scale), interpolation=int(rng.choice(_INTERPOLATIONS)))
-    return np.ascontiguousarray(_jpeg(_noise(x, d, rng, strength), d, rng)[..., ::-1])
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"Expected (H, W, 3) uint8, got {image.shape} {image.dtype}.")
+    height, width = image.shape[:2]
+    _check_sides(height, width, config.scale)
+    plan = draw_plan(config, rng, height, width)
+    bgr = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
+    return cv2.cvtColor(apply(plan, bgr, _scratch()), cv2.COLOR_BGR2RGB)
+
+
+def degrade_batch(hr: "torch.Tensor", config: Degradation, rngs: Sequence[np.random.Generator]) -> "torch.Tensor":
+    """The LR images of HR images, on their device.
+
+    hr: (B, 3, H, W) uint8 RGB, sides divisible by `config.scale`; rngs: one generator per image; returns
+    (B, 3, H/scale, W/scale) uint8 RGB. On the CPU the result is that of `degrade`, bit for bit; elsewhere torch carries
+    out the same plans on the device, with noise from the device's own generator. Each image goes its own way: after the
+    first resize no two are of one size.
+    """
+    import torch
+    from tadisr.data_synthesis import degrade_torch
+
+    if hr.ndim != 4 or hr.shape[1] != 3 or hr.dtype != torch.uint8:
+        raise ValueError(f"Expected (B, 3, H, W) uint8, got {tuple(hr.shape)} {hr.dtype}.")
+    if len(rngs) != len(hr):
+        raise ValueError(f"Expected one generator per image, got {len(rngs)} for {len(hr)} images.")
+    height, width = hr.shape[2:]
+    _check_sides(height, width, config.scale)
+    lr = hr.new_empty((len(hr), 3, height // config.scale, width // config.scale))
+    for image, out, rng in zip(hr, lr, rngs, strict=True):
+        plan = draw_plan(config, rng, height, width)
+        if hr.device.type == "cpu":
+            bgr = cv2.merge([np.ascontiguousarray(image[c].numpy()) for c in (2, 1, 0)])
+            out.copy_(torch.from_numpy(apply(plan, bgr, _scratch())).flip(2).permute(2, 0, 1))
+        else:
+            out.copy_(degrade_torch.apply(plan, image))
+    return lr

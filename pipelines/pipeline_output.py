@@ -7,6 +7,8 @@ import torch
 from diffusers.utils import BaseOutput
 from PIL import Image
 
+from tadisr.evaluation.trust import TrustReport
+
 
 @dataclass
 class TADiSRPipelineOutput(BaseOutput):
@@ -14,7 +16,9 @@ class TADiSRPipelineOutput(BaseOutput):
 
     images: PIL RGB; or arrays (H, W, 3) float32 in [0, 1]; or CPU tensors (3, H, W) float32 in [0, 1].
     text_masks: the probability that a pixel is text: PIL "L" (255 is 1); or (H, W) float32; or (1, H, W) float32.
+    reports: which lines of text to check, where that was asked for.
     """
 
     images: list[Image.Image] | list[np.ndarray] | list[torch.Tensor]
     text_masks: list[Image.Image] | list[np.ndarray] | list[torch.Tensor]
+    reports: list[TrustReport] | None = None

@@ -16,6 +16,7 @@ from PIL import Image
 from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
 
 from tadisr.checkpoints import LORA_FILE, AdapterIndex, read_adapter_index, resolve
+from tadisr.evaluation.trust import Thresholds, TrustReport, check_text, trust_engine
 from tadisr.images import COLOR_FIXES, fix_color, to_images, to_masks, to_tensors, upsample
 from tadisr.models.attention import record_text_attention
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor
@@ -72,7 +73,8 @@ class TADiSRPipeline(DiffusionPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
         tile_progress: Callable[[Iterable], Iterable] = iter,
-    ) -> TADiSRPipelineOutput | tuple[list, list]:
+        report: bool | Thresholds = False,
+    ) -> TADiSRPipelineOutput | tuple[list, ...]:
         """Restore one image, a batch, or a list of images of any sizes.
 
         Args:
@@ -83,15 +85,21 @@ class TADiSRPipeline(DiffusionPipeline):
             overlap: least overlap of neighbouring tiles in output pixels.
             color_fix: "none"; "wavelet": the low frequencies of the input; "adain": its channel means and deviations.
             output_type: "pil", "np" or "pt".
-            return_dict: False returns the tuple (images, text_masks).
+            return_dict: False returns the tuple (images, text_masks), and reports where there are any.
             tile_progress: wraps the iterator over an image's tiles, for a progress bar.
+            report: also read every line of text before and after, and say which ones to check, by the given
+                `Thresholds` or the usual ones; needs the extra "ocr". The reports' `to_dict` gives JSON values.
 
         Returns:
             `TADiSRPipelineOutput`, every image exactly `scale` times its input's size.
+
+        Raises:
+            ValueError, TypeError: arguments that cannot work, before any work is done.
+            ImportError: a report without the packages that read, also at once.
         """
         # 1. Check.
-        self.check_inputs(scale, tile, overlap, color_fix, output_type)
-        images, masks = [], []
+        self.check_inputs(scale, tile, overlap, color_fix, output_type, report)
+        images, masks, reports = [], [], []
         for lr in to_tensors(image):  # (1, 3, H / scale, W / scale) in [0, 1]
             # 2. Encode, denoise in one step and decode both streams, tile by tile.
             sr, mask_logits = self.restore(lr, scale, tile, overlap, tile_progress)  # (1, 3, H, W), (1, 1, H, W)
@@ -100,13 +108,24 @@ class TADiSRPipeline(DiffusionPipeline):
             # 4. Post-process.
             images += to_images(sr, output_type)
             masks += to_masks(mask_logits, output_type)
+            # 5. Read the text before and after.
+            if report:
+                reports.append(self.report(lr, sr, scale, report))
         self.maybe_free_model_hooks()
         if not return_dict:
-            return images, masks
-        return TADiSRPipelineOutput(images=images, text_masks=masks)
+            return (images, masks, reports) if report else (images, masks)
+        return TADiSRPipelineOutput(images=images, text_masks=masks, reports=reports if report else None)
 
-    def check_inputs(self, scale: int, tile: int | str | None, overlap: int, color_fix: str, output_type: str) -> None:
-        """Raise ValueError for arguments that cannot work."""
+    def check_inputs(
+        self,
+        scale: int,
+        tile: int | str | None,
+        overlap: int,
+        color_fix: str,
+        output_type: str,
+        report: bool | Thresholds = False,
+    ) -> None:
+        """Raise ValueError for arguments that cannot work, ImportError for a report without the packages that read."""
         if not isinstance(scale, int) or scale < 1:
             raise ValueError(f"scale must be an integer of at least 1, got {scale!r}.")
         if tile is not None and tile != "auto" and (not isinstance(tile, int) or tile < max(MIN_SIDE, scale)):
@@ -119,6 +138,10 @@ class TADiSRPipeline(DiffusionPipeline):
             raise ValueError(f"color_fix must be one of {', '.join(COLOR_FIXES)}, got {color_fix!r}.")
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f'output_type must be "pil", "np" or "pt", got {output_type!r}.')
+        if not isinstance(report, (bool, Thresholds)):
+            raise ValueError(f"report must be True, False or Thresholds, got {report!r}.")
+        if report:
+            trust_engine()
 
     def restore(
         self,
@@ -185,6 +208,14 @@ class TADiSRPipeline(DiffusionPipeline):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """z_H and the attention maps to the image (B, 3, H, W) in [-1, 1] and mask logits (B, 1, H, W) (Eq. 5)."""
         return self.joint_decoder(self.vae, latents, attention_maps, features, image)
+
+    def report(
+        self, lr: torch.Tensor, sr: torch.Tensor, scale: int = 4, thresholds: bool | Thresholds = True
+    ) -> TrustReport:
+        """Which lines of text to check, from lr (1, 3, h, w) and what became of it, sr (1, 3, H, W), both in [0, 1]."""
+        enlarged = upsample(lr.float().cpu(), scale).clamp_(0, 1)
+        before, after = (np.asarray(to_images(image, "pil")[0]) for image in (enlarged, sr))
+        return check_text(after, before, thresholds if isinstance(thresholds, Thresholds) else None)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "TADiSRPipeline":

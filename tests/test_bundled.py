@@ -4,12 +4,10 @@ import subprocess
 import sys
 
 import numpy as np
+import pages
 import pytest
 import torch
 from PIL import Image
-from tadisr.data_synthesis.compose import PageStyle, compose_page
-from tadisr.data_synthesis.degrade import Degradation, degrade
-from tadisr.data_synthesis.fonts import Font
 
 from tadisr import TADiSRPipeline
 from tadisr.checkpoints import BUNDLED, bundled_names
@@ -31,11 +29,10 @@ def test_small_documented_and_in_half_precision_on_disk(pipe):
 
 def test_restores_text_that_it_has_never_seen(pipe):
     """Above bicubic on every page, and the mask is the text: Pillow's built-in face is in no training page."""
-    style = PageStyle(size=192, chinese=0, kana=0, font_size=(28, 40), photo=0, outline=0, min_contrast=0.4)
     gains, overlaps = [], []
     for seed in range(4):
-        page = compose_page(style, [Font("")], [], np.random.default_rng(seed))
-        lr = Image.fromarray(degrade(page.image, Degradation(second_order=0), np.random.default_rng(seed)))
+        page = pages.page(seed, 192, font_size=(28, 40), effects=0, min_contrast=0.4)
+        lr = Image.fromarray(pages.low_resolution(page.image, seed))
         result = pipe(lr)
         bicubic = np.asarray(lr.resize((192, 192), Image.Resampling.BICUBIC))
         gains.append(psnr(np.asarray(result.images[0]), page.image) - psnr(bicubic, page.image))
@@ -54,18 +51,13 @@ def test_flat_stays_flat(pipe):
 
 
 def test_tiles_agree_with_the_whole(pipe):
-    page = compose_page(PageStyle(size=512, photo=0, chinese=0, kana=0), [Font("")], [], np.random.default_rng(0))
-    lr = degrade(page.image, Degradation(), np.random.default_rng(0))
+    lr = pages.low_resolution(pages.page(0, 512).image)
     whole, tiled = (pipe(lr, tile=tile, output_type="np").images[0] * 255 for tile in (None, 256))
     assert np.abs(whole - tiled).mean() < 0.25
 
 
 def test_one_command_restores_a_photo(tmp_path):
-    lr = degrade(
-        compose_page(PageStyle(size=128, photo=0, chinese=0), [Font("")], [], np.random.default_rng(1)).image,
-        Degradation(),
-        np.random.default_rng(1),
-    )
+    lr = pages.low_resolution(pages.page(1, 128).image)
     Image.fromarray(lr).save(tmp_path / "photo.png")
     command = [sys.executable, "-m", "tadisr", "upscale", str(tmp_path / "photo.png"), "-o", str(tmp_path / "out")]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300)

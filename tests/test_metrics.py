@@ -6,7 +6,6 @@ from rapidfuzz.distance import Indel
 
 from tadisr.metrics.image import mask_iou, psnr, ssim
 from tadisr.metrics.text import ocr_accuracy, summarize_lines
-from tadisr.ocr import RapidOCRRecognizer, crop_line
 
 
 @pytest.mark.parametrize(
@@ -44,22 +43,3 @@ def test_image_metrics():
         psnr(image, image[:-1])
     mask = rng.random((9, 9)) > 0.5
     assert mask_iou(mask, mask) == 1 and mask_iou(mask, ~mask) == 0 and mask_iou(mask & False, mask & False) == 1
-
-
-def test_lines_are_cut_out_upright():
-    image = np.arange(60 * 80, dtype=np.uint32).reshape(60, 80, 1).repeat(3, 2).astype(np.uint8)
-    line = crop_line(image, [[10, 20], [50, 20], [50, 36], [10, 36]])
-    assert line.shape == (16, 40, 3)
-    np.testing.assert_array_equal(line[1:-1, 1:-1], image[21:35, 11:49])
-    assert crop_line(image, [[10, 5], [20, 5], [20, 45], [10, 45]]).shape == (10, 40, 3)  # a vertical line is turned
-    with pytest.raises(ValueError, match="no area"):
-        crop_line(image, [[1, 1]] * 4)
-
-
-def test_recognizer_reads_a_rendered_line():
-    from tadisr.data_synthesis.render import draw_text
-    from tadisr.data_synthesis.fonts import Font
-
-    fill = draw_text("Exit 2047", Font(""), 40).fill
-    line = np.repeat((255 - 255 * fill).astype(np.uint8)[..., None], 3, axis=2)
-    assert ocr_accuracy(RapidOCRRecognizer().read(line).replace(" ", ""), "Exit2047") > 0.9

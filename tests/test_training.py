@@ -6,12 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pages
 import pytest
 import tiny
 import torch
 import yaml
-from tadisr.data_synthesis.compose import PageStyle
-from tadisr.data_synthesis.ftsr import synthesize
 from tadisr.training.config import TrainConfig, parse_config
 from tadisr.training.data import FTSRCrops, FTSRLines
 
@@ -37,9 +36,7 @@ BASE = {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ftsr")
-    synthesize(folder, 3, style=PageStyle(size=256, lines=(8, 8), rotated=0, vertical=0, font_size=(20, 32)))
-    return folder
+    return pages.data_set(tmp_path_factory.mktemp("ftsr") / "set", 10, 256, font_size=(18, 32))
 
 
 def train(data, out, *flags):

@@ -23,9 +23,9 @@ class TrainConfig(LossWeights):
     base_config: str | None = None
     """JSON file describing a base to build and train from scratch instead (all its weights are trained)."""
     train_data_dir: list[str] = field(default_factory=list)
-    """FTSR folders (hr/, mask/); LR images are made afresh for every crop."""
+    """FTSR data sets (folders that `tadisr synthesize` wrote, or Hub ids); LR images are made afresh for every crop."""
     validation_data_dir: str | None = None
-    """FTSR folder (hr/, mask/, lr/) to validate on."""
+    """FTSR data set whose test split is validated on."""
     resolution: int = 512
     """Side of the square HR crops, pixels."""
     scale: int = 4
@@ -79,7 +79,7 @@ class TrainConfig(LossWeights):
         if bool(self.pretrained_model_name_or_path) == bool(self.base_config):
             raise ValueError("Set exactly one of pretrained_model_name_or_path and base_config.")
         if not self.train_data_dir:
-            raise ValueError("Set train_data_dir to at least one FTSR folder (make one with `tadisr synthesize`).")
+            raise ValueError("Set train_data_dir to at least one FTSR data set (make one with `tadisr synthesize`).")
 
     def save(self, path: Path) -> None:
         """Write the resolved values as YAML."""

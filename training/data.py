@@ -1,6 +1,5 @@
-"""Training crops from FTSR folders."""
+"""Training crops from FTSR data sets."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,20 +7,8 @@ import cv2
 import numpy as np
 import torch
 from tadisr.data_synthesis.degrade import Degradation, degrade
+from tadisr.data_synthesis.read import open_pages
 from torch.utils.data import Dataset
-
-
-def _read(path: Path, flag: int) -> np.ndarray:
-    image = cv2.imread(str(path), flag)
-    if image is None:
-        raise FileNotFoundError(f"{path} is missing or not an image.")
-    return image
-
-
-def _read_page(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """RGB image and mask of a page, given its file in hr/."""
-    mask = _read(path.parent.parent / "mask" / path.name, cv2.IMREAD_GRAYSCALE)
-    return _read(path, cv2.IMREAD_COLOR)[..., ::-1], mask
 
 
 def _to_tensors(hr: np.ndarray, mask: np.ndarray, lr: np.ndarray) -> dict[str, torch.Tensor]:
@@ -56,8 +43,36 @@ def zoom(image: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(np.ascontiguousarray(image), (size, size), interpolation=cv2.INTER_CUBIC)
 
 
+class ConcatPages:
+    """Several sets of pages as one."""
+
+    def __init__(self, parts: Sequence):
+        self.parts = list(parts)
+        self._ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def _find(self, i: int) -> tuple:
+        part = int(np.searchsorted(self._ends, i, side="right"))
+        return self.parts[part], i - int(self._ends[part]) + len(self.parts[part])
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """HR image (H, W, 3) uint8 RGB and mask (H, W) uint8."""
+        part, i = self._find(i)
+        return part.hr(i), part.mask(i)
+
+    def lines(self, i: int) -> list[dict]:
+        part, i = self._find(i)
+        return part.lines(i)
+
+    def name(self, i: int) -> str:
+        part, i = self._find(i)
+        return part.name(i)
+
+
 class FTSRCrops(Dataset):
-    """Random crops of FTSR pages with a freshly drawn degradation.
+    """Random crops of FTSR pages (see `open_pages`) with a freshly drawn degradation.
 
     Item i depends on (seed, i) alone, so a resumed run sees what an uninterrupted one would have seen.
 
@@ -77,15 +92,11 @@ class FTSRCrops(Dataset):
     ):
         cv2.setNumThreads(1)  # several threads here only get in the way of the training step's
         self.max_zoom = max_zoom
-        self.pages = [page for folder in folders for page in sorted(Path(folder, "hr").glob("*.png"))]
-        if not self.pages:
-            raise FileNotFoundError(
-                f"No hr/*.png in {', '.join(map(str, folders))}: make pages with `tadisr synthesize`."
-            )
+        self.pages = ConcatPages([open_pages(folder) for folder in folders])
         self.size, self.length, self.seed, self.text_share = size, length, seed, text_share
-        self.degradation = degradation or Degradation()
+        self.degradation = degradation or Degradation.preset("mild")
         # Decoding a page costs more than degrading a crop: keep them decoded (workers share the memory by forking).
-        self.decoded = [_read_page(page) for page in self.pages] if cache else None
+        self.decoded = [self.pages[i] for i in range(len(self.pages))] if cache else None
 
     def __len__(self) -> int:
         return self.length
@@ -93,10 +104,11 @@ class FTSRCrops(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng([self.seed, index])
         number = int(rng.integers(len(self.pages)))
-        page = self.pages[number]
-        hr, mask = self.decoded[number] if self.decoded else _read_page(page)
+        hr, mask = self.decoded[number] if self.decoded else self.pages[number]
         if min(hr.shape[:2]) < self.size:
-            raise ValueError(f"{page} is {hr.shape[1]}x{hr.shape[0]}: crops of {self.size} need larger pages.")
+            raise ValueError(
+                f"{self.pages.name(number)} is {hr.shape[1]}x{hr.shape[0]}: crops of {self.size} need larger pages."
+            )
         must_hold_text = rng.random() < self.text_share
         side = round(self.size / rng.uniform(1.0, self.max_zoom))
         for _ in range(6):
@@ -132,18 +144,17 @@ class FTSRLines(Dataset):
         degradation: Degradation | None = None,
     ):
         self.size, self.length, self.seed = size, length, seed
-        self.degradation = degradation or Degradation()
-        self.lines: list[tuple[Path, tuple[int, int, int, int]]] = []
-        for folder in map(Path, folders):
-            with (folder / "metadata.jsonl").open(encoding="utf-8") as records:
-                for record in map(json.loads, records):
-                    for line in record["lines"]:
-                        quad = np.array(line["quad"])
-                        (left, top), (right, bottom) = quad.min(0), quad.max(0)
-                        slant = abs(quad[1, 1] - quad[0, 1])
-                        if 12 <= bottom - top <= size[0] - 8 and right - left >= 1.5 * (bottom - top) and slant <= 6:
-                            box = (int(top), int(np.ceil(bottom)), int(left), int(np.ceil(right)))
-                            self.lines.append((folder / "hr" / record["file_name"], box))
+        self.degradation = degradation or Degradation.preset("mild")
+        self.pages = ConcatPages([open_pages(folder) for folder in folders])
+        self.lines: list[tuple[int, tuple[int, int, int, int]]] = []
+        for number in range(len(self.pages)):
+            for line in self.pages.lines(number):
+                quad = np.array(line["quad"])
+                (left, top), (right, bottom) = quad.min(0), quad.max(0)
+                slant = abs(quad[1, 1] - quad[0, 1])
+                if 12 <= bottom - top <= size[0] - 8 and right - left >= 1.5 * (bottom - top) and slant <= 6:
+                    box = (int(top), int(np.ceil(bottom)), int(left), int(np.ceil(right)))
+                    self.lines.append((number, box))
         if not self.lines:
             raise FileNotFoundError(f"No horizontal lines in the metadata of {', '.join(map(str, folders))}.")
 
@@ -152,8 +163,8 @@ class FTSRLines(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng([self.seed, 1, index])
-        path, (top, bottom, left, right) = self.lines[rng.integers(len(self.lines))]
-        hr, mask = _read_page(path)
+        number, (top, bottom, left, right) = self.lines[rng.integers(len(self.lines))]
+        hr, mask = self.pages[number]
         height, width = self.size
         y = _start(top, bottom, height, hr.shape[0], rng)
         x = _start(left, min(right, left + width), width, hr.shape[1], rng)

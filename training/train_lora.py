@@ -160,7 +160,7 @@ def main() -> None:
             ema.copy_to(parameters)
         if accelerator.is_main_process:
             if config.validation_data_dir:
-                scores = validate(plain, Path(config.validation_data_dir), config.scale, accelerator.device)
+                scores = validate(plain, config.validation_data_dir, config.scale, accelerator.device)
                 accelerator.print(step, {k: round(v, 4) for k, v in scores.items()}, flush=True)
                 log.write(json.dumps({"step": step, **scores}) + "\n")
                 accelerator.log(scores, step=step)

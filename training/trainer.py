@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers import DDPMScheduler, DiffusionPipeline
+from tadisr.data_synthesis.read import open_pages
 from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 from tadisr.training.config import TrainConfig
 from torch import nn
@@ -94,22 +95,20 @@ def network_input(lr: torch.Tensor, scale: int) -> torch.Tensor:
     return (upsample(lr, scale).clamp(0, 1) * 2 - 1).contiguous(memory_format=torch.channels_last)
 
 
-def validation_pairs(folder: Path, limit: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """(lr, hr, mask) of an FTSR folder, each (1, C, H, W) in [0, 1]."""
-    for path in sorted((folder / "hr").glob("*.png"))[:limit]:
-        hr, lr = (cv2.imread(str(folder / part / path.name))[..., ::-1] for part in ("hr", "lr"))
-        mask = cv2.imread(str(folder / "mask" / path.name), cv2.IMREAD_GRAYSCALE)[..., None]
-        yield tuple(
-            torch.from_numpy(np.ascontiguousarray(x)).permute(2, 0, 1)[None].float() / 255 for x in (lr, hr, mask)
-        )
+def validation_pairs(source: str, limit: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """(lr, hr, mask) of an FTSR data set's test split, each (1, C, H, W) in [0, 1]."""
+    pages = open_pages(source, "test")
+    for i in range(min(len(pages), limit)):
+        images = pages.lr(i), pages.hr(i), pages.mask(i)[..., None]
+        yield tuple(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255 for image in images)
 
 
 @torch.no_grad()
-def validate(network: TADiSRNetwork, folder: Path, scale: int, device: torch.device, limit: int = 40) -> dict[str, Any]:
+def validate(network: TADiSRNetwork, source: str, scale: int, device: torch.device, limit: int = 40) -> dict[str, Any]:
     """Mean PSNR (RGB, dB) of the network and of bicubic, and mask IoU at 0.5 over all pixels. Recorder must be on."""
     psnr, bicubic, overlap, union = [], [], 0, 0
     network.eval()
-    for lr, hr, mask in validation_pairs(folder, limit):
+    for lr, hr, mask in validation_pairs(source, limit):
         x = network_input(lr.to(device), scale)
         image, logits = network(x)
         hr, text = hr.to(device), mask.to(device) > 0.5

@@ -4,6 +4,13 @@ import cv2
 import numpy as np
 from skimage.metrics import structural_similarity
 
+DEFINITIONS = {
+    "psnr": "dB, RGB, 8 bits, whole image without border crop, one mean squared error per image; mean over images",
+    "ssim": "scikit-image's default (7x7 uniform window, sample covariance) on 8-bit luma (BT.601, as OpenCV rounds "
+    "it), data range 255, whole image; mean over images",
+}
+SSIM_WINDOW = 7
+
 
 def psnr(image: np.ndarray, reference: np.ndarray) -> float:
     """Peak signal-to-noise ratio in dB over all pixels and channels of two uint8 images (H, W, 3); inf where equal."""
@@ -13,8 +20,14 @@ def psnr(image: np.ndarray, reference: np.ndarray) -> float:
 
 
 def ssim(image: np.ndarray, reference: np.ndarray) -> float:
-    """Structural similarity of the luma of two uint8 RGB images (H, W, 3): scikit-image's default 7x7 window."""
+    """Structural similarity of the luma of two uint8 RGB images (H, W, 3): scikit-image's default 7x7 window.
+
+    Raises:
+        ValueError: a side below 7 pixels.
+    """
     _check(image, reference)
+    if min(image.shape[:2]) < SSIM_WINDOW:
+        raise ValueError(f"SSIM needs at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, got {image.shape}.")
     gray = [cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) for x in (image, reference)]
     return float(structural_similarity(*gray, data_range=255))
 

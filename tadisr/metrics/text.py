@@ -1,15 +1,40 @@
-"""OCR-A (paper 4.2): how much of the text that a recogniser reads in the ground truth it still reads in an output."""
+"""OCR-A (paper 4.2) and its relatives: how much of a text is still read in an output. Pure functions over strings."""
 
-from collections.abc import Sequence
+import unicodedata
 
-from rapidfuzz.distance import Indel
+import numpy as np
+from rapidfuzz.distance import Indel, Levenshtein
+
+NORMALIZATIONS = {
+    "none": "strings as they are: case, width, spaces and punctuation count",
+    "alnum": "NFKC, case folded, only letters and digits kept (of all scripts)",
+}
+SCRIPTS = ("latin", "chinese", "digits", "mixed", "other")
+
+
+def normalize_text(text: str, rule: str = "none") -> str:
+    """The text as it is compared, by one of `NORMALIZATIONS`.
+
+    >>> normalize_text("Exit-１２ B", "alnum")
+    'exit12b'
+
+    Raises:
+        ValueError: an unknown rule.
+    """
+    if rule not in NORMALIZATIONS:
+        raise ValueError(f"No text normalisation {rule!r}: choose one of {', '.join(NORMALIZATIONS)}.")
+    if rule == "none":
+        return text
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    # marks belong to letters: without them Hindi or Thai would lose its vowels
+    return "".join(char for char in folded if unicodedata.category(char)[0] in "LNM")
 
 
 def ocr_accuracy(predicted: str, reference: str) -> float:
     """Levenshtein ratio `(len(a) + len(b) - dist(a, b)) / (len(a) + len(b))`, in [0, 1].
 
     `dist` counts insertions and deletions (a substitution is one of each), as python-Levenshtein's `ratio` does. Two
-    empty strings agree. The strings are compared as they are: case, width and punctuation count.
+    empty strings agree. The strings are compared as they are.
 
     >>> ocr_accuracy("Exit 12", "Exit 12")
     1.0
@@ -19,18 +44,55 @@ def ocr_accuracy(predicted: str, reference: str) -> float:
     return Indel.normalized_similarity(predicted, reference)
 
 
-def summarize_lines(predicted: Sequence[str], reference: Sequence[str]) -> dict[str, float]:
-    """Mean OCR-A and the share of lines read exactly.
+def ocr_accuracy_levenshtein(predicted: str, reference: str) -> float:
+    """The same ratio with the Levenshtein distance proper, in which a substitution costs 1: never below `ocr_accuracy`.
 
-    Raises:
-        ValueError: no lines, or unequal numbers of them.
+    >>> round(ocr_accuracy_levenshtein("Exlt 12", "Exit 12"), 3)
+    0.929
     """
-    if not reference or len(predicted) != len(reference):
-        raise ValueError(
-            f"Expected as many predicted as reference lines, at least 1; got {len(predicted)}, {len(reference)}."
-        )
-    pairs = list(zip(predicted, reference, strict=True))
-    return {
-        "ocr_a": sum(ocr_accuracy(*pair) for pair in pairs) / len(pairs),
-        "exact": sum(a == b for a, b in pairs) / len(pairs),
-    }
+    total = len(predicted) + len(reference)
+    return 1 - Levenshtein.distance(predicted, reference) / total if total else 1.0
+
+
+def edit_similarity(predicted: str, reference: str) -> float:
+    """1 - Levenshtein distance / length of the longer string, in [0, 1]: what text recognition reports as NED.
+
+    >>> round(edit_similarity("Exlt 12", "Exit 12"), 3)
+    0.857
+    """
+    return Levenshtein.normalized_similarity(predicted, reference)
+
+
+def script_of(text: str) -> str:
+    """One of `SCRIPTS`, by the letters: digits and punctuation decide only where there are no letters.
+
+    Letters that are neither Latin nor Han (kana, Hangul, Cyrillic) make a text "other", whatever else it holds.
+
+    >>> [script_of(text) for text in ("Exit 12", "二等座", "53.0", "07车12B号", "できれいな")]
+    ['latin', 'chinese', 'digits', 'mixed', 'other']
+    """
+    letters = {_letter_script(char) for char in text if char.isalpha()}
+    if not letters:
+        return "digits" if any(char.isdigit() for char in text) else "other"
+    if "other" in letters:
+        return "other"
+    return letters.pop() if len(letters) == 1 else "mixed"
+
+
+def _letter_script(char: str) -> str:
+    name = unicodedata.name(char, "")
+    if name.startswith("CJK") or char == "〇":
+        return "chinese"
+    return "latin" if "LATIN" in name else "other"
+
+
+def line_height(quad: np.ndarray) -> float:
+    """Height of a line's characters in pixels: its quad's extent across the direction of reading.
+
+    quad: (4, 2) (x, y) clockwise from the text's top left. A quad 1.5 times taller than wide is a vertical line, whose
+    characters are about as high as the line is wide.
+    """
+    quad = np.asarray(quad, np.float64)
+    width = (np.linalg.norm(quad[1] - quad[0]) + np.linalg.norm(quad[2] - quad[3])) / 2
+    height = (np.linalg.norm(quad[3] - quad[0]) + np.linalg.norm(quad[2] - quad[1])) / 2
+    return float(width if height >= 1.5 * width else height)

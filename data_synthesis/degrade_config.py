@@ -1,0 +1,209 @@
+"""What a degradation draws from: every probability and range, the published values and a milder set."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from numbers import Real
+from typing import Any
+
+from tadisr.data_synthesis.degrade_steps import MODES
+
+Range = tuple[float, float]
+PUBLISHED_KERNELS = {
+    "iso": 0.45,
+    "aniso": 0.25,
+    "generalized_iso": 0.12,
+    "generalized_aniso": 0.03,
+    "plateau_iso": 0.12,
+    "plateau_aniso": 0.03,
+}
+KINDS = (*PUBLISHED_KERNELS, "disk", "motion")
+
+
+@dataclass
+class Order:
+    """One round of blur, resize, noise and JPEG, drawn uniformly from ranges. The defaults are the first round's."""
+
+    blur_prob: float = 1.0
+    kernels: dict[str, float] = field(default_factory=PUBLISHED_KERNELS.copy)
+    """Relative frequency of each kind of kernel (see `KINDS`) among those that are not sinc; 0 for kinds not named."""
+    kernel_sizes: tuple[int, ...] | None = (7, 9, 11, 13, 15, 17, 19, 21)
+    """Odd sides that kernels are cut to; None: three sigmas to each side (then no sinc)."""
+    sinc_prob: float = 0.1
+    sigma: Range = (0.2, 3.0)
+    """Of both axes, in pixels of the image at this point. Disks and lines are 2.5 sigma wide, at least 2 pixels."""
+    beta_generalized: Range = (0.5, 4.0)
+    beta_plateau: Range = (1.0, 2.0)
+    beta_below_one_prob: float = 0.5
+    """Betas are drawn between the range's low end and 1 this often, else between 1 and its high end."""
+    sinc_cutoff: Range = (math.pi / 3, math.pi)
+    """Radians per pixel, for sinc kernels of size below 13."""
+    sinc_cutoff_large: Range = (math.pi / 5, math.pi)
+    """The same from size 13."""
+    resize_weights: tuple[float, float, float] = (0.2, 0.7, 0.1)
+    """Relative frequency of enlarging, of shrinking, of neither."""
+    resize_range: Range = (0.15, 1.5)
+    """Smallest and largest factor, on the HR size in the first round and on the LR size in the second."""
+    resize_modes: tuple[str, ...] = MODES
+    """Drawn from with equal chances."""
+    gaussian_prob: float = 0.5
+    """Share of Gaussian noise; the rest is Poisson noise."""
+    noise_sigma: Range = (1.0, 30.0)
+    """Of Gaussian noise, in 1/255."""
+    poisson_scale: Range = (0.05, 3.0)
+    """Factor on the Poisson noise of an image of 256 photons at full brightness (fewer if it has few levels)."""
+    gray_prob: float = 0.4
+    """Share of noise that is the same on the three channels."""
+    jpeg_prob: float = 1.0
+    jpeg_quality: tuple[int, int] = (30, 95)
+
+    def __post_init__(self):
+        _check(self)
+        if not isinstance(self.kernels, Mapping):
+            raise ValueError(f"kernels must map kinds to frequencies; got {self.kernels!r}.")
+        if unknown := sorted(map(str, set(self.kernels) - set(KINDS))):
+            raise ValueError(f"Unknown kernels: {', '.join(unknown)}. Known: {', '.join(KINDS)}.")
+        _check_weights("kernels", tuple(self.kernels.values()))
+        _check_weights("resize_weights", self.resize_weights, 3)
+        if not isinstance(self.resize_modes, tuple) or not self.resize_modes or set(self.resize_modes) - set(MODES):
+            raise ValueError(f"resize_modes needs some of {', '.join(MODES)}; got {self.resize_modes!r}.")
+        if self.kernel_sizes is not None:
+            _check_sizes("kernel_sizes", self.kernel_sizes)
+        elif self.sinc_prob:
+            raise ValueError("sinc_prob needs kernel_sizes: a sinc has no width of its own.")
+        for name in ("sigma", "beta_generalized", "beta_plateau", "sinc_cutoff", "sinc_cutoff_large", "resize_range"):
+            if getattr(self, name)[0] <= 0:
+                raise ValueError(f"{name} must lie above 0; got {getattr(self, name)}.")
+        for name in ("beta_generalized", "beta_plateau", "resize_range"):
+            if not getattr(self, name)[0] <= 1 <= getattr(self, name)[1]:
+                raise ValueError(f"{name} must include 1; got {getattr(self, name)}.")
+        if not all(isinstance(bound, int) and 1 <= bound <= 100 for bound in self.jpeg_quality):
+            raise ValueError(f"jpeg_quality needs whole numbers from 1 to 100; got {self.jpeg_quality}.")
+
+
+def _second() -> Order:
+    return Order(
+        blur_prob=0.8,
+        sigma=(0.2, 1.5),
+        resize_weights=(0.3, 0.4, 0.3),
+        resize_range=(0.3, 1.2),
+        noise_sigma=(1.0, 25.0),
+        poisson_scale=(0.05, 2.5),
+    )
+
+
+@dataclass
+class Degradation:
+    """What HR images go through. The defaults are the published training options of Real-ESRGAN x4plus."""
+
+    scale: int = 4
+    first_prob: float = 1.0
+    """Share of images that go through the first round; the rest begin with the second."""
+    first: Order = field(default_factory=Order)
+    second: Order = field(default_factory=_second)
+    second_strength: float = 1.0
+    """Factor on the blur and noise of the second round for images that went through the first."""
+    second_sigma_in_hr_pixels: bool = False
+    """The second round's blur shrinks with the image if the first one made it smaller."""
+    final_sinc_prob: float = 0.8
+    final_sinc_sizes: tuple[int, ...] = (7, 9, 11, 13, 15, 17, 19, 21)
+    final_sinc_cutoff: Range = (math.pi / 3, math.pi)
+    jpeg_last_prob: float = 0.5
+    """How often the final resize and sinc come before the second round's JPEG; else they come after it."""
+
+    def __post_init__(self):
+        _check(self)
+        _check_sizes("final_sinc_sizes", self.final_sinc_sizes)
+        if not isinstance(self.scale, int) or self.scale < 1:
+            raise ValueError(f"scale must be a whole number of at least 1; got {self.scale!r}.")
+        if not self.second_strength >= 0 or not self.final_sinc_cutoff[0] > 0:
+            raise ValueError(
+                "second_strength must be at least 0 and final_sinc_cutoff above 0; "
+                f"got {self.second_strength} and {self.final_sinc_cutoff}."
+            )
+
+    @classmethod
+    def preset(cls, name: str) -> "Degradation":
+        """`real-esrgan`: the published values. `mild`: photographs a little soft, noisy and compressed."""
+        if name not in _PRESETS:
+            raise ValueError(f"No degradation is called {name!r}; there are {', '.join(_PRESETS)}.")
+        return _PRESETS[name]()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Degradation":
+        """From the values of a YAML file: fields of this class, `first` and `second` as mappings of `Order`'s.
+
+        `preset` names what the fields not given are taken from (default: real-esrgan). ValueError for unknown keys.
+        """
+        values = dict(values)
+        base = cls.preset(values.pop("preset", "real-esrgan"))
+        for name in ("first", "second"):
+            if name in values:
+                values[name] = _replace(getattr(base, name), values[name], name)
+        return _replace(base, values, "degradation")
+
+
+def _mild() -> Degradation:
+    """One pass of blur, reduction, noise and JPEG, and for one image in ten a lighter one before it."""
+    only = Order(
+        kernels={"aniso": 0.9, "disk": 0.05, "motion": 0.05},
+        kernel_sizes=None,
+        sinc_prob=0.0,
+        sigma=(0.5, 2.3),
+        resize_weights=(0, 0, 1),
+        gaussian_prob=1.0,
+        noise_sigma=(0.3, 7.0),
+        gray_prob=0.3,
+        jpeg_prob=0.95,
+        jpeg_quality=(45, 95),
+    )
+    lighter = replace(
+        only, sigma=(0.3, 1.38), resize_weights=(0, 1, 0), resize_range=(0.5, 1.0), noise_sigma=(0.21, 4.9)
+    )
+    return Degradation(
+        first_prob=0.1,
+        first=lighter,
+        second=only,
+        second_strength=0.6,
+        second_sigma_in_hr_pixels=True,
+        final_sinc_prob=0.0,
+    )
+
+
+_PRESETS = {"real-esrgan": Degradation, "mild": _mild}
+
+
+def _replace(config: Any, values: Mapping[str, Any], where: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where} must map names to values; got {values!r}.")
+    if unknown := sorted(map(str, set(values) - {f.name for f in fields(config)})):
+        raise ValueError(f"Unknown keys in {where}: {', '.join(unknown)}.")
+    return replace(config, **values)
+
+
+def _check(config: Any) -> None:
+    """Turn lists (YAML has no tuples) into tuples; ValueError for shares outside 0..1 and ranges out of order."""
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if isinstance(value, list):
+            value = tuple(value)
+            setattr(config, f.name, value)
+        if f.name.endswith("_prob") and not (isinstance(value, Real) and 0 <= value <= 1):
+            raise ValueError(f"{f.name} must lie between 0 and 1; got {value!r}.")
+        if f.type in (Range, tuple[int, int]) and not (_numbers(value) and len(value) == 2 and value[0] <= value[1]):
+            raise ValueError(f"{f.name} must be [low, high] with 0 <= low <= high; got {value!r}.")
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(number, Real) and number >= 0 for number in value)
+
+
+def _check_weights(name: str, weights: Any, count: int | None = None) -> None:
+    if not _numbers(weights) or not sum(weights) > 0 or (count and len(weights) != count):
+        raise ValueError(f"{name} needs {count or 'some'} frequencies of at least 0, not all 0; got {weights!r}.")
+
+
+def _check_sizes(name: str, sizes: Any) -> None:
+    odd = isinstance(sizes, tuple) and all(isinstance(size, int) and size > 0 and size % 2 for size in sizes)
+    if not odd or not sizes:
+        raise ValueError(f"{name} needs odd sizes; got {sizes!r}.")

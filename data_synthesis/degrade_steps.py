@@ -1,0 +1,272 @@
+"""The four steps that a degradation is made of, and their implementation for the CPU, on OpenCV and numpy.
+
+An image here is (h, w, 3) in OpenCV's order of channels, BGR, uint8 or float32 in 0..255: the codec must see the true
+colours, because it halves the resolution of the chroma.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from statistics import NormalDist
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Blur:
+    kernel: np.ndarray
+    """(k,) or (ky, kx), see `kernels`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    height: int
+    width: int
+    mode: str
+    """area (exact shares of the pixels), bilinear or bicubic (neither with anti-aliasing); centres stay in place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    kind: str
+    """gaussian or poisson."""
+    strength: float
+    """Gaussian: sigma in 1/255. Poisson: factor on the photon noise of an image with as many levels as this one."""
+    gray: bool
+    """The same noise on the three channels."""
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Jpeg:
+    quality: int
+
+
+Step = Blur | Resize | Noise | Jpeg
+
+_INTERPOLATION = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
+MODES = tuple(_INTERPOLATION)
+_DIRECT_TAPS = 130  # from here on cv2.filter2D works by a Fourier transform of its own, which is slow for large images
+_KEPT = 2**25  # bytes: larger arrays are not kept, so that a few huge images do not fill the memory for good
+_SMALL = 64 * 64  # pixels: below, that is fast enough
+_BLOCK = 16000  # values per block of noise: its temporaries stay in the cache and are too small to be mapped anew
+
+
+class Scratch:
+    """Memory that serves again for the next image: getting fresh pages costs more than most of the steps.
+
+    About 100 bytes per HR pixel stay allocated, 25 MB for 512 x 512. For one thread at a time.
+    """
+
+    def __init__(self):
+        self._buffers: dict[str, np.ndarray] = {}
+        self._turn = False
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
+        """An uninitialised array; the next call with this name gives the same memory."""
+        count = math.prod(shape) * np.dtype(dtype).itemsize
+        if count > _KEPT:
+            return np.empty(shape, dtype)
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.size < count:
+            buffer = self._buffers[name] = np.empty(count, np.uint8)
+        return buffer[:count].view(dtype).reshape(shape)
+
+    def output(self, shape: tuple[int, ...]) -> np.ndarray:
+        """A float32 array that shares no memory with the one given before it."""
+        self._turn = not self._turn
+        return self.array("even" if self._turn else "odd", shape)
+
+
+def apply(steps: list[Step], image: np.ndarray, scratch: Scratch) -> np.ndarray:
+    """The image after all steps, as uint8. May return `image` itself or memory of `scratch`: copy what you keep."""
+    for step in steps:
+        image = FUNCTIONS[type(step)](image, step, scratch)
+    return to_uint8(image)
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Rounded and clipped."""
+    return image if image.dtype == np.uint8 else cv2.add(image, 0.0, dtype=cv2.CV_8U)
+
+
+def _to_float(image: np.ndarray, scratch: Scratch) -> np.ndarray:
+    if image.dtype == np.float32:
+        return image
+    out = scratch.output(image.shape)
+    np.copyto(out, image)
+    return out
+
+
+def blur(image: np.ndarray, step: Blur, scratch: Scratch) -> np.ndarray:
+    """Whichever of three ways is the fastest here; they differ by rounding only (`benchmarks/degradation.py`)."""
+    kernel = step.kernel
+    if kernel.ndim == 1:
+        out = scratch.output(image.shape)
+        return cv2.sepFilter2D(image, cv2.CV_32F, kernel, kernel, out, borderType=cv2.BORDER_REFLECT_101)
+    if kernel.size < _DIRECT_TAPS or image.shape[0] * image.shape[1] < _SMALL:
+        image = _to_float(image, scratch)
+        return cv2.filter2D(image, -1, kernel, scratch.output(image.shape), borderType=cv2.BORDER_REFLECT_101)
+    return _blur_by_fourier(image, kernel, scratch)
+
+
+@lru_cache(maxsize=128)
+def _waves(taps: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine and sine of every frequency of `length` samples at every offset of `taps`, (length, taps) each."""
+    angles = 2 * np.pi / length * np.outer(np.arange(length), np.arange(taps) - taps // 2)
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+
+def _spectrum(kernel: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The kernel's Fourier transform about its centre, in the layout that cv2.dft gives to that of a real image.
+
+    The transform is real, since the kernel is symmetric, so that one multiplication per value filters the image. The
+    layout has real and imaginary parts side by side along x, in the first and last column below each other along y.
+    """
+    down, right = (np.arange(length + 1)[1:] // 2 for length in (height, width))
+    (cos_y, sin_y), (cos_x, sin_x) = _waves(kernel.shape[0], height), _waves(kernel.shape[1], width)
+    spectrum = cos_y @ (kernel @ cos_x[right].T) - sin_y @ (kernel @ sin_x[right].T)
+    for column in (0,) if width % 2 else (0, -1):
+        spectrum[:, column] = spectrum[down, column]
+    return spectrum
+
+
+@cache
+def fast_length(length: int) -> int:
+    """The next length whose transform is fast: a multiple of 16 without prime factors above 11 (measured with IPP)."""
+    length += -length % 16
+    rest = length
+    for factor in (2, 3, 5, 7, 11):
+        while rest % factor == 0:
+            rest //= factor
+    return length if rest == 1 else fast_length(length + 1)
+
+
+def _blur_by_fourier(image: np.ndarray, kernel: np.ndarray, scratch: Scratch) -> np.ndarray:
+    (h, w), (ky, kx) = image.shape[:2], kernel.shape
+    top, left = ky // 2, kx // 2
+    height, width = fast_length(h + ky - 1), fast_length(w + kx - 1)
+    spectrum = _spectrum(kernel, height, width)
+    bordered = cv2.copyMakeBorder(
+        image,
+        *(top, height - h - top, left, width - w - left),
+        cv2.BORDER_REFLECT_101,
+        dst=scratch.array("border", (height, width, 3), image.dtype.type),
+    )
+    kind = image.dtype.type
+    planes = cv2.split(bordered, [scratch.array(f"channel{c}", (height, width), kind) for c in range(3)])
+    blurred = []
+    for c, work in enumerate(planes):
+        if kind != np.float32:
+            work = scratch.array(f"plane{c}", (height, width))
+            np.copyto(work, planes[c])
+        cv2.dft(work, work)
+        cv2.multiply(work, spectrum, work)
+        cv2.dft(work, work, cv2.DFT_INVERSE | cv2.DFT_SCALE | cv2.DFT_REAL_OUTPUT)
+        blurred.append(work[top : top + h, left : left + w])
+    return cv2.merge(blurred, scratch.output(image.shape))
+
+
+def resize(image: np.ndarray, step: Resize, scratch: Scratch) -> np.ndarray:
+    image = _to_float(image, scratch)
+    out = scratch.output((step.height, step.width, 3))
+    return cv2.resize(image, (step.width, step.height), out, interpolation=_INTERPOLATION[step.mode])
+
+
+def jpeg(image: np.ndarray, step: Jpeg, scratch: Scratch) -> np.ndarray:
+    ok, data = cv2.imencode(".jpg", to_uint8(image), [cv2.IMWRITE_JPEG_QUALITY, step.quality])
+    if not ok:
+        raise RuntimeError(f"OpenCV could not write a JPEG of {image.shape[1]}x{image.shape[0]} pixels.")
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+
+
+def noise(image: np.ndarray, step: Noise, scratch: Scratch) -> np.ndarray:
+    """float32, clipped to 0..255."""
+    image = _to_float(image, scratch)
+    bits = np.random.SFC64(step.seed)
+    if step.kind == "poisson":
+        levels = to_uint8(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if step.gray else image)
+        table = poisson_table(_photons(levels))
+    h, w = image.shape[:2]
+    rows = max(1, _BLOCK // (w * (1 if step.gray else 3)))
+    for top in range(0, h, rows):
+        block = image[top : top + rows]
+        shape = block.shape[:2] if step.gray else block.shape
+        if step.kind == "poisson":
+            drawn = _poisson(levels[top : top + rows].ravel(), table, bits)
+        else:
+            count = math.prod(shape)
+            drawn = normal_table().take(bits.random_raw((count + 3) // 4).view(np.uint16)[:count])
+        drawn *= np.float32(step.strength)
+        drawn = drawn.reshape(shape)
+        np.add(block, cv2.cvtColor(drawn, cv2.COLOR_GRAY2BGR) if step.gray else drawn, out=block)
+        np.clip(block, 0, 255, out=block)
+    return image
+
+
+FUNCTIONS = {Blur: blur, Resize: resize, Noise: noise, Jpeg: jpeg}
+
+
+@lru_cache(maxsize=1)
+def normal_table() -> np.ndarray:
+    """The standard normal in 2^16 equally likely values, float32: the means of the slices, scaled to variance 1.
+
+    Sixteen random bits then make one value. The largest is 4.4; within one sigma the steps are below 1e-4.
+    """
+    normal = NormalDist()
+    half = 2**15
+    borders = np.array([0.0, *(normal.inv_cdf(0.5 + i / 2**16) for i in range(1, half))])
+    density = np.append(np.exp(-0.5 * borders**2) / math.sqrt(2 * math.pi), 0)
+    positive = -np.diff(density) * 2**16
+    values = np.concatenate([-positive[::-1], positive])
+    return (values / math.sqrt(np.mean(values**2))).astype(np.float32)
+
+
+def _photons(levels: np.ndarray) -> int:
+    """Photons that full brightness stands for: the number of different levels, rounded up to a power of two."""
+    for part in (levels[::16], levels):  # a part of the rows shows mostly that there are more than 128
+        histogram = cv2.calcHist([part.reshape(len(part), -1)], [0], None, [256], [0, 256])
+        different = int(np.count_nonzero(histogram))
+        if different > 128:
+            break
+    return 1 << (different - 1).bit_length()
+
+
+@cache
+def poisson_table(photons: int) -> tuple[np.ndarray, np.ndarray]:
+    """What `_poisson` draws from: Walker's alias tables, one per level 0..255, of 256 equally likely bins each.
+
+    photons: mean count of level 255, at most 256. Returns, at 256 level + bin, the share of the bin that is its own, in
+    2^-16, (65536,) uint16; and there, for that share, and 65536 further on, for the rest, the deviation from the level
+    in 1/255, (131072,) float32. The bins are 256 counts around the mean, eight standard deviations to each side.
+    """
+    rate = np.arange(256) * (photons / 255)
+    counts = np.maximum(0, np.floor(rate).astype(int) - 127)[:, None] + np.arange(256)
+    log_factorial = np.array([math.lgamma(count + 1) for count in range(counts.max() + 1)])
+    mass = np.exp(counts * np.log(np.maximum(rate, 1e-300))[:, None] - rate[:, None] - log_factorial[counts])
+    mass[0] = counts[0] == 0
+    left = mass * (256 / mass.sum(1, keepdims=True))
+    level, own, alias = np.arange(256), np.ones((256, 256)), np.tile(np.arange(256), (256, 1))
+    for _ in range(255):  # in each level: fill the emptiest bin up from the fullest, and put it aside
+        poor, rich = left.argmin(1), np.where(np.isinf(left), -1, left).argmax(1)
+        own[level, poor], alias[level, poor] = left[level, poor], rich
+        left[level, rich] -= 1 - left[level, poor]
+        left[level, poor] = np.inf
+    share = (own.clip(0, 1) * 2**16).round().clip(0, 2**16 - 1).astype(np.uint16)
+    deviation = counts * (255 / photons) - level[:, None]
+    both = np.stack([deviation, np.take_along_axis(deviation, alias, 1)])
+    return share.ravel(), both.astype(np.float32).ravel()
+
+
+def _poisson(levels: np.ndarray, table: tuple[np.ndarray, np.ndarray], bits: np.random.SFC64) -> np.ndarray:
+    """Poisson counts of the levels as deviations from them, (n,) uint8 to (n,) float32. 24 random bits make one."""
+    share, deviation = table
+    n = levels.size
+    drawn = bits.random_raw((3 * n + 7) // 8).view(np.uint16)
+    pairs = np.empty((n, 2), np.uint8)  # low byte: bin; high byte: level
+    pairs[:, 0] = drawn[n:].view(np.uint8)[:n]
+    pairs[:, 1] = levels
+    entry = pairs.view("<u2").ravel().astype(np.intp)
+    entry += (drawn[:n] >= share.take(entry)).astype(np.intp) << 16
+    return deviation.take(entry)

@@ -1,0 +1,184 @@
+"""Which crops, pseudo-masks and photographs are fit for the data set (section 3.5).
+
+Every `judge_...` is a pure function of what has been measured, and returns None to keep the item or the reason to drop
+it, always one of the constants below, so that a report can count them. `filter_...` do the reading.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from tadisr.ocr import OCREngine, TextLine, upright
+
+EMPTY_MASK = "the mask is empty"
+FULL_MASK = "the mask is nearly full"
+UNREADABLE = "nothing can be read in the image"
+MASK_DIFFERS = "the mask reads differently from the image"
+LABEL_DIFFERS = "the mask reads differently from the label"
+SMALL_CHARACTERS = "the characters are small"
+TEXT_IN_BACKGROUND = "there is text in the background"
+
+SMALL_ACTIONS = ("drop", "enhance")
+
+
+@dataclass(frozen=True)
+class FilterConfig:
+    """Thresholds. Ratios and shares are in [0, 1], sizes in pixels."""
+
+    min_agreement: float = 0.9
+    """Least Levenshtein ratio between what is read in the mask and what is read in the image. Of rendered lines' masks,
+    0.9 keeps 98 % of the exact ones, 8 % of those with a character missing and 2 % of those with their lower half
+    missing; but also 90 % with strokes 4 pixels too thick and 80 % with loose blobs, over which RapidOCR reads."""
+    min_label_agreement: float = 0.9
+    """The same between what is read in the mask and the label, where there is one."""
+    min_edge_per_character: float = 16.0
+    """Least long edge / number of characters: about the size of a character, in HR pixels (4 in LR ones)."""
+    small: str = "drop"
+    """What becomes of crops below that: "drop", or "enhance": super-resolved before they are used."""
+    min_coverage: float = 0.01
+    """Least share of a crop that its mask covers."""
+    max_coverage: float = 0.6
+    """Largest share of a crop that its mask covers: tightly cropped lines have 0.04 to 0.4."""
+    background_score: float = 0.6
+    """Least confidence at which a line read in a background counts as text. It is the recogniser's: on photographs
+    without text PP-OCR's detector reports boxes at up to 0.94, in which the recogniser reads nothing or one letter."""
+    background_characters: int = 2
+    """Least characters of such a line."""
+    background_area: float = 0.0
+    """Share of the background that such lines may cover together."""
+
+    def __post_init__(self):
+        shares = (
+            "min_agreement", "min_label_agreement", "min_coverage", "max_coverage", "background_score",
+            "background_area",
+        )  # fmt: skip
+        for name in shares:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, not {getattr(self, name)}.")
+        if self.min_coverage >= self.max_coverage:
+            raise ValueError(
+                f"min_coverage must be below max_coverage, not {self.min_coverage} and {self.max_coverage}."
+            )
+        if self.min_edge_per_character < 0 or self.background_characters < 1:
+            raise ValueError(
+                "min_edge_per_character must be at least 0 and background_characters at least 1, not "
+                f"{self.min_edge_per_character} and {self.background_characters}."
+            )
+        if self.small not in SMALL_ACTIONS:
+            raise ValueError(f"small must be one of {', '.join(SMALL_ACTIONS)}, not {self.small!r}.")
+
+
+class Crop(NamedTuple):
+    """A text crop: image (H, W, 3) uint8 RGB, pseudo-mask (H, W) uint8 with 255 for text, and its label if known."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    label: str | None = None
+
+
+class Verdict(NamedTuple):
+    """What is to become of a crop.
+
+    action: "keep", "enhance" or "drop". reason: why it is not simply kept. image_text, mask_text: what was read, None
+    where that was not needed.
+    """
+
+    action: str
+    reason: str | None = None
+    image_text: str | None = None
+    mask_text: str | None = None
+
+
+def normalize(text: str) -> str:
+    """Text as it is compared: Unicode's NFKC form (so full-width forms become ASCII), no spaces, no case.
+
+    Recognisers and labels differ in these without a stroke being different.
+
+    >>> normalize("Ｅxit １2")
+    'exit12'
+    """
+    return "".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def agreement(one: str, other: str) -> float:
+    """Levenshtein ratio of two texts, compared normalised, in [0, 1]."""
+    from tadisr.metrics.text import ocr_accuracy
+
+    return ocr_accuracy(normalize(one), normalize(other))
+
+
+def mask_image(mask: np.ndarray) -> np.ndarray:
+    """The text of a mask (H, W) uint8, drawn dark on white: (H, W, 3) uint8."""
+    return np.repeat(255 - mask[..., None], 3, axis=2)
+
+
+def judge_mask(mask: np.ndarray, config: FilterConfig) -> str | None:
+    """EMPTY_MASK, FULL_MASK or None, by the share of the crop that the mask (H, W) uint8 covers."""
+    coverage = float(mask.mean()) / 255
+    if coverage < config.min_coverage:
+        return EMPTY_MASK
+    return FULL_MASK if coverage > config.max_coverage else None
+
+
+def judge_size(shape: tuple[int, ...], text: str, config: FilterConfig) -> str | None:
+    """SMALL_CHARACTERS or None, by long edge / number of characters; `shape` (H, W, ...) in pixels."""
+    return SMALL_CHARACTERS if max(shape[:2]) < config.min_edge_per_character * len(normalize(text)) else None
+
+
+def judge_reading(image_text: str, mask_text: str, label: str | None, config: FilterConfig) -> str | None:
+    """UNREADABLE, MASK_DIFFERS, LABEL_DIFFERS or None, by what was read in a crop and in its mask."""
+    if not normalize(image_text):
+        return UNREADABLE
+    if agreement(image_text, mask_text) < config.min_agreement:
+        return MASK_DIFFERS
+    if label is not None and agreement(label, mask_text) < config.min_label_agreement:
+        return LABEL_DIFFERS
+    return None
+
+
+def judge_background(lines: Sequence[TextLine], shape: tuple[int, ...], config: FilterConfig) -> str | None:
+    """TEXT_IN_BACKGROUND or None, by the lines found in a photograph of `shape` (H, W, ...)."""
+    area = sum(
+        cv2.contourArea(line.quad)
+        for line in lines
+        if line.score >= config.background_score and len(normalize(line.text)) >= config.background_characters
+    )
+    return TEXT_IN_BACKGROUND if area > config.background_area * shape[0] * shape[1] else None
+
+
+def filter_background(image: np.ndarray, engine: OCREngine, config: FilterConfig) -> str | None:
+    """`judge_background` of a photograph (H, W, 3) uint8 RGB."""
+    return judge_background(engine.find(image), image.shape, config)
+
+
+def filter_crops(crops: Sequence[Crop], engine: OCREngine, config: FilterConfig) -> list[Verdict]:
+    """Judge crops with pseudo-masks, in order; cheap tests first, and every image is read once at most.
+
+    Raises:
+        ValueError: a mask that is no uint8 array of its image's size.
+    """
+    verdicts: list[Verdict | None] = []
+    lines, waiting = [], []
+    for i, (image, mask, label) in enumerate(crops):
+        if mask.dtype != np.uint8 or mask.shape != image.shape[:2]:
+            raise ValueError(f"Crop {i}: expected a uint8 mask {image.shape[:2]}, got {mask.dtype} {mask.shape}.")
+        small = None if label is None else judge_size(image.shape, label, config)
+        reason = judge_mask(mask, config) or (small if config.small == "drop" else None)
+        verdicts.append(Verdict("drop", reason) if reason else None)
+        if reason is None:
+            waiting.append((i, small))
+            lines += [upright(image), upright(mask_image(mask))]
+    texts = iter([reading.text for reading in engine.read(lines)])
+    for (i, small), image_text, mask_text in zip(waiting, texts, texts, strict=True):
+        image, _, label = crops[i]
+        action, reason = "drop", judge_reading(image_text, mask_text, label, config)
+        if reason is None and label is None:
+            small = judge_size(image.shape, image_text, config)
+        if reason is None:
+            action, reason = (config.small, small) if small else ("keep", None)
+        verdicts[i] = Verdict(action, reason, image_text, mask_text)
+    return verdicts

@@ -1,0 +1,105 @@
+"""Blur kernels: the families of Real-ESRGAN, and disk (defocus) and line (motion).
+
+A kernel is float32, sums to 1, has odd sides and is symmetric about its centre, so it never shifts an image. (k,)
+stands for a separable one, the outer product of the vector with itself; (ky, kx) for any other. Widths are in pixels.
+An `angle` turns the first axis from +x towards +y (down), radians.
+"""
+
+import math
+
+import numpy as np
+
+_NEGLIGIBLE = 1e-5
+"""Where the weights of a generalised Gaussian have fallen to this share of the centre's, the kernel is cut."""
+
+
+def _radius(limit: int, sigma: float, reach: float) -> int:
+    """Pixels from the centre to the border: `reach` sigmas, at most `limit`."""
+    return int(min(limit, reach * sigma + 1e-9))
+
+
+def _ellipse(
+    sigma_x: float, sigma_y: float, angle: float, size: int | None, reach: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Squared distances from the centre in sigmas, (ky, kx), in a box that holds `reach` sigmas.
+
+    size: odd limit of the box's sides; without it the box holds three sigmas, at least one pixel on each side.
+    """
+    c, s = math.cos(angle), math.sin(angle)
+    spread = math.hypot(sigma_x * s, sigma_y * c), math.hypot(sigma_x * c, sigma_y * s)  # down, right
+    if size is None:
+        radii = [max(1, math.ceil(3 * sigma)) for sigma in spread]
+    else:
+        radii = [_radius(size // 2, sigma, reach) for sigma in spread]
+    y, x = (np.arange(-radius, radius + 1, dtype=np.float64) for radius in radii)
+    u, v = sigma_x**-2, sigma_y**-2
+    cross = np.outer(y, (2 * c * s * (u - v)) * x)
+    return cross + (c * c * u + s * s * v) * x**2 + ((s * s * u + c * c * v) * y**2)[:, None]
+
+
+def _normalised(weights: np.ndarray) -> np.ndarray:
+    return (weights / weights.sum()).astype(np.float32)
+
+
+def _gaussian_reach(beta: float) -> float:
+    return (-2 * math.log(_NEGLIGIBLE)) ** (0.5 / beta)
+
+
+def gaussian_vector(sigma: float, size: int | None = None) -> np.ndarray:
+    """An isotropic Gaussian, (k,): exp(-r^2 / (2 sigma^2)). size: as for `gaussian_kernel`."""
+    radius = max(1, math.ceil(3 * sigma)) if size is None else _radius(size // 2, sigma, _gaussian_reach(1))
+    return _normalised(np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2))
+
+
+def gaussian_kernel(
+    sigma_x: float, sigma_y: float, angle: float = 0.0, beta: float = 1.0, size: int | None = None
+) -> np.ndarray:
+    """A generalised Gaussian, (ky, kx): exp(-q^beta / 2), q the squared distance in sigmas; beta 1 is the Gaussian.
+
+    size: odd side of the square that the published model cuts the kernel to (weights that vanish within it are left
+    out); None: three sigmas to each side.
+    """
+    q = _ellipse(sigma_x, sigma_y, angle, size, _gaussian_reach(beta))
+    return _normalised(np.exp(-0.5 * (q if beta == 1 else q**beta)))
+
+
+def plateau_kernel(
+    sigma_x: float, sigma_y: float, angle: float = 0.0, beta: float = 1.0, size: int | None = None
+) -> np.ndarray:
+    """A plateau, (ky, kx): 1 / (1 + q^beta). Its tails are long: it fills the square of `size`."""
+    return _normalised(1 / (1 + _ellipse(sigma_x, sigma_y, angle, size, math.inf) ** beta))
+
+
+def sinc_kernel(cutoff: float, size: int) -> np.ndarray:
+    """The circular low-pass filter that rings, (size, size). cutoff: radians per pixel, 0 to pi; size: odd."""
+    import torch
+
+    offsets = np.arange(size) - size // 2
+    r = np.hypot(offsets, offsets[:, None])
+    r[size // 2, size // 2] = 1  # replaced below by the limit
+    weights = cutoff * torch.special.bessel_j1(torch.from_numpy(cutoff * r)).numpy() / (2 * np.pi * r)
+    weights[size // 2, size // 2] = cutoff**2 / (4 * np.pi)
+    return _normalised(weights)
+
+
+def disk_kernel(diameter: float) -> np.ndarray:
+    """Defocus: each pixel's share of a disk, (k, k)."""
+    radius = max(1, math.ceil((diameter - 1) / 2))
+    fine = 9  # points per pixel side
+    points = (np.arange((2 * radius + 1) * fine) + 0.5) / fine - radius - 0.5
+    inside = (np.hypot(points, points[:, None]) <= diameter / 2).astype(np.float64)
+    return _normalised(inside.reshape(2 * radius + 1, fine, 2 * radius + 1, fine).sum((1, 3)))
+
+
+def motion_kernel(length: int, angle: float) -> np.ndarray:
+    """Motion: `length` points one pixel apart on a straight line, each shared between its four pixels, (k, k)."""
+    radius = length // 2 + 1
+    kernel = np.zeros((2 * radius + 1, 2 * radius + 1))
+    along = np.arange(length) - (length - 1) / 2
+    x, y = along * math.cos(angle) + radius, along * math.sin(angle) + radius
+    left, top = np.floor(x).astype(int), np.floor(y).astype(int)
+    for dy in (0, 1):
+        for dx in (0, 1):
+            share = np.abs(1 - dx - (x - left)) * np.abs(1 - dy - (y - top))
+            np.add.at(kernel, (top + dy, left + dx), share)
+    return _normalised(kernel)

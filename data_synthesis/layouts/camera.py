@@ -1,0 +1,110 @@
+"""How a camera sees flat things: in perspective, bent, unevenly lit, a little soft."""
+
+import cv2
+import numpy as np
+from tadisr.data_synthesis.layouts.canvas import Canvas
+from tadisr.data_synthesis.layouts.typesetting import Setter
+from tadisr.data_synthesis.surfaces import light, noise
+
+
+def view(
+    box: tuple[float, float, float, float], rng: np.random.Generator, turn: float = 3.0, tilt: float = 0.1
+) -> np.ndarray:
+    """The corners (4, 2) of a rectangle x0, y0, x1, y1 that is turned and seen from the side.
+
+    turn: deviation of the rotation, degrees. tilt: how much shorter, at most, the far side looks, of its length.
+    """
+    x0, y0, x1, y1 = box
+    corners = np.float32([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+    centre = corners.mean(axis=0)
+    offset = corners - centre
+    yaw, pitch = rng.normal(0, tilt / 2, 2).clip(-tilt, tilt)
+    half = np.abs(offset[0])
+    depth = 1 + yaw * offset[:, 0] / max(half[0], 1) + pitch * offset[:, 1] / max(half[1], 1)
+    offset = offset * np.float32([1 - abs(yaw) * 0.5, 1 - abs(pitch) * 0.5]) / depth[:, None]
+    angle = np.deg2rad(rng.normal(0, turn))
+    rotation = np.float32([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return (offset @ rotation + centre).astype(np.float32)
+
+
+def weather(canvas: Canvas, s: Setter, amount: float = 1.0) -> None:
+    """Light, dirt and sheen on a finished panel."""
+    size = canvas.size
+    canvas.image *= light(size, s.rng, 0.8 * amount)
+    if s.chance(0.5):
+        canvas.image *= (1 + amount * s.between(0.005, 0.03) * noise(size, s.between(1, 40), s.rng))[..., None]
+    if amount >= 1 and s.chance(0.2):  # streaks that rain leaves
+        streaks = noise(size, (max(size) / 3, s.between(2, 14)), s.rng).clip(0.6, 3) - 0.6
+        canvas.image *= (1 - s.between(0.02, 0.07) * streaks)[..., None]
+    if s.chance(0.25 * amount):  # the sky in a glossy face
+        ys, xs = np.mgrid[: size[0], : size[1]].astype(np.float32)
+        across = (xs + ys * s.between(-1, 1)) / max(size) - s.between(0.1, 0.9)
+        sheen = np.exp(-((across / s.between(0.05, 0.3)) ** 2))[..., None] * np.float32(s.between(0.06, 0.25))
+        canvas.image += (1 - canvas.image) * sheen
+    np.clip(canvas.image, 0, 1, out=canvas.image)
+
+
+def bend(canvas: Canvas, s: Setter, height: float) -> Canvas:
+    """The canvas with its rows bent upwards or downwards by up to `height` pixels, as a page near the spine."""
+    h, w = canvas.size
+    xs = np.linspace(0, 1, w, dtype=np.float32)
+    centre, width = s.between(-0.2, 1.2), s.between(0.35, 0.8)
+    drop = np.float32(height) * np.exp(-(((xs - centre) / width) ** 2)) * (1 if s.chance(0.5) else -1)
+    drop -= drop.mean()
+    map_x, map_y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
+    map_y = map_y - drop
+    shade = 1 - s.between(0.05, 0.35) * np.exp(-(((xs - round(centre)) / s.between(0.08, 0.3)) ** 2))
+    bent = Canvas(cv2.remap(canvas.image, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
+    bent.image *= shade[None, :, None]
+    np.clip(bent.image, 0, 1, out=bent.image)
+    bent.mask = cv2.remap(canvas.mask, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT).clip(0, 1)
+    bent.alpha = canvas.alpha
+    for line in canvas.lines:
+        bent.lines.append({**line, "quad": _bend_quad(line["quad"], drop)})
+        bent.take(bent.lines[-1]["quad"])
+    return bent
+
+
+def _bend_quad(quad: np.ndarray, drop: np.ndarray) -> np.ndarray:
+    """The corners of the quad that still holds the line, whose rows sink by drop[x] at column x."""
+    moved = quad.copy()
+    last = len(drop) - 1
+    moved[:, 1] += drop[quad[:, 0].round().astype(int).clip(0, last)]
+    steps = np.linspace(0, 1, 9, dtype=np.float32)[:, None]
+    for first, second, extreme in ((0, 1, min), (3, 2, max)):
+        edge = quad[first] + steps * (quad[second] - quad[first])
+        true = edge[:, 1] + drop[edge[:, 0].round().astype(int).clip(0, last)]
+        straight = moved[first, 1] + steps[:, 0] * (moved[second, 1] - moved[first, 1])
+        moved[[first, second], 1] += extreme(0.0, *(true - straight))
+    return moved
+
+
+def lay(
+    page: Canvas, sheet: Canvas, s: Setter, box: tuple[float, float, float, float], turn: float, tilt: float
+) -> None:
+    """Mount a sheet on the page as if it lay on a table or were pinned to a wall."""
+    fall = (s.between(-5, 5), s.between(1, 7))
+    page.mount(sheet, view(box, s.rng, turn, tilt), s.between(0.15, 0.5), fall)
+
+
+def finish(image: np.ndarray, strength: float, rng: np.random.Generator) -> None:
+    """What lens, sensor and development do to the finished page (H, W, 3), in place. Nothing moves.
+
+    strength: 0 to 1. The lens softens by 0.3 to 0.7 pixels and the development sharpens again, as cameras do.
+    """
+    if strength <= 0:
+        return
+    image[:] = cv2.GaussianBlur(image, (0, 0), strength * rng.uniform(0.3, 0.7))
+    image *= light(image.shape[:2], rng, 0.35 * strength)
+    image *= (1 + strength * rng.normal(0, 0.013, 3)).astype(np.float32)  # white balance
+    if rng.random() < 0.7:  # a sensor's grain, in the same places for all colours
+        image += strength * rng.uniform(0.002, 0.02) * rng.standard_normal((*image.shape[:2], 1), np.float32)
+    if rng.random() < 0.75:
+        sigma, amount = rng.uniform(0.7, 1.5), strength * rng.uniform(0.3, 1.1)
+        image += amount * (image - cv2.GaussianBlur(image, (0, 0), sigma))
+    gray = (image @ np.float32([0.299, 0.587, 0.114]))[..., None]
+    image += (gray - image) * (strength * rng.uniform(0.0, 0.5))
+    mean = float(gray.mean())
+    image += strength * rng.uniform(-0.05, 0.3) * (image - mean)  # contrast
+    image += strength * rng.uniform(-0.03, 0.05)
+    np.clip(image, 0, 1, out=image)

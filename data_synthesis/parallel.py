@@ -1,0 +1,107 @@
+"""The same function over many tasks: in this process's children, or on a Ray cluster."""
+
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+BACKENDS = ("local", "ray")
+
+
+def _quiet_worker() -> None:
+    """One thread a process (results then never depend on how sums are split); Ctrl-C is the parent's to handle."""
+    from tqdm import tqdm
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # `datasets` shows bars, and a bar's lock between processes would be left behind by a worker that is ended.
+    tqdm.set_lock(threading.RLock())
+    _one_thread()
+
+
+def _one_thread() -> None:
+    import cv2
+    import torch
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+def run_tasks(
+    function: Callable[[Any], Any], tasks: Sequence[Any], num_proc: int = 1, backend: str = "local"
+) -> Iterator[tuple[Any, Any]]:
+    """Yield (task, function(task)) as they finish, in any order.
+
+    function and tasks must pickle. "local" starts `num_proc` processes; "ray" maps over the tasks with Ray Data, one
+    CPU each, on the cluster that RAY_ADDRESS names or on a local one of `num_proc` CPUs.
+
+    Raises:
+        RuntimeError: a worker process died (most often: out of memory).
+        ImportError: backend "ray" without Ray.
+        whatever `function` raises.
+    """
+    if not tasks:
+        return
+    if backend == "ray":
+        yield from _run_ray(function, tasks, num_proc)
+        return
+    # Read by libraries when the children import them, so that no child starts a thread per core.
+    before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")}
+    os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(num_proc, len(tasks)), context, initializer=_quiet_worker)
+    try:
+        futures = {pool.submit(function, task): task for task in tasks}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BrokenProcessPool:
+        raise RuntimeError(
+            "A worker process died, probably for want of memory: run the same command again with a smaller --num-proc."
+        ) from None
+    except BaseException:
+        # After an error or Ctrl-C nobody wants the tasks that are still running.
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+def _run_ray(function: Callable[[Any], Any], tasks: Sequence[Any], num_proc: int) -> Iterator[tuple[Any, Any]]:
+    try:
+        import ray
+    except ImportError:
+        raise ImportError("Synthesis on a cluster needs Ray: pip install 'tadisr[ray]'.") from None
+    started = not ray.is_initialized()
+    if started:
+        local = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": num_proc, "include_dashboard": False}
+        ray.init(log_to_driver=False, logging_level="error", **local)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+
+    def step(row: dict) -> dict:
+        _one_thread()
+        try:
+            result = function(tasks[row["number"]]), None
+        except Exception as error:  # Ray would wrap it in its own, with a traceback for a message
+            result = None, error
+        # Pickled, because Arrow would turn tuples into lists and give every dictionary the same keys.
+        return {"number": row["number"], "result": pickle.dumps(result)}
+
+    try:
+        numbers = ray.data.from_items([{"number": i} for i in range(len(tasks))], override_num_blocks=len(tasks))
+        for row in numbers.map(step, num_cpus=1).iter_rows():
+            result, error = pickle.loads(row["result"])
+            if error is not None:
+                raise error
+            yield tasks[row["number"]], result
+    finally:
+        if started:
+            ray.shutdown()

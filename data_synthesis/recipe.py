@@ -1,0 +1,124 @@
+"""What a data set is made of: one documented dataclass, read from YAML."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+from tadisr.data_synthesis.degrade import Degradation
+from tadisr.data_synthesis.filter import FilterConfig
+from tadisr.data_synthesis.layouts import PageStyle
+
+RECIPES = Path(__file__).parent / "recipes"
+T = TypeVar("T")
+
+
+@dataclass
+class PasteStyle:
+    """How text crops are pasted (the authors' script, section 3.5)."""
+
+    count: tuple[int, int] = (1, 5)
+    """Crops per page, both ends included."""
+    long_edge: tuple[float, float] = (0.15, 1.0)
+    """Long edge of a pasted crop, in units of the page's side."""
+    tries: int = 100
+    """Places that are tried before the crop shrinks by a tenth."""
+    max_enlargement: float = 4.0
+    """A crop is never enlarged more than this: HR pages must be sharp."""
+    feather: float = 0.0
+    """Width of the soft border, pixels; 0 is the paper's hard paste."""
+    poisson: float = 0.0
+    """Share of crops that are blended in by Poisson editing (cv2.seamlessClone)."""
+
+
+@dataclass
+class Recipe:
+    """Where pages come from and what happens to them."""
+
+    backgrounds: list[dict] = field(default_factory=lambda: [{"kind": "free"}])
+    """Photographs, as `open_source` takes them."""
+    crops: list[dict] = field(default_factory=list)
+    """Text crops with masks, or without: those are segmented and filtered first."""
+    photos: float = 0.6
+    """Share of pages on a photograph; the others stand on procedural surfaces."""
+    rendered: float = 1.0
+    """Share of pages with rendered text; the others have pasted crops."""
+    min_background: int = 256
+    """Least short edge of a photograph, pixels: smaller ones would have to be enlarged."""
+    text_free_backgrounds: bool = True
+    """Leave out photographs in which the OCR engine finds text: it would be text without a mask."""
+    fonts: list[str] = field(default_factory=list)
+    """Folders of fonts instead of the installed ones."""
+    corpora: dict[str, int] = field(default_factory=lambda: {"latin": 12, "chinese": 10, "kana": 1})
+    """What the text says: built-in names, or text files with one item a line; and how often, in whole numbers."""
+    engine: str = "rapidocr"
+    """OCR engine of the filters."""
+    segmenter: str = "text-segmenter-tiny"
+    """Bundled name, folder or Hub id of the model that makes masks for crops without one."""
+    enhancer: str | None = None
+    """Super-resolution model for small crops: a file that spandrel loads, or a TADiSR pipeline; None: they are dropped."""
+    text: PageStyle = field(default_factory=PageStyle)
+    paste: PasteStyle = field(default_factory=PasteStyle)
+    filter: FilterConfig = field(default_factory=FilterConfig)
+    degradation: Degradation = field(default_factory=Degradation)
+
+    def __post_init__(self):
+        if self.filter.small == "enhance" and self.enhancer is None:
+            raise ValueError("filter.small is enhance: name an enhancer, such as tadisr-tiny.")
+        for name in ("photos", "rendered"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share between 0 and 1, not {getattr(self, name)}.")
+        if self.rendered < 1 and not self.crops:
+            raise ValueError("Pages without rendered text need crops: name a source of them, or set rendered to 1.")
+        if self.photos > 0 and not self.backgrounds:
+            raise ValueError("Pages on photographs need backgrounds: name a source of them, or set photos to 0.")
+        if not self.corpora or not all(isinstance(n, int) and n > 0 for n in self.corpora.values()):
+            raise ValueError(f"corpora are names with whole numbers above 0, such as latin: 1, not {self.corpora}.")
+
+
+def from_dict(cls: type[T], values: dict[str, Any], where: str = "recipe") -> T:
+    """The dataclass `cls` out of plain YAML values, nested dataclasses too.
+
+    Raises:
+        ValueError: an unknown key, or a value of the wrong shape.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: expected keys and values, got {values!r}.")
+    hints = get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    if unknown := sorted(set(values) - set(fields)):
+        raise ValueError(f"{where}: unknown keys {', '.join(unknown)}; known are {', '.join(fields)}.")
+    made = {}
+    for name, value in values.items():
+        if hints[name] is Degradation and isinstance(value, str):
+            value = Degradation.preset(value)
+        elif dataclasses.is_dataclass(hints[name]):
+            value = from_dict(hints[name], value, f"{where}.{name}")
+        elif isinstance(value, list) and "tuple" in str(hints[name]):
+            value = tuple(value)
+        made[name] = value
+    try:
+        return cls(**made)
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def load_recipe(name: str) -> Recipe:
+    """A bundled recipe ("free", "paper") or a YAML file.
+
+    Raises:
+        FileNotFoundError: neither of them.
+        ValueError: unknown keys or impossible values.
+    """
+    path = Path(name)
+    if not path.suffix:
+        path = RECIPES / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+        raise FileNotFoundError(f"No recipe {name}: bundled are {known}, or name a .yaml file.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    return from_dict(Recipe, values, path.name)

@@ -1,0 +1,137 @@
+"""LPIPS and FID. Both need a network trained elsewhere: from a local folder, or downloaded once into torch.hub's cache.
+
+Images are uint8 RGB, (H, W, 3).
+"""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+DEFINITIONS = {
+    "lpips": "LPIPS 0.1 with AlexNet, whole image in [-1, 1], sides under 32 pixels filled up; mean over images",
+    "fid": "Fréchet distance of the 2048 Inception-v3 features (torch-fidelity's, TensorFlow's 2015 weights and "
+    "resizing) of whole images; below some thousand images it is biased upward: compare only at equal n",
+}
+SMALLEST = 32  # AlexNet's pooling leaves nothing of less
+
+
+def find_weights(url: str, folder: Path | None = None) -> Path:
+    """The file that `url` ends in: in `folder` if given, else in torch.hub's cache, downloaded on first use.
+
+    Raises:
+        FileNotFoundError: `folder` does not hold it, or it cannot be downloaded.
+    """
+    name = url.rsplit("/", 1)[1]
+    if folder is not None:
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} holds no {name}.")
+        return folder / name
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if not path.is_file():
+        checksum = re.search(r"-([a-f0-9]{8})\.", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), checksum and checksum[1], progress=False)
+        except (OSError, RuntimeError) as error:  # no network; another file than expected
+            raise FileNotFoundError(f"{name} is not here and cannot be downloaded: {error}.") from None
+    return path
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    return {"weights": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+class LPIPS:
+    """Learned perceptual distance, 0 for equal images.
+
+    Args:
+        folder: where torchvision's AlexNet file lies; None: torch.hub's cache.
+        device: where it runs.
+
+    Raises:
+        FileNotFoundError: no weights, see `find_weights`.
+        ImportError: lpips or torchvision is not installed.
+    """
+
+    def __init__(self, folder: Path | None = None, device: str = "cpu"):
+        try:
+            import lpips
+            from torchvision.models import AlexNet_Weights
+        except ImportError as error:
+            raise ImportError(f"LPIPS needs {error.name}: pip install 'tadisr[metrics]'.") from None
+        path = find_weights(AlexNet_Weights.IMAGENET1K_V1.url, folder)
+        model = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
+        features = torch.load(path, map_location="cpu", weights_only=True)
+        # the backbone keeps torchvision's numbers, in slices: "slice2.3.weight" is "features.3.weight"
+        own = {key: features[f"features.{key.split('.', 1)[1]}"] for key in model.net.state_dict()}
+        model.net.load_state_dict(own)
+        self._model = model.to(device).eval()
+        self._device = device
+        self.description = _describe(path)
+
+    @torch.inference_mode()
+    def __call__(self, image: np.ndarray, reference: np.ndarray) -> float:
+        x, y = (_tensor(_fill_up(pixels)).to(self._device) / 127.5 - 1 for pixels in (image, reference))
+        return self._model(x, y).item()
+
+
+class InceptionFeatures:
+    """The features that FID compares.
+
+    Args:
+        folder: where torch-fidelity's Inception file lies; None: torch.hub's cache.
+        device: where it runs.
+
+    Raises:
+        FileNotFoundError: no weights, see `find_weights`.
+        ImportError: torch-fidelity is not installed.
+    """
+
+    def __init__(self, folder: Path | None = None, device: str = "cpu"):
+        try:
+            from torch_fidelity import feature_extractor_inceptionv3 as inception
+        except ImportError as error:
+            raise ImportError(f"FID needs {error.name}: pip install 'tadisr[metrics]'.") from None
+        path = find_weights(inception.URL_INCEPTION_V3, folder)
+        model = inception.FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(path))
+        self._model = model.to(device).eval()
+        self._device = device
+        self.description = _describe(path)
+
+    @torch.inference_mode()
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """(2048,) float64."""
+        return self._model(_tensor(image).to(self._device))[0][0].double().cpu().numpy()
+
+
+def frechet_distance(features: np.ndarray, reference: np.ndarray) -> float:
+    """FID: squared distance of two Gaussians fitted to features, (N, D) and (M, D), at least 2 each.
+
+    >>> frechet_distance(np.array([[0.0], [2.0]]), np.array([[3.0], [5.0]]))
+    9.0
+    """
+    if min(len(features), len(reference)) < 2:
+        raise ValueError(f"A covariance needs at least 2 images, got {len(features)} and {len(reference)}.")
+    means = [x.mean(0) for x in (features, reference)]
+    # the triangular factors R: a covariance is R'R / (n - 1)
+    r1, r2 = (
+        np.linalg.qr(x - mean, mode="r") / (len(x) - 1) ** 0.5
+        for x, mean in zip((features, reference), means, strict=True)
+    )
+    # tr sqrt(S1 S2) is the nuclear norm of R1 R2', which needs no square root of a singular matrix
+    cross = np.linalg.norm(r1 @ r2.T, "nuc")
+    return float(max(0.0, np.sum((means[0] - means[1]) ** 2) + np.sum(r1**2) + np.sum(r2**2) - 2 * cross))
+
+
+def _tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]  # (1, 3, H, W)
+
+
+def _fill_up(image: np.ndarray) -> np.ndarray:
+    missing = [max(0, SMALLEST - side) for side in image.shape[:2]]
+    return cv2.copyMakeBorder(image, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE) if any(missing) else image

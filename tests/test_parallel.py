@@ -1,0 +1,103 @@
+"""Tasks in child processes and on Ray: the same results, errors and interruptions passed on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from tadisr.data_synthesis.parallel import run_tasks
+
+
+def square(x):
+    return x * x
+
+
+def threads(_):
+    import cv2
+    import torch
+
+    return cv2.getNumThreads(), torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]
+
+
+def refuse(x):
+    raise ValueError(f"no {x}")
+
+
+def die(x):
+    os._exit(9)
+
+
+def test_every_task_once_on_one_thread():
+    environment = dict(os.environ)
+    assert sorted(run_tasks(square, [3, 1, 2], 2)) == [(1, 1), (2, 4), (3, 9)]
+    assert [result for _, result in run_tasks(threads, [0], 1)] == [(1, 1, "1")]
+    assert dict(os.environ) == environment
+
+
+def test_ray_gives_the_same():
+    pytest.importorskip("ray")
+    # In a process of its own: Ray ends the whole process when a machine is too busy for it to start.
+    code = (
+        "from tadisr.data_synthesis.parallel import run_tasks\n"
+        "def work(x):\n"
+        "    import torch\n"
+        "    if x == 'bad':\n"
+        "        raise ValueError(f'{x} is refused')\n"
+        "    return x * x, {str(x): torch.get_num_threads()}\n"
+        "print(sorted(run_tasks(work, [3, 1, 2], 2, 'ray')))\n"
+        "try:\n"
+        "    list(run_tasks(work, ['bad'], 2, 'ray'))\n"
+        "except ValueError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    results = str([(1, (1, {"1": 1})), (2, (4, {"2": 1})), (3, (9, {"3": 1}))])
+    assert done.stdout.splitlines() == [results, "bad is refused"], done.stderr
+
+
+def test_nothing_to_do():
+    assert list(run_tasks(square, [])) == []
+
+
+def test_errors_come_through():
+    with pytest.raises(ValueError, match="no 7"):
+        list(run_tasks(refuse, [7], 2))
+
+
+def test_a_dead_worker_is_told():
+    with pytest.raises(RuntimeError, match="A worker process died.*smaller --num-proc"):
+        list(run_tasks(die, [1], 1))
+
+
+def test_ray_that_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"pip install 'tadisr\[ray\]'"):
+        list(run_tasks(square, [1], 1, "ray"))
+
+
+def test_interruption_ends_the_children(tmp_path):
+    code = (
+        "import time, sys, os\n"
+        "from tadisr.data_synthesis.parallel import run_tasks\n"
+        "def main():\n"
+        "    try:\n"
+        "        list(run_tasks(time.sleep, [60, 60], 2))\n"
+        "    except KeyboardInterrupt:\n"
+        "        sys.exit(130)\n"
+        "if __name__ == '__main__':\n"
+        "    main()\n"
+    )
+    script = tmp_path / "sleepers.py"
+    script.write_text(code)
+    process = subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.time() + 60
+    children = f"/proc/{process.pid}/task/{process.pid}/children"
+    while len(open(children).read().split()) < 3 and time.time() < deadline:  # two workers and a resource tracker
+        time.sleep(0.1)
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
