@@ -27,7 +27,7 @@ def pick(colors: str, rng: np.random.Generator, jitter: float = 0.04) -> np.ndar
 def noise(size: Size, scale: float | tuple[float, float], rng: np.random.Generator) -> np.ndarray:
     """Smooth noise (H, W) of mean 0 and deviation about 1, whose features are `scale` pixels (y, x) large."""
     sy, sx = scale if isinstance(scale, tuple) else (scale, scale)
-    coarse = (max(2, round(size[0] / sy) + 1), max(2, round(size[1] / sx) + 1))
+    coarse = (max(2, round(size[0] / sy)), max(2, round(size[1] / sx)))
     field = rng.standard_normal(coarse, np.float32)
     if coarse == size:
         return field
@@ -142,7 +142,7 @@ def cardboard(size: Size, rng: np.random.Generator) -> np.ndarray:
     color = pick("#b08a5b #a67c4e #c19a6b #9c7a52 #bfa07a", rng, 0.02)
     along = np.sin(np.arange(size[1], dtype=np.float32) * (2 * np.pi / rng.uniform(7, 12)))
     shade = 1 + 0.012 * along + 0.03 * fractal(size, 90, rng, 4) + 0.025 * noise(size, (1, 6), rng)
-    shade = shade - 0.12 * (noise(size, 1.6, rng) > 3)
+    shade = shade - 0.12 * (noise(size, 1.6, rng) > 3).astype(np.float32)
     return color * shade[..., None]
 
 

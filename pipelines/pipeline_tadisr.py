@@ -110,7 +110,7 @@ class TADiSRPipeline(DiffusionPipeline):
             masks += to_masks(mask_logits, output_type)
             # 5. Read the text before and after.
             if report:
-                reports.append(self.report(lr, sr, scale, report))
+                reports.append(self.report(lr, sr, scale, None if report is True else report))
         self.maybe_free_model_hooks()
         if not return_dict:
             return (images, masks, reports) if report else (images, masks)
@@ -210,12 +210,12 @@ class TADiSRPipeline(DiffusionPipeline):
         return self.joint_decoder(self.vae, latents, attention_maps, features, image)
 
     def report(
-        self, lr: torch.Tensor, sr: torch.Tensor, scale: int = 4, thresholds: bool | Thresholds = True
+        self, lr: torch.Tensor, sr: torch.Tensor, scale: int = 4, thresholds: Thresholds | None = None
     ) -> TrustReport:
         """Which lines of text to check, from lr (1, 3, h, w) and what became of it, sr (1, 3, H, W), both in [0, 1]."""
         enlarged = upsample(lr.float().cpu(), scale).clamp_(0, 1)
         before, after = (np.asarray(to_images(image, "pil")[0]) for image in (enlarged, sr))
-        return check_text(after, before, thresholds if isinstance(thresholds, Thresholds) else None)
+        return check_text(after, before, thresholds)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "TADiSRPipeline":

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from tadisr.cli import UserError, say
+from tadisr.commands.text_report import load_thresholds, report_paths, write_report
 from tadisr.files import ImageError, LoadedImage, OutputPaths, find_inputs, output_paths, read_image, write_image
 
 if TYPE_CHECKING:
@@ -50,6 +51,19 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compare", action="store_true", help="write <name>_compare.png: bicubic, restored, text overlaid in red"
     )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="read every line of text before and after, and write <name>_report.json and <name>_report.png: which ones "
+        "to check (needs the extra tadisr[ocr])",
+    )
+    parser.add_argument(
+        "--min-agreement", type=float, metavar="X", help="report: least agreement of the two readings (default: 1)"
+    )
+    parser.add_argument(
+        "--max-score-drop", type=float, metavar="X", help="report: most that confidence may fall (default: 0.1)"
+    )
+    parser.add_argument("--min-score", type=float, metavar="X", help="report: least confidence (default: 0.5)")
     parser.add_argument("--skip-existing", action="store_true", help="leave out inputs whose outputs are all there")
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps, ... (default: the fastest here)")
     parser.add_argument(
@@ -66,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
     if not jobs:
         say("nothing to do: every output exists")
         return 0
+    thresholds = load_thresholds(args) if args.report else None
     pipe = _load(args)
     tile = None if args.tile == "none" else args.tile
     overlap = args.overlap
@@ -78,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(str(error)) from None
 
     done, failed, remarks = 0, 0, []
+    lines, to_check, unreported = 0, 0, 0
     try:
         with closing(_with_progress(jobs)) as with_progress:
             for source, output, tile_progress in with_progress:
@@ -101,15 +117,27 @@ def run(args: argparse.Namespace) -> int:
                 done += 1
                 if loaded.frames > 1:
                     remarks.append(f"{source} holds {loaded.frames} frames or pages: only the first was restored")
+                if thresholds is not None:
+                    try:
+                        report = write_report(loaded, result.images[0], output, thresholds, args.model)
+                    except (ImageError, MemoryError) as error:
+                        unreported += 1
+                        remarks.append(f"{source} was restored, but not reported on: {error or 'not enough memory'}")
+                        continue
+                    lines += report["counts"]["lines"]
+                    to_check += report["counts"]["check"]
     finally:  # also after Ctrl-C
         for remark in remarks:
             say(remark)
         image = jobs[0][1].image
         where = f": {image}" if len(jobs) == 1 else f", in {image.parent}"
+        if lines:
+            pictures = report_paths(jobs[0][1])[1] if len(jobs) == 1 else "the _report.png files"
+            say(f"{to_check} of {lines} lines of text to check: see {pictures}")
         left = len(jobs) - done - failed
         rest = f"; {left} left: the same command with --skip-existing goes on" if left else ""
         say(f"{done} of {len(jobs)} restored{where if done else ''}{rest}")
-    return 0 if done == len(jobs) else 1
+    return 0 if done == len(jobs) and not unreported else 1
 
 
 def _tile(text: str) -> int | str:
@@ -128,9 +156,15 @@ def _plan(args: argparse.Namespace) -> list[tuple[Path, OutputPaths]]:
         outputs = output_paths(inputs, args.output)
     except ImageError as error:
         raise UserError(str(error)) from None
+    reports = [report_paths(output) if args.report else () for output in outputs]
+    taken = {os.path.abspath(path).casefold() for path in (*inputs, *(path for output in outputs for path in output))}
+    for path in (path for report in reports for path in report):
+        if os.path.abspath(path).casefold() in taken:
+            raise UserError(f"the report {path} would meet another picture of that name: rename that or its input")
     jobs = []
-    for source, output in zip(inputs, outputs, strict=True):
+    for source, output, report in zip(inputs, outputs, reports, strict=True):
         wanted = [output.image, *([output.mask] if args.mask else []), *([output.compare] if args.compare else [])]
+        wanted += report
         if not (args.skip_existing and all(path.exists() for path in wanted)):
             jobs.append((source, output))
     folder = place = outputs[0].image.parent

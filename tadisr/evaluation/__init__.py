@@ -1,0 +1,1 @@
+"""Evaluation: one frozen protocol for any super-resolution method, on any set of LR and HR pairs with text."""
