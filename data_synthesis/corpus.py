@@ -376,8 +376,3 @@ def open_corpus(name: str | Path, fonts: "Fonts | None" = None) -> Corpus:
             corpus.sample = corpus.lines[0]
         fonts.require(corpus.sample)
     return corpus
-
-
-def random_text(rng: np.random.Generator, script: str) -> str:
-    """A short line of a built-in corpus: "latin", "chinese" or "kana"."""
-    return open_corpus(script).text(rng, 24)

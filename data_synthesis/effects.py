@@ -47,7 +47,7 @@ class Ink:
     relief: float = 0.0
     """How far the surface's own light and shade show on the ink, as on a painted wall."""
     worn: float = 0.0
-    """Share of the ink that has come off."""
+    """Share of the ink that has come off; less of thin strokes, of which nothing legible would be left."""
     softness: float = 0.0
     """Standard deviation of the camera's blur, pixels."""
     light: float = -2.2
@@ -157,13 +157,13 @@ def paint(
     cover = letters
     if ink.worn:
         cover = np.zeros_like(letters)
-        cover[inner] = _soften(glyphs.fill * _wear(glyphs.fill.shape, ink.worn, em, rng), ink)
+        cover[inner] = _soften(glyphs.fill * _wear(glyphs.fill, ink.worn, em, rng), ink)
     strokes = cover >= max(0.5 * float(cover.max()), 1e-3)
     if ink.material == "neon" and np.quantile(area[strokes] @ LUMA, VISIBLE) < 0.45:
         _shine(area, cover, em, ink, rng)
     else:
         if ink.shadow:
-            _cast(area, letters, em, ink.shadow)
+            _cast(area, letters, em, ink)
         if ink.material != "engraved" or ink.color is not None or not _carve(area, cover, strokes, em, ink):
             _lay(area, cover, letters, strokes, em, ink, rng)
     return cover[inner].copy()
@@ -201,9 +201,12 @@ def _noise(shape: tuple[int, int], grain: float, rng: np.random.Generator, stret
     return cv2.resize(rng.standard_normal((rows, columns), np.float32), (w, h), interpolation=cv2.INTER_CUBIC)
 
 
-def _wear(shape: tuple[int, int], share: float, em: float, rng: np.random.Generator) -> np.ndarray:
-    """(H, W) float32 in [0, 1]: 0 where paint has flaked off, in patches and in specks."""
-    noise = 0.8 * _noise(shape, em / 3, rng) + 0.7 * _noise(shape, em / 12, rng) + 0.5 * _noise(shape, 1, rng)
+def _wear(fill: np.ndarray, share: float, em: float, rng: np.random.Generator) -> np.ndarray:
+    """(H, W) float32 in [0, 1]: 0 where paint has flaked off, in patches and specks; less of strokes below 5 pixels."""
+    slopes = np.abs(np.diff(fill, axis=0)).sum() + np.abs(np.diff(fill, axis=1)).sum()
+    share *= min(1.0, 2 * float(fill.sum() / slopes) / 5)  # twice a stroke's area by its outline is its width
+    noise = 0.8 * _noise(fill.shape, em / 3, rng) + 0.7 * _noise(fill.shape, em / 12, rng)
+    noise += 0.5 * _noise(fill.shape, 1, rng)
     return np.clip((noise - np.quantile(noise, share)) / 0.4 + 0.5, 0, 1)
 
 
@@ -216,10 +219,11 @@ def _blend(area: np.ndarray, cover: np.ndarray, ink: np.ndarray, opacity: float 
     return area + _threefold(cover * np.float32(opacity)) * (ink - area)
 
 
-def _cast(area: np.ndarray, letters: np.ndarray, em: float, shadow: Shadow) -> None:
-    shift = np.float32([[1, 0, shadow.x * em], [0, 1, shadow.y * em]])
-    dark = _blur(cv2.warpAffine(letters, shift, letters.shape[::-1]), shadow.blur * em)
-    area *= 1 - _threefold(dark * np.float32(shadow.strength))
+def _cast(area: np.ndarray, letters: np.ndarray, em: float, ink: Ink) -> None:
+    """The shadow; what is transparent casts less of one."""
+    shift = np.float32([[1, 0, ink.shadow.x * em], [0, 1, ink.shadow.y * em]])
+    dark = _blur(cv2.warpAffine(letters, shift, letters.shape[::-1]), ink.shadow.blur * em)
+    area *= 1 - _threefold(dark * np.float32(ink.shadow.strength * ink.opacity))
 
 
 def _random_color(rng: np.random.Generator) -> np.ndarray:
@@ -314,7 +318,7 @@ def _bevel(area: np.ndarray, cover: np.ndarray, em: float, ink: Ink, strength: f
     light, shade = np.maximum(lit, 0) * cover, np.minimum(lit, 0) * cover
     if engraved:  # the wall towards the light is dark, and the rim on the other side catches the light
         light = np.maximum(lit, 0) * (1 - cover)
-    return area + 0.5 * _threefold(light) * (1 - area) + 0.7 * _threefold(shade) * area
+    return (area + _threefold(light) * (0.2 + 0.4 * area) + _threefold(shade) * 0.7 * area).clip(0, 1)
 
 
 def _carve(area: np.ndarray, cover: np.ndarray, strokes: np.ndarray, em: float, ink: Ink) -> bool:

@@ -274,7 +274,7 @@ def _read_folders(folders: list[Path]) -> Fonts:
     try:
         import fontTools  # noqa: F401
     except ImportError:
-        raise ImportError("Reading a folder of fonts needs fontTools: pip install fonttools.") from None
+        raise ImportError("Reading a folder of fonts needs fontTools: pip install 'tadisr[synth]'.") from None
     fonts, broken = [], 0
     for folder in folders:
         if not folder.is_dir():

@@ -6,6 +6,7 @@ chunks of each source; a chunk's result is written at once, so that an interrupt
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -191,13 +192,21 @@ def split_families(fonts: Sequence[Font], corpora: Sequence[Corpus]) -> dict[str
     test: set[str] = set()
     shared: set[str] = set()
     for corpus in dict.fromkeys(corpora):
-        drawing = sorted({font.family for font in fonts if font.covers(corpus.sample)})
+        drawing = sorted({_design(font.family) for font in fonts if font.covers(corpus.sample)})
         apart = split_names(drawing, "fonts")[1]
         test.update(apart)
         if not apart:
             shared.update(drawing)
     families = {font.family for font in fonts}
-    return {"train": frozenset(families - test), "test": frozenset(test | shared)}
+    return {
+        "train": frozenset(family for family in families if _design(family) not in test),
+        "test": frozenset(family for family in families if _design(family) in test | shared),
+    }
+
+
+def _design(family: str) -> str:
+    """A family's name without the region: "Noto Sans CJK SC" and "Noto Sans CJK JP" share most of their outlines."""
+    return re.sub(r" (SC|TC|HK|JP|KR)$", "", family)
 
 
 def _count(kind: str, name: str, decisions: Sequence[Decision]) -> list[dict]:

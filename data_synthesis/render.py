@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tadisr.data_synthesis.fonts import Font
-from tadisr.data_synthesis.shapes import Canvas, Shape, bend, move, tilt
+from tadisr.data_synthesis.shapes import Canvas, Shape, bend, tilt
 from tadisr.data_synthesis.wrapping import clusters, is_wide
 
 SMALLEST = {"latin": 28, "chinese": 40}
@@ -36,14 +36,13 @@ class Glyphs:
     """Drawn text, one line or a block of lines.
 
     fill: (H, W) float32 in [0, 1], exact coverage of the strokes: the text mask.
-    outline: the same with a border around the strokes where `draw_text` was asked for one, else `fill` itself.
     lines: each line's text and its corners (x, y), (4, 2) float32, clockwise from the line's own top left. They hold
-        every pixel whose coverage exceeds `INK`. Curved lines have the quad that encloses the curve.
+        every pixel whose coverage exceeds `INK`, turned lines to within a pixel. A curved line has the quad around its
+        curve.
     em: pixels per em.
     """
 
     fill: np.ndarray
-    outline: np.ndarray
     lines: list[tuple[str, np.ndarray]]
     em: float = 0.0
 
@@ -80,17 +79,12 @@ def draw_block(texts: Sequence[str], font: Font, size: float, shape: Shape | Non
     quads = [quad / zoom + PAD for quad in canvas.quads]
     if not bent and not tilted:
         quads = [_snap(quad, fill) for quad in quads]
-    return Glyphs(fill, fill, list(zip(texts, np.float32(quads), strict=True)), float(size))
+    return Glyphs(fill, list(zip(texts, np.float32(quads), strict=True)), float(size))
 
 
-def draw_text(text: str, font: Font, size: int, vertical: bool = False, outline_width: int = 0) -> Glyphs:
-    """Draw one line, tightly cropped; vertical lines stack their characters."""
-    glyphs = draw_block([text], font, size, Shape(direction="stacked" if vertical else "horizontal"))
-    if not outline_width:
-        return glyphs
-    fill = np.pad(glyphs.fill, outline_width)
-    lines = [(line, quad + np.float32(outline_width)) for line, quad in glyphs.lines]
-    return Glyphs(fill, grow(fill, outline_width), lines, glyphs.em)
+def draw_text(text: str, font: Font, size: float, vertical: bool = False) -> Glyphs:
+    """Draw one line; vertical lines stack their characters. Raises as `draw_block`."""
+    return draw_block([text], font, size, Shape(direction="stacked" if vertical else "horizontal"))
 
 
 def grow(fill: np.ndarray, radius: float) -> np.ndarray:
@@ -222,34 +216,3 @@ def _snap(quad: np.ndarray, fill: np.ndarray) -> np.ndarray:
     low, high = np.floor(quad.min(axis=0)).astype(int), np.ceil(quad.max(axis=0)).astype(int)
     x, y, w, h = cv2.boundingRect((fill[low[1] : high[1], low[0] : high[0]] > INK).astype(np.uint8))
     return np.where(quad == quad.min(axis=0), low + [x, y], low + [x + w, y + h])
-
-
-def stack_lines(lines: list[Glyphs], leading: float, align: float) -> Glyphs:
-    """A block of lines, `leading` times their mean height apart; `align`: 0 flush left, 0.5 centred, 1 flush right."""
-    step = round(leading * float(np.mean([line.fill.shape[0] for line in lines])))
-    step = max(step, *(line.fill.shape[0] for line in lines))
-    width = max(line.fill.shape[1] for line in lines)
-    fill = np.zeros((step * len(lines), width), np.float32)
-    outline = np.zeros_like(fill) if any(line.outline is not line.fill for line in lines) else fill
-    placed = []
-    for i, line in enumerate(lines):
-        h, w = line.fill.shape
-        y, x = i * step, round(align * (width - w))
-        fill[y : y + h, x : x + w] = line.fill
-        if outline is not fill:
-            outline[y : y + h, x : x + w] = line.outline
-        placed += [(text, quad + np.float32([x, y])) for text, quad in line.lines]
-    return Glyphs(fill, outline, placed, lines[0].em)
-
-
-def warp(glyphs: Glyphs, angle: float, perspective: float, rng: np.random.Generator) -> Glyphs:
-    """Turn by `angle` degrees and pull the corners by up to `perspective` of the line's height."""
-    h, w = glyphs.fill.shape
-    corners = np.float32([[0, 0], [w, 0], [w, h], [0, h]])
-    turn = cv2.getRotationMatrix2D((w / 2, h / 2), angle, 1.0)
-    target = corners @ turn[:, :2].T + turn[:, 2]
-    target += rng.uniform(-perspective, perspective, (4, 2)) * min(h, w)
-    moved = move(Canvas(glyphs.fill, [quad for _, quad in glyphs.lines]), corners, target)
-    outline = moved.ink if glyphs.outline is glyphs.fill else move(Canvas(glyphs.outline), corners, target).ink
-    texts = [text for text, _ in glyphs.lines]
-    return Glyphs(moved.ink, outline, list(zip(texts, moved.quads, strict=True)), glyphs.em)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tadisr.data_synthesis.corpus import FileCorpus, common_hanzi, number, open_corpus, random_text
+from tadisr.data_synthesis.corpus import FileCorpus, common_hanzi, number, open_corpus
 from tadisr.data_synthesis.fonts import Font, Fonts, discover_fonts
 from tadisr.data_synthesis.wrapping import NO_LINE_START, clusters, cut, is_wide, wrap
 from tiny_fonts import write_font
@@ -24,7 +24,7 @@ def texts(name, count=300, max_chars=30):
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, derandomize=True, max_examples=40)
 @given(seed=st.integers(0, 10**6), max_chars=st.integers(1, 40), lines=st.integers(1, 6))
 def test_lines_have_the_wanted_length_and_follow_the_generator(name, seed, max_chars, lines):
     corpus = open_corpus(name)
@@ -79,10 +79,9 @@ def test_built_in_corpora_are_drawn_by_one_font_each():
             continue  # nothing installed for this script: `open_corpus` says so, tested below
         undrawn = [t for t in texts(name, 300) if not fonts.covering(t)]
         assert not undrawn
-    assert all(random_text(rng(seed), script) for seed in range(30) for script in BUILT_IN)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, derandomize=True, max_examples=200)
 @given(text=SOME_TEXT, max_chars=st.integers(1, 20), seed=st.integers(0, 99))
 def test_wrapping_loses_nothing_and_keeps_words_and_marks_whole(text, max_chars, seed):
     lines = wrap(text, max_chars)

@@ -68,7 +68,7 @@ def test_one_minus_the_image_is_the_mask_where_black_is_painted_on_white():
     np.testing.assert_array_equal(mask, WORD.fill)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, derandomize=True, max_examples=60)
 @given(
     worn=st.sampled_from([0.0, 0.1, 0.3]),
     softness=st.sampled_from([0.0, 0.4, 0.8]),
@@ -89,7 +89,7 @@ def test_masks_are_the_coverage_with_which_ink_was_blended(worn, softness, opaci
     if not worn:
         assert mask.sum() == pytest.approx(TURNED.fill.sum(), rel=1e-3)
     else:
-        assert 1 - worn - 0.15 < mask.sum() / TURNED.fill.sum() < 1 - worn / 3
+        assert 1 - worn - 0.05 < mask.sum() / TURNED.fill.sum() < 1 - worn / 5
 
 
 def steps_to_neighbours(image, mask, at):
@@ -107,7 +107,7 @@ def steps_to_neighbours(image, mask, at):
     return np.abs(luma[strokes] - nearest[labels[strokes]])
 
 
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, derandomize=True, max_examples=250)
 @given(ink=INKS, kind=SURFACES, seed=st.integers(0, 999))
 def test_every_ink_stands_out_on_every_surface(ink, kind, seed):
     image = surface(kind, seed)
@@ -130,7 +130,7 @@ def test_every_ink_stands_out_on_every_surface(ink, kind, seed):
     # and, where there is nothing of that, against what was there
     if isinstance(kind, float) and not ink.outline and not ink.shadow and ink.material != "neon":
         assert contrast(before[place], image[place], mask) >= ink.min_contrast - 1e-5
-    if kind != "noise" and not ink.outline:
+    if kind != "noise" and not ink.outline and not ink.shadow and ink.material != "engraved":
         steps = steps_to_neighbours(image, mask, AT)
         assert np.mean(steps > 0.7 * ink.min_contrast) > VISIBLE - 0.25
 
@@ -190,6 +190,8 @@ def test_shadows_fall_where_they_should_and_are_not_in_the_mask():
     inked = np.nonzero(mask > 0.5)
     assert ys.max() - inked[0].max() == pytest.approx(7, abs=2) and xs.max() - inked[1].max() == pytest.approx(7, abs=2)
     assert mask.sum() == pytest.approx(WORD.fill.sum())
+    faint, _ = changed(Ink(color=(1, 1, 1), opacity=0.5, min_contrast=0.1, shadow=Shadow(0.2, 0.2, 0.01, 0.8)), 0.7)
+    assert faint[shadow].min() == pytest.approx(change[shadow].min() / 2, rel=0.01)  # light comes through
 
 
 def test_neon_glows_on_dark_and_is_paint_on_bright():
@@ -205,7 +207,7 @@ def test_neon_glows_on_dark_and_is_paint_on_bright():
 def test_light_from_above_shows_whether_letters_are_raised_or_cut(material, sign):
     bar = np.zeros((60, 120), np.float32)
     bar[20:40, 10:110] = 1
-    glyphs = Glyphs(bar, bar, [("-", np.float32([[10, 20], [110, 20], [110, 40], [10, 40]]))], 60.0)
+    glyphs = Glyphs(bar, [("-", np.float32([[10, 20], [110, 20], [110, 40], [10, 40]]))], 60.0)
     image = surface(0.6)
     paint(image, glyphs, Ink(material=material, color=(0.4, 0.4, 0.4), light=-np.pi / 2, min_contrast=0.05), rng())
     luma = image @ LUMA
@@ -270,7 +272,7 @@ def test_text_must_fit_and_have_ink():
         with pytest.raises(ValueError, match="do not fit into an image"):
             paint(image, WORD, Ink(), rng(), at)
     with pytest.raises(ValueError, match="no ink in these glyphs"):
-        paint(image, Glyphs(np.zeros((9, 9), np.float32), np.zeros((9, 9), np.float32), []), Ink(), rng())
+        paint(image, Glyphs(np.zeros((9, 9), np.float32), []), Ink(), rng())
     assert (image == np.float32(0.5)).all()
     for value in (-0.1, 0.5):
         with pytest.raises(ValueError, match="min_contrast lies between 0 and 0.4"):

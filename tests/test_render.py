@@ -55,7 +55,7 @@ def test_coverage_is_the_area_that_the_strokes_take_up(size):
     fill = draw_block(["Rag&5"], BUILT_IN, size).fill
     assert fill.dtype == np.float32 and fill.min() == 0 and fill.max() <= 1
     assert fill.sum() == pytest.approx(exact.sum() / fine**2, rel=0.02)
-    # pixel by pixel (0.6 to 0.7 without supersampling: hinting moves edges), wherever the line may have been placed within a pixel
+    # pixel by pixel, wherever the line was placed within a pixel (without supersampling, hinting moves edges: 0.6)
     ys, xs = np.nonzero(exact)
     best = np.inf
     for dy in range(0, fine, 4):
@@ -67,7 +67,7 @@ def test_coverage_is_the_area_that_the_strokes_take_up(size):
     assert best < 0.3
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, derandomize=True, max_examples=60)
 @given(
     text=st.sampled_from(["Hamburg 12", "i", "Quay, St.", "WAVE"]),
     size=st.floats(12, 70),
@@ -94,9 +94,8 @@ def test_quads_hold_the_ink_of_every_shape(text, size, shape, lines):
     assert not edge.any() and not glyphs.fill[-1].any() and not glyphs.fill[:, -1].any()
     for _, quad in glyphs.lines:
         assert quad.shape == (4, 2) and quad.dtype == np.float32
-        assert cv2.contourArea(quad) > 0 and cv2.isContourConvex(quad)
-        corner_turn = np.cross(quad[1] - quad[0], quad[2] - quad[1])
-        assert corner_turn > 0  # clockwise, y downwards
+        assert cv2.isContourConvex(quad)
+        assert cv2.contourArea(quad, oriented=True) > 0  # clockwise, y downwards
         inked = np.zeros(glyphs.fill.shape, np.uint8)
         cv2.fillConvexPoly(inked, np.round(quad).astype(np.int32), 1)
         assert glyphs.fill[inked > 0].max() > 0.2
@@ -148,9 +147,8 @@ def test_columns_run_from_right_to_left_and_turn_words_and_punctuation(han):
         draw_block(["（"], han, 96, Shape(direction=direction)).fill for direction in ("stacked", "horizontal")
     )
     np.testing.assert_allclose(bracket, np.rot90(flat, -1), atol=1e-6)
-    stop = draw_block(["汉。"], han, 48, Shape(direction="stacked")).fill
-    row = draw_block(["汉。"], han, 48).fill
-    assert stop.shape[0] > row.shape[0] and stop.shape[1] < row.shape[1] + 24
+    cell, stop = (draw_block([text], han, 48, Shape(direction="stacked")).lines[0][1] for text in ("汉汉", "汉。"))
+    assert np.ptp(stop[:, 0]) - np.ptp(cell[:, 0]) == pytest.approx(0.58 * 48, abs=2)
     mixed = draw_block(["汉AB字"], han, 40, Shape(direction="sideways"))
     assert np.ptp(mixed.lines[0][1][:, 1]) > 3.5 * 40
 
@@ -161,6 +159,10 @@ def test_arcs_turn_up_and_down():
     assert np.argmax(up[:, middle - 5 : middle + 5].sum(1) > 0) < 10 < np.argmax(up[:, 5:20].sum(1) > 0)
     assert down.shape == pytest.approx(up.shape, abs=3)
     assert np.argmax(down[::-1, middle - 5 : middle + 5].sum(1) > 0) < 10 < np.argmax(down[::-1, 5:20].sum(1) > 0)
+    for arc in (90, -60):  # in the middle of its quad, to a small part of a pixel
+        bent = draw_block(["HHHHHH"], BUILT_IN, 30, Shape(arc=arc))
+        centre = (bent.fill.sum(axis=0) * (np.arange(bent.fill.shape[1]) + 0.5)).sum() / bent.fill.sum()
+        assert centre == pytest.approx(bent.lines[0][1][:, 0].mean(), abs=0.05)
     straight = draw_block(["MMMMMMMMMM"], BUILT_IN, 30).fill
     assert up.sum() == pytest.approx(straight.sum(), rel=0.05)  # bending does not fatten the strokes
 
@@ -171,6 +173,14 @@ def test_turning_keeps_strokes_and_perspective_shrinks_the_far_side():
     assert turned.fill.sum() == pytest.approx(straight.fill.sum(), rel=0.03)
     quad = turned.lines[0][1]
     assert np.degrees(np.arctan2(*(quad[0] - quad[1])[::-1] * [1, -1])) == pytest.approx(30, abs=1)
+    # to a small part of a pixel: the ink's centre, seen from the quad's, turns with it
+    offsets = []
+    for angle in (0, 90):
+        glyphs = draw_block(["Side"], BUILT_IN, 40, Shape(angle=angle, pitch=1e-6))
+        ys, xs = np.indices(glyphs.fill.shape) + 0.5
+        centre = [(xs * glyphs.fill).sum() / glyphs.fill.sum(), (ys * glyphs.fill).sum() / glyphs.fill.sum()]
+        offsets.append(centre - glyphs.lines[0][1].mean(axis=0))
+    np.testing.assert_allclose(offsets[1], [offsets[0][1], -offsets[0][0]], atol=0.04)
     far = draw_block(["SideSide"], BUILT_IN, 40, Shape(yaw=50)).lines[0][1]
     left, right = np.linalg.norm(far[0] - far[3]), np.linalg.norm(far[1] - far[2])
     assert max(left, right) > 1.15 * min(left, right)
@@ -197,12 +207,10 @@ def test_growing_adds_a_border_of_the_wanted_width():
         assert grown.sum() == pytest.approx(400 + 80 * radius + np.pi * radius**2, rel=0.03)  # round corners
 
 
-def test_single_lines_with_an_outline():
-    glyphs = draw_text("Og", BUILT_IN, 40, outline_width=3)
-    assert (glyphs.outline >= glyphs.fill).all() and glyphs.outline.sum() > 1.3 * glyphs.fill.sum()
-    assert not outside(glyphs, 0)
-    plain = draw_text("Og", BUILT_IN, 40, vertical=True)
-    assert plain.outline is plain.fill and plain.fill.shape[0] > plain.fill.shape[1]
+def test_single_lines():
+    for vertical, direction in ((False, "horizontal"), (True, "stacked")):
+        one, other = draw_text("Og", BUILT_IN, 40, vertical), draw_block(["Og"], BUILT_IN, 40, Shape(direction))
+        np.testing.assert_array_equal(one.fill, other.fill)
 
 
 def test_random_shapes_come_as_often_as_asked_and_from_the_generator():
