@@ -100,7 +100,7 @@ def _to_float(image: np.ndarray, scratch: Scratch) -> np.ndarray:
 
 
 def blur(image: np.ndarray, step: Blur, scratch: Scratch) -> np.ndarray:
-    """Whichever of three ways is the fastest here; they differ by rounding only (`benchmarks/degradation.py`)."""
+    """Whichever of three ways is the fastest here; they differ by rounding only (`benchmarks/degradation.py --blurs`)."""
     kernel = step.kernel
     if kernel.ndim == 1:
         out = scratch.output(image.shape)
@@ -108,7 +108,7 @@ def blur(image: np.ndarray, step: Blur, scratch: Scratch) -> np.ndarray:
     if kernel.size < _DIRECT_TAPS or image.shape[0] * image.shape[1] < _SMALL:
         image = _to_float(image, scratch)
         return cv2.filter2D(image, -1, kernel, scratch.output(image.shape), borderType=cv2.BORDER_REFLECT_101)
-    return _blur_by_fourier(image, kernel, scratch)
+    return blur_by_fourier(image, kernel, scratch)
 
 
 @lru_cache(maxsize=128)
@@ -143,7 +143,7 @@ def fast_length(length: int) -> int:
     return length if rest == 1 else fast_length(length + 1)
 
 
-def _blur_by_fourier(image: np.ndarray, kernel: np.ndarray, scratch: Scratch) -> np.ndarray:
+def blur_by_fourier(image: np.ndarray, kernel: np.ndarray, scratch: Scratch) -> np.ndarray:
     (h, w), (ky, kx) = image.shape[:2], kernel.shape
     top, left = ky // 2, kx // 2
     height, width = fast_length(h + ky - 1), fast_length(w + kx - 1)
@@ -171,6 +171,11 @@ def _blur_by_fourier(image: np.ndarray, kernel: np.ndarray, scratch: Scratch) ->
 def resize(image: np.ndarray, step: Resize, scratch: Scratch) -> np.ndarray:
     image = _to_float(image, scratch)
     out = scratch.output((step.height, step.width, 3))
+    factors = step.width / image.shape[1], step.height / image.shape[0]
+    if step.mode == "area" and max(factors) > 1:
+        # A hair less: where borders of old and new pixels coincide, OpenCV's rounding may take the pixel before.
+        fx, fy = (factor * (1 - 1e-12) for factor in factors)
+        return cv2.resize(image, None, out, fx, fy, cv2.INTER_AREA)
     return cv2.resize(image, (step.width, step.height), out, interpolation=_INTERPOLATION[step.mode])
 
 

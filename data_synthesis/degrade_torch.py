@@ -109,10 +109,13 @@ def jpeg(x: torch.Tensor, step: Jpeg) -> torch.Tensor:
     x = x.round().clamp(0, 255)
     ycc = torch.einsum("ij,jhw->ihw", x.new_tensor(_TO_YCC), x)
     ycc[1:] += 128
-    ycc = F.pad(ycc[None].round(), (0, -w % 16, 0, -h % 16), mode="replicate")[0]
-    y = _quantised(ycc[0], LUMA, step.quality)
-    chroma = F.avg_pool2d(ycc[None, 1:], 2)[0]
-    chroma = (chroma + x.new_tensor([0.25, 0.5]).repeat(chroma.shape[2] // 2)).floor()  # libjpeg's way of rounding
+    # As libjpeg fills the last blocks: the columns before the chroma is halved, the rows after it.
+    ycc = F.pad(ycc[None].round(), (0, -w % 16, 0, h % 2), mode="replicate")
+    chroma = F.avg_pool2d(ycc[:, 1:], 2)
+    chroma = (chroma + x.new_tensor([0.25, 0.5]).repeat(chroma.shape[3] // 2)).floor()  # its way of rounding
+    rows = -h % 16 // 2
+    y = _quantised(F.pad(ycc[:, :1], (0, 0, 0, 2 * rows), mode="replicate")[0, 0], LUMA, step.quality)
+    chroma = F.pad(chroma, (0, 0, 0, rows), mode="replicate")[0]
     chroma = torch.stack([_quantised(plane, CHROMA, step.quality) for plane in chroma])
     chroma = chroma[:, : (h + 1) // 2, : (w + 1) // 2]  # what was added to fill the last blocks counts no more
     chroma = F.interpolate(chroma[None], scale_factor=2, mode="bilinear", align_corners=False)[0]

@@ -28,7 +28,7 @@ from tadisr.data_synthesis.sources import Sample, Source, open_source, split_nam
 
 from tadisr.ocr import load_engine
 
-CHUNK = 32
+CHUNK = 16
 MIN_CROP = 12  # pixels of a crop's short edge: less holds no text that could be read
 STAGES = {  # in the order in which an item meets them
     "backgrounds": ("reading", "size", "text"),
@@ -270,8 +270,8 @@ def _judge_background(sample: Sample, recipe: Recipe) -> Decision:
     if min(sample.image.shape[:2]) < recipe.min_background:
         return Decision(sample.name, "size", f"smaller than {recipe.min_background} pixels")
     if recipe.text_free_backgrounds:
-        # what text there is on a page's scale shows at this size, too
-        small = shrink_photo(sample.image, 2048)
+        # text that is large enough to be seen on a page shows at this size, too
+        small = shrink_photo(sample.image, 1280)
         if reason := rules.filter_background(small, _engine(recipe.engine), recipe.filter):
             return Decision(sample.name, "text", reason)
     return Decision(sample.name)

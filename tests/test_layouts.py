@@ -170,8 +170,19 @@ def test_what_covers_text_takes_it_out_of_the_mask():
     assert canvas.mask[:, :90].max() == 1
     canvas.box(0, 0, 90, 60, WHITE)
     assert canvas.mask[:, :90].max() == 0 and canvas.mask[:, 91:].max() == 1
+    assert [line["text"] for line in canvas.lines] == [""]
     canvas.polygon(np.float32([[0, 0], [200, 0], [200, 60], [0, 60]]), WHITE, 0.5)
     assert canvas.mask.max() == pytest.approx(0.5, abs=0.01)
+
+
+def test_text_that_a_panel_cuts_is_not_whole_on_the_page_either():
+    panel, page = blank(), blank(100, 240)
+    glyphs = draw_text("Hamburg", Font(""), 36)
+    assert panel.put(glyphs, 20, 10, DARK, Font("")) and panel.put(glyphs, 170, 10, DARK, Font(""))
+    assert panel.put(glyphs, -400, 10, DARK, Font("")) is False
+    page.mount(panel, np.float32([[10, 10], [210, 10], [210, 70], [10, 70]]))
+    assert [line["text"] for line in page.visible_lines()] == ["Hamburg", ""]
+    assert page.lines[1]["quad"].max(axis=0)[0] == pytest.approx(210, abs=0.01)
 
 
 def test_shadows_darken_beside_a_mounted_panel():
@@ -202,6 +213,18 @@ def test_readable_colours_have_the_contrast_asked_for(color, ground, contrast):
     made = readable(color, ground, contrast)
     assert abs(luma(made) - luma(ground)) >= contrast - 1e-5
     assert made.min() >= 0 and made.max() <= 1
+
+
+def test_ink_that_could_not_be_read_is_replaced_and_busy_grounds_get_a_border():
+    canvas = blank()
+    s = setter(canvas, min_contrast=0.3)
+    assert s.line(canvas, s.body, 10, 190, 44, 36, WHITE, text="White")
+    assert canvas.image[canvas.mask > 0.95].max() < 0.5
+    busy = Canvas((rng().random((60, 200, 1), np.float32) > 0.5).astype(np.float32).repeat(3, axis=2))
+    before = busy.image.copy()
+    assert s.line(busy, s.body, 10, 190, 44, 36, WHITE, text="Busy")
+    beside = (cv2.dilate(busy.mask, np.ones((3, 3))) > 0.5) & (busy.mask < 0.1)
+    assert (busy.image[beside] != before[beside]).mean() > 0.5  # a border or a shadow
 
 
 def test_lines_fit_their_room_or_are_not_written():

@@ -11,6 +11,7 @@ from tadisr.data_synthesis.effects import Ink, paint
 from tadisr.data_synthesis.fonts import Font
 from tadisr.data_synthesis.render import Glyphs
 
+SLACK = 1.0  # pixels by which a line may stick out and still count as whole: its strokes' anti-aliased border
 Color = np.ndarray  # (3,) float32 RGB in [0, 1]
 
 
@@ -19,7 +20,8 @@ class Canvas:
 
     image: (H, W, 3) float32 RGB in [0, 1]. alpha: (H, W) float32, 0 where the canvas itself is cut away, or None.
     mask: (H, W) float32, coverage of the strokes. taken: (H, W) uint8, 1 where no text may be put any more.
-    lines: [{"text", "quad" (4, 2) float32, "font"}], corners (x, y) clockwise from the text's own top left.
+    lines: [{"text", "quad" (4, 2) float32, "font"}], corners (x, y) clockwise from the text's own top left. The text
+        is "" where something covers part of the line.
     """
 
     def __init__(self, image: np.ndarray):
@@ -50,8 +52,21 @@ class Canvas:
         """Blend a colour, or an image, over the pixels of the window; cover (h, w) in [0, 1]."""
         area = self.image[window]
         area += (color - area) * cover[..., None]
-        if self.lines:
-            self.mask[window] *= 1 - cover
+        if not self.lines:
+            return
+        lost = self.mask[window] * cover
+        if lost.max(initial=0) > 0.2:
+            self._hide(window, lost)
+        self.mask[window] -= lost
+
+    def _hide(self, window: tuple[slice, slice], lost: np.ndarray) -> None:
+        """Take the text from lines that lose more than a tenth of their ink: nobody can say what they read."""
+        all_lost = np.zeros_like(self.mask)
+        all_lost[window] = lost
+        for line in self.lines:
+            polygon, place = self._polygon(line["quad"])
+            if (all_lost[place] * polygon).sum() > 0.1 * (self.mask[place] * polygon).sum():
+                line["text"] = ""
 
     def box(
         self, x0: float, y0: float, x1: float, y1: float, color: Color | np.ndarray, radius: float = 0.0,
@@ -97,6 +112,25 @@ class Canvas:
         """Whether no text and no mounted canvas is within the polygon."""
         polygon, window = self._polygon(quad)
         return not (self.taken[window] & polygon).any()
+
+    def visible_lines(self) -> list[dict]:
+        """The lines, without those of which nothing is seen. Those that the border cuts have the text "" and an upright
+        quad, of whole pixels, around what is seen."""
+        h, w = self.size
+        frame, seen = np.float32([[0, 0], [w, 0], [w, h], [0, h]]), []
+        for line in self.lines:
+            quad, text = line["quad"].astype(np.float32), line["text"]
+            if (quad < -SLACK).any() or (quad > np.float32([w, h]) + SLACK).any():
+                area, part = cv2.intersectConvexConvex(quad, frame)
+                if area < 1:
+                    continue
+                (x0, y0), (x1, y1) = np.floor(part.min(axis=(0, 1))), np.ceil(part.max(axis=(0, 1)))
+                quad, text = np.float32([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]), ""
+            quad = quad.clip(0, [w, h]).astype(np.float32)
+            polygon, window = self._polygon(quad)
+            if (self.mask[window] * polygon).max(initial=0) > 0.1:
+                seen.append({**line, "text": text, "quad": quad})
+        return seen
 
     def take(self, quad: np.ndarray) -> None:
         """Keep text off the polygon from now on."""
@@ -176,7 +210,7 @@ class Canvas:
         mask = warp(other.mask, cv2.INTER_CUBIC).clip(0, 1) * alpha
         self.mask[window] = np.maximum(self.mask[window] * (1 - alpha), mask)
         moved = cv2.getPerspectiveTransform(source, corners.astype(np.float32))
-        for line in other.lines:
+        for line in other.visible_lines():
             self.lines.append({**line, "quad": cv2.perspectiveTransform(line["quad"][None], moved)[0]})
         self.take(corners)
 

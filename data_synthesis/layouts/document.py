@@ -52,7 +52,7 @@ def document(page: Canvas, s: Setter) -> None:
     h, w = page.size
     sheet, colors = blank_sheet(s, h * s.between(0.9, 1.35), w * s.between(0.75, 1.3))
     high, wide = sheet.size
-    body = max(s.em(0, 44), s.smallest(s.body))
+    body = max(s.em(0, 52), s.smallest(s.body))
     pad, y = wide * s.between(0.06, 0.12), high * s.between(0.03, 0.09)
     if s.chance(0.2):
         _show_through(sheet, s, colors, body)

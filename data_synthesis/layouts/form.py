@@ -15,7 +15,7 @@ def form(page: Canvas, s: Setter) -> None:
     wide = w * (s.between(0.55, 1.0) if kind is _receipt else s.between(0.85, 1.25))
     high = h * (s.between(0.4, 0.75) if kind is _ticket else s.between(0.9, 1.3))
     sheet, colors = blank_sheet(s, high, wide)
-    kind(sheet, s, colors, max(s.em(0, 38), s.smallest(s.body)))
+    kind(sheet, s, colors, max(s.em(0, 46), s.smallest(s.body)))
     photographed(page, sheet, s)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 from tadisr.data_synthesis.corpus import Corpus
 from tadisr.data_synthesis.fonts import Font
@@ -37,8 +36,9 @@ def write_page(
 
     Returns:
         The mask, (H, W) float32, coverage of the strokes in [0, 1], and the lines: {"text", "quad", "font"}; quad is
-        (4, 2) float32, corners (x, y) clockwise from the text's own top left; font is a file's name. A line that the
-        border cuts has the text "", since nobody can say what it reads, and an upright quad around what is seen of it.
+        (4, 2) float32, corners (x, y) clockwise from the text's own top left; font is a file's name. A line that is
+        cut by the border or partly covered has the text "", since nobody can say what it reads; a cut one's quad is the
+        upright box around what is seen.
 
     Raises:
         ValueError: no font has the characters of a corpus, or the image has another shape or type.
@@ -49,29 +49,9 @@ def write_page(
     setter = Setter(style, fonts, corpora, rng, image.copy())
     weights = np.array([getattr(style, name) for name in LAYOUT_NAMES])
     LAYOUTS[str(rng.choice(LAYOUT_NAMES, p=weights / weights.sum()))](page, setter)
-    if not (lines := _visible(page)):  # the page is too small for the layout, or the view missed its text
+    if not (lines := page.visible_lines()):  # the page is too small for the layout, or the view missed its text
         page.taken[:] = 0
         words(page, setter, 1)
-        lines = _visible(page)
+        lines = page.visible_lines()
     finish(image, setter.finish, rng)
     return page.mask, lines
-
-
-def _visible(page: Canvas) -> list[dict]:
-    return [clipped for line in page.lines if (clipped := _clip(line, page.size)) is not None]
-
-
-def _clip(line: dict, size: tuple[int, int]) -> dict | None:
-    """The line as it is seen within the page; None if it is not."""
-    height, width = size
-    quad = line["quad"].astype(np.float32)
-    slack = 1.0  # pixels: the border of an anti-aliased stroke
-    low, high = quad.min(axis=0), quad.max(axis=0)
-    if (low >= -slack).all() and (high <= np.float32([width, height]) + slack).all():
-        return {**line, "quad": quad.clip(0, [width, height]).astype(np.float32)}
-    frame = np.float32([[0, 0], [width, 0], [width, height], [0, height]])
-    area, seen = cv2.intersectConvexConvex(quad, frame)
-    if area < 4:
-        return None
-    (x0, y0), (x1, y1) = seen.reshape(-1, 2).min(axis=0), seen.reshape(-1, 2).max(axis=0)
-    return {**line, "text": "", "quad": np.float32([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])}

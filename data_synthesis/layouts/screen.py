@@ -12,7 +12,7 @@ def screen(page: Canvas, s: Setter) -> None:
     """A screenshot that fills the page, or a display that was photographed."""
     h, w = page.size
     colors, kind = s.colors(SCREENS), s.one_of([_chat, _window, _terminal, _web, _web, _telephone])
-    size = max(s.em(0, 36), s.smallest(s.body))
+    size = max(s.em(0, 42), s.smallest(s.body))
     if s.chance(0.6):
         s.finish *= 0.4
         sheet = Canvas.of(h, w, colors.ground)

@@ -9,22 +9,22 @@ from tadisr.data_synthesis.effects import Effects
 class PageStyle:
     """Relative weights of the layouts, sizes in HR pixels, probabilities in [0, 1]."""
 
-    scene: float = 0.24
+    scene: float = 0.22
     """Signs, plates, shop fronts, stickers and banners that stand in the background, and words painted on it."""
     sign: float = 0.12
     """One sign, seen from near by."""
     poster: float = 0.14
     """Posters and advertisements: title, prices, footers, blocks of colour, pictures."""
-    caption: float = 0.12
-    """A photograph with words over it: subtitles, quotations, watermarks."""
-    document: float = 0.12
+    caption: float = 0.1
+    """A photograph with words over it: subtitles, quotations, dates, labels in boxes."""
+    document: float = 0.13
     """Printed pages: headings, paragraphs, columns."""
-    form: float = 0.12
+    form: float = 0.15
     """Tables, forms, receipts, menus, tickets."""
     screen: float = 0.06
     """Windows, telephones, terminals."""
     product: float = 0.08
-    """Labels, packages, bottles, book covers and rows of spines."""
+    """Packages, bottles, price tags on shelves, book covers and rows of spines."""
     font_size: tuple[int, int] = (20, 120)
     """Pixels per em of the smallest and the largest text, in Latin letters; hanzi are a quarter larger. After a 4x
     reduction 20 pixels are at the edge of what can be read (see `render.SMALLEST`)."""

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
-from tadisr.data_synthesis.backgrounds import procedural
 from tadisr.data_synthesis.corpus import Corpus
 from tadisr.data_synthesis.effects import Ink, Shadow
 from tadisr.data_synthesis.fonts import Font, Fonts
@@ -15,11 +14,13 @@ from tadisr.data_synthesis.layouts.canvas import Canvas, Color
 from tadisr.data_synthesis.layouts.palette import LUMA, Palette, draw_palette, luma, readable
 from tadisr.data_synthesis.layouts.style import PageStyle
 from tadisr.data_synthesis.render import Glyphs, draw_block
+from tadisr.data_synthesis.scenes import SCENES, out_of_focus
 from tadisr.data_synthesis.shapes import Shape
 
 T = TypeVar("T")
 TRIES = 8
 BUSY = 0.14  # deviation of the luma beneath text from which flat ink is hard to read
+DULL = 0.08  # deviation of the values of a background that makes no picture
 _PROBE = 64  # pixels per em at which text is measured
 
 
@@ -90,7 +91,7 @@ class Setter:
     def em(self, lowest: float = 0.0, highest: float = math.inf) -> float:
         """A size in pixels: most often medium, always within the style's limits."""
         low, high = self.style.font_size
-        size = low * (high / low) ** (self.rng.random() ** 1.5)
+        size = low * (high / low) ** (self.rng.random() ** 1.25)
         return min(max(size, lowest, low), max(low, min(highest, high)))
 
     def _any_corpus(self) -> Corpus:
@@ -120,8 +121,9 @@ class Setter:
     def picture(self, height: float, width: float) -> np.ndarray:
         """Something to print as a picture, (H, W, 3): part of the page's own background, or a scene."""
         h, w = max(8, round(height)), max(8, round(width))
-        if self.chance(0.35):
-            return procedural((h, w), self.rng)
+        if self.chance(0.35) or self.scenery[::8, ::8].std() < DULL:
+            picture = SCENES[self.one_of(list(SCENES))]((h, w), self.rng)
+            return (out_of_focus(picture, self.rng) if self.chance(0.6) else picture).clip(0, 1)
         full_h, full_w = self.scenery.shape[:2]
         scale = self.between(0.5, 1.0) * min(full_h / h, full_w / w)
         ch, cw = max(1, int(h * scale)), max(1, int(w * scale))
