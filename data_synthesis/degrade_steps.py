@@ -100,7 +100,7 @@ def _to_float(image: np.ndarray, scratch: Scratch) -> np.ndarray:
 
 
 def blur(image: np.ndarray, step: Blur, scratch: Scratch) -> np.ndarray:
-    """Whichever of three ways is the fastest here; they differ by rounding only (`benchmarks/degradation.py --blurs`)."""
+    """By the fastest of three ways (`benchmarks/degradation.py --blurs`), which differ by rounding only."""
     kernel = step.kernel
     if kernel.ndim == 1:
         out = scratch.output(image.shape)

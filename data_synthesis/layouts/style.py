@@ -47,9 +47,9 @@ class PageStyle:
                 raise ValueError(f"{name} is a layout's weight and must be 0 or more, not {getattr(self, name)}.")
         if sum(getattr(self, name) for name in LAYOUT_NAMES) <= 0:
             raise ValueError(f"At least one layout needs a weight above 0: {', '.join(LAYOUT_NAMES)}.")
-        for name in ("effects", "vertical", "min_contrast", "finish"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie between 0 and 1, not {getattr(self, name)}.")
+        for name, most in (("effects", 1), ("vertical", 1), ("min_contrast", 0.4), ("finish", 1)):
+            if not 0 <= getattr(self, name) <= most:  # more contrast than 0.4 no ink has on a middle gray
+                raise ValueError(f"{name} must lie between 0 and {most}, not {getattr(self, name)}.")
         if len(self.font_size) != 2 or not 4 <= self.font_size[0] <= self.font_size[1]:
             raise ValueError(f"font_size must be two sizes, 4 <= smallest <= largest, not {self.font_size}.")
         if self.max_lines < 1:
