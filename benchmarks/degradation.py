@@ -6,6 +6,7 @@ measured, so that other work on the machine counts less. Needs no data:
 
     OMP_NUM_THREADS=1 python benchmarks/degradation.py
     OMP_NUM_THREADS=1 python benchmarks/degradation.py --preset mild --size 96 --images 2000
+    OMP_NUM_THREADS=1 python benchmarks/degradation.py --blurs
 """
 
 import argparse
@@ -14,9 +15,12 @@ from collections import defaultdict
 
 import cv2
 import numpy as np
-from tadisr.data_synthesis import degrade_steps
+import torch
+import torch.nn.functional as F
+from tadisr.data_synthesis import degrade_steps, degrade_torch
 from tadisr.data_synthesis.degrade import Degradation, degrade, draw_plan
 from tadisr.data_synthesis.degrade_steps import Blur, Jpeg, Noise, Resize, Scratch
+from tadisr.data_synthesis.kernels import gaussian_vector, sinc_kernel
 
 INTERPOLATION = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 
@@ -97,14 +101,44 @@ def stages(image, config, count):
         print(f"  {name:16s} {seconds / count * 1e3:7.3f} ms per image  {seconds / sum(spent.values()):5.1%}")
 
 
+def blurs(image):
+    """Milliseconds of the ways to blur one image with a square kernel."""
+    torch.set_num_threads(1)
+    x, scratch = image.astype(np.float32), Scratch()
+    chw = torch.from_numpy(x).permute(2, 0, 1).contiguous()
+    for size in (7, 11, 13, 15, 21):
+        vector, kernel = gaussian_vector(5, size), sinc_kernel(1, size)
+        weight = torch.from_numpy(kernel).expand(3, 1, size, size).contiguous()
+        ways = {
+            "two passes": lambda vector=vector: degrade_steps.blur(x, Blur(vector), scratch),
+            "filter2D": lambda kernel=kernel: cv2.filter2D(x, -1, kernel),
+            "our Fourier": lambda kernel=kernel: degrade_steps.blur_by_fourier(x, kernel, scratch),
+            "torch rfft2": lambda kernel=kernel: degrade_torch.blur(chw, Blur(kernel)),
+            "torch conv2d": lambda weight=weight: F.conv2d(chw[None], weight, groups=3, padding="same"),
+        }
+        best = {}
+        for name, way in ways.items():
+            times = []
+            for _ in range(7):
+                start = time.process_time()
+                way()
+                times.append(time.process_time() - start)
+            best[name] = min(times)
+        print(f"{size}x{size}: " + ", ".join(f"{name} {seconds * 1e3:.2f}" for name, seconds in best.items()) + " ms")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="real-esrgan")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--blurs", action="store_true", help="only compare ways to blur")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     config, image = Degradation.preset(args.preset), picture(args.size)
+    if args.blurs:
+        blurs(image)
+        return
 
     def drawn(seed):
         return draw_plan(config, np.random.default_rng(seed), args.size, args.size)

@@ -215,7 +215,7 @@ def test_the_ways_to_blur_are_all_taken():
 
 
 @BACKENDS
-@pytest.mark.parametrize("size", [(20, 11), (61, 77), (40, 53)])
+@pytest.mark.parametrize("size", [(20, 11), (61, 77), (40, 53), (60, 106)])
 def test_resizing_is_interpolation_or_a_mean_over_areas(run, size):
     image = photo(40, 53).astype(np.float64)
     for mode in ("bilinear", "bicubic"):
@@ -359,6 +359,30 @@ def test_fewer_levels_mean_fewer_photons(run, levels, photons):
     assert noise[:, :3].var() == pytest.approx(variance, rel=0.12)
 
 
+def test_levels_are_counted_in_all_rows():
+    image = np.full((64, 50, 3), 90.0)
+    image[20] = np.linspace(60, 160, 50).round()[:, None]  # between the rows that are looked at first
+    noise = by_opencv(image, Noise("poisson", 0.3, False, 2))[32:] - 90
+    assert noise.var() == pytest.approx(0.09 * 90 * 255 / 64, rel=0.1)  # 50 levels: 64 photons
+
+
+@BACKENDS
+@pytest.mark.parametrize(("colour", "luma"), [((230, 20, 20), 83), ((20, 20, 230), 44)])
+def test_gray_poisson_noise_follows_the_luma(run, colour, luma):
+    image = np.tile(np.array(colour, dtype=np.float64), (300, 300, 1))
+    image[:, :, 1] += np.arange(300) % 2 * 2  # two levels: two photons
+    noise = run(image, Noise("poisson", 0.05, True, 4)) - image
+    assert noise[..., 0].var() == pytest.approx(0.0025 * luma * 255 / 2, rel=0.04)
+
+
+@BACKENDS
+@pytest.mark.parametrize("kind", ["gaussian", "poisson"])
+def test_noise_is_clipped(run, kind):
+    image = np.tile(np.array([2.0, 128, 253])[None, :, None], (60, 20, 3))
+    noisy = run(image, Noise(kind, 3.0 if kind == "poisson" else 30.0, False, 1))
+    assert noisy.min() == 0 and noisy.max() == 255
+
+
 def pillow_jpeg(image, quality, **options):
     data = io.BytesIO()
     Image.fromarray(image).save(data, "JPEG", quality=quality, **options)
@@ -374,7 +398,16 @@ def test_jpeg_is_the_codec(quality):
     lost = np.abs(ours - image).mean()
     full_chroma = np.abs(ours - np.asarray(pillow_jpeg(image, quality, subsampling=0))).mean()
     on_torch = np.abs(by_torch(image, Jpeg(quality)) - np.asarray(pillow)).mean()
-    assert on_torch < 0.6 and on_torch < 0.35 * min(full_chroma, lost)
+    assert on_torch < 0.5 and on_torch < 0.25 * min(full_chroma, lost)
+
+
+def test_jpeg_on_torch_fills_the_last_blocks_as_the_codec_does():
+    differences = []
+    for seed, shape in enumerate([(24, 40), (20, 36), (17, 33), (25, 18)] * 3):
+        image = photo(*shape, seed)
+        differences.append(np.abs(by_torch(image, Jpeg(60)) - np.asarray(pillow_jpeg(image, 60))))
+    assert np.mean([difference[-2:].mean() for difference in differences]) < 0.4
+    assert np.mean([difference[:, -2:].mean() for difference in differences]) < 0.4
 
 
 def test_torch_quantises_as_pillows_encoder_does():
@@ -384,26 +417,18 @@ def test_torch_quantises_as_pillows_encoder_does():
             np.testing.assert_array_equal(degrade_torch.quantisation_table(base, quality).ravel(), pillow)
 
 
-def without_noise(plan):
-    return [step for step in plan if not isinstance(step, Noise)]
-
-
 @pytest.mark.parametrize("preset", ["real-esrgan", "mild"])
 def test_torch_carries_out_the_same_plans(preset):
     image = photo(96, 128)
     tensor = torch.from_numpy(image).permute(2, 0, 1)
     for seed in range(8):
         plan = draw_plan(Degradation.preset(preset), rng(seed), 96, 128)
-        quiet = without_noise(plan)
-        ours = degrade_steps.apply(quiet, np.ascontiguousarray(image[..., ::-1]), Scratch())[..., ::-1].astype(float)
-        theirs = degrade_torch.apply(quiet, tensor).permute(1, 2, 0).numpy()
-        # One level of difference before it changes what JPEG makes of this small image by 2.3 levels.
-        assert theirs.dtype == np.uint8 and np.abs(ours - theirs).mean() < 5
-        smooth = [step for step in quiet if not isinstance(step, Jpeg)]
+        # JPEG, tested above, would enlarge differences of one level; noise has generators of its own.
+        smooth = [step for step in plan if isinstance(step, (Blur, Resize))]
         ours = degrade_steps.apply(smooth, np.ascontiguousarray(image[..., ::-1]), Scratch())[..., ::-1].astype(int)
         assert np.abs(ours - degrade_torch.apply(smooth, tensor).permute(1, 2, 0).numpy()).max() <= 1
         first, second = (degrade_torch.apply(plan, tensor) for _ in range(2))
-        assert torch.equal(first, second)
+        assert torch.equal(first, second) and first.dtype == torch.uint8 and first.shape == (3, 24, 32)
 
 
 @pytest.mark.gpu
@@ -497,8 +522,7 @@ def get(steps, kind):
 
 @pytest.fixture(scope="module")
 def plans():
-    generator = rng(11)
-    return [split(draw_plan(Degradation(), generator, 512, 512)) for _ in range(PLANS)]
+    return [split(draw_plan(Degradation(), rng(seed), 512, 512)) for seed in range(PLANS)]
 
 
 def test_branches_have_the_published_probabilities(plans):
@@ -612,6 +636,8 @@ def test_sinc_cutoffs_are_drawn_from_the_published_ranges():
         found = [measured(kernel) for kernel in kernels if (len(kernel) < 13) == small]
         assert low - 2e-3 < min(found) < low + 0.05 and math.pi - 0.05 < max(found) < math.pi + 2e-3
         assert np.mean(found) == pytest.approx((low + math.pi) / 2, abs=0.09)
+    for size, low in ((11, math.pi / 3), (13, math.pi / 5)):
+        assert abs(min(measured(kernel) for kernel in kernels if len(kernel) == size) - low) < 0.12
     ends = [draw_plan(Degradation(final_sinc_prob=1), rng(seed), 64, 64) for seed in range(600)]
     final = [[step.kernel for step in plan if isinstance(step, Blur)][-1] for plan in ends]
     found = [measured(kernel) for kernel in final]
@@ -631,10 +657,34 @@ def test_ellipses_are_turned_every_way():
         close(sum(low <= angle < low + math.pi / 4 for angle in directions), 0.25, len(directions))
 
 
+def test_disks_are_as_wide_as_opencvs_ellipses():
+    for sigma, length in ((1.4, 3), (1.7, 4), (2.1, 5)):
+        (kernel, *_) = first_kernels(
+            Order(kernels={"disk": 1}, sinc_prob=0, kernel_sizes=None, sigma=(sigma, sigma)), count=1
+        )
+        ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (length, length)).astype(np.float64)
+        y, x = np.nonzero(ellipse)
+        assert np.trace(moments(kernel)[1]) == pytest.approx(y.var() + x.var(), rel=0.3)
+
+
+def test_the_second_blur_can_be_in_hr_pixels():
+    blurred = Order(kernels={"iso": 1}, sinc_prob=0, sigma=(2, 2), resize_weights=(0, 1, 0), resize_range=(0.5, 1))
+    config = Degradation(first=blurred, second=blurred, second_strength=0.7)
+    for seed in range(20):
+        first, second, _ = split(draw_plan(config, rng(seed), 400, 400))
+        assert sigma_of(get(first, Blur).kernel) == pytest.approx(2, rel=1e-3)
+        assert sigma_of(get(second, Blur).kernel) == pytest.approx(1.4, rel=1e-3)
+        scaled = split(draw_plan(replace(config, second_sigma_in_hr_pixels=True), rng(seed), 400, 400))[1]
+        factor = get(first, Resize).height / 400
+        assert sigma_of(get(scaled, Blur).kernel) == pytest.approx(1.4 * factor, rel=0.01)
+        noise = [get(steps, Noise) for steps in (first, second)]
+        assert noise[1].strength <= (21 if noise[1].kind == "gaussian" else 2.1)
+
+
 def test_the_mild_preset_is_one_pass_and_now_and_then_two():
     """The ranges of the degradation that the embedded model was trained with."""
-    config, generator = Degradation.preset("mild"), rng(5)
-    drawn = [draw_plan(config, generator, 96, 96) for _ in range(PLANS)]
+    config = Degradation.preset("mild")
+    drawn = [draw_plan(config, rng(seed), 96, 96) for seed in range(PLANS)]
     assert all({type(step) for step in plan} <= {Blur, Resize, Noise, Jpeg} for plan in drawn)
     single = [plan for plan in drawn if sum(isinstance(step, Noise) for step in plan) == 1]
     double = [plan for plan in drawn if sum(isinstance(step, Noise) for step in plan) == 2]
