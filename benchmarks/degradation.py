@@ -17,10 +17,9 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tadisr.data_synthesis import degrade_steps, degrade_torch
-from tadisr.data_synthesis.degrade import Degradation, degrade, draw_plan
-from tadisr.data_synthesis.degrade_steps import Blur, Jpeg, Noise, Resize, Scratch
-from tadisr.data_synthesis.kernels import gaussian_vector, sinc_kernel
+from tadisr.data_synthesis.degrade import Degradation, degrade, draw_plan, generic, steps
+from tadisr.data_synthesis.degrade.kernels import gaussian_vector, sinc_kernel
+from tadisr.data_synthesis.degrade.steps import Blur, Jpeg, Noise, Resize, Scratch
 
 INTERPOLATION = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 
@@ -92,7 +91,7 @@ def stages(image, config, count):
         x = image
         for step in plan:
             start = time.process_time()
-            x = degrade_steps.FUNCTIONS[type(step)](x, step, scratch)
+            x = steps.FUNCTIONS[type(step)](x, step, scratch)
             name = type(step).__name__.lower()
             if name == "noise":
                 name = f"{step.kind} noise"
@@ -110,10 +109,10 @@ def blurs(image):
         vector, kernel = gaussian_vector(5, size), sinc_kernel(1, size)
         weight = torch.from_numpy(kernel).expand(3, 1, size, size).contiguous()
         ways = {
-            "two passes": lambda vector=vector: degrade_steps.blur(x, Blur(vector), scratch),
+            "two passes": lambda vector=vector: steps.blur(x, Blur(vector), scratch),
             "filter2D": lambda kernel=kernel: cv2.filter2D(x, -1, kernel),
-            "our Fourier": lambda kernel=kernel: degrade_steps.blur_by_fourier(x, kernel, scratch),
-            "torch rfft2": lambda kernel=kernel: degrade_torch.blur(chw, Blur(kernel)),
+            "our Fourier": lambda kernel=kernel: steps.blur_by_fourier(x, kernel, scratch),
+            "torch rfft2": lambda kernel=kernel: generic.blur(chw, Blur(kernel)),
             "torch conv2d": lambda weight=weight: F.conv2d(chw[None], weight, groups=3, padding="same"),
         }
         best = {}

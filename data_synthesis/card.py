@@ -36,15 +36,15 @@ def write_card(out: Path, job: "Job", manifest: dict[str, Any]) -> None:
     front = {"pretty_name": "FTSR", "license": "other", "task_categories": ["image-to-image", "image-segmentation"]}
     lines = [
         "---",
-        # No `configs`: the shards' names say all, and with it `datasets` caches all folders of one name as one data set.
+        # No `configs`: the shards' names say all, and with it `datasets` caches folders of one name as one data set.
         *(f"{key}: {json.dumps(value)}" for key, value in front.items()),
         "---",
         "",
         "# Full-image text super-resolution triplets",
         "",
         f"{job.num} triplets ({', '.join(f'{count} {split}' for split, count in splits.items())}): `lr` "
-        f"{job.size // 4}x{job.size // 4}, `hr` {job.size}x{job.size}, `mask` of the text (255: ink), `text` and `boxes` "
-        "of each line (x, y of four corners, clockwise from the text's own top left, HR pixels), `seed` and `sources`.",
+        f"{job.size // 4}x{job.size // 4}, `hr` {job.size}x{job.size}, `mask` of the text (255: ink), `text` and "
+        "`boxes` of each line (x, y of four corners, clockwise from the text's own top left, HR pixels), `seed` and `sources`.",
         "",
         f"![triplets: LR, HR, mask]({SHEET})",
         "",

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 from tadisr.data_synthesis.backgrounds import procedural
-from tadisr.data_synthesis.corpus import Corpus
-from tadisr.data_synthesis.fonts import Font
 from tadisr.data_synthesis.layouts import write_page
 from tadisr.data_synthesis.recipe import PasteStyle, Recipe
+from tadisr.data_synthesis.text.corpus import Corpus
+from tadisr.data_synthesis.text.fonts import Font
 
 MIN_PASTED = 16  # pixels of a pasted crop's long edge: below that it is given up
 
@@ -80,8 +80,8 @@ def paste_crops(
 ) -> tuple[list[dict], list[str]]:
     """Paste crops onto `image` and their masks onto `mask`, both uint8 and changed in place, without overlap.
 
-    A crop that finds no free place in `style.tries` tries shrinks by a tenth and tries again. Returns the lines at their
-    places and the names of the crops that found one.
+    A crop that finds no free place in `style.tries` tries shrinks by a tenth and tries again. Returns the lines at
+    their places and the names of the crops that found one.
     """
     height, width = mask.shape
     taken: list[tuple[int, int, int, int]] = []

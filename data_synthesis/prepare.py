@@ -19,12 +19,12 @@ import numpy as np
 from tadisr.data_synthesis import filter as rules
 from tadisr.data_synthesis.backgrounds import crop_photo, shrink_photo
 from tadisr.data_synthesis.compose import Crop, Materials
-from tadisr.data_synthesis.corpus import Corpus, open_corpus
 from tadisr.data_synthesis.files import encode_png, write_atomically
-from tadisr.data_synthesis.fonts import Font, Fonts, discover_fonts
 from tadisr.data_synthesis.parallel import run_tasks
 from tadisr.data_synthesis.recipe import Recipe
 from tadisr.data_synthesis.sources import Sample, Source, open_source, split_names
+from tadisr.data_synthesis.text.corpus import Corpus, open_corpus
+from tadisr.data_synthesis.text.fonts import Font, Fonts, discover_fonts
 
 from tadisr.ocr import load_engine
 
@@ -63,7 +63,7 @@ class Chunk:
 
 @dataclass
 class Prepared:
-    """What each split is made of. Train and test share no photograph, no crop and no font family where there are two."""
+    """What each split is made of. They share no photograph, no crop and no font family where there are two."""
 
     backgrounds: dict[str, list[tuple[int, int]]]
     """Split: (number of the source among the recipe's, item)."""
@@ -346,7 +346,7 @@ def _read_crop(path: str, row: int) -> Crop:
 
 @lru_cache(maxsize=48)
 def _photo(spec: str, item: int) -> tuple[np.ndarray, str]:
-    """A photograph of at most 2048 pixels on the long side (48 of them, 0.6 GB at most, stay in memory), and its name."""
+    """A photograph of at most 2048 pixels on the long side (48 of them, 0.6 GB, stay in memory), and its name."""
     sample = _source(spec)[item]
     return shrink_photo(sample.image, 2048), sample.name
 

@@ -57,7 +57,7 @@ class Recipe:
     segmenter: str = "text-segmenter-tiny"
     """Bundled name, folder or Hub id of the model that makes masks for crops without one."""
     enhancer: str | None = None
-    """Super-resolution model for small crops: a file that spandrel loads, or a TADiSR pipeline; None: they are dropped."""
+    """Super-resolution model for small crops: a file that spandrel loads, or a TADiSR pipeline."""
     text: PageStyle = field(default_factory=PageStyle)
     paste: PasteStyle = field(default_factory=PasteStyle)
     filter: FilterConfig = field(default_factory=FilterConfig)
@@ -91,8 +91,8 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "recipe") -> T:
         raise ValueError(f"{where}: unknown keys {', '.join(unknown)}; known are {', '.join(fields)}.")
     made = {}
     for name, value in values.items():
-        if hints[name] is Degradation and isinstance(value, str):
-            value = Degradation.preset(value)
+        if hints[name] is Degradation:
+            value = Degradation.preset(value) if isinstance(value, str) else Degradation.from_dict(value)
         elif dataclasses.is_dataclass(hints[name]):
             value = from_dict(hints[name], value, f"{where}.{name}")
         elif isinstance(value, list) and "tuple" in str(hints[name]):

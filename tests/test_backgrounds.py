@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tadisr.data_synthesis.backgrounds import crop_photo, procedural, shrink_photo
-from tadisr.data_synthesis.scenes import SCENES, out_of_focus
-from tadisr.data_synthesis.surfaces import SURFACES, light, noise
+from tadisr.data_synthesis.backgrounds.scenes import SCENES, out_of_focus
+from tadisr.data_synthesis.backgrounds.surfaces import SURFACES, light, noise
 
 PAINTERS = {**SURFACES, **SCENES}
 

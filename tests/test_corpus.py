@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tadisr.data_synthesis.corpus import FileCorpus, common_hanzi, number, open_corpus
-from tadisr.data_synthesis.fonts import Font, Fonts, discover_fonts
-from tadisr.data_synthesis.wrapping import NO_LINE_START, clusters, cut, is_wide, wrap
+from tadisr.data_synthesis.text.corpus import FileCorpus, common_hanzi, number, open_corpus
+from tadisr.data_synthesis.text.fonts import Font, Fonts, discover_fonts
+from tadisr.data_synthesis.text.wrapping import NO_LINE_START, clusters, cut, is_wide, wrap
 from tiny_fonts import write_font
 
 BUILT_IN = ("latin", "chinese", "kana")

@@ -13,11 +13,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tadisr.data_synthesis import degrade_steps, degrade_torch
-from tadisr.data_synthesis.degrade import Degradation, Order, degrade, degrade_batch, draw_plan
-from tadisr.data_synthesis.degrade_config import KINDS
-from tadisr.data_synthesis.degrade_steps import Blur, Jpeg, Noise, Resize, Scratch
-from tadisr.data_synthesis.kernels import (
+from tadisr.data_synthesis.degrade import Degradation, Order, degrade, degrade_batch, draw_plan, generic, steps
+from tadisr.data_synthesis.degrade.config import KINDS
+from tadisr.data_synthesis.degrade.kernels import (
     disk_kernel,
     gaussian_kernel,
     gaussian_vector,
@@ -25,6 +23,7 @@ from tadisr.data_synthesis.kernels import (
     plateau_kernel,
     sinc_kernel,
 )
+from tadisr.data_synthesis.degrade.steps import Blur, Jpeg, Noise, Resize, Scratch
 
 MODES = ("area", "bilinear", "bicubic")
 
@@ -44,12 +43,12 @@ def photo(height, width, seed=0):
 def by_opencv(image, step):
     """One step on a float image, RGB in and out."""
     bgr = np.ascontiguousarray(image[..., ::-1], dtype=np.float32)
-    return degrade_steps.FUNCTIONS[type(step)](bgr, step, Scratch())[..., ::-1].astype(np.float64)
+    return steps.FUNCTIONS[type(step)](bgr, step, Scratch())[..., ::-1].astype(np.float64)
 
 
 def by_torch(image, step):
     chw = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1)
-    return degrade_torch.FUNCTIONS[type(step)](chw, step).permute(1, 2, 0).double().numpy()
+    return generic.FUNCTIONS[type(step)](chw, step).permute(1, 2, 0).double().numpy()
 
 
 BACKENDS = pytest.mark.parametrize("run", [by_opencv, by_torch])
@@ -209,7 +208,7 @@ def test_the_ways_to_blur_are_all_taken():
     large = np.zeros((70, 93, 3), np.uint8)
     scratch = Scratch()
     for kernel in KERNELS.values():
-        degrade_steps.blur(large, Blur(kernel), scratch)
+        steps.blur(large, Blur(kernel), scratch)
     assert "channel0" in scratch._buffers  # by Fourier transform
     assert KERNELS["direct"].size < 130 < KERNELS["fourier, oblong"].size
 
@@ -299,7 +298,7 @@ def test_gaussian_noise_has_its_moments(run):
 
 
 def test_the_normal_table_is_normal():
-    values = degrade_steps.normal_table().astype(np.float64)
+    values = steps.normal_table().astype(np.float64)
     assert len(values) == 2**16 and (np.diff(values) > 0).all() and 4.2 < values[-1] < 4.5
     for power, expected in ((1, 0), (2, 1), (3, 0), (4, 3), (6, 15)):
         assert (values**power).mean() == pytest.approx(expected, abs=1e-5 if power < 4 else 0.003 * expected)
@@ -312,7 +311,7 @@ def test_the_normal_table_is_normal():
 @pytest.mark.parametrize("photons", [1, 4, 64, 256])
 def test_the_poisson_table_holds_the_poisson_distribution(photons):
     """For each level: every count's probability, the mean and the variance, from the table's own entries."""
-    share, deviation = degrade_steps.poisson_table(photons)
+    share, deviation = steps.poisson_table(photons)
     share = share.reshape(256, 256) / 2**16
     for level in (0, 1, 2, 7, 40, 128, 255):
         rate = level * photons / 255
@@ -413,8 +412,8 @@ def test_jpeg_on_torch_fills_the_last_blocks_as_the_codec_does():
 def test_torch_quantises_as_pillows_encoder_does():
     for quality in range(1, 101):
         tables = pillow_jpeg(np.zeros((16, 16, 3), np.uint8), quality).quantization
-        for pillow, base in zip((tables[0], tables[1]), (degrade_torch.LUMA, degrade_torch.CHROMA), strict=True):
-            np.testing.assert_array_equal(degrade_torch.quantisation_table(base, quality).ravel(), pillow)
+        for pillow, base in zip((tables[0], tables[1]), (generic.LUMA, generic.CHROMA), strict=True):
+            np.testing.assert_array_equal(generic.quantisation_table(base, quality).ravel(), pillow)
 
 
 @pytest.mark.parametrize("preset", ["real-esrgan", "mild"])
@@ -425,9 +424,9 @@ def test_torch_carries_out_the_same_plans(preset):
         plan = draw_plan(Degradation.preset(preset), rng(seed), 96, 128)
         # JPEG, tested above, would enlarge differences of one level; noise has generators of its own.
         smooth = [step for step in plan if isinstance(step, (Blur, Resize))]
-        ours = degrade_steps.apply(smooth, np.ascontiguousarray(image[..., ::-1]), Scratch())[..., ::-1].astype(int)
-        assert np.abs(ours - degrade_torch.apply(smooth, tensor).permute(1, 2, 0).numpy()).max() <= 1
-        first, second = (degrade_torch.apply(plan, tensor) for _ in range(2))
+        ours = steps.apply(smooth, np.ascontiguousarray(image[..., ::-1]), Scratch())[..., ::-1].astype(int)
+        assert np.abs(ours - generic.apply(smooth, tensor).permute(1, 2, 0).numpy()).max() <= 1
+        first, second = (generic.apply(plan, tensor) for _ in range(2))
         assert torch.equal(first, second) and first.dtype == torch.uint8 and first.shape == (3, 24, 32)
 
 
@@ -482,11 +481,11 @@ def test_memory_that_serves_again_changes_nothing():
         image = photo(height, width, seed)
         plan = draw_plan(Degradation(), rng(seed), height, width)
         before = image.copy()
-        used = degrade_steps.apply(plan, image, scratch).copy()
-        np.testing.assert_array_equal(used, degrade_steps.apply(plan, image, Scratch()))
+        used = steps.apply(plan, image, scratch).copy()
+        np.testing.assert_array_equal(used, steps.apply(plan, image, Scratch()))
         np.testing.assert_array_equal(image, before)
-    huge = scratch.array("even", (degrade_steps._KEPT // 4 + 1,))
-    assert huge.size * 4 > degrade_steps._KEPT > scratch._buffers["even"].nbytes
+    huge = scratch.array("even", (steps._KEPT // 4 + 1,))
+    assert huge.size * 4 > steps._KEPT > scratch._buffers["even"].nbytes
 
 
 @settings(deadline=None, max_examples=25)
@@ -498,7 +497,7 @@ def test_any_size_works(height, width, seed, preset):
     image = rng(seed).integers(0, 256, (4 * height, 4 * width, 3), dtype=np.uint8)
     assert degrade(image, config, rng(seed)).shape == (height, width, 3)
     plan = draw_plan(config, rng(seed), 4 * height, 4 * width)
-    assert degrade_torch.apply(plan, torch.from_numpy(image).permute(2, 0, 1)).shape == (3, height, width)
+    assert generic.apply(plan, torch.from_numpy(image).permute(2, 0, 1)).shape == (3, height, width)
 
 
 PLANS = 3000

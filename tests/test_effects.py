@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tadisr.data_synthesis import effects
-from tadisr.data_synthesis.effects import LUMA, VISIBLE, Effects, Ink, Shadow, contrast, paint
-from tadisr.data_synthesis.fonts import Font
-from tadisr.data_synthesis.render import Glyphs, draw_block
-from tadisr.data_synthesis.shapes import Shape
+from tadisr.data_synthesis.text import effects
+from tadisr.data_synthesis.text.effects import LUMA, VISIBLE, Effects, Ink, Shadow, contrast, paint
+from tadisr.data_synthesis.text.fonts import Font
+from tadisr.data_synthesis.text.render import Glyphs, draw_block
+from tadisr.data_synthesis.text.shapes import Shape
 
 BUILT_IN = Font("")
 WORD = draw_block(["Hamburg"], BUILT_IN, 36)

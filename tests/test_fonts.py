@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tadisr.data_synthesis.fonts import Font, Fonts, discover_fonts
+from tadisr.data_synthesis.text.fonts import Font, Fonts, discover_fonts
 from tiny_fonts import build_font, write_collection, write_font
 
 LETTERS = "ABCabc012"

@@ -142,8 +142,8 @@ def test_images_of_another_kind_are_refused(engine, image):
 
 
 def test_unknown_engines_are_refused():
-    with pytest.raises(ValueError, match="No OCR engine 'tesseract': choose one of rapidocr, paddleocr"):
-        load_engine("tesseract")
+    with pytest.raises(ValueError, match="No OCR engine 'ocrad': choose one of rapidocr, paddleocr, tesseract"):
+        load_engine("ocrad")
 
 
 @pytest.mark.parametrize("missing", ["rapidocr", "onnxruntime"])

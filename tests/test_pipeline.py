@@ -3,18 +3,22 @@
 import copy
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
 import tiny
 import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
+from tadisr.pipelines import pipeline_tadisr
 
 from tadisr import TADiSRPipeline
+from tadisr.evaluation import trust
 from tadisr.images import to_tensors, upsample
 from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.network import one_step, one_step_coefficients
+from tadisr.ocr import load_engine
 
 PHOTO = tiny.photo()
 
@@ -168,6 +172,54 @@ def test_upsampling_is_pillows():
     ours = upsample(to_tensors(pil)[0], 4).clamp(0, 1)[0].permute(1, 2, 0).numpy() * 255
     theirs = np.asarray(pil.resize((80, 44), Image.Resampling.BICUBIC), dtype=np.float32)
     assert np.abs(ours - theirs).max() < 1.5  # two roundings
+
+
+# ---- reports
+
+
+@pytest.fixture
+def bicubic(monkeypatch):
+    """A pipeline whose image is bicubic, and an engine that searches small photos quickly."""
+    pipe = tiny.lean()
+    torch.nn.init.zeros_(pipe.vae.decoder.conv_out.weight)
+    torch.nn.init.zeros_(pipe.vae.decoder.conv_out.bias)
+    engine = load_engine("rapidocr", threads=1, params={"Det.limit_side_len": 160})
+    monkeypatch.setattr(trust, "trust_engine", lambda: engine)
+    monkeypatch.setattr(pipeline_tadisr, "trust_engine", lambda: engine)
+    return pipe
+
+
+def sign(text):
+    image = Image.new("RGB", (100, 40), "white")
+    ImageDraw.Draw(image).text((10, 8), text, fill="black", font=ImageFont.load_default(20))
+    return image
+
+
+def test_reports(bicubic):
+    signs = [sign("Exit 12"), sign("")]
+    result = bicubic(signs, report=True)
+    assert [len(report.lines) for report in result.reports] == [1, 0]
+    (line,) = result.reports[0].lines
+    assert line.verdict == "agree" and line.input.text.replace(" ", "") == line.output.text.replace(" ", "") == "Exit12"
+    assert result.reports[0].size == (160, 400) and np.max(line.quad) > 100, "in pixels of the output"
+    assert json.loads(json.dumps(result.reports[0].to_dict()))["counts"] == {"lines": 1, "check": 0, "agree": 1}
+    plain = bicubic(signs, output_type="np")
+    assert plain.reports is None and len(bicubic(signs[1], return_dict=False)) == 2
+    strict = trust.Thresholds(min_score=1)
+    images, masks, (report,) = bicubic(signs[0], report=strict, return_dict=False, output_type="np")
+    assert np.array_equal(images[0], plain.images[0]) and np.array_equal(masks[0], plain.text_masks[0])
+    assert report.thresholds == strict and report.lines[0].reason == trust.HARDLY_LEGIBLE
+
+
+def test_reports_that_cannot_be_made(bicubic, monkeypatch):
+    with pytest.raises(ValueError, match="report must be True, False or Thresholds, got 0.5"):
+        bicubic(PHOTO, report=0.5)
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "rapidocr", None)
+    monkeypatch.setattr(TADiSRPipeline, "restore", None)  # not reached
+    trust.trust_engine.cache_clear()
+    with pytest.raises(ImportError, match=r"pip install 'tadisr\[ocr\]'"):
+        bicubic(PHOTO, report=True)
 
 
 # ---- the one step (Eq. 1)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from datasets import load_dataset
 from source_samples import encoded, photograph, save, text_line, write_bts, write_lmdb, write_lsdir, write_textseg
-from tadisr.data_synthesis.corpus import open_corpus
-from tadisr.data_synthesis.fonts import Font, Fonts
 from tadisr.data_synthesis.prepare import prepare, split_families
 from tadisr.data_synthesis.recipe import Recipe, load_recipe
 from tadisr.data_synthesis.sources import open_source
+from tadisr.data_synthesis.text.corpus import open_corpus
+from tadisr.data_synthesis.text.fonts import Font, Fonts
 
 from tadisr import cli
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tadisr.data_synthesis.fonts import Font
-from tadisr.data_synthesis.render import INK, PAD, SMALLEST, draw_block, draw_text, grow
-from tadisr.data_synthesis.shapes import Shape, Shapes
+from tadisr.data_synthesis.text.fonts import Font
+from tadisr.data_synthesis.text.render import INK, PAD, SMALLEST, draw_block, draw_text, grow
+from tadisr.data_synthesis.text.shapes import Shape, Shapes
 from tiny_fonts import write_font
 
 BUILT_IN = Font("")
@@ -18,7 +18,7 @@ BUILT_IN = Font("")
 @pytest.fixture(scope="module")
 def han(tmp_path_factory):
     """A face with hanzi, their punctuation and two letters."""
-    from tadisr.data_synthesis.fonts import discover_fonts
+    from tadisr.data_synthesis.text.fonts import discover_fonts
 
     folder = tmp_path_factory.mktemp("fonts")
     write_font(folder / "han.ttf", "汉字，。（）AB", family="Han")
@@ -187,7 +187,7 @@ def test_turning_keeps_strokes_and_perspective_shrinks_the_far_side():
 
 
 def test_joined_scripts_are_not_taken_apart(tmp_path):
-    from tadisr.data_synthesis.fonts import discover_fonts
+    from tadisr.data_synthesis.text.fonts import discover_fonts
 
     write_font(tmp_path / "a.ttf", "بتن", family="Arabic")
     font = discover_fonts([tmp_path])[0]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tadisr.data_synthesis.effects import Ink, paint
-from tadisr.data_synthesis.fonts import Font
-from tadisr.data_synthesis.render import Glyphs
+from tadisr.data_synthesis.text.effects import Ink, paint
+from tadisr.data_synthesis.text.fonts import Font
+from tadisr.data_synthesis.text.render import Glyphs
 
 SLACK = 1.0  # pixels by which a line may stick out and still count as whole: its strokes' anti-aliased border
 Color = np.ndarray  # (3,) float32 RGB in [0, 1]

@@ -1,12 +1,12 @@
 """Words over a photograph: quotations, subtitles, labels in boxes, dates, addresses, prices."""
 
 import numpy as np
-from tadisr.data_synthesis.effects import Ink
 from tadisr.data_synthesis.layouts import figures
 from tadisr.data_synthesis.layouts.canvas import Canvas
 from tadisr.data_synthesis.layouts.palette import DARK, PRINTS, WHITE, draw_palette
 from tadisr.data_synthesis.layouts.poster import bubble
 from tadisr.data_synthesis.layouts.typesetting import Setter, Voice
+from tadisr.data_synthesis.text.effects import Ink
 
 
 def caption(page: Canvas, s: Setter) -> None:

@@ -2,12 +2,12 @@
 
 import cv2
 import numpy as np
+from tadisr.data_synthesis.backgrounds.surfaces import paper
 from tadisr.data_synthesis.layouts import marks
 from tadisr.data_synthesis.layouts.camera import bend, lay, weather
 from tadisr.data_synthesis.layouts.canvas import Canvas
 from tadisr.data_synthesis.layouts.palette import PAPERS, Palette
 from tadisr.data_synthesis.layouts.typesetting import Setter
-from tadisr.data_synthesis.surfaces import paper
 
 
 def blank_sheet(s: Setter, h: float, w: float) -> tuple[Canvas, Palette]:

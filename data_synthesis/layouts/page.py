@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from tadisr.data_synthesis.corpus import Corpus
-from tadisr.data_synthesis.fonts import Font
 from tadisr.data_synthesis.layouts.camera import finish
 from tadisr.data_synthesis.layouts.canvas import Canvas
 from tadisr.data_synthesis.layouts.caption import caption
@@ -16,6 +14,8 @@ from tadisr.data_synthesis.layouts.scene import scene, sign, words
 from tadisr.data_synthesis.layouts.screen import screen
 from tadisr.data_synthesis.layouts.style import LAYOUT_NAMES, PageStyle
 from tadisr.data_synthesis.layouts.typesetting import Setter
+from tadisr.data_synthesis.text.corpus import Corpus
+from tadisr.data_synthesis.text.fonts import Font
 
 LAYOUTS: dict[str, Callable[[Canvas, Setter], None]] = {
     "scene": scene, "sign": sign, "poster": poster, "caption": caption, "document": document, "form": form,

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from tadisr.data_synthesis.surfaces import rgb
+from tadisr.data_synthesis.backgrounds.surfaces import rgb
 
 LUMA = np.float32([0.299, 0.587, 0.114])
 WHITE = np.float32([0.97, 0.97, 0.96])

@@ -1,13 +1,13 @@
 """Things with print on them: packages, bottles, price tags on shelves, book covers and rows of spines."""
 
 import numpy as np
+from tadisr.data_synthesis.backgrounds.scenes import out_of_focus, shelves
+from tadisr.data_synthesis.backgrounds.surfaces import SURFACES
 from tadisr.data_synthesis.layouts import figures, marks
 from tadisr.data_synthesis.layouts.camera import lay, view, weather
 from tadisr.data_synthesis.layouts.canvas import Canvas, box_coverage
 from tadisr.data_synthesis.layouts.palette import PAPERS, PRINTS, SHOPS
 from tadisr.data_synthesis.layouts.typesetting import Setter
-from tadisr.data_synthesis.scenes import out_of_focus, shelves
-from tadisr.data_synthesis.surfaces import SURFACES
 
 
 def product(page: Canvas, s: Setter) -> None:

@@ -1,14 +1,14 @@
 """Signs in their surroundings, near and far: on walls and posts, above shops, on notice boards; words on walls."""
 
 import numpy as np
+from tadisr.data_synthesis.backgrounds.scenes import glass, out_of_focus
+from tadisr.data_synthesis.backgrounds.surfaces import SURFACES, light
 from tadisr.data_synthesis.layouts import signs
 from tadisr.data_synthesis.layouts.camera import lay, view
 from tadisr.data_synthesis.layouts.canvas import Canvas
 from tadisr.data_synthesis.layouts.palette import DARK, SHOPS, WHITE, draw_palette, luma
 from tadisr.data_synthesis.layouts.typesetting import Setter
-from tadisr.data_synthesis.scenes import glass, out_of_focus
-from tadisr.data_synthesis.shapes import Shape, Shapes
-from tadisr.data_synthesis.surfaces import SURFACES, light
+from tadisr.data_synthesis.text.shapes import Shape, Shapes
 
 SHAPES = Shapes()
 

@@ -6,12 +6,12 @@ Each is a function (s: the setter, height, width in pixels) -> Canvas with its t
 from collections.abc import Callable
 
 import numpy as np
+from tadisr.data_synthesis.backgrounds.surfaces import SURFACES
 from tadisr.data_synthesis.layouts import figures, marks
 from tadisr.data_synthesis.layouts.camera import weather
 from tadisr.data_synthesis.layouts.canvas import Canvas, box_coverage
 from tadisr.data_synthesis.layouts.palette import DARK, SHOPS, SIGNS, WHITE, draw_palette
 from tadisr.data_synthesis.layouts.typesetting import Setter
-from tadisr.data_synthesis.surfaces import SURFACES
 
 Sign = Callable[[Setter, float, float], Canvas]
 

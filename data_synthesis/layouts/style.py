@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields
 
-from tadisr.data_synthesis.effects import Effects
+from tadisr.data_synthesis.text.effects import Effects
 
 
 @dataclass

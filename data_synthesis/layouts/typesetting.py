@@ -7,15 +7,15 @@ from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
-from tadisr.data_synthesis.corpus import Corpus
-from tadisr.data_synthesis.effects import Ink, Shadow
-from tadisr.data_synthesis.fonts import Font, Fonts
+from tadisr.data_synthesis.backgrounds.scenes import SCENES, out_of_focus
 from tadisr.data_synthesis.layouts.canvas import Canvas, Color
 from tadisr.data_synthesis.layouts.palette import LUMA, Palette, draw_palette, luma, readable
 from tadisr.data_synthesis.layouts.style import PageStyle
-from tadisr.data_synthesis.render import Glyphs, draw_block
-from tadisr.data_synthesis.scenes import SCENES, out_of_focus
-from tadisr.data_synthesis.shapes import Shape
+from tadisr.data_synthesis.text.corpus import Corpus
+from tadisr.data_synthesis.text.effects import Ink, Shadow
+from tadisr.data_synthesis.text.fonts import Font, Fonts
+from tadisr.data_synthesis.text.render import Glyphs, draw_block
+from tadisr.data_synthesis.text.shapes import Shape
 
 T = TypeVar("T")
 TRIES = 8

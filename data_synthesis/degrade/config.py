@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from typing import Any
 
-from tadisr.data_synthesis.degrade_steps import MODES
+from tadisr.data_synthesis.degrade.steps import MODES
 
 Range = tuple[float, float]
 PUBLISHED_KERNELS = {

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from tadisr.data_synthesis.fonts import Font
-from tadisr.data_synthesis.shapes import Canvas, Shape, bend, tilt
-from tadisr.data_synthesis.wrapping import clusters, is_wide
+from tadisr.data_synthesis.text.fonts import Font
+from tadisr.data_synthesis.text.shapes import Canvas, Shape, bend, tilt
+from tadisr.data_synthesis.text.wrapping import clusters, is_wide
 
 SMALLEST = {"latin": 28, "chinese": 40}
 INK = 0.1  # coverage from which a pixel counts as inked where boxes are measured

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from tadisr.data_synthesis.degrade_config import Degradation, Order, Range
-from tadisr.data_synthesis.degrade_steps import Blur, Jpeg, Noise, Resize, Scratch, Step, apply
-from tadisr.data_synthesis.kernels import (
+from tadisr.data_synthesis.degrade.config import Degradation, Order, Range
+from tadisr.data_synthesis.degrade.kernels import (
     disk_kernel,
     gaussian_kernel,
     gaussian_vector,
@@ -21,6 +20,7 @@ from tadisr.data_synthesis.kernels import (
     plateau_kernel,
     sinc_kernel,
 )
+from tadisr.data_synthesis.degrade.steps import Blur, Jpeg, Noise, Resize, Scratch, Step, apply
 
 if TYPE_CHECKING:
     import torch
@@ -172,7 +172,7 @@ def degrade_batch(hr: "torch.Tensor", config: Degradation, rngs: Sequence[np.ran
     first resize no two are of one size.
     """
     import torch
-    from tadisr.data_synthesis import degrade_torch
+    from tadisr.data_synthesis.degrade import generic
 
     if hr.ndim != 4 or hr.shape[1] != 3 or hr.dtype != torch.uint8:
         raise ValueError(f"Expected (B, 3, H, W) uint8, got {tuple(hr.shape)} {hr.dtype}.")
@@ -187,5 +187,5 @@ def degrade_batch(hr: "torch.Tensor", config: Degradation, rngs: Sequence[np.ran
             bgr = cv2.merge([np.ascontiguousarray(image[c].numpy()) for c in (2, 1, 0)])
             out.copy_(torch.from_numpy(apply(plan, bgr, _scratch())).flip(2).permute(2, 0, 1))
         else:
-            out.copy_(degrade_torch.apply(plan, image))
+            out.copy_(generic.apply(plan, image))
     return lr

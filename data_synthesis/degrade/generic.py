@@ -1,4 +1,4 @@
-"""The steps of a degradation on any torch device: the same operations as in `degrade_steps`.
+"""The steps of a degradation on any torch device: the same operations as in `steps`.
 
 An image here is (3, h, w) float32 RGB in 0..255. Blur, resize and JPEG agree with OpenCV's to rounding; noise has the
 same distribution, drawn by torch's own generators.
@@ -9,7 +9,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tadisr.data_synthesis.degrade_steps import Blur, Jpeg, Noise, Resize, Step, fast_length
+from tadisr.data_synthesis.degrade.steps import Blur, Jpeg, Noise, Resize, Step, fast_length
 
 LUMA = np.array(
     [

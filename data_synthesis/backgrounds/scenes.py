@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from tadisr.data_synthesis.surfaces import Size, fractal, noise, pick
+from tadisr.data_synthesis.backgrounds.surfaces import Size, fractal, noise, pick
 
 
 def _vertical_gradient(size: Size, *colors: np.ndarray) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 import cv2
 import numpy as np
-from tadisr.data_synthesis.scenes import SCENES, out_of_focus
-from tadisr.data_synthesis.surfaces import SURFACES, Size, light
+from tadisr.data_synthesis.backgrounds.scenes import SCENES, out_of_focus
+from tadisr.data_synthesis.backgrounds.surfaces import SURFACES, Size, light
 
 SHARP = {"sky", "foliage", "glass"}  # scenes that can be looked at in focus
 MAX_SHRINK = 4.0  # a photograph's finest detail is rarely sharp at its own resolution

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tadisr.data_synthesis.wrapping import clusters, cut, is_wide, wrap
+from tadisr.data_synthesis.text.wrapping import clusters, cut, is_wide, wrap
 
 if TYPE_CHECKING:
-    from tadisr.data_synthesis.fonts import Fonts
+    from tadisr.data_synthesis.text.fonts import Fonts
 
 
 class Corpus(ABC):

@@ -1,0 +1,77 @@
+"""`tadisr evaluate`: the table on stdout, the reports in the folder, mistakes in one line."""
+
+import json
+
+import numpy as np
+import pytest
+from evaluation_samples import save, write_folder
+
+from tadisr import cli
+
+
+def evaluate(*arguments):
+    return cli.main(["evaluate", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("sets") / "photos")
+
+
+def test_three_methods_in_one_run(data, tmp_path, capsys):
+    for i in range(3):
+        save(tmp_path / "made" / f"{i:03d}.png", np.full((128, 256, 3), 200, np.uint8))
+    out = tmp_path / "out" / "here"
+    specs = ["bicubic,lanczos", f"flat={tmp_path / 'made'}"]
+    assert evaluate("--data", data, "--methods", *specs, "-o", out, "--weights", tmp_path, "--workers", 1) == 0
+    printed = capsys.readouterr()
+    head, _, *rows = printed.out.splitlines()
+    cells = [part.strip() for part in head.strip("|").split("|")]
+    assert cells[:6] == ["method", "PSNR ↑", "SSIM ↑", "LPIPS ↓", "FID ↓", "OCR-A ↑"]
+    assert [row.split("|")[1].strip() for row in rows] == ["bicubic (LR)", "lanczos", "flat", "HR"]
+    assert [line.split(":")[0:2] for line in printed.err.splitlines()][:2] == [
+        ["tadisr", " LPIPS is left empty"], ["tadisr", " FID is left empty"],
+    ]  # fmt: skip
+    assert printed.err.splitlines()[-1] == f"tadisr: report.html, report.md and report.json in {out}"
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert report["data"] == "photos" and list(report["methods"]) == ["bicubic", "lanczos", "flat", "hr"]
+    assert report["methods"]["flat"]["ocr_a"] < 0.1 and report["methods"]["flat"]["seconds"] is None
+    assert sorted(path.name for path in out.iterdir()) == ["images", "report.html", "report.json", "report.md"]
+
+
+def test_options_reach_the_report(data, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["--limit", 2, "--seed", 3, "--normalize", "alnum", "--tile", "none", "--device", "cpu"]
+    assert evaluate("--data", data, "--methods", "lanczos", "-o", out, "--weights", tmp_path, *arguments) == 0
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert len(report["images"]) == 2 and report["settings"]["seed"] == 3
+    assert report["settings"]["normalization"] == "alnum"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "nowhere"], "No folder nowhere."),
+        (["--methods", "sharpest"], "No method sharpest: give nearest, bicubic"),
+        (["--methods", "none.pth"], "No model file none.pth"),
+        (["--engines", "ocrad"], "No OCR engine 'ocrad': choose one of rapidocr, paddleocr, tesseract"),
+        (["--limit", "0"], "--limit must be at least 1, not 0"),
+        (["--workers", "0"], "--workers must be at least 1"),
+        (["--scale", "0"], "--scale must be at least 1"),
+        (["--scale", "2"], "expected 2 times as many each way"),
+        (["--seed", "-1"], "--seed must be at least 0"),
+        (["--tile", "big"], "--tile takes a number or none, not big"),
+        (["--tile", "32"], "--tile must be at least 64"),
+        (["--device", "quantum"], "cannot use device quantum"),
+        (["--normalize", "lower"], "--normalize: invalid choice"),
+        (["-o", "file"], "file: File exists"),
+    ],
+)
+def test_mistakes_are_one_line(data, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    given = {"--data": str(data), "--methods": "lanczos", "-o": "out"} | {arguments[0]: arguments[1]}
+    assert evaluate(*(part for pair in given.items() for part in pair)) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and message in printed.err
+    assert len(printed.err.splitlines()) == 1 and printed.err.startswith("tadisr: ")
