@@ -19,9 +19,16 @@ def _quiet_worker() -> None:
     from tqdm import tqdm
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
     # `datasets` shows bars, and a bar's lock between processes would be left behind by a worker that is ended.
     tqdm.set_lock(threading.RLock())
     _one_thread()
+
+
+def _follow_parent() -> None:
+    """End with the parent, also when it was killed: nobody else would end this process."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _one_thread() -> None:

@@ -10,6 +10,7 @@ from typing import NoReturn
 # name: (module with `register(parser)` and `run(args)`, what it does)
 COMMANDS = {
     "upscale": ("tadisr.commands.upscale", "restore photos: 4 times larger, sharp text, and a mask of the text"),
+    "evaluate": ("tadisr.commands.evaluate", "measure methods: PSNR, SSIM, LPIPS, FID, and what text is still read"),
     "synthesize": ("tadisr.data_synthesis.command", "make training data: pages of text with exact masks, and their LR"),
 }
 

@@ -41,29 +41,49 @@ def sobel(image: torch.Tensor) -> torch.Tensor:
 
 
 def modified_focal_loss(
-    image: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, target_mask: torch.Tensor, gamma: float = 2.0
+    image: torch.Tensor,
+    target: torch.Tensor,
+    mask: torch.Tensor,
+    target_mask: torch.Tensor,
+    gamma: float = 2.0,
+    has_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
     r"""`|| [1 - s^ s - (1 - s^)(1 - s)]^gamma (grad x^ - grad x)^2 ||_1` (Eq. 8), averaged over pixels.
 
     `mask` and `target_mask` are probabilities. Edges where the segmentation is wrong weigh most.
     """
     wrong = 1 - mask * target_mask - (1 - mask) * (1 - target_mask)  # (B, 1, H, W)
-    return (wrong.clamp_min(0) ** gamma * (sobel(image) - sobel(target)) ** 2).mean()
+    return _mean(wrong.clamp_min(0) ** gamma * (sobel(image) - sobel(target)) ** 2, has_mask)
 
 
-def focal_loss(mask_logits: torch.Tensor, target_mask: torch.Tensor, gamma: float = 2.0) -> torch.Tensor:
+def focal_loss(
+    mask_logits: torch.Tensor, target_mask: torch.Tensor, gamma: float = 2.0, has_mask: torch.Tensor | None = None
+) -> torch.Tensor:
     """Binary focal loss for soft targets: cross-entropy times (1 - p_correct)^gamma, averaged."""
     cross_entropy = F.binary_cross_entropy_with_logits(mask_logits, target_mask, reduction="none")
     mask = mask_logits.sigmoid()
     correct = mask * target_mask + (1 - mask) * (1 - target_mask)
-    return ((1 - correct).clamp_min(0) ** gamma * cross_entropy).mean()
+    return _mean((1 - correct).clamp_min(0) ** gamma * cross_entropy, has_mask)
 
 
-def dice_loss(mask: torch.Tensor, target_mask: torch.Tensor, eps: float = 1.0) -> torch.Tensor:
+def dice_loss(
+    mask: torch.Tensor, target_mask: torch.Tensor, eps: float = 1.0, has_mask: torch.Tensor | None = None
+) -> torch.Tensor:
     """`1 - 2 sum(s^ s) / (sum(s^2) + sum(s^^2))` per image, averaged; `eps` makes two empty masks agree."""
     mask, target_mask = mask.flatten(1), target_mask.flatten(1)
     overlap = 2 * (mask * target_mask).sum(1) + eps
-    return (1 - overlap / (mask.square().sum(1) + target_mask.square().sum(1) + eps)).mean()
+    return _mean(1 - overlap / (mask.square().sum(1) + target_mask.square().sum(1) + eps), has_mask)
+
+
+def _mean(values: torch.Tensor, has_mask: torch.Tensor | None) -> torch.Tensor:
+    """The mean of (B, ...), images whose `has_mask` (B,) is 0 counting as 0.
+
+    They stay in the graph, so that in every process every parameter has a gradient, and in the divisor, so that the
+    mean over a batch is the mean over its images however they are split up.
+    """
+    if has_mask is not None:
+        values = values * has_mask.view(-1, *[1] * (values.ndim - 1)).to(values.dtype)
+    return values.mean()
 
 
 def text_l1_loss(
@@ -77,29 +97,35 @@ def text_l1_loss(
 def tadisr_loss(
     image: torch.Tensor,
     target: torch.Tensor,
-    mask_logits: torch.Tensor,
+    mask_logits: torch.Tensor | None,
     target_mask: torch.Tensor,
     weights: LossWeights,
     lpips: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    has_mask: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
     """Eq. 7 plus Eq. 9 as named terms, weights applied; their sum is the total loss.
 
-    `lpips` compares two images in [-1, 1]; it may be None only where its weight is 0.
+    `lpips` compares two images in [-1, 1]; it may be None only where its weight is 0. `mask_logits` None: no mask
+    stream, and no terms that need one. `has_mask` (B,), 0 or 1: images whose `target_mask` is not known, and is all
+    zeros, are left out of those terms; None: all are known.
     """
     if weights.lpips and lpips is None:
         raise ValueError("LPIPS has a weight but no network: pass one, or set the weight to 0.")
     with torch.autocast(image.device.type, enabled=False):
-        image, target, mask_logits, target_mask = (x.float() for x in (image, target, mask_logits, target_mask))
-        mask = mask_logits.sigmoid()
+        image, target, target_mask = (x.float() for x in (image, target, target_mask))
         terms = {"mse": F.mse_loss(image, target)}
         if weights.lpips:
             terms["lpips"] = weights.lpips * lpips(image, target).mean()
-        if weights.modified_focal:
-            focal_edges = modified_focal_loss(image, target, mask, target_mask, weights.gamma)
-            terms["modified_focal"] = weights.modified_focal * focal_edges
         if weights.text_l1:
             terms["text_l1"] = weights.text_l1 * text_l1_loss(image, target, target_mask, weights.text_weight)
-        terms["mask_mse"] = F.mse_loss(mask, target_mask)
-        terms["focal"] = weights.focal * focal_loss(mask_logits, target_mask, weights.gamma)
-        terms["dice"] = weights.dice * dice_loss(mask, target_mask)
+        if mask_logits is None:
+            return terms
+        mask_logits = mask_logits.float()
+        mask, gamma = mask_logits.sigmoid(), weights.gamma
+        if weights.modified_focal:
+            focal_edges = modified_focal_loss(image, target, mask, target_mask, gamma, has_mask)
+            terms["modified_focal"] = weights.modified_focal * focal_edges
+        terms["mask_mse"] = _mean((mask - target_mask) ** 2, has_mask)
+        terms["focal"] = weights.focal * focal_loss(mask_logits, target_mask, gamma, has_mask)
+        terms["dice"] = weights.dice * dice_loss(mask, target_mask, has_mask=has_mask)
     return terms

@@ -30,8 +30,8 @@ class Page:
         ends = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (to_child[0], to_us[1])]
         command = [
             CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-            "--disable-background-networking", "--disable-crash-reporter", "--hide-scrollbars", "--remote-debugging-pipe",
-            f"--user-data-dir={folder}",
+            "--disable-background-networking", "--disable-crash-reporter", "--hide-scrollbars",
+            "--remote-debugging-pipe", f"--user-data-dir={folder}",
         ]  # fmt: skip
         self._process = subprocess.Popen(
             command,

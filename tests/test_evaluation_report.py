@@ -19,7 +19,7 @@ from tadisr.evaluation.tables import main_table, to_markdown
 
 
 def record(image, text, bicubic, mine, source=ENGINE, height=20.0, script="latin", other=None):
-    """A line's record: what the judge "a" reads on each version; `other`: what engine "b" reads on (bicubic, mine, hr)."""
+    """A line's record: what the judge "a" reads on each version; `other`: what "b" reads on (bicubic, mine, hr)."""
     versions = {"bicubic": bicubic, "mine": mine, "hr": text}
     read = {name: {"a": {"text": said, "score": 0.9}} for name, said in versions.items()}
     for name, said in zip(versions, other or (), strict=bool(other)):
@@ -239,7 +239,8 @@ def measured(report):
 
 def test_workers_and_batches_change_nothing(evaluated, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "READ_AT_ONCE", 2)
-    assert measured(run(open_data(evaluated[0] / "data"), tmp_path, workers=3)) == measured(evaluated[1])
+    report = run(open_data(evaluated[0] / "data"), tmp_path, workers=3, engines=("rapidocr:batch_size=4",))
+    assert measured(report) == measured(evaluated[1])
 
 
 def test_order_changes_nothing(evaluated, tmp_path):
@@ -301,7 +302,7 @@ def test_only_the_first_images(evaluated, tmp_path):
 def test_progress_is_told(evaluated, tmp_path):
     data, told = open_data(evaluated[0] / "data"), []
     methods = load_methods(["lanczos"], data, Options())
-    Runner(data, methods, {"rapidocr": open_engine("rapidocr", 1)}, tmp_path).run(2, lambda *state: told.append(state))
+    Runner(data, methods, dict([open_engine("rapidocr", 1)]), tmp_path).run(2, lambda *state: told.append(state))
     assert told == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
 
 
@@ -311,6 +312,10 @@ def test_unknown_rules_and_engines_are_refused_before_the_work(evaluated, tmp_pa
         run(data, tmp_path, normalization="lower")
     with pytest.raises(ValueError, match="No OCR engine 'ocrad'"):
         run(data, tmp_path, engines=("rapidocr", "ocrad"))
+    with pytest.raises(ValueError, match="The engine rapidocr is named twice"):
+        run(data, tmp_path, engines=("rapidocr", "rapidocr:batch_size=2"))
+    with pytest.raises(ValueError, match=r"The engine rapidocr:colour=red cannot be opened: .*'colour'"):
+        run(data, tmp_path, engines=("rapidocr:colour=red",))
     assert not (tmp_path / "images").exists()
 
 

@@ -256,6 +256,11 @@ def test_the_hub_takes_it_and_gives_it_back(made, tmp_path):
             "print(row['hr'].size)\n"
         )
         assert hub.run(load).splitlines() == ["{'train': 18, 'test': 2}", f"({SIZE}, {SIZE})"]
-        refused = "\n".join(["from pathlib import Path", "from tadisr.data_synthesis.card import push_to_hub", "try:",
-                             "    push_to_hub(Path('.'), 'a/b/c')", "except RuntimeError as error:", "    print(error)"])  # fmt: skip
+        refused = (
+            "from pathlib import Path; from tadisr.data_synthesis.card import push_to_hub\n"
+            "try:\n"
+            "    push_to_hub(Path('.'), 'a/b/c')\n"
+            "except RuntimeError as error:\n"
+            "    print(error)\n"
+        )
         assert hub.run(refused).startswith("The Hub did not take a/b/c: ")

@@ -1,4 +1,4 @@
-"""report.html: what it says, that it needs nothing else, and how it behaves in a real browser."""
+"""report.html: what it says, and that it needs nothing else."""
 
 import base64
 import hashlib
@@ -6,83 +6,17 @@ import io
 import json
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, Page
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from rapidfuzz.distance import Levenshtein
+from report_sample import COLORS, EVIL, METHODS, line, method, picture, report, written
 
 from tadisr.evaluation import html_pictures
-from tadisr.evaluation.html import _COLUMNS, compare, write_html
-
-METHODS = ("bicubic", "sharp", 'soft"<i>')
-EVIL = "<script>hacked = 1</script>\"'><img src=x onerror='hacked = 1'>&amp;"
-COLORS = {"bicubic": (200, 60, 60), "sharp": (60, 200, 60), 'soft"<i>': (60, 60, 200), "hr": (200, 200, 60)}
-
-# truth; what each method reads; its OCR-A
-LINES = [
-    ("Exit 12", ("Exlt 12", "Exit 12", "Ex 12"), (0.857, 1.0, 0.833)),
-    ("二等座", ("二等", "三等座位", ""), (0.7, 0.571, 0.1)),
-    (EVIL, (EVIL, "<script>", "<b>bold</b>"), (1.0, 0.3, 0.2)),
-    ("53.0", ("53.0", "53.0", "8"), (1.0, 1.0, 0.1)),
-]
-
-
-def line(i, truth, read, ocr_a, height=20.0, script="latin"):
-    readings = dict(zip((*METHODS, "hr"), (*read, truth), strict=True))
-    return {
-        "image": f"00{i % 2}",
-        "index": i,
-        "quad": [[10, 30 * i + 5], [110, 30 * i + 5], [110, 30 * i + 5 + height], [10, 30 * i + 5 + height]],
-        "text": truth,
-        "source": "engine",
-        "script": script,
-        "height": height,
-        "read": {name: {"rapidocr": {"text": text, "score": 0.9}} for name, text in readings.items()},
-        "ocr_a": dict(zip((*METHODS, "hr"), (*ocr_a, 1.0), strict=True)),
-    }
-
-
-def method(psnr, ocr_a, **more):
-    values = {"psnr": psnr, "ssim": 0.7, "lpips": None, "fid": None, "ocr_a": ocr_a, "ocr_a_levenshtein": None,
-              "exact": 0.25, "ned": None, "seconds": 0.5}  # fmt: skip
-    parts = {"by_script": {"latin": {"ocr_a": ocr_a, "exact": 0.5, "n": 3}},
-             "by_height": [{"low": 0, "high": 16, "ocr_a": None, "exact": None, "n": 0},
-                           {"low": 16, "high": None, "ocr_a": ocr_a, "exact": 0.5, "n": 4}]}  # fmt: skip
-    return {**values, "n_images": 2, "n_lines": 4, "intervals": {}, "delta": {}, "engines": {}, **parts, **more}
-
-
-def report(lines=None):
-    """A small report, as `tadisr evaluate` writes it."""
-    if lines is None:
-        scripts, heights = ("latin", "chinese", "mixed", "digits"), (20.0, 12.0, 20.0, 24.0)
-        lines = [line(i, *LINES[i], heights[i], scripts[i]) for i in range(4)]
-    methods = {
-        "bicubic": method(22.3456, 0.9),
-        "sharp": method(23.0, 0.7, delta={"psnr": 0.6544, "ocr_a": -0.2}, intervals={"ocr_a": [0.6, 0.8]}),
-        METHODS[2]: method(21.0, 0.4, mask={"iou": 0.5, "f": 0.61, "boundary_f": None}),
-        "hr": method(None, 1.0),
-    }
-    paired = [
-        {"a": "bicubic", "b": "sharp", "metric": "ocr_a", "difference": -0.2, "interval": None, "p": 0.03, "n": 4}
-    ]
-    values = {"psnr": 22.0, "ssim": None, "lpips": None}
-    images = [{"name": f"00{i}", "hr": "hr.png", "size": [130, 160], "methods": {name: values for name in methods}}
-              for i in range(2)]  # fmt: skip
-    return {"tadisr": "0.1.0", "data": "set <b>", "scale": 4, "engines": {"rapidocr": {"engine": "rapidocr"}},
-            "judge": "rapidocr", "settings": {"normalization": "none", "notes": ["FID is left empty: <no weights>"]},
-            "methods": methods, "paired": paired, "images": images, "lines": lines}  # fmt: skip
-
-
-def picture(name, _image):
-    """Of one colour for each method, with stripes of noise."""
-    pixels = np.full((130, 160, 3), COLORS[name], np.uint8)
-    pixels[::7] = np.random.default_rng(0).integers(0, 256, (19, 160, 3))
-    return pixels
+from tadisr.evaluation.html import _COLUMNS, compare
 
 
 class Reader(HTMLParser):
@@ -116,12 +50,6 @@ class Reader(HTMLParser):
 
     def all(self, tag):
         return [attributes for name, attributes in self.elements if name == tag]
-
-
-def written(folder, values=None, images=picture):
-    path = Path(folder) / "report.html"
-    write_html(values or report(), images, path)
-    return path.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -286,160 +214,3 @@ def test_odd_reports(tmp_path):
     empty["methods"] = {name: method(None, None, by_script={}, by_height=[]) for name in ("bicubic", "hr")}
     empty["images"] = empty["paired"] = []
     assert "0 images, 0 lines" in Reader(written(tmp_path, empty)).text("p")[0]
-
-
-# ---- in a browser
-
-
-@pytest.fixture(scope="module")
-def browser(page, tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    folder = tmp_path_factory.mktemp("browser")
-    (folder / "report.html").write_text(page, encoding="utf-8")
-    with Page(folder / "profile") as opened:
-        opened.address = (folder / "report.html").as_uri()
-        opened.resize(1200, 900)
-        yield opened
-
-
-def order(browser):
-    return browser.run("[...document.querySelectorAll('.line')].filter(x => !x.hidden).map(x => +x.dataset.number)")
-
-
-def test_page_looks_like_something_and_has_no_errors(browser):
-    browser.open(browser.address)
-    light = browser.screenshot()
-    assert light.shape == (900, 1200, 3) and len(np.unique(light.reshape(-1, 3), axis=0)) > 200
-    assert (light == 255).all(-1).mean() < 0.95
-    browser.run("document.getElementById('list').scrollIntoView()")
-    picture = browser.screenshot()
-    for name, color in COLORS.items():
-        seen = np.abs(picture.astype(int) - color).max(-1) < 25
-        assert seen.sum() > 500, f"the pictures of {name} are seen"
-    browser.scheme("dark")
-    dark = browser.screenshot()
-    browser.scheme("light")
-    assert np.median(dark) < 60 < 200 < np.median(picture)
-    assert browser.problems == []
-    assert {request.partition(":")[0] for request in browser.requests} == {"file", "data"}
-    assert sum(request.startswith("file:") for request in browser.requests) == 1, "this page alone"
-    assert browser.run("typeof hacked") == "undefined"
-
-
-def test_a_link_names_a_view(browser):
-    for state, expected in (
-        ("sort=hurt&method=sharp", [2, 1, 3, 0]),
-        ("sort=helped&method=sharp", [0, 3, 1, 2]),
-        ("sort=read&method=sharp", [2, 1, 0, 3]),
-        ("sort=data&method=sharp", [0, 1, 2, 3]),
-        ("sort=hurt&method=soft%22%3Ci%3E", [3, 2, 1, 0]),
-        ("sort=hurt&method=gone", [3, 2, 1, 0]),  # from another report: the last method, as without a link
-        ("sort=hurt&method=sharp&script=latin", [0]),
-        ("sort=hurt&method=sharp&height=15-", [2, 3, 0]),
-        ("sort=hurt&method=sharp&height=0-20", [2, 1, 0]),
-        ("sort=hurt&method=sharp&height=90-", []),
-    ):
-        browser.open(f"{browser.address}#{state}")
-        assert order(browser) == expected, state
-    assert browser.run("document.getElementById('none').checkVisibility()")
-    browser.open(f"{browser.address}#sort=hurt&method=sharp")
-    assert not browser.run("document.getElementById('none').checkVisibility()")
-    summary = browser.run("document.getElementById('summary').textContent")
-    assert summary == "4 of 4 lines: sharp reads 2 worse, 1 better, 1 alike"
-    chosen = browser.run("[...new Set([...document.querySelectorAll('.chosen')].map(x => x.dataset.method))]")
-    assert chosen == ["sharp"] and browser.problems == []
-
-
-def test_controls_change_the_view_and_its_link(browser):
-    browser.open(f"{browser.address}#sort=hurt&method=sharp")
-    browser.run("document.querySelector('[name=sort]').focus()")
-    browser.press("ArrowDown")  # most helped first
-    assert order(browser) == [0, 3, 1, 2]
-    assert browser.run("location.hash") == "#sort=helped&method=sharp"
-    browser.run("document.querySelector('[name=high]').focus()")
-    for key in "15":
-        browser.press(key)
-    assert order(browser) == [1] and browser.run("location.hash").endswith("&height=0-15")
-    browser.press("Enter")
-    assert order(browser) == [1], "Enter sends no form"
-    assert browser.problems == []
-
-
-def test_keyboard(browser):
-    browser.open(f"{browser.address}#sort=data&method=sharp")
-    browser.run("document.activeElement.blur()")
-    at = "document.activeElement.closest('article')?.id"
-    visited = []
-    for key in "jjjkk":
-        browser.press(key)
-        visited.append(browser.run(at))
-    assert visited == ["line-0", "line-1", "line-2", "line-1", "line-0"]
-    for _ in range(4):  # its two links, the first picture, the second
-        browser.press("Tab")
-    title = "document.getElementById('zoom-title').textContent"
-    browser.press("Enter")
-    assert browser.run("document.getElementById('zoom').open") and browser.run(title) == "Exit 12, sharp"
-    seen = []
-    for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft"):
-        browser.press(key)
-        seen.append(browser.run(title).removeprefix("Exit 12, "))
-    assert seen == [METHODS[2], "hr", "bicubic", "hr"]
-    shown = browser.screenshot()
-    assert (np.abs(shown.astype(int) - COLORS["hr"]).max(-1) < 25).sum() > 20_000, "large"
-    browser.press("Escape")
-    assert not browser.run("document.getElementById('zoom').open")
-    assert browser.run("document.activeElement.querySelector('img').alt") == "Exit 12, hr", "focus comes back"
-    browser.open(f"{browser.address}#line-3")
-    assert browser.run(at) == "line-3" and browser.problems == []
-
-
-def test_phone(browser):
-    browser.resize(360, 740, phone=True)
-    try:
-        browser.open(f"{browser.address}#sort=hurt&method=sharp")
-        assert browser.run("document.documentElement.scrollWidth") == 360, "nothing sticks out"
-        assert browser.run("getComputedStyle(document.querySelector('.reading')).fontSize") == "16.8px"
-    finally:
-        browser.resize(1200, 900)
-
-
-CONTRAST = """
-(() => {
-  const probe = document.body.appendChild(document.createElement('i'));
-  const light = name => {
-    probe.style.color = `var(--${name})`;
-    const parts = getComputedStyle(probe).color.match(/[\\d.]+/g).slice(0, 3)
-      .map(x => x / 255).map(x => x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2] + 0.05;
-  };
-  const ratios = {};
-  for (const ink of ['ink', 'soft', 'link', 'good', 'bad']) for (const on of ['ground', 'card'])
-    ratios[`${ink} on ${on}`] = light(ink) / light(on);
-  for (const on of ['wrong', 'extra']) ratios[`ink on ${on}`] = light('ink') / light(on);
-  ratios['soft on missing'] = light('soft') / light('missing');
-  probe.remove();
-  return Object.fromEntries(Object.entries(ratios).map(([k, x]) => [k, Math.max(x, 1 / x)]));
-})()
-"""
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_contrast(browser, scheme):
-    browser.open(browser.address)
-    browser.scheme(scheme)
-    ratios = browser.run(CONTRAST)
-    browser.scheme("light")
-    assert min(ratios.values()) >= 4.5, ratios
-
-
-def test_without_javascript_everything_is_there(browser):
-    browser.call("Emulation.setScriptExecutionDisabled", value=True)
-    try:
-        browser.open(f"{browser.address}?plain")
-        document = browser.call("DOM.getDocument")["root"]["nodeId"]
-        found = browser.call("DOM.querySelectorAll", nodeId=document, selector=".line:not([hidden])")["nodeIds"]
-        controls = browser.call("DOM.querySelectorAll", nodeId=document, selector="#controls[hidden]")["nodeIds"]
-        assert len(found) == 4 and len(controls) == 1
-    finally:
-        browser.call("Emulation.setScriptExecutionDisabled", value=False)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from tadisr.data_synthesis.parallel import run_tasks
@@ -77,27 +78,39 @@ def test_ray_that_is_not_installed(monkeypatch):
         list(run_tasks(square, [1], 1, "ray"))
 
 
-def test_interruption_ends_the_children(tmp_path):
-    code = (
-        "import time, sys, os\n"
-        "from tadisr.data_synthesis.parallel import run_tasks\n"
-        "def main():\n"
-        "    try:\n"
-        "        list(run_tasks(time.sleep, [60, 60], 2))\n"
-        "    except KeyboardInterrupt:\n"
-        "        sys.exit(130)\n"
-        "if __name__ == '__main__':\n"
-        "    main()\n"
+SLEEPERS = """
+import sys, time
+from tadisr.data_synthesis.parallel import run_tasks
+
+def main():
+    try:
+        list(run_tasks(time.sleep, [60, 60], 2))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_the_children_end_with_their_parent(tmp_path, how):
+    (tmp_path / "sleepers.py").write_text(SLEEPERS)
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "sleepers.py"], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    script = tmp_path / "sleepers.py"
-    script.write_text(code)
-    process = subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.time() + 60
-    children = f"/proc/{process.pid}/task/{process.pid}/children"
-    while len(open(children).read().split()) < 3 and time.time() < deadline:  # two workers and a resource tracker
+    listing = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while len(children := listing.read_text().split()) < 3 and time.time() < deadline:  # workers, a resource tracker
         time.sleep(0.1)
-    time.sleep(1)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    time.sleep(5)  # until the workers are at work
+    if how == signal.SIGINT:
+        os.killpg(process.pid, how)  # as a terminal does: to every process of the group
+    else:
+        process.kill()
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "Traceback" not in err
+    if how == signal.SIGINT:
+        assert process.returncode == 130 and "Traceback" not in err
+    while any(Path(f"/proc/{child}").exists() for child in children) and time.time() < deadline + 30:
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{child}").exists() for child in children)

@@ -32,8 +32,11 @@ def sources(tmp_path_factory):
     for i, text in enumerate(texts, 1):
         entries[f"image-{i:09d}"] = encoded(text_line(text, 56, i)[0])
         entries[f"label-{i:09d}"] = text.encode()
-    extra = [(encoded(text_line("Bakery", 56)[0]), "Library"), (encoded(text_line("narrow words", 14)[0]), "narrow words"),
-             (b"\x89PNG broken", "gone")]  # fmt: skip
+    extra = [
+        (encoded(text_line("Bakery", 56)[0]), "Library"),
+        (encoded(text_line("narrow words", 14)[0]), "narrow words"),
+        (b"\x89PNG broken", "gone"),
+    ]
     for i, (image, text) in enumerate(extra, len(texts) + 1):
         entries[f"image-{i:09d}"], entries[f"label-{i:09d}"] = image, text.encode()
     write_lmdb(root / "ctr/scene_train", entries)

@@ -1,37 +1,20 @@
-"""The whole chain at toy size: synthesise, train, resume, load, restore."""
+"""The whole chain at toy size: synthesise, train, resume, load, restore; and the configuration."""
 
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
+from dataclasses import asdict
 
 import pages
 import pytest
 import tiny
 import torch
+import training_runs as runs
 import yaml
-from tadisr.training.config import TrainConfig, parse_config
-from tadisr.training.data import FTSRCrops, FTSRLines
+from tadisr.training.config import TrainConfig, parse_config, read_yaml
 
 from tadisr import TADiSRPipeline
 
-ROOT = Path(__file__).parents[1]
-BASE = {
-    "vae": {
-        "in_channels": 48, "out_channels": 48, "latent_channels": 4, "down_block_types": ["DownEncoderBlock2D"],
-        "up_block_types": ["UpDecoderBlock2D"], "block_out_channels": [8], "layers_per_block": 1, "norm_num_groups": 4,
-        "mid_block_add_attention": False, "use_quant_conv": False, "use_post_quant_conv": False, "scaling_factor": 1.0,
-    },
-    "unet": {
-        "in_channels": 4, "out_channels": 4, "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
-        "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"], "block_out_channels": [8, 8], "layers_per_block": 1,
-        "norm_num_groups": 4, "attention_head_dim": 2, "cross_attention_dim": 8, "only_cross_attention": True,
-        "mid_block_type": "UNetMidBlock2D",
-    },
-    "scheduler": {"beta_schedule": "scaled_linear"},
-    "prompt": {"num_tokens": 4, "embed_dim": 8, "text_positions": [3]},
-}  # fmt: skip
+CONFIGS = runs.ROOT / "training" / "configs"
 
 
 @pytest.fixture(scope="module")
@@ -39,82 +22,88 @@ def data(tmp_path_factory):
     return pages.data_set(tmp_path_factory.mktemp("ftsr") / "set", 10, 256, font_size=(18, 32))
 
 
-def train(data, out, *flags):
-    config = out.parent / "config.yaml"
-    (out.parent / "base.json").write_text(json.dumps(BASE))
-    settings = {
-        "base_config": str(out.parent / "base.json"), "train_data_dir": [str(data)], "validation_data_dir": str(data),
-        "encoder_skips": True, "image_residual": True, "resolution": 32, "train_batch_size": 2, "lpips": 0.0,
-        "learning_rate": 1e-3, "lr_scheduler": "cosine", "lr_warmup_steps": 2, "ema_decay": 0.9, "text_l1": 10.0,
-        "max_train_steps": 6, "checkpointing_steps": 2, "validation_steps": 100, "dataloader_num_workers": 0,
-    }  # fmt: skip
-    config.write_text(yaml.safe_dump(settings))
-    script = str(ROOT / "training" / "train_lora.py")
-    command = [sys.executable, script, "--config", str(config), "--output_dir", str(out), *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
 def test_train_resume_load_restore(data, tmp_path):
-    whole = train(data, tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
+    whole = runs.train(data, tmp_path / "whole", ema_decay=0.9, validation_data_dir=data)
     # as if interrupted after four of six steps
-    shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
-    shutil.rmtree(tmp_path / "resumed" / "checkpoint-6")
-    shutil.rmtree(tmp_path / "resumed" / "weights")
-    resumed = train(data, tmp_path / "resumed", "--resume_from_checkpoint", "latest")
-    assert resumed.returncode == 0, resumed.stderr
-    assert "steps 4 to 6" in resumed.stdout
+    shutil.copytree(whole, resumed := tmp_path / "resumed")
+    for name in ("checkpoint-6", "weights", "best"):
+        shutil.rmtree(resumed / name)
+    (resumed / "best.json").unlink()
+    runs.train(data, resumed, ema_decay=0.9, validation_data_dir=data, resume_from_checkpoint="latest")
+    runs.assert_same(whole, resumed)
 
-    pipes = [TADiSRPipeline.from_pretrained(tmp_path / run / "weights") for run in ("whole", "resumed")]
+    pipe = TADiSRPipeline.from_pretrained(resumed / "weights")
     lr = torch.rand(1, 3, 12, 20, generator=torch.Generator().manual_seed(0))
-    results = [pipe(lr, output_type="pt") for pipe in pipes]
-    assert results[0].images[0].shape == (3, 48, 80)
-    assert torch.equal(results[0].images[0], results[1].images[0])
-    assert torch.equal(results[0].text_masks[0], results[1].text_masks[0])
-
-    records = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
-    assert {"psnr", "psnr_bicubic", "mask_iou"} <= records[-1].keys()
-    saved = yaml.safe_load((tmp_path / "whole" / "checkpoint-6" / "config.yaml").read_text())
+    assert pipe(lr, output_type="pt").images[0].shape == (3, 48, 80)
+    assert {"psnr", "psnr_bicubic", "ssim", "mask_iou"} <= runs.records(whole)[-1].keys()
+    saved = yaml.safe_load((whole / "checkpoint-6" / "config.yaml").read_text())
     assert saved["learning_rate"] == 1e-3 and saved["lpips"] == 0
+    assert sorted(p.name for p in whole.glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-6"]
 
 
 def test_lora_on_a_pretrained_base(data, tmp_path):
     """The paper's mode: only adapters and the new decoder are trained and saved, and they load on their base."""
     (tmp_path / "tokenizer").mkdir()
     tiny.sd(tmp_path / "tokenizer").save_pretrained(tmp_path / "base")
-    command = [
-        sys.executable, str(ROOT / "training" / "train_lora.py"), "--train_data_dir", str(data), "--resolution", "64",
-        "--pretrained_model_name_or_path", str(tmp_path / "base"), "--lpips", "0", "--max_train_steps", "2",
-        "--gradient_checkpointing", "--validation_steps", "2", "--output_dir", str(tmp_path / "run"),
-        "--dataloader_num_workers", "0", "--learning_rate", "1e-2",
-    ]  # fmt: skip
-    run = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
-    weights = tmp_path / "run" / "weights"
+    runs.fresh()
+    out = tmp_path / "run"
+    runs.train_lora.main([
+        "--train_data_dir", str(data), "--resolution", "64", "--pretrained_model_name_or_path", str(tmp_path / "base"),
+        "--lpips", "0", "--max_train_steps", "2", "--gradient_checkpointing", "--degradation", "stored",
+        "--output_dir", str(out), "--dataloader_num_workers", "0", "--learning_rate", "1e-2",
+        "--mixed_precision", "bf16",
+    ])  # fmt: skip
+    weights = out / "weights"
     assert {path.name for path in weights.iterdir()} == {
-        "tadisr_adapter.json", "unet_lora", "vae_lora", "prompt", "joint_decoder",
+        "tadisr_adapter.json", "unet_lora", "vae_lora", "prompt", "joint_decoder", "README.md", "train_config.yaml",
     }  # fmt: skip
+    assert {x.dtype for x in runs.weights(out).values()} == {torch.float32}
     pipe = TADiSRPipeline.from_pretrained(weights)
     assert any(parameter.abs().sum() > 0 for name, parameter in pipe.unet.named_parameters() if "lora_B" in name)
     assert pipe(torch.rand(1, 3, 16, 16), output_type="pt").images[0].shape == (3, 64, 64)
+    # a checkpoint holds what is trained, not the base
+    kept = runs.load_file(out / "checkpoint-2" / "model.safetensors")
+    assert kept and not [name for name in kept if "base_layer" in name or name.startswith("prompt")]
 
 
 def test_learning_rate_follows_the_schedule(data, tmp_path):
-    run = train(data, tmp_path / "run", "--lr_scheduler", "constant_with_warmup", "--max_train_steps", "4")
-    assert run.returncode == 0, run.stderr
-    state = torch.load(tmp_path / "run" / "checkpoint-4" / "scheduler.bin", weights_only=False)
-    assert state["_last_lr"] == [1e-3]  # two steps of warm-up are over
+    run = runs.train(data, tmp_path / "run", lr_scheduler="constant_with_warmup", max_train_steps=4)
+    assert [record["lr"] for record in runs.records(run)] == [5e-4, 1e-3, 1e-3, 1e-3]
 
 
 def test_mistakes_are_one_line(data, tmp_path):
-    for flags, message in (
+    """As the command line says them; the other messages are tested where they are raised."""
+    run = runs.launch(runs.flags(data, tmp_path / "run", lpips=5, lpips_weights="nowhere.pth"))
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert run.stderr.strip().splitlines()[-1].startswith("No LPIPS backbone at nowhere.pth")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         (["--learning_rte", "1"], "learning_rte"),
-        (["--lpips", "5", "--lpips_weights", "nowhere.pth"], "nowhere.pth"),
-        (["--resume_from_checkpoint", "latest"], "No complete checkpoint"),
-    ):
-        run = train(data, tmp_path / "run", *flags)
-        assert run.returncode != 0
-        assert message in run.stderr.strip().splitlines()[-1]
+        (["--config"], "--config needs a file"),
+        (["--config", "nowhere.yaml"], "No config file nowhere.yaml"),
+        (["--base_config", "b", "--train_data_dir", "d", "--pretrained_model_name_or_path", "p"], "exactly one"),
+        (["--base_config", "b"], "train_data_dir"),
+        (["--mixed_precision", "fp8"], "mixed_precision is one of no, fp16, bf16, not fp8"),
+        (["--on_nan", "pray"], "on_nan is one of stop, skip"),
+        (["--degradation", "harsh"], "degradation is one of real-esrgan, mild, stored"),
+        (["--best_metric", "beauty"], "best_metric is one of psnr"),
+        (["--best_metric", "ocr_accuracy"], "needs validation_ocr"),
+        (["--checkpointing_steps", "0"], "checkpointing_steps must be at least 1"),
+        (["--resolution", "50"], "multiple of scale"),
+        (["--realce_share", "1"], "realce_share"),
+        (["--realce_segmenter", "text-segmenter-tiny"], "realce_mask_dir"),
+        (["--degradation", "stored", "--augmentation"], "augmentation"),
+        (["--streaming", "--cache_pages"], "streaming"),
+    ],
+)
+def test_settings_that_cannot_work(arguments, message):
+    complete = [] if "--base_config" in arguments else ["--base_config", "b", "--train_data_dir", "d"]
+    with pytest.raises(SystemExit) as error:
+        parse_config([*arguments[:0], *complete, *arguments])
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_config_defaults_are_the_papers_and_unknown_keys_fail(tmp_path):
@@ -122,35 +111,67 @@ def test_config_defaults_are_the_papers_and_unknown_keys_fail(tmp_path):
     assert (config.learning_rate, config.lr_scheduler, config.train_batch_size) == (5e-5, "constant", 1)
     assert (config.max_train_steps, config.lpips, config.modified_focal) == (200_000, 5, 10)
     file = tmp_path / "c.yaml"
-    file.write_text("train_data_dir: [a]\nbase_config: b\nlearning_rte: 1\n")
-    with pytest.raises(SystemExit, match="learning_rte"):
-        parse_config(["--config", str(file)])
-    file.write_text("train_data_dir: [a, b]\nbase_config: c\nlearning_rate: 1.0e-3\nema_decay: null\n")
-    config = parse_config(["--config", str(file), "--learning_rate", "2e-3"])
+    for text, message in (
+        ("train_data_dir: [a]\nbase_config: b\nlearning_rte: 1\n", "learning_rte"),
+        ("- a\n", "key: value"),
+        ("a: [\n", "not YAML"),
+    ):
+        file.write_text(text)
+        with pytest.raises(SystemExit, match=message):
+            parse_config(["--config", str(file)])
+    file.write_text("train_data_dir: [a, b]\nbase_config: c\nlearning_rate: 1.0e-3\nema_decay: null\nmixed_precision: no")
+    config = parse_config(["--config", str(file), "--learning_rate=2e-3"])
     assert (config.learning_rate, config.train_data_dir, config.ema_decay) == (2e-3, ["a", "b"], None)
+    assert config.mixed_precision == "no"
 
 
-def test_crops_are_aligned_and_repeatable(data):
-    crops = FTSRCrops([data], 64, 10, seed=1)
-    first, again = crops[3], crops[3]
-    assert all(torch.equal(first[key], again[key]) for key in first)
-    assert first["hr"].shape == (3, 64, 64) and first["lr"].shape == (3, 16, 16) and first["mask"].shape == (1, 64, 64)
-    errors = []
-    for i in range(10):
-        item = crops[i]
-        small = torch.nn.functional.interpolate(item["hr"][None], size=(16, 16), mode="area")[0]
-        errors.append([(torch.roll(item["lr"], s, dims=-1) - small).abs().mean() for s in (-2, 0, 2)])
-    left, still, right = torch.tensor(errors).mean(0)
-    assert still < left and still < right
-    with pytest.raises(FileNotFoundError, match="synthesize"):
-        FTSRCrops([data / "lr"], 64, 1)
+def test_config_files_inherit_and_survive_being_written(tmp_path):
+    config = parse_config(["--config", str(CONFIGS / "paper_sdxl.yaml")])
+    assert "xl" in config.pretrained_model_name_or_path and config.mixed_precision == "bf16"
+    config.save(tmp_path / "c.yaml")
+    assert parse_config(["--config", str(tmp_path / "c.yaml")]) == config
 
 
-def test_line_strips_hold_their_line(data):
-    strips = FTSRLines([data], 8, seed=1)
-    for i in range(8):
-        item = strips[i]
-        top, bottom, left, right = item["box"].tolist()
-        assert item["hr"].shape == (3, 64, 256) and item["lr"].shape == (3, 16, 64)
-        inside = item["mask"][:, top:bottom, left:right]
-        assert inside.amax() > 0.4  # hairline faces never reach 1
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml"), key=lambda p: p.name), ids=lambda p: p.name)
+def test_bundled_configs_are_read(file):
+    if file.name.startswith("segmenter"):
+        pytest.skip("train_segmenter.py's")
+    parse_config(["--config", str(file)])
+
+
+def test_paper_configs_keep_the_papers_recipe():
+    paper = asdict(TrainConfig(pretrained_model_name_or_path="base", train_data_dir=["ftsr"]))
+    for name in ("paper_kolors", "paper_sdxl", "sd15"):
+        config = asdict(parse_config(["--config", str(CONFIGS / f"{name}.yaml")]))
+        for key in ("learning_rate", "lr_scheduler", "train_batch_size", "max_train_steps", "lpips", "modified_focal",
+                    "focal", "dice", "gamma", "text_l1", "rank_unet", "ema_decay", "augmentation"):  # fmt: skip
+            assert config[key] == paper[key], (name, key)
+        assert config["realce_data_dir"] and config["degradation"] == "stored"
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [("wo_jsd", {"joint_decoder": False}), ("wo_taca", {"text_attention": False}), ("wo_mf", {"modified_focal": 0.0})],
+)
+def test_ablations_change_one_thing(name, change):
+    ours, ablated = read_yaml(CONFIGS / "tiny.yaml"), read_yaml(CONFIGS / f"{name}.yaml")
+    ours.pop("output_dir"), ablated.pop("output_dir")
+    assert ablated == ours | change
+
+
+@pytest.mark.parametrize("change", [{"joint_decoder": False}, {"text_attention": False}, {"modified_focal": 0.0}])
+def test_ablations_train_and_load(data, tmp_path, change):
+    out = runs.train(data, tmp_path / "run", max_train_steps=2, **change)
+    pipe = TADiSRPipeline.from_pretrained(out / "weights")
+    result = pipe(torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)), output_type="pt")
+    assert result.images[0].shape == (3, 64, 64)
+    terms = runs.records(out)[0].keys()
+    if "joint_decoder" in change:
+        assert not terms & {"modified_focal", "mask_mse", "focal", "dice"}
+        assert result.text_masks[0].max() < 1e-3
+        first = json.loads((out / "weights" / "joint_decoder" / "config.json").read_text())
+        assert first["attention_layers"]
+    elif "text_attention" in change:
+        assert pipe.joint_decoder.config.attention_layers == [] and "dice" in terms
+    else:
+        assert "modified_focal" not in terms and "dice" in terms

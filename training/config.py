@@ -3,32 +3,76 @@
 import sys
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import yaml
 from transformers import HfArgumentParser
 
 from tadisr.losses import LossWeights
 
+STORED = "stored"
+
 
 @dataclass
 class TrainConfig(LossWeights):
     """The paper's recipe (4.1) by default. Flags are named as in diffusers' own training scripts."""
 
+    # The base.
     output_dir: str = "runs/tadisr"
     """Checkpoints, logs and the trained weights go here."""
     pretrained_model_name_or_path: str | None = None
     """Base pipeline, a folder or Hub id; its U-Net and VAE get LoRA adapters."""
     revision: str | None = None
     """Revision of the base on the Hub."""
+    variant: str | None = None
+    """Which of the base's weight files to read, such as fp16; None: those without a variant in their name."""
     base_config: str | None = None
     """JSON file describing a base to build and train from scratch instead (all its weights are trained)."""
+    init_from: str | None = None
+    """Folder of a saved pipeline whose weights to start from (with fresh optimiser state)."""
+    rank_unet: int = 4
+    rank_vae: int = 2
+    prompt: str = "best quality,highres,extremely detailed,text"
+    encoder_skips: bool = False
+    """Only with base_config; see JointSegmentationDecoder."""
+    image_residual: bool = False
+    """Likewise."""
+    joint_decoder: bool = True
+    """False: without joint segmentation decoders (Table 2, w/o JSD): neither mask stream nor mask losses."""
+    text_attention: bool = True
+    """False: without text-aware cross-attention (w/o TACA): the mask stream starts from the denoised latents."""
+
+    # The data.
     train_data_dir: list[str] = field(default_factory=list)
-    """FTSR data sets (folders that `tadisr synthesize` wrote, or Hub ids); LR images are made afresh for every crop."""
-    validation_data_dir: str | None = None
-    """FTSR data set whose test split is validated on."""
+    """FTSR data sets: folders that `tadisr synthesize` wrote, or Hub ids."""
+    realce_data_dir: str | None = None
+    """Folder of Real-CE, whose training pairs are mixed in."""
+    realce_share: float = 0.1
+    """Share of Real-CE's crops among all, where realce_data_dir is given; the paper does not state its own."""
+    realce_aligned_list: str | None = None
+    """Text file that names the pairs to use, an image a line; None: valid_list.txt, else all."""
+    realce_mask_dir: str | None = None
+    """PNG masks named as the 52 mm images. Crops without a mask train the image alone."""
+    realce_segmenter: str | None = None
+    """Text segmenter (folder, Hub id or text-segmenter-tiny) that makes the masks missing in realce_mask_dir."""
+    streaming: bool = False
+    """Read train_data_dir, Parquet in a folder or on the Hub, as a stream instead of downloading it first."""
+    shuffle_buffer: int = 64
+    """Pages that a stream is shuffled within."""
+    cache_pages: bool = False
+    """Keep every page decoded in memory: for small sets and small machines."""
     resolution: int = 512
     """Side of the square HR crops, pixels."""
     scale: int = 4
+    degradation: str = "real-esrgan"
+    """What makes the LR crops, anew each time: real-esrgan or mild; stored: the data set's own LR images."""
+    text_share: float = 0.85
+    """Share of crops that must hold text."""
+    augmentation: bool = False
+    """Photographic tones, swapped and inverted colours, zoom and turns; for bases trained from scratch."""
+    dataloader_num_workers: int = 1
+
+    # The steps.
     train_batch_size: int = 1
     """Crops per process."""
     max_train_steps: int = 200_000
@@ -45,68 +89,121 @@ class TrainConfig(LossWeights):
     """Clip the gradient to this norm; None: no clipping."""
     ema_decay: float | None = None
     """Keep an exponential moving average of the trained weights; it is what is validated and saved."""
-    rank_unet: int = 4
-    rank_vae: int = 2
-    encoder_skips: bool = False
-    """Only with base_config; see JointSegmentationDecoder."""
-    image_residual: bool = False
-    prompt: str = "best quality,highres,extremely detailed,text"
+    mixed_precision: str = "no"
+    """no, fp16 or bf16. A pretrained base's frozen weights are then kept in that type."""
+    on_nan: str = "stop"
+    """A loss that is not finite: stop (the batch's crops are named in nan_batch.json) or skip the step."""
+    seed: int = 0
     lpips_weights: str | None = None
-    """Folder for LPIPS' VGG weights, if they are not to be downloaded."""
+    """File of torchvision's vgg16 weights for the LPIPS loss, if they are not to be downloaded."""
     recognizer: str | None = None
     """ONNX text recogniser (PP-OCR) whose readings of SR and HR lines are compared; None: no such term."""
     recognizer_weight: float = 0.012
     recognizer_lines: int = 6
     """Line strips per step and process that the recogniser reads."""
-    text_share: float = 0.85
-    """Share of crops that must hold text."""
-    cache_pages: bool = False
-    """Keep every page decoded in memory: for small sets and small machines."""
-    seed: int = 0
-    mixed_precision: str = "no"
-    dataloader_num_workers: int = 1
+
+    # What is kept and reported.
     resume_from_checkpoint: str | None = None
-    """A checkpoint folder, or "latest"."""
-    init_from: str | None = None
-    """Folder of a saved pipeline whose weights to start from (with fresh optimiser state)."""
+    """A checkpoint folder, or "latest"; with the latter a run that has none yet starts at step 0."""
     checkpointing_steps: int = 500
     checkpoints_total_limit: int = 2
+    """Newest checkpoints to keep; the best one is kept besides."""
+    validation_data_dir: str | None = None
+    """FTSR data set whose test split is validated on."""
     validation_steps: int = 500
+    num_validation_images: int = 40
+    validation_ocr: str | None = None
+    """OCR engine that judges the lines of text (rapidocr, tesseract); not the one of the recogniser loss."""
+    validation_lpips: str | None = None
+    """Folder with torchvision's AlexNet weights; None: LPIPS is measured only if they are in torch.hub's cache."""
+    best_metric: str | None = None
+    """What "best" means: psnr, ssim, lpips, ocr_accuracy or mask_iou; None: ocr_accuracy where measured, else psnr."""
+    logging_steps: int = 50
     report_to: str | None = None
     """Tracker: tensorboard, wandb, ..."""
+    tracker_project_name: str = "tadisr"
+    push_to_hub: bool = False
+    """Upload the best weights with a model card when training ends."""
+    hub_model_id: str | None = None
+    """Repository to upload to; None: one named as output_dir."""
+    hub_private_repo: bool = False
 
     def __post_init__(self):
         if bool(self.pretrained_model_name_or_path) == bool(self.base_config):
             raise ValueError("Set exactly one of pretrained_model_name_or_path and base_config.")
         if not self.train_data_dir:
             raise ValueError("Set train_data_dir to at least one FTSR data set (make one with `tadisr synthesize`).")
+        for name, known in (
+            ("mixed_precision", ("no", "fp16", "bf16")),
+            ("on_nan", ("stop", "skip")),
+            ("degradation", ("real-esrgan", "mild", STORED)),
+            ("best_metric", (None, "psnr", "ssim", "lpips", "ocr_accuracy", "mask_iou")),
+        ):
+            if getattr(self, name) not in known:
+                choices = ", ".join(str(choice) for choice in known if choice)
+                raise ValueError(f"{name} is one of {choices}, not {getattr(self, name)}.")
+        for name in (
+            "resolution", "scale", "train_batch_size", "max_train_steps", "gradient_accumulation_steps",
+            "checkpointing_steps", "checkpoints_total_limit", "validation_steps", "logging_steps",
+        ):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.resolution % self.scale:
+            raise ValueError(f"resolution must be a multiple of scale, not {self.resolution} of {self.scale}.")
+        if not 0 <= self.realce_share < 1:
+            raise ValueError(f"realce_share must be at least 0 and below 1, not {self.realce_share}.")
+        if self.realce_segmenter and not self.realce_mask_dir:
+            raise ValueError("realce_segmenter needs realce_mask_dir: the folder to keep its masks in.")
+        if self.degradation == STORED and self.augmentation:
+            raise ValueError("degradation: stored takes the LR images as they are: set augmentation to false.")
+        if self.streaming and (self.recognizer or self.cache_pages):
+            raise ValueError("With streaming neither recognizer nor cache_pages works: both need the whole data set.")
+        if self.best_metric == "ocr_accuracy" and not self.validation_ocr:
+            raise ValueError("best_metric ocr_accuracy needs validation_ocr: name an OCR engine.")
 
     def save(self, path: Path) -> None:
         """Write the resolved values as YAML."""
         path.write_text(yaml.safe_dump(asdict(self), sort_keys=False), encoding="utf-8")
 
 
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The values of a config file; `extends: FILE`, relative to it, names one whose values it changes.
+
+    Raises:
+        ValueError: no such file, not YAML, or keys that TrainConfig does not have.
+    """
+    if not path.is_file():
+        raise ValueError(f"No config file {path}.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds no `key: value` lines.")
+    inherited = read_yaml(path.parent / values.pop("extends")) if "extends" in values else {}
+    if unknown := sorted(set(values) - {f.name for f in fields(TrainConfig)}):
+        raise ValueError(f"{path}: unknown keys {', '.join(unknown)}.")
+    if values.get("mixed_precision") is False:  # what YAML makes of an unquoted no
+        values["mixed_precision"] = "no"
+    return inherited | values
+
+
 def parse_config(argv: list[str] | None = None) -> TrainConfig:
     """`--config FILE.yaml` first, then flags on top. Unknown keys and flags end the program with one line."""
     argv = sys.argv[1:] if argv is None else argv
-    if "--config" in argv:
-        at = argv.index("--config")
-        if at + 1 == len(argv):
-            raise SystemExit("--config needs a file.")
-        path = Path(argv[at + 1])
-        if not path.is_file():
-            raise SystemExit(f"No config file {path}.")
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        known = {f.name for f in fields(TrainConfig)}
-        if unknown := sorted(set(values) - known):
-            raise SystemExit(f"{path}: unknown keys {', '.join(unknown)}.")
-        from_file = []
-        for key, value in values.items():
-            if value is not None and f"--{key}" not in argv:
-                from_file += [f"--{key}", *(map(str, value) if isinstance(value, list) else [str(value)])]
-        argv = from_file + argv[:at] + argv[at + 2 :]
+    argv = [part for arg in argv for part in (arg.split("=", 1) if arg.startswith("--") else [arg])]
     try:
-        (config,) = HfArgumentParser(TrainConfig).parse_args_into_dataclasses(argv)
+        if "--config" in argv:
+            at = argv.index("--config")
+            if at + 1 == len(argv):
+                raise ValueError("--config needs a file.")
+            from_file = []
+            for key, value in read_yaml(Path(argv[at + 1])).items():
+                if value is not None and f"--{key}" not in argv:
+                    from_file += [f"--{key}", *map(str, value if isinstance(value, list) else [value])]
+            argv = from_file + argv[:at] + argv[at + 2 :]
+        parser = HfArgumentParser(TrainConfig, allow_abbrev=False)
+        (config,) = parser.parse_args_into_dataclasses(argv)
     except ValueError as error:
         raise SystemExit(str(error)) from None
     return config

@@ -1,21 +1,56 @@
 """Training crops from FTSR data sets."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from tadisr.data_synthesis.degrade import Degradation, degrade
-from tadisr.data_synthesis.read import open_pages
+from tadisr.data_synthesis.read import FolderPages, ParquetPages, open_pages
 from torch.utils.data import Dataset
 
+COLUMNS = ("lr", "hr", "mask", "text", "boxes")
 
-def _to_tensors(hr: np.ndarray, mask: np.ndarray, lr: np.ndarray) -> dict[str, torch.Tensor]:
+
+class Triplet(NamedTuple):
+    """One page: HR image (H, W, 3), mask (H, W) and LR image (H/scale, W/scale, 3) or None, all uint8."""
+
+    name: str
+    hr: np.ndarray
+    mask: np.ndarray
+    lr: np.ndarray | None = None
+
+
+def to_tensors(hr: np.ndarray, mask: np.ndarray, lr: np.ndarray) -> dict[str, torch.Tensor]:
+    """uint8 (H, W, 3), (H, W), (h, w, 3) to float32 (C, H, W) in [0, 1]."""
+
     def tensor(image: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
 
     return {"hr": tensor(hr), "lr": tensor(lr), "mask": tensor(mask[..., None])}
+
+
+def open_data(source: str | Path, split: str = "train") -> FolderPages | ParquetPages:
+    """`open_pages`, with a word about columns that are not there.
+
+    Raises:
+        FileNotFoundError: no data set. ValueError: not FTSR.
+    """
+    try:
+        return open_pages(source, split)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{source} is no FTSR data set, which has {', '.join(COLUMNS)}: {one_line(error)}") from None
+
+
+def one_line(error: Exception) -> str:
+    """What went wrong, without line breaks; of an error in a data worker only what was raised there."""
+    text = str(error).strip()
+    if "Original Traceback" in text:
+        text = text.splitlines()[-1].split(": ", 1)[-1]
+    return " ".join(text.split())
 
 
 def photographic_tones(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -43,6 +78,70 @@ def zoom(image: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(np.ascontiguousarray(image), (size, size), interpolation=cv2.INTER_CUBIC)
 
 
+@dataclass(frozen=True)
+class Cropping:
+    """How a crop is cut out of a page and its LR image made."""
+
+    size: int
+    """Side in HR pixels."""
+    degradation: Degradation | None = field(default_factory=lambda: Degradation.preset("mild"))
+    """None: the page's own LR image."""
+    text_share: float = 0.85
+    augmentation: bool = False
+    max_zoom: float = 1.4
+    scale: int = 4
+    """Of a page's own LR image."""
+
+    def draw(self, page: Triplet, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        """hr (3, S, S), lr (3, S/scale, S/scale), mask (1, S, S), float32 in [0, 1].
+
+        Raises:
+            ValueError: a page too small, or whose images do not fit each other.
+        """
+        hr, mask = page.hr, page.mask
+        if hr.shape[:2] != mask.shape:
+            sizes = [f"{x.shape[1]}x{x.shape[0]}" for x in (mask, hr)]
+            raise ValueError(f"{page.name}: the mask is {sizes[0]} and the image {sizes[1]}; they must be of one size.")
+        if min(mask.shape) < self.size:
+            raise ValueError(f"{page.name} is {hr.shape[1]}x{hr.shape[0]}: crops of {self.size} need larger pages.")
+        must_hold_text = rng.random() < self.text_share
+        side = round(self.size / rng.uniform(1.0, self.max_zoom)) if self.augmentation else self.size
+        step = self.scale if self.degradation is None else 1
+        for _ in range(6):
+            y, x = (int(rng.integers(0, (length - side) // step + 1)) * step for length in mask.shape)
+            place = np.s_[y : y + side, x : x + side]
+            if not must_hold_text or (mask[place] > 127).mean() > 0.01:
+                break
+        hr, mask = (zoom(image[place], self.size) for image in (hr, mask))
+        if self.degradation is None:
+            return to_tensors(hr, mask, self._stored(page, y, x))
+        if self.augmentation:
+            hr, mask = _augment(hr, mask, rng)
+        hr = np.ascontiguousarray(hr)
+        return to_tensors(hr, mask, degrade(hr, self.degradation, rng))
+
+    def _stored(self, page: Triplet, y: int, x: int) -> np.ndarray:
+        wanted = tuple(side // self.scale for side in page.mask.shape)
+        if page.lr is None or page.lr.shape[:2] != wanted:
+            found = "missing" if page.lr is None else f"{page.lr.shape[1]}x{page.lr.shape[0]}"
+            raise ValueError(f"{page.name}: the LR image is {found}, not {wanted[1]}x{wanted[0]} (scale {self.scale}).")
+        side = self.size // self.scale
+        y, x = y // self.scale, x // self.scale
+        return page.lr[y : y + side, x : x + side]
+
+
+def _augment(hr: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    if rng.random() < 0.5:
+        hr = hr[..., rng.permutation(3)]
+    hr = photographic_tones(hr, rng)
+    if rng.random() < 0.25:
+        hr = 255 - hr
+    if rng.random() < 0.08:  # vertical signs, turned pages
+        turns = int(rng.integers(1, 4))
+        hr, mask = np.rot90(hr, turns), np.rot90(mask, turns)
+    return hr, mask
+
+
 class ConcatPages:
     """Several sets of pages as one."""
 
@@ -57,82 +156,51 @@ class ConcatPages:
         part = int(np.searchsorted(self._ends, i, side="right"))
         return self.parts[part], i - int(self._ends[part]) + len(self.parts[part])
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """HR image (H, W, 3) uint8 RGB and mask (H, W) uint8."""
+    def triplet(self, i: int, with_lr: bool = False) -> Triplet:
         part, i = self._find(i)
-        return part.hr(i), part.mask(i)
+        return Triplet(part.name(i), part.hr(i), part.mask(i), part.lr(i) if with_lr else None)
 
     def lines(self, i: int) -> list[dict]:
         part, i = self._find(i)
         return part.lines(i)
 
-    def name(self, i: int) -> str:
-        part, i = self._find(i)
-        return part.name(i)
-
 
 class FTSRCrops(Dataset):
-    """Random crops of FTSR pages (see `open_pages`) with a freshly drawn degradation.
+    """Random crops of FTSR pages (see `open_pages`), by default with a freshly drawn degradation.
 
     Item i depends on (seed, i) alone, so a resumed run sees what an uninterrupted one would have seen.
 
-    Each item: hr (3, S, S), lr (3, S/scale, S/scale), mask (1, S, S), float32 in [0, 1].
+    Each item: what `Cropping.draw` gives, and has_mask (1.0), index (i) and name (of the page).
     """
 
     def __init__(
-        self,
-        folders: Sequence[str | Path],
-        size: int,
-        length: int,
-        seed: int = 0,
-        text_share: float = 0.85,
-        max_zoom: float = 1.4,
-        cache: bool = False,
-        degradation: Degradation | None = None,
+        self, folders: Sequence[str | Path], cropping: Cropping, length: int, seed: int = 0, cache: bool = False
     ):
         cv2.setNumThreads(1)  # several threads here only get in the way of the training step's
-        self.max_zoom = max_zoom
-        self.pages = ConcatPages([open_pages(folder) for folder in folders])
-        self.size, self.length, self.seed, self.text_share = size, length, seed, text_share
-        self.degradation = degradation or Degradation.preset("mild")
+        self.pages = ConcatPages([open_data(folder) for folder in folders])
+        self.cropping, self.length, self.seed = cropping, length, seed
         # Decoding a page costs more than degrading a crop: keep them decoded (workers share the memory by forking).
-        self.decoded = [self.pages[i] for i in range(len(self.pages))] if cache else None
+        self.decoded = [self._load(i) for i in range(len(self.pages))] if cache else None
+
+    def _load(self, number: int) -> Triplet:
+        return self.pages.triplet(number, with_lr=self.cropping.degradation is None)
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+    def __getitem__(self, index: int) -> dict:
         rng = np.random.default_rng([self.seed, index])
         number = int(rng.integers(len(self.pages)))
-        hr, mask = self.decoded[number] if self.decoded else self.pages[number]
-        if min(hr.shape[:2]) < self.size:
-            raise ValueError(
-                f"{self.pages.name(number)} is {hr.shape[1]}x{hr.shape[0]}: crops of {self.size} need larger pages."
-            )
-        must_hold_text = rng.random() < self.text_share
-        side = round(self.size / rng.uniform(1.0, self.max_zoom))
-        for _ in range(6):
-            y, x = (int(rng.integers(0, length - side + 1)) for length in hr.shape[:2])
-            place = np.s_[y : y + side, x : x + side]
-            if not must_hold_text or (mask[place] > 127).mean() > 0.01:
-                break
-        hr, mask = (zoom(image[place], self.size) for image in (hr, mask))
-        if rng.random() < 0.5:
-            hr = hr[..., rng.permutation(3)]
-        hr = photographic_tones(hr, rng)
-        if rng.random() < 0.25:
-            hr = 255 - hr
-        if rng.random() < 0.08:  # vertical signs, turned pages
-            turns = int(rng.integers(1, 4))
-            hr, mask = np.rot90(hr, turns), np.rot90(mask, turns)
-        hr = np.ascontiguousarray(hr)
-        return _to_tensors(hr, mask, degrade(hr, self.degradation, rng))
+        page = self.decoded[number] if self.decoded else self._load(number)
+        item = self.cropping.draw(page, rng)
+        return {**item, "has_mask": torch.tensor(1.0), "index": index, "name": page.name}
 
 
 class FTSRLines(Dataset):
     """Strips (height x width HR pixels) around horizontal lines of FTSR pages, for the recogniser loss.
 
-    Each item: hr, lr, mask as in `FTSRCrops`, and box (4,): top, bottom, left, right of the line in the strip, pixels.
+    Each item: hr, lr, mask as in `Cropping.draw`, and box (4,): top, bottom, left, right of the line in the strip,
+    pixels.
     """
 
     def __init__(
@@ -145,7 +213,7 @@ class FTSRLines(Dataset):
     ):
         self.size, self.length, self.seed = size, length, seed
         self.degradation = degradation or Degradation.preset("mild")
-        self.pages = ConcatPages([open_pages(folder) for folder in folders])
+        self.pages = ConcatPages([open_data(folder) for folder in folders])
         self.lines: list[tuple[int, tuple[int, int, int, int]]] = []
         for number in range(len(self.pages)):
             for line in self.pages.lines(number):
@@ -164,7 +232,7 @@ class FTSRLines(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng([self.seed, 1, index])
         number, (top, bottom, left, right) = self.lines[rng.integers(len(self.lines))]
-        hr, mask = self.pages[number]
+        _, hr, mask, _ = self.pages.triplet(number)
         height, width = self.size
         y = _start(top, bottom, height, hr.shape[0], rng)
         x = _start(left, min(right, left + width), width, hr.shape[1], rng)
@@ -179,7 +247,7 @@ class FTSRLines(Dataset):
             max(left - x - pad, 0),
             min(right - x + pad, width),
         ]
-        return {**_to_tensors(hr, mask, degrade(hr, self.degradation, rng)), "box": torch.tensor(box)}
+        return {**to_tensors(hr, mask, degrade(hr, self.degradation, rng)), "box": torch.tensor(box)}
 
 
 def _start(low: int, high: int, window: int, limit: int, rng: np.random.Generator) -> int:

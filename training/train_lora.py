@@ -3,103 +3,96 @@
     accelerate launch training/train_lora.py --config training/configs/paper_kolors.yaml --output_dir runs/kolors
     accelerate launch training/train_lora.py --config training/configs/tiny.yaml --output_dir runs/tiny
 
-Interrupt it at any time; `--resume_from_checkpoint latest` goes on from the last checkpoint.
+Several processes: add `--config_file training/accelerate/ddp.yaml --num_processes 4` after `launch` (fsdp.yaml and
+deepspeed.yaml, too). Interrupt it at any time; `--resume_from_checkpoint latest` goes on from the last checkpoint.
+Every setting is documented in `training/config.py`, all of it in `docs/training.md`.
 """
 
-import json
-import time
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
+from tadisr.training.base import build_network, trainable
+from tadisr.training.checkpoints import (
+    MARK,
+    CheckpointError,
+    keep_trained_only,
+    latest_checkpoint,
+    remove_torn,
+    save_checkpoint,
+    whole_checkpoints,
+)
 from tadisr.training.config import TrainConfig, parse_config
-from tadisr.training.data import FTSRCrops, FTSRLines
+from tadisr.training.data import one_line
+from tadisr.training.hub import create_repository, push
 from tadisr.training.recognizer import RecognizerLoss
 from tadisr.training.trainer import (
-    as_pipeline,
-    build_network,
-    latest_checkpoint,
-    network_input,
-    save_checkpoint,
-    trainable,
-    validate,
+    Batches,
+    Keeper,
+    Log,
+    all_finite,
+    averaged,
+    load_lpips,
+    report_bad_batch,
+    start_accelerator,
+    training_step,
 )
-from torch.utils.data import DataLoader
-
-from tadisr.losses import tadisr_loss
-from tadisr.models.network import TADiSRNetwork
 
 
-def load_lpips(config: TrainConfig) -> torch.nn.Module | None:
-    """LPIPS with a VGG backbone, as in the paper; None where its weight is 0."""
-    if not config.lpips:
-        return None
-    import lpips
-    from torchvision.models import vgg16
+def find_checkpoint(config: TrainConfig) -> Path | None:
+    """The checkpoint to go on from; None: start at step 0.
 
-    file = config.lpips_weights
-    if file and not Path(file).is_file():
-        raise SystemExit(f"No LPIPS backbone at {file}: give a copy of torchvision's vgg16 weights.")
-    try:
-        network = lpips.LPIPS(net="vgg", pnet_rand=bool(file), verbose=False)
-    except OSError as error:
-        raise SystemExit(
-            f"LPIPS' VGG weights cannot be downloaded ({error}): set --lpips_weights to a local copy, or --lpips 0."
-        ) from None
-    if file:
-        backbone = vgg16()
-        backbone.load_state_dict(torch.load(file, weights_only=True))
-        for part in (getattr(network.net, f"slice{i}") for i in range(1, 6)):
-            for name, module in part.named_children():  # named by their index in vgg16().features
-                module.load_state_dict(backbone.features[int(name)].state_dict())
-    return network.eval().requires_grad_(False)
+    Raises:
+        FileNotFoundError: the one that was asked for is not there, or not whole.
+        ValueError: another run's checkpoints are in the way.
+    """
+    output_dir, wanted = Path(config.output_dir), config.resume_from_checkpoint
+    if wanted == "latest":
+        return latest_checkpoint(output_dir)
+    if wanted:
+        if not (Path(wanted) / MARK).is_file():
+            raise FileNotFoundError(f"No complete checkpoint to resume from: {wanted}.")
+        return Path(wanted)
+    if whole_checkpoints(output_dir):
+        raise ValueError(
+            f"{output_dir} holds checkpoints of an earlier run: add --resume_from_checkpoint latest to go on with it, "
+            "or choose another --output_dir."
+        )
+    return None
 
 
-def training_step(
-    network: TADiSRNetwork,
-    config: TrainConfig,
-    batch: dict[str, torch.Tensor],
-    lines: dict[str, torch.Tensor] | None,
-    lpips: torch.nn.Module | None,
-    recognizer: RecognizerLoss | None,
-) -> dict[str, torch.Tensor]:
-    """Named, weighted loss terms of one step."""
-    image, mask_logits = network(network_input(batch["lr"], config.scale))
-    terms = tadisr_loss(image, batch["hr"] * 2 - 1, mask_logits, batch["mask"], config, lpips)
-    if recognizer is not None:
-        image, mask_logits = network(network_input(lines["lr"], config.scale))
-        target = lines["hr"] * 2 - 1
-        for name, value in tadisr_loss(image, target, mask_logits, lines["mask"], config, lpips).items():
-            terms[name] = (terms[name] + value) / 2
-        terms["recognizer"] = config.recognizer_weight * recognizer(image.float(), target, lines["box"])
-    return terms
-
-
-def main() -> None:
-    config = parse_config()
+def main(argv: list[str] | None = None) -> None:
+    """Train as the flags say (those of the command line by default)."""
+    config = parse_config(argv)
     torch.set_flush_denormal(True)  # gradients of saturated units underflow, and CPUs crawl on denormal numbers
     output_dir = Path(config.output_dir)
-    accelerator = Accelerator(
-        mixed_precision=config.mixed_precision,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        log_with=config.report_to,
-        project_dir=str(output_dir),
-    )
+    checkpoint = find_checkpoint(config)
+    step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
+    accelerator = start_accelerator(config)
     set_seed(config.seed)
+    repository = None
     if accelerator.is_main_process:
         output_dir.mkdir(parents=True, exist_ok=True)
+        remove_torn(output_dir)
         config.save(output_dir / "config.yaml")
+        repository = create_repository(config) if config.push_to_hub else None
+    accelerator.wait_for_everyone()
 
-    # 1. Components.
-    network = build_network(config)
-    parameters = trainable(network)
+    # 1. Components. One process goes first: it downloads the base and encodes the prompt for all.
+    with accelerator.main_process_first():
+        network = build_network(config)
+    if accelerator.distributed_type is DistributedType.FSDP:
+        network = network.to(memory_format=torch.contiguous_format)
     lpips = load_lpips(config)
     recognizer = RecognizerLoss(config.recognizer) if config.recognizer else None
     optimizer = torch.optim.AdamW(
-        parameters, config.learning_rate, (config.adam_beta1, config.adam_beta2), weight_decay=config.adam_weight_decay
+        trainable(network),
+        config.learning_rate,
+        (config.adam_beta1, config.adam_beta2),
+        weight_decay=config.adam_weight_decay,
     )
     schedule = get_scheduler(
         config.lr_scheduler,
@@ -108,108 +101,79 @@ def main() -> None:
         num_training_steps=config.max_train_steps * accelerator.num_processes,
     )
 
-    # 2. Data: one item per crop of the whole run, so that a step always sees the same crops.
-    items = config.max_train_steps * config.gradient_accumulation_steps * accelerator.num_processes
-    crops = FTSRCrops(
-        config.train_data_dir,
-        config.resolution,
-        items * config.train_batch_size,
-        config.seed,
-        config.text_share,
-        cache=config.cache_pages,
-    )
-    loaders = [DataLoader(crops, config.train_batch_size, num_workers=config.dataloader_num_workers)]
-    if recognizer is not None:
-        strips = FTSRLines(config.train_data_dir, items * config.recognizer_lines, config.seed)
-        loaders.append(DataLoader(strips, config.recognizer_lines, num_workers=config.dataloader_num_workers))
+    # 2. Data.
+    batches = Batches(config, accelerator, step)
 
-    network, optimizer, schedule, *loaders = accelerator.prepare(network, optimizer, schedule, *loaders)
+    # 3. Processes.
+    network, optimizer, schedule = accelerator.prepare(network, optimizer, schedule)
     for frozen in (lpips, recognizer):
         if frozen is not None:
             frozen.to(accelerator.device)
     plain = accelerator.unwrap_model(network)
+    parameters = trainable(plain)
     ema = EMAModel(parameters, decay=config.ema_decay, use_ema_warmup=True, power=0.75) if config.ema_decay else None
     if ema is not None:
         accelerator.register_for_checkpointing(ema)
+    keep_trained_only(accelerator)
     if config.report_to:
-        accelerator.init_trackers("tadisr")
-
-    # 3. Resume.
-    step = 0
-    if config.resume_from_checkpoint:
-        wanted = config.resume_from_checkpoint
-        folder = latest_checkpoint(output_dir) if wanted == "latest" else Path(wanted)
-        if folder is None or not (folder / "config.yaml").is_file():
-            raise SystemExit(f"No complete checkpoint to resume from: {folder or output_dir}.")
-        accelerator.load_state(str(folder))
-        step = int(folder.name.split("-")[1])
-        skipped = step * config.gradient_accumulation_steps
-        loaders = [accelerator.skip_first_batches(loader, skipped) for loader in loaders]
+        scalars = {k: v if isinstance(v, (int, float, bool)) else str(v) for k, v in asdict(config).items()}
+        accelerator.init_trackers(config.tracker_project_name, config=scalars)
+    if checkpoint:
+        accelerator.load_state(str(checkpoint))
+    log = Log(accelerator, config, step)
+    keep = Keeper(accelerator, config, log)
     accelerator.print(
         f"{sum(p.numel() for p in parameters):,} trained parameters; steps {step} to {config.max_train_steps}"
     )
 
     # 4. Train. The recorder stays installed: gradient checkpointing runs the layers again in backward.
-    log = (output_dir / "log.jsonl").open("a", encoding="utf-8") if accelerator.is_main_process else None
-    sums: dict[str, float] = {}
-    started, since = time.time(), step
-
-    def evaluate() -> None:
-        if ema is not None:
-            ema.store(parameters)
-            ema.copy_to(parameters)
-        if accelerator.is_main_process:
-            if config.validation_data_dir:
-                scores = validate(plain, config.validation_data_dir, config.scale, accelerator.device)
-                accelerator.print(step, {k: round(v, 4) for k, v in scores.items()}, flush=True)
-                log.write(json.dumps({"step": step, **scores}) + "\n")
-                accelerator.log(scores, step=step)
-            as_pipeline(plain, config).save_pretrained(output_dir / "weights")
-        if ema is not None:
-            ema.restore(parameters)
-
+    dropped = False  # a loss that is not finite takes its whole step with it
     with plain.recording():
-        for batches in zip(*loaders, strict=True):
+        for crops, lines in batches:
             if step >= config.max_train_steps:
                 break
             with accelerator.accumulate(network):
-                lines = batches[1] if recognizer is not None else None
-                terms = training_step(network, config, batches[0], lines, lpips, recognizer)
-                accelerator.backward(sum(terms.values()))
-                if accelerator.sync_gradients and config.max_grad_norm is not None:
-                    accelerator.clip_grad_norm_(parameters, config.max_grad_norm)
-                optimizer.step()
+                terms = training_step(network, config, crops, lines, lpips, recognizer)
+                loss = sum(terms.values())
+                if all_finite(accelerator, loss):
+                    accelerator.backward(loss)
+                    log.add(terms)
+                else:
+                    report_bad_batch(accelerator, config, step + 1, crops, terms)
+                    dropped = True
+                if accelerator.sync_gradients and not dropped:
+                    if config.max_grad_norm is not None:
+                        accelerator.clip_grad_norm_(parameters, config.max_grad_norm)
+                    optimizer.step()
                 schedule.step()
                 optimizer.zero_grad()
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach()) / 50
             if not accelerator.sync_gradients:
                 continue
-            step += 1
+            step, dropped = step + 1, False
             if ema is not None:
                 ema.step(parameters)
-            if step % 50 == 0 and accelerator.is_main_process:
-                seconds = (time.time() - started) / (step - since)
-                record = {
-                    "step": step,
-                    "s/step": round(seconds, 3),
-                    "lr": schedule.get_last_lr()[0],
-                    **{k: round(v, 5) for k, v in sums.items()},
-                }
-                accelerator.print(record, flush=True)
-                log.write(json.dumps(record) + "\n")
-                log.flush()
-                accelerator.log(sums, step=step)
-                sums = {}
-            if step % config.checkpointing_steps == 0 or step == config.max_train_steps:
+            last = step == config.max_train_steps
+            if step % config.logging_steps == 0 or last:
+                log.write_terms(step, schedule.get_last_lr()[0])
+            saved = step % config.checkpointing_steps == 0 or last
+            if saved:
                 save_checkpoint(accelerator, config, step)
-            if step % config.validation_steps == 0 or step == config.max_train_steps:
-                evaluate()
+            if step % config.validation_steps == 0 or last:
+                with averaged(ema, parameters):
+                    is_best = keep(network, step)
+                if is_best and not saved:
+                    save_checkpoint(accelerator, config, step)
+
+    # 5. Hand over.
+    if repository is not None:
+        best = keep.best["step"] if keep.best else step
+        where = push(output_dir / ("best" if keep.best else "weights"), repository, best)
+        accelerator.print(f"Uploaded: {where}")
     accelerator.end_training()
 
 
 if __name__ == "__main__":
     try:
         main()
-    except FileNotFoundError as error:
-        raise SystemExit(str(error)) from None
+    except (FileNotFoundError, ImportError, ValueError, CheckpointError) as error:
+        raise SystemExit(one_line(error)) from None

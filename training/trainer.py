@@ -1,119 +1,310 @@
-"""What the training scripts share: building, optimising, checkpointing, validating."""
+"""What `train_lora.py` is made of: processes, data, one step, what is written down, what is kept."""
 
 import json
+import os
 import shutil
-from collections.abc import Iterator
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from accelerate import Accelerator
-from diffusers import DDPMScheduler, DiffusionPipeline
-from tadisr.data_synthesis.read import open_pages
-from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
-from tadisr.training.config import TrainConfig
+from accelerate import Accelerator, FullyShardedDataParallelPlugin
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType, gather_object, send_to_device
+from diffusers.training_utils import EMAModel
+from PIL import Image
+from tadisr.data_synthesis.degrade import Degradation
+from tadisr.training.base import build_network, trainable
+from tadisr.training.checkpoints import latest_checkpoint, read_best, replace_folder, save_checkpoint, write_best
+from tadisr.training.config import STORED, TrainConfig
+from tadisr.training.data import Cropping, FTSRCrops, FTSRLines
+from tadisr.training.hub import as_pipeline, save_weights
+from tadisr.training.realce import MixedCrops, RealCECrops, make_masks
+from tadisr.training.recognizer import RecognizerLoss
+from tadisr.training.validation import Validator, main_score, network_input
 from torch import nn
+from torch.utils.data import DataLoader
 
-from tadisr.images import upsample
-from tadisr.models.joint_decoder import JointSegmentationDecoder
-from tadisr.models.lora import add_lora
-from tadisr.models.network import TADiSRNetwork, ddpm_scheduler
-from tadisr.models.prompt import TextPrompt
-from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel, initialize
+from tadisr.losses import tadisr_loss
+
+__all__ = ["as_pipeline", "build_network", "latest_checkpoint", "save_checkpoint", "trainable"]  # for other scripts
 
 
-def build_network(config: TrainConfig) -> TADiSRNetwork:
-    """The network to train: a pretrained base with new adapters, or a base from scratch with every weight trainable."""
-    if config.base_config:
-        base = json.loads(Path(config.base_config).read_text(encoding="utf-8"))
-        vae, unet = LeanAutoencoderKL(**base["vae"]), LeanUNet2DConditionModel(**base["unet"])
-        prompt, scheduler = TextPrompt(**base["prompt"]), DDPMScheduler(**base["scheduler"])
-        joint_decoder = JointSegmentationDecoder.from_base(vae, unet, config.encoder_skips, config.image_residual)
-        initialize(vae, unet, joint_decoder)
-        if config.image_residual:  # start at the upsampled input
-            nn.init.zeros_(vae.decoder.conv_out.weight)
-            nn.init.zeros_(vae.decoder.conv_out.bias)
-    else:
-        pipe = DiffusionPipeline.from_pretrained(config.pretrained_model_name_or_path, revision=config.revision)
-        vae, unet = pipe.vae, pipe.unet
-        prompt, scheduler = (
-            TextPrompt.from_pipeline(pipe, config.prompt),
-            ddpm_scheduler(pipe.scheduler.config),
-        )
-        joint_decoder = JointSegmentationDecoder.from_base(vae, unet)
-        add_lora(unet, vae, config.rank_unet, config.rank_vae)
-    if config.init_from:
-        models = {"vae": vae, "unet": unet, "prompt": prompt, "joint_decoder": joint_decoder}
-        for name, model in models.items():
-            model.load_state_dict(type(model).from_pretrained(config.init_from, subfolder=name).state_dict())
-    network = TADiSRNetwork(vae, unet, prompt, joint_decoder, scheduler)
-    if config.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    return network.to(memory_format=torch.channels_last)
+def start_accelerator(config: TrainConfig) -> Accelerator:
+    """The processes as launched; without an accelerator they are CPU processes over gloo.
 
-
-def trainable(network: nn.Module) -> list[nn.Parameter]:
-    """The parameters that take gradients."""
-    return [parameter for parameter in network.parameters() if parameter.requires_grad]
-
-
-def latest_checkpoint(output_dir: Path) -> Path | None:
-    """The newest `checkpoint-N` folder that was written completely."""
-    found = [p for p in output_dir.glob("checkpoint-*") if (p / "config.yaml").is_file()]
-    return max(found, key=lambda p: int(p.name.split("-")[1]), default=None)
-
-
-def save_checkpoint(accelerator: Accelerator, config: TrainConfig, step: int) -> None:
-    """Write `checkpoint-<step>` (the resolved config last, which marks it complete) and rotate older ones."""
-    output_dir = Path(config.output_dir)
-    folder = output_dir / f"checkpoint-{step}"
-    accelerator.save_state(str(folder))
-    if accelerator.is_main_process:
-        config.save(folder / "config.yaml")
-        steps = sorted((int(p.name.split("-")[1]), p) for p in output_dir.glob("checkpoint-*"))
-        for _, old in steps[: -config.checkpoints_total_limit]:
-            shutil.rmtree(old)
-
-
-def as_pipeline(network: TADiSRNetwork, config: TrainConfig) -> TADiSRPipeline:
-    """The network's parts as a pipeline, sharing their weights."""
-    return TADiSRPipeline(
-        vae=network.vae,
-        unet=network.unet,
-        scheduler=network.scheduler,
-        prompt=network.prompt,
-        joint_decoder=network.joint_decoder,
-        base_model=config.pretrained_model_name_or_path,
-        base_revision=config.revision,
+    Raises:
+        ValueError: a precision or tracker that is not to be had, or EMA of sharded weights.
+    """
+    warnings.filterwarnings("ignore", "Grad strides do not match")  # of 1x1 kernels, where layouts mean nothing
+    accelerator = Accelerator(
+        cpu=not any(device.is_available() for device in (torch.cuda, torch.xpu, torch.backends.mps)),
+        mixed_precision=config.mixed_precision,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        log_with=config.report_to,
+        project_dir=config.output_dir,
     )
+    if config.report_to and not accelerator.log_with:
+        raise ValueError(f"The tracker {config.report_to} is not installed: pip install {config.report_to}.")
+    asked_for_fsdp = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    if asked_for_fsdp and accelerator.distributed_type is DistributedType.MULTI_CPU:
+        # accelerate leaves FSDP out on CPUs, though PyTorch's works over gloo.
+        AcceleratorState._shared_state["fsdp_plugin"] = FullyShardedDataParallelPlugin()
+        for state in (AcceleratorState, PartialState):
+            state._shared_state["distributed_type"] = DistributedType.FSDP
+    if accelerator.distributed_type is DistributedType.DEEPSPEED:  # which would ask the data loader
+        accelerator.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = config.train_batch_size
+    if accelerator.distributed_type is DistributedType.FSDP and config.ema_decay:
+        raise ValueError("ema_decay averages whole weights, which FSDP does not keep: leave one of them out.")
+    return accelerator
 
 
-def network_input(lr: torch.Tensor, scale: int) -> torch.Tensor:
-    """LR (B, 3, h, w) in [0, 1] to the network's x_L (B, 3, H, W) in [-1, 1], channels last."""
-    return (upsample(lr, scale).clamp(0, 1) * 2 - 1).contiguous(memory_format=torch.channels_last)
+def load_lpips(config: TrainConfig) -> nn.Module | None:
+    """LPIPS with a VGG backbone, as in the paper; None where its weight is 0.
+
+    Raises:
+        FileNotFoundError: no weights, and none to be downloaded.
+    """
+    if not config.lpips:
+        return None
+    import lpips
+    from torchvision.models import vgg16
+
+    file = config.lpips_weights
+    if file and not Path(file).is_file():
+        raise FileNotFoundError(f"No LPIPS backbone at {file}: give a copy of torchvision's vgg16 weights.")
+    try:
+        network = lpips.LPIPS(net="vgg", pnet_rand=bool(file), verbose=False)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"LPIPS' VGG weights cannot be downloaded ({error}): set --lpips_weights to a local copy, or --lpips 0."
+        ) from None
+    if file:
+        backbone = vgg16()
+        backbone.load_state_dict(torch.load(file, weights_only=True))
+        for part in (getattr(network.net, f"slice{i}") for i in range(1, 6)):
+            for name, module in part.named_children():  # named by their index in vgg16().features
+                module.load_state_dict(backbone.features[int(name)].state_dict())
+    return network.eval().requires_grad_(False)
 
 
-def validation_pairs(source: str, limit: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """(lr, hr, mask) of an FTSR data set's test split, each (1, C, H, W) in [0, 1]."""
-    pages = open_pages(source, "test")
-    for i in range(min(len(pages), limit)):
-        images = pages.lr(i), pages.hr(i), pages.mask(i)[..., None]
-        yield tuple(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255 for image in images)
+class Batches:
+    """The run's batches from step `step` on: (crops, line strips or None), on the device.
+
+    One item per crop of the whole run, so that a step always sees the same crops; a stream goes on where it was.
+    """
+
+    def __init__(self, config: TrainConfig, accelerator: Accelerator, step: int):
+        self.accelerator = accelerator
+        items = config.max_train_steps * config.gradient_accumulation_steps * accelerator.num_processes
+        seen = step * config.gradient_accumulation_steps
+        fixed = None if config.degradation == STORED else Degradation.preset(config.degradation)
+        if fixed is not None:
+            fixed.scale = config.scale
+        cropping = Cropping(config.resolution, fixed, config.text_share, config.augmentation, scale=config.scale)
+        realce = self._realce(config) if config.realce_data_dir else None
+        options = {"batch_size": config.train_batch_size, "num_workers": config.dataloader_num_workers}
+        if config.streaming:
+            self.loaders = [self._stream(config, cropping, realce, seen, options)]
+            return
+        crops = FTSRCrops(
+            config.train_data_dir, cropping, items * config.train_batch_size, config.seed, config.cache_pages
+        )
+        if realce is not None:
+            crops = MixedCrops(crops, realce, config.realce_share, config.seed)
+        loaders = [DataLoader(crops, **options)]
+        if config.recognizer:
+            strips = FTSRLines(config.train_data_dir, items * config.recognizer_lines, config.seed, degradation=fixed)
+            loaders.append(DataLoader(strips, **options | {"batch_size": config.recognizer_lines}))
+        loaders = [accelerator.prepare_data_loader(loader) for loader in loaders]
+        self.loaders = [accelerator.skip_first_batches(loader, seen) for loader in loaders]
+
+    def _realce(self, config: TrainConfig) -> RealCECrops:
+        accelerator, place = self.accelerator, (config.realce_data_dir, config.realce_aligned_list)
+        if config.realce_segmenter:
+            ranks = accelerator.process_index, accelerator.num_processes
+            make_masks(*place, config.realce_mask_dir, config.realce_segmenter, *ranks, accelerator.device)
+            accelerator.wait_for_everyone()
+        return RealCECrops(
+            place[0], config.resolution, config.seed, config.scale, config.text_share, place[1], config.realce_mask_dir
+        )
+
+    def _stream(
+        self, config: TrainConfig, cropping: Cropping, realce: RealCECrops | None, seen: int, options: dict
+    ) -> DataLoader:
+        from tadisr.training.streaming import FTSRStream
+
+        stream = FTSRStream(
+            config.train_data_dir, cropping, config.seed, config.shuffle_buffer, self.accelerator.process_index,
+            self.accelerator.num_processes, realce, config.realce_share, config.train_batch_size, seen,
+        )  # fmt: skip
+        return DataLoader(stream, **options | {"num_workers": min(options["num_workers"], stream.shards)})
+
+    def __iter__(self) -> Iterator[tuple[dict, dict | None]]:
+        for batches in zip(*self.loaders, strict=True):
+            crops, *lines = send_to_device(batches, self.accelerator.device)
+            yield crops, lines[0] if lines else None
 
 
-@torch.no_grad()
-def validate(network: TADiSRNetwork, source: str, scale: int, device: torch.device, limit: int = 40) -> dict[str, Any]:
-    """Mean PSNR (RGB, dB) of the network and of bicubic, and mask IoU at 0.5 over all pixels. Recorder must be on."""
-    psnr, bicubic, overlap, union = [], [], 0, 0
-    network.eval()
-    for lr, hr, mask in validation_pairs(source, limit):
-        x = network_input(lr.to(device), scale)
-        image, logits = network(x)
-        hr, text = hr.to(device), mask.to(device) > 0.5
-        for values, result in ((psnr, image), (bicubic, x)):
-            values.append(float(-10 * torch.log10(((result.clamp(-1, 1) + 1) / 2 - hr).square().mean())))
-        overlap += int(((logits > 0) & text).sum())
-        union += int(((logits > 0) | text).sum())
-    network.train()
-    return {"psnr": float(np.mean(psnr)), "psnr_bicubic": float(np.mean(bicubic)), "mask_iou": overlap / max(union, 1)}
+def training_step(
+    network: nn.Module,
+    config: TrainConfig,
+    batch: dict[str, torch.Tensor],
+    lines: dict[str, torch.Tensor] | None = None,
+    lpips: nn.Module | None = None,
+    recognizer: RecognizerLoss | None = None,
+) -> dict[str, torch.Tensor]:
+    """Named, weighted loss terms of one step."""
+
+    def losses(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        image, mask_logits = network(network_input(batch["lr"], config.scale))
+        mask_logits = mask_logits if config.joint_decoder else None
+        target = batch["hr"] * 2 - 1
+        return image, tadisr_loss(image, target, mask_logits, batch["mask"], config, lpips, batch.get("has_mask"))
+
+    _, terms = losses(batch)
+    if recognizer is not None:
+        image, line_terms = losses(lines)
+        terms = {name: (value + line_terms[name]) / 2 for name, value in terms.items()}
+        reading = recognizer(image.float(), lines["hr"] * 2 - 1, lines["box"])
+        terms["recognizer"] = config.recognizer_weight * reading
+    return terms
+
+
+def all_finite(accelerator: Accelerator, loss: torch.Tensor) -> bool:
+    """Whether the loss is finite in every process."""
+    bad = (~torch.isfinite(loss.detach())).float()
+    return float(accelerator.reduce(bad, "sum") if accelerator.num_processes > 1 else bad) == 0
+
+
+def report_bad_batch(
+    accelerator: Accelerator, config: TrainConfig, step: int, batch: dict[str, Any], terms: dict[str, torch.Tensor]
+) -> None:
+    """Name the crops of a step whose loss is not finite in nan_batch.json; called by all processes.
+
+    Raises:
+        ValueError: where `on_nan` says stop.
+    """
+    mine = {
+        "step": step,
+        "process": accelerator.process_index,
+        "crops": [
+            {"index": int(index), "name": name} for index, name in zip(batch["index"], batch["name"], strict=True)
+        ],
+        "terms": {name: str(float(value.detach())) for name, value in terms.items()},  # JSON has no nan
+    }
+    records = gather_object([mine])
+    path = Path(config.output_dir) / "nan_batch.json"
+    if accelerator.is_main_process:
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    terms = {f"{name} {value}" for record in records for name, value in record["terms"].items()}
+    bad = ", ".join(sorted(term for term in terms if term.endswith(("nan", "inf"))))
+    message = f"Step {step}: the loss is not finite ({bad}); {path} names the crops."
+    if config.on_nan == "stop":
+        raise ValueError(f"{message} Try a lower learning_rate or max_grad_norm 1, or --on_nan skip.")
+    accelerator.print(f"{message} The step is skipped.", flush=True)
+
+
+class Log:
+    """Loss terms and scores, to the console, log.jsonl and the trackers. Means are over steps and processes."""
+
+    def __init__(self, accelerator: Accelerator, config: TrainConfig, step: int):
+        self.accelerator, self.config = accelerator, config
+        self.path = Path(config.output_dir) / "log.jsonl"
+        self.sums: dict[str, torch.Tensor] = {}
+        self.count, self.started, self.since = 0, time.time(), step
+        if accelerator.is_main_process and self.path.is_file():
+            # What a killed run did after its last checkpoint is done again.
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("}\n") and json.loads(line).get("step", 0) <= step]
+            self.path.write_text("".join(kept), encoding="utf-8")
+
+    def add(self, terms: dict[str, torch.Tensor]) -> None:
+        self.count += 1
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value.detach()  # on the device: reading would wait for it
+
+    def write_terms(self, step: int, learning_rate: float) -> None:
+        """The means since the last call; called by all processes."""
+        means = {}
+        if self.count:
+            totals = torch.stack(list(self.sums.values())) / self.count
+            if self.accelerator.num_processes > 1:
+                totals = self.accelerator.reduce(totals, "mean")
+            means = dict(zip(self.sums, totals.tolist(), strict=True))
+        seconds = (time.time() - self.started) / max(1, step - self.since)
+        self.sums, self.count = {}, 0
+        if self.accelerator.is_main_process:
+            self._write({"step": step, "s/step": round(seconds, 3), "lr": learning_rate, **means})
+        self.accelerator.log({**means, "lr": learning_rate}, step=step)
+
+    def write_scores(self, step: int, scores: dict[str, float], sheet: Any) -> None:
+        """A validation's scores and sheet; the sheet also goes to OUTPUT_DIR/validation."""
+        if self.accelerator.is_main_process:
+            self._write({"step": step, **scores})
+        self.accelerator.log(scores, step=step)
+        if sheet is not None:
+            folder = self.path.parent / "validation"
+            folder.mkdir(exist_ok=True)
+            Image.fromarray(sheet).save(folder / f"{step:07d}.jpg", quality=92)
+            for tracker in self.accelerator.trackers:
+                options = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                if tracker.name in ("tensorboard", "wandb"):
+                    tracker.log_images({"validation": sheet[None]}, step=step, **options)
+
+    def _write(self, record: dict[str, Any]) -> None:
+        shown = {k: round(v, 4) if isinstance(v, float) and abs(v) > 1e-2 else v for k, v in record.items()}
+        self.accelerator.print(shown, flush=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+@contextmanager
+def averaged(ema: EMAModel | None, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Within, the parameters are their moving averages, if there are any."""
+    if ema is None:
+        yield
+        return
+    ema.store(parameters)
+    ema.copy_to(parameters)
+    try:
+        yield
+    finally:
+        ema.restore(parameters)
+
+
+class Keeper:
+    """Validates, writes the weights, and remembers the best."""
+
+    def __init__(self, accelerator: Accelerator, config: TrainConfig, log: Log):
+        self.accelerator, self.config, self.log = accelerator, config, log
+        self.output_dir = Path(config.output_dir)
+        self.validator = Validator(config, accelerator) if config.validation_data_dir else None
+        self.best = read_best(self.output_dir)
+
+    def __call__(self, network: nn.Module, step: int) -> bool:
+        """Score, write OUTPUT_DIR/weights, and OUTPUT_DIR/best where it is the best so far; whether it is."""
+        accelerator = self.accelerator
+        scores, sheet = self.validator(network) if self.validator else ({}, None)
+        if scores:
+            self.log.write_scores(step, scores, sheet)
+        plain, place = accelerator.unwrap_model(network), self.output_dir / "weights"
+        save_weights(accelerator, plain, self.config, place, step, scores, sheet)
+        if not scores:
+            return False
+        metric, value = main_score(scores, self.config.best_metric)
+        if self.best and self.best["metric"] == metric and self.best["value"] >= value:
+            return False
+        self.best = {"step": step, "metric": metric, "value": value, "scores": scores}
+        if accelerator.is_main_process:
+            part = self.output_dir / ".best.part"
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.copytree(place, part)
+            replace_folder(part, self.output_dir / "best")
+            write_best(self.output_dir, self.best)
+        accelerator.wait_for_everyone()
+        return True

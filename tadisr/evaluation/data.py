@@ -57,7 +57,11 @@ class FolderPairs(Pairs):
     def __init__(self, root: Path, scale: int, name: str):
         self.name, self.scale = name, scale
         self._hr, self._lr, self._masks = (list_images(root / part) for part in ("hr", "lr", "mask"))
-        self._lines = _read_truth(root / "truth.json") if (root / "truth.json").is_file() else _read_metadata(root)
+        self._lines = _read_metadata(root)
+        if (root / "truth.json").is_file():
+            self._lines = _read_truth(root / "truth.json")
+            sources = {line.source for lines in self._lines.values() for line in lines}
+            self.find_lines = sources == {ANNOTATION}
         if not self._hr:
             raise FileNotFoundError(f"No images in {root / 'hr'}.")
         if lonely := sorted(self._hr.keys() ^ self._lr.keys()):

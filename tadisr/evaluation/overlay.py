@@ -78,7 +78,7 @@ def _box(pixels: np.ndarray, quad: np.ndarray, verdict: str, thickness: int) -> 
     for start, end in zip(quad, np.roll(quad, -1, axis=0), strict=True):
         dashes = max(1, round(np.linalg.norm(end - start) / (6 * thickness)))
         for i in range(dashes):
-            ends = (start + (end - start) * (i + part) / dashes for part in (0.0, 0.6))
+            ends = (start + (end - start) * (i + part) / dashes for part in (0.0, 0.5))
             points = (tuple(np.rint(point).astype(int).tolist()) for point in ends)
             cv2.line(pixels, *points, _COLORS[CHECK], thickness, cv2.LINE_AA)
 

@@ -44,6 +44,8 @@ class Pairs(ABC):
     scale: int
     note: str = ""
     """What was done to the images to make them pairs."""
+    find_lines: bool = True
+    """Whether text has still to be found in the HR images; False where the data set says what an engine read there."""
 
     @abstractmethod
     def names(self) -> list[str]:

@@ -5,6 +5,8 @@ Images are uint8 RGB, (H, W, 3).
 
 import hashlib
 import re
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,10 @@ DEFINITIONS = {
     "fid": "Fréchet distance of the 2048 Inception-v3 features (torch-fidelity's, TensorFlow's 2015 weights and "
     "resizing) of whole images; below some thousand images it is biased upward: compare only at equal n",
 }
+ALEXNET = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+INCEPTION = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+)
 SMALLEST = 32  # AlexNet's pooling leaves nothing of less
 
 
@@ -38,8 +44,17 @@ def find_weights(url: str, folder: Path | None = None) -> Path:
         try:
             torch.hub.download_url_to_file(url, str(path), checksum and checksum[1], progress=False)
         except (OSError, RuntimeError) as error:  # no network; another file than expected
-            raise FileNotFoundError(f"{name} is not here and cannot be downloaded: {error}.") from None
+            raise FileNotFoundError(
+                f"{name} is not in {path.parent} and cannot be downloaded ({error}): name a folder that holds it."
+            ) from None
     return path
+
+
+def _load(path: Path, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except Exception as error:  # whatever torch and pickle raise for a damaged or foreign file
+        raise ValueError(f"{path} does not hold the expected weights: {' '.join(str(error).split())[:200]}") from None
 
 
 def _describe(path: Path) -> dict[str, Any]:
@@ -55,21 +70,27 @@ class LPIPS:
 
     Raises:
         FileNotFoundError: no weights, see `find_weights`.
+        ValueError: a file that holds others.
         ImportError: lpips or torchvision is not installed.
     """
 
     def __init__(self, folder: Path | None = None, device: str = "cpu"):
+        path = find_weights(ALEXNET, folder)
         try:
             import lpips
-            from torchvision.models import AlexNet_Weights
         except ImportError as error:
             raise ImportError(f"LPIPS needs {error.name}: pip install 'tadisr[metrics]'.") from None
-        path = find_weights(AlexNet_Weights.IMAGENET1K_V1.url, folder)
-        model = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
-        features = torch.load(path, map_location="cpu", weights_only=True)
-        # the backbone keeps torchvision's numbers, in slices: "slice2.3.weight" is "features.3.weight"
-        own = {key: features[f"features.{key.split('.', 1)[1]}"] for key in model.net.state_dict()}
-        model.net.load_state_dict(own)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # lpips names the backbone in torchvision's old way
+            model = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
+
+        def load() -> None:
+            features = torch.load(path, map_location="cpu", weights_only=True)
+            # the backbone keeps torchvision's numbers, in slices: "slice2.3.weight" is "features.3.weight"
+            own = {key: features[f"features.{key.split('.', 1)[1]}"] for key in model.net.state_dict()}
+            model.net.load_state_dict(own)
+
+        _load(path, load)
         self._model = model.to(device).eval()
         self._device = device
         self.description = _describe(path)
@@ -89,16 +110,22 @@ class InceptionFeatures:
 
     Raises:
         FileNotFoundError: no weights, see `find_weights`.
+        ValueError: a file that holds others.
         ImportError: torch-fidelity is not installed.
     """
 
     def __init__(self, folder: Path | None = None, device: str = "cpu"):
+        path = find_weights(INCEPTION, folder)
         try:
             from torch_fidelity import feature_extractor_inceptionv3 as inception
         except ImportError as error:
             raise ImportError(f"FID needs {error.name}: pip install 'tadisr[metrics]'.") from None
-        path = find_weights(inception.URL_INCEPTION_V3, folder)
-        model = inception.FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(path))
+        model = _load(
+            path,
+            lambda: inception.FeatureExtractorInceptionV3(
+                "inception", ["2048"], feature_extractor_weights_path=str(path)
+            ),
+        )
         self._model = model.to(device).eval()
         self._device = device
         self.description = _describe(path)

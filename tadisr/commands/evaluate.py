@@ -1,0 +1,121 @@
+"""`tadisr evaluate`: methods on pairs of LR and HR images, by one frozen protocol."""
+
+import argparse
+from pathlib import Path
+
+from tadisr.cli import UserError, say
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument(
+        "--data", metavar="DIR", required=True, help="hr/ and lr/ (and truth.json), an FTSR data set, or Real-CE"
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        required=True,
+        metavar="METHOD",
+        help="WHAT or NAME=WHAT, by commas or spaces: nearest, bicubic, lanczos, realesrgan, a .pth or .safetensors "
+        "file for spandrel, a folder of images made elsewhere, or a TADiSR pipeline's name, folder or Hub id",
+    )
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="reports and restored images")
+    parser.add_argument("--split", help="of the data set (default: test; Real-CE: val)")
+    parser.add_argument("--scale", type=int, default=4, help="of HR to LR (default: %(default)s)")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    parser.add_argument(
+        "--engines",
+        default="rapidocr",
+        help="rapidocr, paddleocr, tesseract; of several, by commas, the first judges. Options follow as "
+        "'paddleocr:detection=DIR;recognition=DIR', 'tesseract:languages=deu+eng' (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--normalize",
+        default="none",
+        choices=["none", "alnum"],
+        help="of texts before they are compared (default: none)",
+    )
+    parser.add_argument(
+        "--weights", metavar="DIR", type=Path, help="holds what would be downloaded: backbones of LPIPS and FID"
+    )
+    parser.add_argument(
+        "--tile", default="1024", help="side of a tile in output pixels, or none (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, mps, ... (default: the fastest here)")
+    parser.add_argument("--workers", type=int, metavar="N", help="lines read side by side (default: one per core)")
+    parser.add_argument("--seed", type=int, default=0, help="of intervals and tests (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the reports and print the table; 0 when all was measured."""
+    for name in ("scale", "limit", "workers"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UserError(f"--{name} must be at least 1, not {getattr(args, name)}")
+    if args.seed < 0:
+        raise UserError(f"--seed must be at least 0, not {args.seed}")
+    try:
+        tile = None if args.tile == "none" else int(args.tile)
+    except ValueError:
+        raise UserError(f"--tile takes a number or none, not {args.tile}") from None
+    if tile is not None and tile < 64:
+        raise UserError(f"--tile must be at least 64, not {tile}")
+    specs = [spec for group in args.methods for spec in group.split(",") if spec]
+    try:
+        from tadisr.evaluation.data import open_data
+        from tadisr.evaluation.methods import Options, load_methods
+        from tadisr.evaluation.report import evaluate
+        from tadisr.evaluation.tables import main_table
+    except ImportError as error:
+        raise UserError(f"{error.name} is missing: pip install 'tadisr[ocr,metrics]'") from None
+    try:
+        data = open_data(args.data, args.split, args.scale)
+        args.output.mkdir(parents=True, exist_ok=True)
+        device = _device(args.device)
+        methods = load_methods(specs, data, Options(device, tile, args.weights))
+        with _Bar() as bar:
+            report = evaluate(
+                data, methods, args.output, args.engines.split(","), args.weights, device, args.workers,
+                args.normalize, args.seed, args.limit, bar.progress,
+            )  # fmt: skip
+    except OSError as error:  # a data set that is not there, a disk that is full
+        raise UserError(f"{error.filename}: {error.strerror}" if error.strerror else str(error)) from None
+    except (ValueError, ImportError, RuntimeError) as error:
+        raise UserError(str(error)) from None
+    print(main_table(report))  # noqa: T201
+    for note in report["settings"]["notes"]:
+        say(note)
+    say(f"report.html, report.md and report.json in {args.output}")
+    return 0
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name).item()
+    except Exception as error:  # which kind depends on how this torch was built
+        raise UserError(f"cannot use device {name}: {error}") from None
+    return name
+
+
+class _Bar:
+    """A progress bar on stderr, where that is a terminal."""
+
+    def __enter__(self) -> "_Bar":
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        columns = (TextColumn("restored images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("", total=None)
+        self._bar.start()
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._bar.stop()
+
+    def progress(self, done: int, total: int) -> None:
+        self._bar.update(self._task, completed=done, total=total)

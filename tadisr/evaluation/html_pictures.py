@@ -1,0 +1,102 @@
+"""The pictures of report.html: lines cut out and whole images made small, as data URIs, within a budget."""
+
+import base64
+import io
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from tadisr.ocr import crop_line
+
+Images = Callable[[str, str], np.ndarray]
+
+LINE_SIZE = (1000, 96)  # most width and height of a line's picture, in pixels
+IMAGE_SIDE = 384  # most pixels along a whole picture's longer side
+LINE_PIXELS, IMAGE_PIXELS = 60e6, 60e6  # most pixels of either kind on a page: about 11 and 5 MB
+QUALITY = 85  # of WebP
+
+
+class Picture(NamedTuple):
+    uri: str
+    width: int
+    height: int
+
+    @property
+    def shown_width(self) -> int:
+        """In CSS pixels: small text is shown up to 3 times as large, 56 high."""
+        return round(self.width * min(max(1.0, 56 / self.height), 3.0))
+
+
+class Pictures:
+    """Pictures of lines and of whole images, within the page's budget, those that changed most first.
+
+    `lines` is {(line number, method): picture}, `images` {(image name, method): picture}.
+    """
+
+    def __init__(self, report: dict[str, Any], methods: list[str], images: Images):
+        self.lines: dict[tuple[int, str], Picture] = {}
+        self.images: dict[tuple[str, str], Picture] = {}
+        change = [_most_changed(line["ocr_a"], methods) for line in report["lines"]]
+        sizes = [len(methods) * _area(line["quad"]) for line in report["lines"]]
+        wanted = _within(LINE_PIXELS, sizes, change)
+        of_image: dict[str, list[int]] = {image["name"]: [] for image in report["images"]}
+        for i, line in enumerate(report["lines"]):
+            of_image[line["image"]].append(i)
+        sizes = [len(methods) * min(IMAGE_SIDE**2, math.prod(image["size"])) for image in report["images"]]
+        change = [max((change[i] for i in of_image[image["name"]]), default=0) for image in report["images"]]
+        whole = _within(IMAGE_PIXELS, sizes, change)
+        for number, (name, numbers) in enumerate(of_image.items()):
+            numbers = [i for i in numbers if i in wanted]
+            if not numbers and number not in whole:
+                continue
+            for method in methods:
+                pixels = images(method, name)
+                if number in whole:
+                    self.images[name, method] = _picture(pixels, (IMAGE_SIDE, IMAGE_SIDE))
+                for i in numbers:
+                    self.lines[i, method] = _picture(crop_line(pixels, _widen(report["lines"][i]["quad"])), LINE_SIZE)
+
+
+def _most_changed(scores: dict[str, float | None], methods: list[str]) -> float:
+    known = [scores[name] for name in methods[:-1] if scores.get(name) is not None]
+    return max(known) - min(known) if known else 0.0
+
+
+def _area(quad: list[list[float]]) -> float:
+    """About the pixels of a line's picture; infinite for a box too thin to cut out."""
+    (a, b, c, d) = np.asarray(quad, float)
+    width, height = max(np.linalg.norm(a - b), np.linalg.norm(c - d)), max(np.linalg.norm(a - d), np.linalg.norm(b - c))
+    if min(width, height) < 1:
+        return math.inf
+    scale = min(1.0, LINE_SIZE[1] / min(width, height), LINE_SIZE[0] / max(width, height))
+    return float(width * height) * scale**2
+
+
+def _within(budget: float, sizes: list[float], urgency: list[float]) -> set[int]:
+    """The most urgent items that a budget has room for."""
+    chosen = set()
+    for i in sorted(range(len(sizes)), key=lambda i: -urgency[i]):
+        if sizes[i] <= budget:
+            budget -= sizes[i]
+            chosen.add(i)
+    return chosen
+
+
+def _widen(quad: list[list[float]]) -> np.ndarray:
+    """A quad with a margin of 0.15 of its shorter side all around, to see what the letters stand on."""
+    quad = np.asarray(quad, np.float32)
+    right, down = quad[1] - quad[0] + quad[2] - quad[3], quad[3] - quad[0] + quad[2] - quad[1]
+    margin = 0.075 * min(np.linalg.norm(right), np.linalg.norm(down))
+    right, down = (margin * side / max(np.linalg.norm(side), 1e-6) for side in (right, down))
+    return quad + np.stack([-right - down, right - down, right + down, down - right])
+
+
+def _picture(pixels: np.ndarray, most: tuple[int, int]) -> Picture:
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image.thumbnail(most, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=QUALITY, method=2)
+    return Picture(f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", *image.size)

@@ -1,0 +1,273 @@
+"""What is evaluated: super-resolution methods by name.
+
+A method is named as `WHAT` or `NAME=WHAT`, where `WHAT` is
+
+- nearest, bicubic or lanczos: Pillow's interpolation; realesrgan: Real-ESRGAN x4plus;
+- a .pth, .pt, .ckpt or .safetensors file that `spandrel` loads (Real-ESRGAN, HAT, SwinIR and some forty others);
+- a folder of images made elsewhere, named as the data set's;
+- what `TADiSRPipeline.from_pretrained` takes: a bundled name, a folder, a Hub id.
+"""
+
+import hashlib
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from PIL import Image
+
+from tadisr.checkpoints import ADAPTER_FILE, bundled_names, resolve
+from tadisr.evaluation.pairs import Pairs, check_scale, image_size, list_images
+from tadisr.files import read_image
+
+if TYPE_CHECKING:
+    from spandrel import ImageModelDescriptor
+
+    from tadisr import TADiSRPipeline
+
+INTERPOLATIONS = {name: Image.Resampling[name.upper()] for name in ("nearest", "bicubic", "lanczos")}
+REAL_ESRGAN = "realesrgan"
+MODEL_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
+LR_ANCHOR, HR_ANCHOR = "bicubic", "hr"
+OVERLAP = 64  # of tiles, in output pixels
+
+
+class Restored(NamedTuple):
+    """What a method makes of one image: uint8 RGB (scale h, scale w, 3), and where its text is, (H, W) in [0, 1]."""
+
+    image: np.ndarray
+    mask: np.ndarray | None = None
+
+
+class Method(Protocol):
+    """A super-resolution method."""
+
+    name: str
+    timed: bool
+    """Whether the time of a call says anything."""
+
+    def __call__(self, lr: np.ndarray, name: str) -> Restored:
+        """Restore the pair called `name`; lr: uint8 RGB (h, w, 3)."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What the result depends on, in plain JSON values."""
+        ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """What methods are loaded with."""
+
+    device: str = "cpu"
+    tile: int | None = 1024
+    """Side of a tile in output pixels. Fixed, since what fits the memory would make results depend on the machine."""
+    weights: Path | None = None
+    """Folder with weights that are otherwise downloaded."""
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """Pillow's resize."""
+
+    name: str
+    kind: str
+    scale: int
+    timed = True
+
+    def __call__(self, lr: np.ndarray, name: str) -> Restored:
+        image = Image.fromarray(lr)
+        size = (image.width * self.scale, image.height * self.scale)
+        return Restored(np.asarray(image.resize(size, INTERPOLATIONS[self.kind])))
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "interpolation", "filter": self.kind, "library": "Pillow"}
+
+
+class ImageFolder:
+    """Images made elsewhere.
+
+    Raises:
+        ValueError: one is missing, or its size does not fit; checked for all before anything is read.
+    """
+
+    timed = False
+
+    def __init__(self, name: str, folder: Path, data: Pairs):
+        self.name, self._folder = name, folder
+        self._files = list_images(folder)
+        if not self._files:
+            raise ValueError(f"{folder} holds neither a model nor images.")
+        for i, wanted in enumerate(data.names()):
+            if wanted not in self._files:
+                raise ValueError(f"{folder} has no image {wanted}.")
+            file = self._files[wanted]
+            check_scale(f"the LR image {wanted}", data.size(i), file, image_size(file), data.scale)
+
+    def __call__(self, lr: np.ndarray, name: str) -> Restored:
+        return Restored(read_image(self._files[name]).rgb)
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "images made elsewhere", "folder": str(self._folder)}
+
+
+class Network:
+    """A model that spandrel runs."""
+
+    timed = True
+
+    def __init__(self, name: str, model: "ImageModelDescriptor", options: Options, files: Sequence[Path]):
+        self.name, self._model, self._options = name, model.to(options.device), options
+        self._files = _hashes(files)
+
+    def __call__(self, lr: np.ndarray, name: str) -> Restored:
+        import torch
+
+        from tadisr.tiling import run_tiled
+
+        scale, tile = self._model.scale, self._options.tile
+        x = torch.from_numpy(lr).permute(2, 0, 1)[None].to(self._options.device).float() / 255  # (1, 3, h, w)
+        with torch.inference_mode():
+            side = max(lr.shape[:2]) if tile is None else tile // scale
+            y = run_tiled(lambda part: (self._model(part),), x, side, min(OVERLAP // scale, side // 2), scale)[0]
+        return Restored((y[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "kind": "network",
+            "architecture": self._model.architecture.name,
+            "tile": self._options.tile,
+            "files": self._files,
+        }
+
+
+class TADiSR:
+    """A `TADiSRPipeline`."""
+
+    timed = True
+
+    def __init__(self, name: str, pipe: "TADiSRPipeline", scale: int, options: Options, folder: Path):
+        self.name, self._pipe = name, pipe
+        self._arguments = {"scale": scale, "tile": options.tile}
+        if options.tile is not None:
+            self._arguments["overlap"] = min(OVERLAP, options.tile // 2)
+        self._files = _hashes(sorted(folder.rglob("*.safetensors")), folder)
+
+    def __call__(self, lr: np.ndarray, name: str) -> Restored:
+        result = self._pipe(lr, **self._arguments)
+        mask = np.asarray(result.text_masks[0], np.float32) / 255
+        return Restored(np.asarray(result.images[0]), mask)
+
+    def describe(self) -> dict[str, Any]:
+        dtype = str(self._pipe.dtype).removeprefix("torch.")
+        return {"kind": "TADiSR", "dtype": dtype, **self._arguments, "files": self._files}
+
+
+def load_methods(specs: Sequence[str], data: Pairs, options: Options) -> list[Method]:
+    """The methods that `specs` name, the LR anchor (bicubic) always first.
+
+    Raises:
+        ValueError: an unknown or doubled name, a model that cannot be loaded or has another scale.
+        FileNotFoundError: no such file.
+        ImportError: a package that the method needs.
+    """
+    named = dict.fromkeys([LR_ANCHOR])
+    for spec in specs:
+        name, what = parse_spec(spec)
+        if (name == LR_ANCHOR) != (what == LR_ANCHOR) or name == HR_ANCHOR:
+            raise ValueError(f"{spec}: {name} is the name of an anchor row: give the method another, as NAME={what}.")
+        if named.get(name):
+            raise ValueError(f"Two methods are called {name}: name one of them, as NAME={what}.")
+        named[name] = what
+    named[LR_ANCHOR] = LR_ANCHOR
+    return [load_method(name, what, data, options) for name, what in named.items()]
+
+
+def parse_spec(spec: str) -> tuple[str, str]:
+    """(name, what) of `WHAT` or `NAME=WHAT`.
+
+    >>> parse_spec("weights/HAT.pth")
+    ('HAT', 'weights/HAT.pth')
+    """
+    name, equals, what = spec.partition("=")
+    if not equals:
+        what = spec
+        name = Path(spec).stem if spec.endswith(MODEL_SUFFIXES) else Path(spec).name
+    if not what or not re.fullmatch(r"\w[\w.+-]*", name):
+        raise ValueError(f"{spec!r} names no method: expected WHAT or NAME=WHAT, NAME of letters, digits and . + - _.")
+    return name, what
+
+
+def load_method(name: str, what: str, data: Pairs, options: Options) -> Method:
+    """One method; see the module and `load_methods`."""
+    path = Path(what)
+    if what in INTERPOLATIONS:
+        return Interpolation(name, what, data.scale)
+    if what == REAL_ESRGAN or path.suffix in MODEL_SUFFIXES:
+        return _load_network(name, what, data.scale, options)
+    if path.is_dir() and not any((path / file).is_file() for file in ("model_index.json", ADAPTER_FILE)):
+        return ImageFolder(name, path, data)
+    if not path.is_dir() and what not in bundled_names() and not re.fullmatch(r"[\w.-]+/[\w.-]+", what):
+        raise ValueError(
+            f"No method {what}: give {', '.join([*INTERPOLATIONS, REAL_ESRGAN, *bundled_names()])}, a model file, "
+            "a folder of images, or a pipeline's folder or Hub id."
+        )
+    return _load_tadisr(name, what, data.scale, options)
+
+
+def _load_network(name: str, what: str, scale: int, options: Options) -> Network:
+    try:
+        from spandrel import ImageModelDescriptor, ModelLoader
+    except ImportError:
+        raise ImportError("Model files need spandrel: pip install 'tadisr[metrics]'.") from None
+    if what == REAL_ESRGAN:
+        from tadisr.evaluation.real_esrgan import FILES, find_weights, load_real_esrgan
+
+        folder = find_weights(options.weights)
+        model, files = load_real_esrgan(folder), [folder / file for file in FILES]
+    else:
+        files = [Path(what)]
+        if not files[0].is_file():
+            raise FileNotFoundError(f"No model file {what}.")
+        try:
+            model = ModelLoader("cpu").load_from_file(files[0]).eval()
+        except Exception as error:  # whatever torch, pickle, safetensors and spandrel raise for a bad file
+            raise ValueError(f"{what} holds no model that spandrel can load: {_short(error)}") from None
+    channels = (model.input_channels, model.output_channels)
+    if not isinstance(model, ImageModelDescriptor) or channels != (3, 3) or model.scale != scale:
+        raise ValueError(
+            f"{what} holds {model.architecture.name}, {channels[0]} channels to {channels[1]}, {model.scale} times "
+            f"larger: expected an RGB model for {scale} times."
+        )
+    return Network(name, model, options, files)
+
+
+def _load_tadisr(name: str, what: str, scale: int, options: Options) -> TADiSR:
+    import torch
+    from diffusers.utils import logging
+
+    from tadisr import TADiSRPipeline
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    dtype = torch.bfloat16 if torch.device(options.device).type == "cuda" else torch.float32  # as `tadisr upscale`
+    try:
+        folder = resolve(what)
+        pipe = TADiSRPipeline.from_pretrained(folder, torch_dtype=dtype).to(options.device)
+    except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
+        raise ValueError(f"{what} cannot be loaded: {_short(error)}") from None
+    pipe.set_progress_bar_config(disable=True)
+    return TADiSR(name, pipe, scale, options, folder)
+
+
+def _short(error: Exception) -> str:
+    return textwrap.shorten(str(error) or type(error).__name__, 300, placeholder=" ...")
+
+
+def _hashes(files: Sequence[Path], folder: Path | None = None) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder or path.parent)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+    }

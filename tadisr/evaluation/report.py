@@ -1,0 +1,146 @@
+"""The whole evaluation: measure, then write report.json, report.md and report.html."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tadisr.evaluation.methods import HR_ANCHOR, LR_ANCHOR, Method
+from tadisr.evaluation.pairs import Pairs
+from tadisr.evaluation.runner import Runner
+from tadisr.evaluation.summary import build_report, definitions
+from tadisr.evaluation.tables import to_markdown
+from tadisr.files import read_image
+from tadisr.metrics.text import normalize_text
+from tadisr.ocr import OCREngine, load_engine
+
+PACKAGES = ("numpy", "pillow", "opencv-python-headless", "scikit-image", "rapidfuzz", "torch")
+
+
+def evaluate(
+    data: Pairs,
+    methods: Sequence[Method],
+    out: Path,
+    engines: Sequence[str] = ("rapidocr",),
+    weights: Path | None = None,
+    device: str = "cpu",
+    workers: int | None = None,
+    normalization: str = "none",
+    seed: int = 0,
+    limit: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Evaluate methods on a data set and write the reports.
+
+    Args:
+        data: from `open_data`.
+        methods: from `load_methods`: the LR anchor first.
+        out: folder of the reports and of the restored images.
+        engines: see `open_engine`; the first one judges, the others give second opinions.
+        weights: folder with the backbones of LPIPS and FID; None: torch.hub's cache, or a download.
+        device: of LPIPS and FID.
+        workers: lines read side by side; None: one per core.
+        normalization: of the texts before they are compared, one of `metrics.text.NORMALIZATIONS`.
+        seed: of the bootstrap and the tests.
+        limit: only the first pairs.
+        progress: called with the number of restored images, done and in all.
+
+    Returns:
+        What report.json holds.
+
+    Raises:
+        ValueError: an unknown engine or rule, or images that cannot be read or do not fit.
+        ImportError: an engine's package.
+    """
+    normalize_text("", normalization)  # unknown rules are refused before the work, not after
+    if limit is not None and limit < 1:
+        raise ValueError(f"At least one image is needed, not {limit}.")
+    loaded = {}
+    for spec in engines:
+        name, engine = open_engine(spec, workers or os.cpu_count() or 1)
+        if name in loaded:
+            raise ValueError(f"The engine {name} is named twice.")
+        loaded[name] = engine
+    lpips, inception, notes = _perceptual(weights, device)
+    records = Runner(data, methods, loaded, out, lpips, inception).run(limit, progress)
+    if not records.lines:
+        notes.append("No text was found in the HR images: there is nothing to read.")
+    measured = build_report(records, list(loaded), normalization, seed)
+    report = {
+        "tadisr": version("tadisr"),
+        "data": data.name,
+        "scale": data.scale,
+        "engines": {name: engine.describe() for name, engine in loaded.items()},
+        "judge": next(iter(loaded)),
+        "anchors": {"lr": LR_ANCHOR, "hr": HR_ANCHOR},
+        "settings": {
+            "definitions": definitions(normalization),
+            "normalization": normalization,
+            "seed": seed,
+            "data": data.note,
+            "methods": {method.name: method.describe() for method in methods},
+            "lpips": lpips and lpips.description,
+            "fid": inception and inception.description,
+            "packages": {package: version(package) for package in PACKAGES},
+            "notes": notes,
+        },
+        **measured,
+    }
+    _write(report, data, out)
+    return report
+
+
+def open_engine(spec: str, workers: int) -> tuple[str, OCREngine]:
+    """The engine `NAME` or `NAME:KEY=VALUE;...`, with options for its class, that reads with `workers` threads in all.
+
+    Raises:
+        ValueError: an unknown engine, or an option that it does not have.
+        ImportError: its package or program is not installed.
+    """
+    name, _, rest = spec.partition(":")
+    options: dict[str, Any] = {
+        "rapidocr": {"threads": 1, "workers": workers},
+        "paddleocr": {"threads": workers},
+        "tesseract": {"workers": workers},
+    }.get(name, {})
+    for option in filter(None, rest.split(";")):
+        key, _, value = option.partition("=")
+        options[key] = int(value) if value.isdecimal() else value
+    try:
+        return name, load_engine(name, **options)
+    except TypeError as error:  # an argument that the class does not take
+        raise ValueError(f"The engine {spec} cannot be opened: {error}.") from None
+
+
+def _perceptual(weights: Path | None, device: str) -> tuple[Any, Any, list[str]]:
+    """LPIPS and FID's features, None where their weights or packages are missing, and why."""
+    loaded, notes = [], []
+    for name, column in (("LPIPS", "LPIPS"), ("InceptionFeatures", "FID")):
+        try:
+            from tadisr.metrics import perceptual
+
+            loaded.append(getattr(perceptual, name)(weights, device))
+        except (FileNotFoundError, ImportError) as error:
+            loaded.append(None)
+            notes.append(f"{column} is left empty: {error}")
+    return (*loaded, notes)
+
+
+def _write(report: dict[str, Any], data: Pairs, out: Path) -> None:
+    index = {name: i for i, name in enumerate(data.names())}
+
+    def picture(method: str, name: str) -> np.ndarray:
+        if method == HR_ANCHOR:
+            return data[index[name]].hr
+        return read_image(out / "images" / (LR_ANCHOR if method == "lr" else method) / f"{name}.png").rgb
+
+    text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
+    (out / "report.json").write_text(text + "\n", encoding="utf-8")
+    (out / "report.md").write_text(to_markdown(report), encoding="utf-8")
+    from tadisr.evaluation.html import write_html
+
+    write_html(report, picture, out / "report.html")

@@ -1,0 +1,152 @@
+"""One pass over a data set: every image is decoded once and restored once by each method, every line read once."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tadisr.evaluation.methods import HR_ANCHOR, Method, Restored
+from tadisr.evaluation.pairs import ENGINE, Line, Pair, Pairs, check_scale
+from tadisr.files import write_image
+from tadisr.metrics.image import psnr, ssim
+from tadisr.metrics.segmentation import boundary_f, mask_counts
+from tadisr.metrics.text import line_height, script_of
+from tadisr.ocr import OCREngine, crop_line
+
+if TYPE_CHECKING:
+    from tadisr.metrics.perceptual import LPIPS, InceptionFeatures
+
+READ_AT_ONCE = 1024  # lines; their crops are held until then
+
+
+@dataclass
+class Records:
+    """What was measured, image by image and line by line; `summary.build_report` makes the tables of it."""
+
+    images: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    """With "image_index", the position of the line's image in `images`."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    features: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    """Method: what FID compares."""
+    mask_counts: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    boundary_f: dict[str, list[float]] = field(default_factory=dict)
+
+
+class Runner:
+    """Measures methods on a data set.
+
+    Args:
+        data: the pairs.
+        methods: the LR anchor first; the HR anchor is added.
+        engines: by name, the judge first. It also finds the lines where the data set names none that an engine read.
+        out: restored images are written to `out/images/METHOD/NAME.png`, masks to `out/masks/`.
+        lpips, inception: None leaves the metric out.
+    """
+
+    def __init__(
+        self,
+        data: Pairs,
+        methods: Sequence[Method],
+        engines: Mapping[str, OCREngine],
+        out: Path,
+        lpips: "LPIPS | None" = None,
+        inception: "InceptionFeatures | None" = None,
+    ):
+        self._data, self._methods, self._engines, self._out = data, methods, engines, out
+        self._lpips, self._inception = lpips, inception
+        self._judge = next(iter(engines.values()))
+        self._waiting: list[tuple[dict[str, Any], np.ndarray]] = []  # where a reading belongs, and what is to be read
+
+    def run(self, limit: int | None = None, progress: Callable[[int, int], None] = lambda done, total: None) -> Records:
+        """Measure the first `limit` pairs.
+
+        progress: called with how many restored images are done, and of how many.
+
+        Raises:
+            ValueError: an image that cannot be read, or of a size that does not fit; with the file's name.
+        """
+        count = len(self._data) if limit is None else min(limit, len(self._data))
+        records = Records(seconds={method.name: 0.0 for method in self._methods if method.timed})
+        total = count * len(self._methods)
+        progress(0, total)
+        for i in range(count):
+            pair = self._data[i]
+            versions = {}
+            for number, method in enumerate(self._methods):
+                started = perf_counter()
+                versions[method.name] = method(pair.lr, pair.name)
+                if method.timed:
+                    records.seconds[method.name] += perf_counter() - started
+                self._keep(pair, method.name, versions[method.name])
+                progress(i * len(self._methods) + number + 1, total)
+            versions[HR_ANCHOR] = Restored(pair.hr)
+            records.images.append(self._measure(pair, versions, records))
+            records.lines += self._queue(pair, i, versions)
+            if len(self._waiting) >= READ_AT_ONCE:
+                self._read()
+        self._read()
+        return records
+
+    def _keep(self, pair: Pair, method: str, version: Restored) -> None:
+        sizes = [image.shape[:2] for image in (pair.lr, version.image)]
+        check_scale(f"the LR image {pair.name}", sizes[0], f"what {method} made of it", sizes[1], self._data.scale)
+        for folder, pixels in (("images", version.image), ("masks", version.mask)):
+            if pixels is not None:
+                path = self._out / folder / method / f"{pair.name}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_image(path, pixels if pixels.dtype == np.uint8 else np.rint(255 * pixels).astype(np.uint8))
+
+    def _measure(self, pair: Pair, versions: Mapping[str, Restored], records: Records) -> dict[str, Any]:
+        scores = {}
+        try:
+            for name, (image, mask) in versions.items():
+                scores[name] = {
+                    "psnr": psnr(image, pair.hr),
+                    "ssim": ssim(image, pair.hr),
+                    "lpips": None if self._lpips is None else self._lpips(image, pair.hr),
+                }
+                if self._inception is not None:
+                    records.features.setdefault(name, []).append(self._inception(image))
+                if mask is not None and pair.mask is not None:
+                    records.mask_counts.setdefault(name, []).append(mask_counts(mask, pair.mask))
+                    if pair.mask.any():
+                        records.boundary_f.setdefault(name, []).append(boundary_f(mask > 0.5, pair.mask))
+        except ValueError as error:
+            raise ValueError(f"{pair.path}: {error}") from None
+        return {"name": pair.name, "hr": pair.path, "size": list(pair.hr.shape[:2]), "methods": scores}
+
+    def _queue(self, pair: Pair, image_index: int, versions: Mapping[str, Restored]) -> Iterator[dict[str, Any]]:
+        """A record for every line of the pair, whose readings follow in `_read`."""
+        lines = list(pair.lines)
+        if self._data.find_lines:
+            lines = [Line(line.text, line.quad, ENGINE) for line in self._judge.find(pair.hr)] + lines
+        for index, line in enumerate(lines):
+            record = {
+                "image": pair.name,
+                "image_index": image_index,
+                "index": index,
+                "quad": np.round(line.quad.astype(float), 2).tolist(),
+                "text": line.text,
+                "source": line.source,
+                "script": script_of(line.text),
+                "height": round(line_height(line.quad), 1),
+                "read": {name: {} for name in versions},
+            }
+            for name, version in versions.items():
+                try:
+                    self._waiting.append((record["read"][name], crop_line(version.image, line.quad)))
+                except ValueError as error:
+                    raise ValueError(f"{pair.path}, line {index} ({line.text!r}): {error}") from None
+            yield record
+
+    def _read(self) -> None:
+        """Let every engine read what is waiting."""
+        places, crops = [place for place, _ in self._waiting], [crop for _, crop in self._waiting]
+        for name, engine in self._engines.items():
+            for place, reading in zip(places, engine.read(crops), strict=True):
+                place[name] = {"text": reading.text, "score": round(reading.score, 4)}
+        self._waiting.clear()

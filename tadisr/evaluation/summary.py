@@ -1,0 +1,225 @@
+"""From records to the report: means, intervals, differences, and splits by script and by height."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from tadisr.evaluation.methods import HR_ANCHOR, LR_ANCHOR
+from tadisr.evaluation.pairs import ANNOTATION, ENGINE
+from tadisr.evaluation.runner import Records
+from tadisr.evaluation.statistics import PERMUTATIONS, ROUNDS, Resampler
+from tadisr.metrics.segmentation import THRESHOLDS, foreground_scores
+from tadisr.metrics.text import (
+    NORMALIZATIONS,
+    SCRIPTS,
+    edit_similarity,
+    normalize_text,
+    ocr_accuracy,
+    ocr_accuracy_levenshtein,
+)
+
+DEFINITIONS = {
+    "ocr_a": "paper 4.2: mean over the lines that an engine read in the HR image of (a + b - dist) / (a + b), with the "
+    "lengths a, b and insertions and deletions as distance (python-Levenshtein's ratio)",
+    "ocr_a_levenshtein": "the same with the Levenshtein distance, in which a substitution costs 1",
+    "exact": "share of those lines read exactly",
+    "ned": "mean over the annotated lines of 1 - Levenshtein distance / longer length; higher is better",
+    "accuracy": "share of the annotated lines read exactly",
+    "mask": "foreground IoU over all pixels, F of precision and recall averaged over images with text, F of outlines "
+    "within 2 pixels; text is what is above 0.5",
+    "crop": "perspective warp (cubic, replicated border); turned by 90 degrees where 1.5 times taller than wide",
+    "interval": f"95 % percentile bootstrap over images, {ROUNDS} rounds",
+    "paired": f"bootstrap and two-sided sign-flip test over images, {PERMUTATIONS} permutations; lines of one image "
+    "stay together",
+}
+IMAGE_METRICS = ("psnr", "ssim", "lpips")
+LINE_METRICS: dict[str, tuple[str, Callable[[str, str], float]]] = {
+    "ocr_a": (ENGINE, ocr_accuracy),
+    "ocr_a_levenshtein": (ENGINE, ocr_accuracy_levenshtein),
+    "exact": (ENGINE, lambda predicted, reference: float(predicted == reference)),
+    "ned": (ANNOTATION, edit_similarity),
+    "accuracy": (ANNOTATION, lambda predicted, reference: float(predicted == reference)),
+}
+METRICS = (*IMAGE_METRICS, *LINE_METRICS)
+COMPARED = (*IMAGE_METRICS, "ocr_a", "exact", "ned")
+"""Of every two methods."""
+HEIGHTS = (0, 16, 24, 32, 48, 64, None)
+"""Limits of the height classes, HR pixels."""
+LEGIBLE, ENOUGH = 0.8, 5
+"""OCR-A from which text counts as legible, and the lines that a height class must hold to say so."""
+
+Table = dict[str, tuple[np.ndarray, np.ndarray]]
+"""Metric: its sums and counts over the images, see `statistics`."""
+
+
+def build_report(
+    records: Records, engines: Sequence[str], normalization: str = "none", seed: int = 0
+) -> dict[str, Any]:
+    """The parts of the report that are measured: methods, paired, images, lines.
+
+    engines: names, the judge first.
+    """
+    judge, names = engines[0], list(records.images[0]["methods"])
+    lines = [_scored(line, names, judge, normalization) for line in records.lines]
+    tables = {name: _tabulate(records.images, lines, name) for name in names}
+    resampler = Resampler(len(records.images), seed)
+    means = {
+        name: {metric: _ratio(*tables[name][metric]) for metric in METRICS} | {"fid": _fid(records, name)}
+        for name in names
+    }
+    methods = {}
+    for name in names:
+        methods[name] = {
+            **means[name],
+            "seconds": records.seconds.get(name),
+            "n_images": len(records.images),
+            "n_lines": int(tables[name]["ocr_a"][1].sum()),
+            "n_annotated": int(tables[name]["ned"][1].sum()),
+            "intervals": {metric: resampler.interval(*tables[name][metric]) for metric in METRICS},
+            "delta": {
+                metric: None if None in (value, means[LR_ANCHOR][metric]) else value - means[LR_ANCHOR][metric]
+                for metric, value in means[name].items()
+            },
+            **_splits(lines, name),
+            "engines": {engine: _second_opinion(lines, name, engine, normalization) for engine in engines[1:]},
+            "mask": _mask(records, name),
+        }
+    compared = [name for name in names if name != HR_ANCHOR]
+    paired = [
+        comparison
+        for a, b in combinations(compared, 2)
+        for metric in COMPARED
+        if (comparison := _compare(tables, a, b, metric, resampler))
+    ]
+    for line in lines:
+        del line["image_index"], line["scores"]
+    return _rounded({"methods": methods, "paired": paired, "images": records.images, "lines": lines})
+
+
+def definitions(normalization: str) -> dict[str, str]:
+    """What the numbers mean, in words."""
+    from tadisr.metrics import image
+
+    return {**image.DEFINITIONS, **DEFINITIONS, "normalization": f"{normalization}: {NORMALIZATIONS[normalization]}"}
+
+
+def _scored(line: dict[str, Any], names: Sequence[str], judge: str, normalization: str) -> dict[str, Any]:
+    """The line with "ocr_a" for every method and "scores", {metric: {method: value}}, empty where its text is empty."""
+    reference = normalize_text(line["text"], normalization)
+    read = {name: normalize_text(line["read"][name][judge]["text"], normalization) for name in names}
+    scores = {
+        metric: {name: score(read[name], reference) for name in names}
+        for metric, (source, score) in LINE_METRICS.items()
+        if source == line["source"] and reference
+    }
+    return line | {
+        "ocr_a": {name: ocr_accuracy(read[name], reference) for name in names if reference},
+        "scores": scores,
+    }
+
+
+def _tabulate(images: Sequence[dict], lines: Sequence[dict], name: str) -> Table:
+    table = {metric: (np.zeros(len(images)), np.zeros(len(images))) for metric in METRICS}
+    for i, image in enumerate(images):
+        for metric in IMAGE_METRICS:
+            value = image["methods"][name][metric]
+            if value is not None:
+                table[metric][0][i], table[metric][1][i] = value, 1
+    for line in lines:
+        for metric, values in line["scores"].items():
+            table[metric][0][line["image_index"]] += values[name]
+            table[metric][1][line["image_index"]] += 1
+    return table
+
+
+def _ratio(sums: np.ndarray, counts: np.ndarray) -> float | None:
+    """The metric; None where nothing was measured, or an image equals its HR and so has infinite PSNR."""
+    return float(sums.sum() / counts.sum()) if counts.any() and np.isfinite(sums).all() else None
+
+
+def _splits(lines: Sequence[dict], name: str) -> dict[str, Any]:
+    """ "by_script", "by_height" and "legible_from": the least height (HR pixels) from which on text stays legible."""
+    read = [line for line in lines if "ocr_a" in line["scores"]]
+    by_script = {script: _means([line for line in read if line["script"] == script], name) for script in SCRIPTS}
+    by_height, legible = [], None
+    for low, high in zip(HEIGHTS, HEIGHTS[1:], strict=False):
+        chosen = [line for line in read if line["height"] >= low and (high is None or line["height"] < high)]
+        by_height.append({"low": low, "high": high, **_means(chosen, name)})
+    for part in reversed(by_height):
+        if part["n"] >= ENOUGH:
+            if part["ocr_a"] < LEGIBLE:
+                break
+            legible = part["low"]
+    by_script = {script: means for script, means in by_script.items() if means["n"]}
+    return {"by_script": by_script, "by_height": by_height, "legible_from": legible}
+
+
+def _means(lines: Sequence[dict], name: str) -> dict[str, Any]:
+    means = {
+        metric: float(np.mean([line["scores"][metric][name] for line in lines])) if lines else None
+        for metric in ("ocr_a", "exact")
+    }
+    return means | {"n": len(lines)}
+
+
+def _second_opinion(lines: Sequence[dict], name: str, engine: str, normalization: str) -> dict[str, Any]:
+    """OCR-A by another engine: what it reads in the HR region is its truth; lines that it cannot read there are out."""
+    values: dict[str, list[float]] = {metric: [] for metric in LINE_METRICS}
+    for line in lines:
+        read, own = (normalize_text(line["read"][x][engine]["text"], normalization) for x in (name, HR_ANCHOR))
+        reference = own if line["source"] == ENGINE else normalize_text(line["text"], normalization)
+        for metric, (source, score) in LINE_METRICS.items():
+            if source == line["source"] and reference:
+                values[metric].append(score(read, reference))
+    means = {metric: float(np.mean(scores)) if scores else None for metric, scores in values.items()}
+    return means | {"n_lines": len(values["ocr_a"]), "n_annotated": len(values["ned"])}
+
+
+def _fid(records: Records, name: str) -> float | None:
+    if len(records.features.get(name, [])) < 2:
+        return None
+    from tadisr.metrics.perceptual import frechet_distance
+
+    return frechet_distance(np.stack(records.features[name]), np.stack(records.features[HR_ANCHOR]))
+
+
+def _mask(records: Records, name: str) -> dict[str, float | None] | None:
+    if name not in records.mask_counts:
+        return None
+    scores = foreground_scores(np.stack(records.mask_counts[name]))
+    half, outlines = int(np.argmin(np.abs(THRESHOLDS - 0.5))), records.boundary_f.get(name)
+    return {
+        "iou": float(scores["iou"][half]),
+        "f": float(scores["f"][half]),
+        "boundary_f": float(np.mean(outlines)) if outlines else None,
+    }
+
+
+def _compare(tables: Mapping[str, Table], a: str, b: str, metric: str, resampler: Resampler) -> dict[str, Any] | None:
+    """Method b against method a; None where one of them has no values."""
+    (sums_a, counts), (sums_b, _) = tables[a][metric], tables[b][metric]
+    if not counts.any() or not np.isfinite(sums_a + sums_b).all():
+        return None
+    differences = sums_b - sums_a
+    return {
+        "a": a,
+        "b": b,
+        "metric": metric,
+        "difference": float(differences.sum() / counts.sum()),
+        "interval": resampler.interval(differences, counts),
+        "p": resampler.p_value(differences, counts),
+        "n": int(counts.sum()),
+    }
+
+
+def _rounded(value: Any) -> Any:
+    """Six decimals, so that a report is the same wherever the sums were taken in another order; no infinities."""
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(part) for part in value]
+    if isinstance(value, float):
+        return round(value, 6) if np.isfinite(value) else None
+    return value

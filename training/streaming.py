@@ -1,0 +1,127 @@
+"""FTSR as a stream: Parquet from a folder or the Hub, never held or downloaded as a whole."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from tadisr.training.data import COLUMNS, Cropping, Triplet, one_line
+from tadisr.training.realce import RealCECrops, is_realce
+from torch.utils.data import IterableDataset, get_worker_info
+
+FLAGS = {"hr": cv2.IMREAD_COLOR_RGB, "lr": cv2.IMREAD_COLOR_RGB, "mask": cv2.IMREAD_GRAYSCALE}
+
+
+def open_stream(sources: Sequence[str | Path], split: str = "train") -> Any:
+    """A `datasets.IterableDataset` of all sources, one after the other, images still encoded.
+
+    Raises:
+        FileNotFoundError: no such data set. ValueError: not FTSR.
+        ImportError: the package `datasets` is missing.
+    """
+    try:
+        from datasets import Image, concatenate_datasets, load_dataset
+    except ImportError:
+        raise ImportError("Streaming needs the package datasets: pip install 'tadisr[synth]'.") from None
+    parts = []
+    for source in map(str, sources):
+        folder = Path(source)
+        if folder.is_dir() and not any((folder / "data").glob(f"{split}-*.parquet")):
+            raise FileNotFoundError(f"{folder} has no {split} shards in data/: streaming needs the Parquet layout.")
+        try:
+            data = load_dataset(source, split=split, streaming=True)
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(f"{source} cannot be streamed: {one_line(error)}") from None
+        columns = list(data.features or next(iter(data)))
+        if missing := [name for name in FLAGS if name not in columns]:
+            raise ValueError(
+                f"{source} is no FTSR data set, which has {', '.join(COLUMNS)}: there is no column {missing[0]}."
+            )
+        data = data.select_columns(list(FLAGS))
+        for name in FLAGS:
+            data = data.cast_column(name, Image(decode=False))
+        parts.append(data)
+    return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+
+
+class FTSRStream(IterableDataset):
+    """Endless random crops, one of each page that comes by, mixed with Real-CE's as in `MixedCrops`.
+
+    Shards are dealt out to processes, then to data workers (where there are fewer shards than processes, every process
+    reads all and keeps its share). Pages are shuffled anew in every pass, within a buffer. The n-th item of a process
+    depends on the seed, the data set and the number of processes and workers: `skip` items and the stream goes on as it
+    would have, at the cost of reading, not of decoding.
+
+    Args:
+        skip: batches that this process has seen already; `batch_size` says how long they are, as the loader deals them
+            out to its workers in turn.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[str | Path],
+        cropping: Cropping,
+        seed: int = 0,
+        shuffle_buffer: int = 64,
+        rank: int = 0,
+        processes: int = 1,
+        realce: RealCECrops | None = None,
+        realce_share: float = 0.0,
+        batch_size: int = 1,
+        skip: int = 0,
+    ):
+        from datasets.distributed import split_dataset_by_node
+
+        cv2.setNumThreads(1)
+        stream = open_stream(sources).shuffle(seed=seed, buffer_size=shuffle_buffer)
+        self.stream = split_dataset_by_node(stream, rank, processes) if processes > 1 else stream
+        self.cropping, self.seed, self.rank = cropping, seed, rank
+        self.realce, self.share = realce, realce_share if realce is not None else 0.0
+        self.batch_size, self.skip = batch_size, skip
+        self.shards = getattr(self.stream, "num_shards", 1)
+        """Data workers beyond this number would have nothing to read."""
+
+    def _rows(self) -> Iterator[dict]:
+        epoch = 0
+        while True:
+            self.stream.set_epoch(epoch)
+            empty = True
+            for row in self.stream:
+                empty = False
+                yield row
+            if empty:
+                raise ValueError(
+                    "The stream holds no page: an empty data set, or fewer shards than data workers."
+                )
+            epoch += 1
+
+    def __iter__(self) -> Iterator[dict]:
+        info = get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        # Batch b of this process comes from worker b % workers.
+        skip = len(range(worker, self.skip, workers)) * self.batch_size
+        rows = self._rows()
+        count = 0
+        while True:
+            # Different in every process and worker, and from what other data sets draw.
+            index = (count * workers + worker) * 2**16 + self.rank
+            realce = is_realce(self.seed, index, self.share)
+            row = None if realce else next(rows)
+            if count >= skip:
+                yield self.realce[index] if realce else self._crop(row, index)
+            count += 1
+
+    def _crop(self, row: dict, index: int) -> dict:
+        name = f"page {index >> 16} of process {self.rank}'s stream"
+        images = {}
+        for column, flag in FLAGS.items():
+            if column == "lr" and self.cropping.degradation is not None:
+                continue
+            images[column] = cv2.imdecode(np.frombuffer(row[column]["bytes"], np.uint8), flag)
+            if images[column] is None:
+                raise ValueError(f"{name}: {column} is not an image.")
+        page = Triplet(name, **images)
+        item = self.cropping.draw(page, np.random.default_rng([self.seed, 4, index]))
+        return {**item, "has_mask": torch.tensor(1.0), "index": index, "name": name}
