@@ -90,6 +90,9 @@ def _on_base(config: TrainConfig) -> tuple[dict[str, nn.Module], DDPMScheduler]:
         )
     if not cross_attention_layers(unet):
         raise ValueError(f"The U-Net of {name} has no cross-attention. {FITS}")
+    for module in (*unet.modules(), *vae.modules()):
+        if isinstance(module, (nn.GroupNorm, nn.LayerNorm)):
+            module.float()  # autocast leaves some of their inputs in float32, and CPUs refuse a mixture
     prompt = load_prompt(config)
     torch.manual_seed(config.seed)  # the same adapters in every process, whether or not it made the prompt
     add_lora(unet, vae, config.rank_unet, config.rank_vae)

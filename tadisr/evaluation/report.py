@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from tadisr.evaluation.methods import HR_ANCHOR, LR_ANCHOR, Method
@@ -18,7 +19,7 @@ from tadisr.files import read_image
 from tadisr.metrics.text import normalize_text
 from tadisr.ocr import OCREngine, load_engine
 
-PACKAGES = ("numpy", "pillow", "opencv-python-headless", "scikit-image", "rapidfuzz", "torch")
+PACKAGES = ("numpy", "pillow", "scikit-image", "rapidfuzz", "torch")
 
 
 def evaluate(
@@ -85,7 +86,7 @@ def evaluate(
             "methods": {method.name: method.describe() for method in methods},
             "lpips": lpips and lpips.description,
             "fid": inception and inception.description,
-            "packages": {package: version(package) for package in PACKAGES},
+            "packages": {"opencv": cv2.__version__, **{package: version(package) for package in PACKAGES}},
             "notes": notes,
         },
         **measured,

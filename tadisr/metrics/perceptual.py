@@ -45,7 +45,7 @@ def find_weights(url: str, folder: Path | None = None) -> Path:
             torch.hub.download_url_to_file(url, str(path), checksum and checksum[1], progress=False)
         except (OSError, RuntimeError) as error:  # no network; another file than expected
             raise FileNotFoundError(
-                f"{name} is not in {path.parent} and cannot be downloaded ({error}): name a folder that holds it."
+                f"{name} cannot be downloaded ({getattr(error, 'reason', error)}): name a folder that holds it."
             ) from None
     return path
 
