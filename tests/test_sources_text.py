@@ -10,7 +10,8 @@ from PIL import Image
 from tadisr.data_synthesis.sources import open_source
 from tadisr.data_synthesis.sources.annotated import read_words, stroke_mask
 from tadisr.data_synthesis.sources.base import open_gray
-from tadisr.data_synthesis.sources.realce import read_lines
+
+from tadisr.evaluation.realce import read_annotation
 
 
 @pytest.fixture(scope="module")
@@ -265,4 +266,4 @@ def test_realce_annotation_errors(paper, tmp_path):
     with pytest.raises(ValueError, match="focal lengths 13mm, 26mm, 52mm, not 14mm"):
         open_source({"kind": "realce", "path": str(root), "lr": "14mm"})
     (empty := tmp_path / "none.txt").write_text("")
-    assert read_lines(empty, "gbk") == []
+    assert read_annotation(empty, "gbk") == []

@@ -31,6 +31,12 @@ def realce(tmp_path_factory):
     return source_samples.write_realce(tmp_path_factory.mktemp("realce"), SIZE)
 
 
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch):
+    """`datasets` waits five seconds for its threads after every pass."""
+    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1)
+
+
 def same(one, other):
     assert one.keys() == other.keys()
     return all(torch.equal(one[k], other[k]) if torch.is_tensor(one[k]) else one[k] == other[k] for k in one)
@@ -96,7 +102,7 @@ def drop_column(data, out, name):
 
 def test_a_missing_column_is_named(data, tmp_path):
     broken = drop_column(data, tmp_path / "set", "mask")
-    with pytest.raises(ValueError, match="lr, hr, mask, text, boxes") as error:
+    with pytest.raises(ValueError, match="lr, hr, mask, text, boxes: there is no column mask") as error:
         open_data(broken)
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="no column mask"):
@@ -230,23 +236,32 @@ def test_streams_go_on_where_they_were(data, realce):
     assert not torch.equal(first, second)
 
 
-def test_streams_of_processes_and_workers_share_the_pages(data, tmp_path):
-    """Two shards for two processes: no page goes to both."""
+def test_streams_of_processes_share_the_pages(data):
     cropping = Cropping(256, degradation=None, text_share=0)  # whole pages, to tell them apart
-    shutil.copytree(data, copy := tmp_path / "set")
     seen = [
-        {item["hr"].numpy().tobytes() for item in take(FTSRStream([copy], cropping, rank=rank, processes=2), 12)}
+        {item["hr"].numpy().tobytes() for item in take(FTSRStream([data], cropping, rank=rank, processes=2), 4)}
         for rank in (0, 1)
     ]
-    assert seen[0] and seen[1] and not seen[0] & seen[1]
-    assert len(seen[0] | seen[1]) == len(open_pages(data))
-    stream = FTSRStream([data], Cropping(32), seed=1, batch_size=2)
-    loader = DataLoader(stream, batch_size=2, num_workers=min(2, stream.shards))
-    batches = [batch["hr"] for batch, _ in zip(loader, range(6), strict=False)]
-    later = FTSRStream([data], Cropping(32), seed=1, batch_size=2, skip=3)
-    again = DataLoader(later, batch_size=2, num_workers=min(2, stream.shards))
-    if stream.shards == 1:
-        assert all(torch.equal(a, b["hr"]) for a, (b, _) in zip(batches[3:], zip(again, range(3), strict=False)))
+    assert len(seen[0]) == len(seen[1]) == 4 and not seen[0] & seen[1]
+
+
+def test_streams_through_data_workers_resume(data, tmp_path):
+    """Two shards, two workers: what comes after three batches is what comes with skip=3."""
+    shards = sorted((data / "data").glob("train-*.parquet"))
+    (tmp_path / "data").mkdir()
+    for i in range(2):
+        shutil.copy(shards[i % len(shards)], tmp_path / "data" / f"train-0000{i}-of-00002.parquet")
+    options = {"seed": 1, "batch_size": 2, "shuffle_buffer": 2}
+
+    def batches(skip, count):
+        stream = FTSRStream([tmp_path], Cropping(32), skip=skip, **options)
+        assert stream.shards == 2
+        # as the trainer does: worker 0 begins, so skip whole rounds
+        loader = DataLoader(stream, batch_size=2, num_workers=2)
+        return [batch["hr"] for batch, _ in zip(loader, range(count), strict=False)]
+
+    assert all(torch.equal(a, b) for a, b in zip(batches(0, 6)[4:], batches(4, 2), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(batches(0, 6)[3:], batches(3, 3), strict=True))
 
 
 def test_training_on_a_stream_resumes_exactly(data, tmp_path):

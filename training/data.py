@@ -39,10 +39,16 @@ def open_data(source: str | Path, split: str = "train") -> FolderPages | Parquet
     Raises:
         FileNotFoundError: no data set. ValueError: not FTSR.
     """
-    try:
-        return open_pages(source, split)
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{source} is no FTSR data set, which has {', '.join(COLUMNS)}: {one_line(error)}") from None
+    pages = open_pages(source, split)
+    if isinstance(pages, ParquetPages):
+        for column in ("lr", "hr", "mask"):
+            try:
+                getattr(pages, column)(0)
+            except KeyError:
+                raise ValueError(
+                    f"{source} is no FTSR data set, which has {', '.join(COLUMNS)}: there is no column {column}."
+                ) from None
+    return pages
 
 
 def one_line(error: Exception) -> str:

@@ -111,8 +111,7 @@ def make_masks(
 
     pairs, mask_dir = open_realce(path, aligned_list), Path(mask_dir)
     files = [mask_dir / f"{Path(name).stem}.png" for name in pairs.names()]
-    missing = [i for i, file in enumerate(files) if not file.is_file()]
-    mine = missing[rank::processes]
+    mine = [i for i in range(rank, len(files), processes) if not files[i].is_file()]
     if not mine:
         return 0
     model = TextSegmenter.from_pretrained(segmenter).to(device)

@@ -1,9 +1,7 @@
 """Real-CE: the same Chinese and English scenes at three focal lengths."""
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from tadisr.data_synthesis.sources.base import (
     IMAGE_SUFFIXES,
     Origin,
@@ -16,33 +14,11 @@ from tadisr.data_synthesis.sources.base import (
 )
 from tadisr.data_synthesis.sources.photographs import select
 
+from tadisr.evaluation.realce import read_annotation
+
 FOCAL_LENGTHS = ("13mm", "26mm", "52mm")
 # Per split: folder and prefix of the annotations, and how they are encoded.
 ANNOTATIONS = {"train": ("trans_annos_52mm_renov", "res_", "utf-8"), "val": ("annos", "", "gb18030")}
-
-
-def read_lines(path: Path, encoding: str) -> list[dict[str, Any]]:
-    """Lines of text, "x1,y1,x2,y2,x3,y3,x4,y4,TEXT" each, as `Sample.lines`. GB 18030 includes GBK.
-
-    Raises:
-        ValueError: missing, in another encoding, or a line without eight numbers and a text.
-    """
-    try:
-        text = path.read_bytes().decode(encoding).removeprefix("\ufeff")
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not encoded in {encoding}: give the source's encoding.") from None
-    lines = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        *numbers, said = line.split(",", 8)
-        try:
-            lines.append({"text": said.strip(), "quad": np.array(numbers, float).reshape(4, 2).tolist()})
-        except ValueError:
-            raise ValueError(f"{path}, line {number}: expected eight coordinates and a text, got {line!r}.") from None
-    return lines
 
 
 class RealCE(Source):
@@ -100,7 +76,8 @@ class RealCE(Source):
         name = self._names[i]
         lines = []
         if self._annotations.is_dir():
-            lines = read_lines(self._annotations / f"{self._prefix}{Path(name).stem}.txt", self._encoding)
+            found = read_annotation(self._annotations / f"{self._prefix}{Path(name).stem}.txt", self._encoding)
+            lines = [{"text": line.text, "quad": line.quad.tolist()} for line in found]
         lr, hr = (Sample(open_image(file, str(file)), name) for file in self._files(name))
         hr.lines = lines
         return Pair(lr, hr, name, lines)
