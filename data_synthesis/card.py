@@ -44,7 +44,8 @@ def write_card(out: Path, job: "Job", manifest: dict[str, Any]) -> None:
         "",
         f"{job.num} triplets ({', '.join(f'{count} {split}' for split, count in splits.items())}): `lr` "
         f"{job.size // 4}x{job.size // 4}, `hr` {job.size}x{job.size}, `mask` of the text (255: ink), `text` and "
-        "`boxes` of each line (x, y of four corners, clockwise from the text's own top left, HR pixels), `seed`, `sources`.",
+        "`boxes` of each line (x, y of four corners, clockwise from the text's own top left, HR pixels), `seed` and "
+        "`sources`.",
         "",
         f"![triplets: LR, HR, mask]({SHEET})",
         "",

@@ -12,8 +12,10 @@ import torch
 import training_runs as runs
 from tadisr.data_synthesis.read import open_pages
 from tadisr.training.data import Cropping, FTSRCrops, FTSRLines, Triplet, one_line, open_data
-from tadisr.training.realce import MixedCrops, RealCECrops, make_masks, read_mask
+from tadisr.training import train_lora
+from tadisr.training.realce import MixedCrops, RealCECrops, is_realce, make_masks, read_mask
 from tadisr.training.streaming import FTSRStream, open_stream
+from tadisr.training.trainer import Batches, start_accelerator
 from torch.utils.data import DataLoader
 
 from tadisr.losses import LossWeights, tadisr_loss
@@ -178,8 +180,6 @@ def test_realce_that_is_not_there(tmp_path):
 def test_mixture_keeps_its_ratio_and_order(data, realce):
     ftsr, real = FTSRCrops([data], Cropping(64), 400, 3), RealCECrops(realce, 64, 3)
     mixed = MixedCrops(ftsr, real, 0.25, 3)
-    from tadisr.training.realce import is_realce
-
     share = np.mean([is_realce(3, i, 0.25) for i in range(4000)])
     assert abs(share - 0.25) < 0.03
     chosen = [is_realce(3, i, 0.25) for i in range(12)]
@@ -236,32 +236,41 @@ def test_streams_go_on_where_they_were(data, realce):
     assert not torch.equal(first, second)
 
 
-def test_streams_of_processes_share_the_pages(data):
+@pytest.fixture(scope="module")
+def two_shards(data, tmp_path_factory):
+    """Eight pages in two shards."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = tmp_path_factory.mktemp("shards") / "data"
+    folder.mkdir()
+    table = pa.concat_tables([pq.read_table(file) for file in sorted((data / "data").glob("train-*.parquet"))])
+    for i in range(2):
+        pq.write_table(table.slice(4 * i, 4), folder / f"train-0000{i}-of-00002.parquet")
+    return folder.parent
+
+
+def test_streams_of_processes_share_the_pages(two_shards):
     cropping = Cropping(256, degradation=None, text_share=0)  # whole pages, to tell them apart
     seen = [
-        {item["hr"].numpy().tobytes() for item in take(FTSRStream([data], cropping, rank=rank, processes=2), 4)}
+        {item["hr"].numpy().tobytes() for item in take(FTSRStream([two_shards], cropping, rank=rank, processes=2), 4)}
         for rank in (0, 1)
     ]
     assert len(seen[0]) == len(seen[1]) == 4 and not seen[0] & seen[1]
 
 
-def test_streams_through_data_workers_resume(data, tmp_path):
-    """Two shards, two workers: what comes after three batches is what comes with skip=3."""
-    shards = sorted((data / "data").glob("train-*.parquet"))
-    (tmp_path / "data").mkdir()
-    for i in range(2):
-        shutil.copy(shards[i % len(shards)], tmp_path / "data" / f"train-0000{i}-of-00002.parquet")
-    options = {"seed": 1, "batch_size": 2, "shuffle_buffer": 2}
-
-    def batches(skip, count):
-        stream = FTSRStream([tmp_path], Cropping(32), skip=skip, **options)
-        assert stream.shards == 2
-        # as the trainer does: worker 0 begins, so skip whole rounds
-        loader = DataLoader(stream, batch_size=2, num_workers=2)
-        return [batch["hr"] for batch, _ in zip(loader, range(count), strict=False)]
-
-    assert all(torch.equal(a, b) for a, b in zip(batches(0, 6)[4:], batches(4, 2), strict=True))
-    assert all(torch.equal(a, b) for a, b in zip(batches(0, 6)[3:], batches(3, 3), strict=True))
+@pytest.mark.parametrize("step", [2, 3])
+def test_streams_through_data_workers_resume(two_shards, tmp_path, step):
+    """From a step at which the first worker's turn has come, and from one at which it has not."""
+    runs.fresh()
+    settings = {"streaming": True, "dataloader_num_workers": 2, "shuffle_buffer": 2}
+    config = train_lora.parse_config(runs.flags(two_shards, tmp_path / "run", **settings))
+    accelerator = start_accelerator(config)
+    whole, later = (
+        [crops["hr"] for (crops, _), _ in zip(Batches(config, accelerator, at), range(count), strict=False)]
+        for at, count in ((0, 6), (step, 6 - step))
+    )
+    assert all(torch.equal(a, b) for a, b in zip(whole[step:], later, strict=True))
 
 
 def test_training_on_a_stream_resumes_exactly(data, tmp_path):

@@ -155,14 +155,14 @@ def kill_and_resume(data, tmp_path, kills, steps, seed):
             if "trained parameters" in line:
                 break
         time.sleep(chance.uniform(0, 0.6 * duration / kills))
-        alive = run.poll() is None
-        os.killpg(run.pid, signal.SIGKILL)
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+        killed = run.wait() == -signal.SIGKILL
         run.stdout.close()
-        run.wait()
+        if not killed:  # it was through before
+            break
         last = latest_checkpoint(broken)
         died_at.append(int(last.name.split("-")[1]) if last else 0)
-        if not alive:
-            break
     assert runs.launch(runs.flags(data, broken, **settings, resume_from_checkpoint="latest")).returncode == 0
     return whole, broken, died_at
 

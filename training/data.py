@@ -44,7 +44,7 @@ def open_data(source: str | Path, split: str = "train") -> FolderPages | Parquet
         for column in ("lr", "hr", "mask"):
             try:
                 getattr(pages, column)(0)
-            except KeyError:
+            except (KeyError, TypeError):  # datasets fills in None
                 raise ValueError(
                     f"{source} is no FTSR data set, which has {', '.join(COLUMNS)}: there is no column {column}."
                 ) from None

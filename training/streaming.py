@@ -55,8 +55,8 @@ class FTSRStream(IterableDataset):
     would have, at the cost of reading, not of decoding.
 
     Args:
-        skip: batches that this process has seen already; `batch_size` says how long they are, as the loader deals them
-            out to its workers in turn.
+        skip: batches that this process has seen already, a multiple of the data workers, which the loader asks in turn;
+            `batch_size` says how long a batch is.
     """
 
     def __init__(

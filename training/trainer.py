@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ class Batches:
     """
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator, step: int):
-        self.accelerator = accelerator
+        self.accelerator, self.surplus = accelerator, 0
         items = config.max_train_steps * config.gradient_accumulation_steps * accelerator.num_processes
         seen = step * config.gradient_accumulation_steps
         fixed = None if config.degradation == STORED else Degradation.preset(config.degradation)
@@ -139,12 +140,16 @@ class Batches:
 
         stream = FTSRStream(
             config.train_data_dir, cropping, config.seed, config.shuffle_buffer, self.accelerator.process_index,
-            self.accelerator.num_processes, realce, config.realce_share, config.train_batch_size, seen,
+            self.accelerator.num_processes, realce, config.realce_share, config.train_batch_size,
         )  # fmt: skip
-        return DataLoader(stream, **options | {"num_workers": min(options["num_workers"], stream.shards)})
+        workers = min(options["num_workers"], stream.shards)
+        # Loaders begin with their first worker: skip whole rounds, and read what of a round was seen once more.
+        self.surplus = seen % max(workers, 1)
+        stream.skip = seen - self.surplus
+        return DataLoader(stream, **options | {"num_workers": workers})
 
     def __iter__(self) -> Iterator[tuple[dict, dict | None]]:
-        for batches in zip(*self.loaders, strict=True):
+        for batches in islice(zip(*self.loaders, strict=True), self.surplus, None):
             crops, *lines = send_to_device(batches, self.accelerator.device)
             yield crops, lines[0] if lines else None
 
