@@ -5,7 +5,9 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +20,8 @@ def _quiet_worker() -> None:
     """One thread a process (results then never depend on how sums are split); Ctrl-C is the parent's to handle."""
     from tqdm import tqdm
 
+    if not sys.warnoptions:  # as in the command line: users can do nothing about what libraries warn of
+        warnings.simplefilter("ignore")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
     # `datasets` shows bars, and a bar's lock between processes would be left behind by a worker that is ended.

@@ -101,8 +101,10 @@ def _segmenter(name: str) -> Any:
 
 @lru_cache(maxsize=1)
 def _enhancer(name: str) -> Any:
+    from diffusers.utils.logging import disable_progress_bar
     from tadisr.data_synthesis.enhance import Enhancer
 
+    disable_progress_bar()  # the data set's own bar is being shown
     return Enhancer.load(name)
 
 

@@ -50,9 +50,10 @@ def whole_parameters(network: TADiSRNetwork) -> Iterator[None]:
     from torch.distributed.fsdp import FSDPModule  # PyTorch 2.6
     from torch.distributed.tensor import DTensor
 
-    for module in network.modules():
-        if isinstance(module, FSDPModule):  # after a forward pass some are still gathered, in storage that is not theirs
-            module.reshard()
+    sharded = [(module, type(module)) for module in network.modules() if isinstance(module, FSDPModule)]
+    for module, cls in sharded:
+        module.reshard()  # after a forward pass some are still gathered, in storage that is not theirs
+        module.__class__ = cls.__bases__[1]  # what FSDP2 made it from: FSDP's own would meddle with every `.to`
     replaced: list[tuple[nn.Module, str, nn.Parameter]] = []
     for part in (network.vae, network.unet, network.prompt, network.joint_decoder):
         frozen_too = part is network.prompt or part is network.joint_decoder
@@ -68,6 +69,8 @@ def whole_parameters(network: TADiSRNetwork) -> Iterator[None]:
     finally:
         for module, name, parameter in replaced:
             module._parameters[name] = parameter
+        for module, cls in sharded:
+            module.__class__ = cls
 
 
 def save_weights(

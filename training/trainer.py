@@ -53,7 +53,10 @@ def start_accelerator(config: TrainConfig) -> Accelerator:
     asked_for_fsdp = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     if asked_for_fsdp and accelerator.distributed_type is DistributedType.MULTI_CPU:
         # accelerate leaves FSDP out on CPUs, though PyTorch's works over gloo.
-        AcceleratorState._shared_state["fsdp_plugin"] = FullyShardedDataParallelPlugin()
+        plugin = FullyShardedDataParallelPlugin()
+        if config.mixed_precision != "no":
+            plugin.set_mixed_precision(config.mixed_precision)
+        AcceleratorState._shared_state["fsdp_plugin"] = plugin
         for state in (AcceleratorState, PartialState):
             state._shared_state["distributed_type"] = DistributedType.FSDP
     if accelerator.distributed_type is DistributedType.DEEPSPEED:  # which would ask the data loader
