@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+COLUMNS = ("lr", "hr", "mask", "text", "boxes")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -64,6 +65,8 @@ class ParquetPages:
         from datasets import Image, load_dataset
 
         data = load_dataset(source, split=split)
+        if missing := [name for name in COLUMNS if name not in data.column_names]:
+            raise ValueError(f"{source} ({split}) has no column {', '.join(missing)}: it needs {', '.join(COLUMNS)}.")
         for column in ("lr", "hr", "mask"):
             data = data.cast_column(column, Image(decode=False))
         self._data, self._source = data, f"{source} ({split})"

@@ -1,4 +1,9 @@
+import os
+
 import pytest
+
+# The tests run side by side: a thread per core in each of them would only make them wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", params=["sd", "sdxl", "kolors"])

@@ -77,6 +77,50 @@ def test_terms_do_not_depend_on_batch_size_and_stay_in_float32(batch):
         assert half[name].dtype == torch.float32
 
 
+def test_terms_of_two_pixels_by_hand():
+    """Everything flat but for one pixel of the mask: the sums are short enough to write out."""
+    image, target = torch.zeros(1, 3, 1, 2), torch.full((1, 3, 1, 2), 0.5)
+    logits, mask = torch.zeros(1, 1, 1, 2), torch.tensor([[[[1.0, 0.0]]]])
+    terms = tadisr_loss(image, target, logits, mask, LossWeights(lpips=0, text_l1=2.0, text_weight=3.0))
+    expected = {
+        "mse": 0.25,
+        "text_l1": 2 * (1 + 3) * 0.5,  # both pixels are near text
+        "modified_focal": 0.0,  # neither image has an edge
+        "mask_mse": 0.25,
+        "focal": 10 * 0.5**2 * np.log(2),
+        "dice": 1 - (2 * 0.5 + 1) / (0.5 + 1 + 1),
+    }
+    assert terms.keys() == expected.keys()
+    for name, value in expected.items():
+        assert terms[name].item() == pytest.approx(value), name
+    # an edge of height 1 across both pixels: derivatives of 4 in x at every pixel, none in y
+    step = torch.zeros(1, 3, 1, 2)
+    step[..., 1] = 1
+    terms = tadisr_loss(step, target, logits, mask, LossWeights(lpips=0))
+    assert terms["modified_focal"].item() == pytest.approx(10 * 0.5**2 * 4**2 / 2)
+
+
+def test_images_without_a_mask_are_left_out_of_the_terms_that_need_one(batch):
+    image, target, logits, mask = batch
+    flags = torch.tensor([1.0, 0.0, 1.0])
+    terms = tadisr_loss(*batch, LossWeights(lpips=0), has_mask=flags)
+    known = [x[[0, 2]] for x in batch]
+    alone = tadisr_loss(*known, LossWeights(lpips=0))
+    for name in ("modified_focal", "mask_mse", "focal", "dice"):
+        assert torch.allclose(terms[name], alone[name] * 2 / 3), name
+    assert terms["mse"] == ((image - target) ** 2).mean()
+    everyone = tadisr_loss(*batch, LossWeights(lpips=0), has_mask=torch.ones(3))
+    assert all(
+        torch.allclose(value, everyone[name]) for name, value in tadisr_loss(*batch, LossWeights(lpips=0)).items()
+    )
+
+
+def test_without_a_mask_stream_only_the_image_counts(batch):
+    image, target, _, mask = batch
+    terms = tadisr_loss(image, target, None, mask, LossWeights(lpips=0, text_l1=1.0))
+    assert terms.keys() == {"mse", "text_l1"}
+
+
 def test_lpips_without_a_network_is_refused(batch):
     with pytest.raises(ValueError, match="LPIPS"):
         tadisr_loss(*batch, LossWeights())

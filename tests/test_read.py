@@ -3,6 +3,7 @@
 import numpy as np
 import pages
 import pytest
+from datasets import Dataset
 from tadisr.data_synthesis.read import open_pages
 
 
@@ -17,6 +18,13 @@ def test_mistakes(tmp_path):
     (tmp_path / "bare" / "hr").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=r"No hr/\*.png in .*bare"):
         open_pages(tmp_path / "bare")
+
+
+def test_a_data_set_of_another_kind(tmp_path):
+    (tmp_path / "other/data").mkdir(parents=True)
+    Dataset.from_dict({"hr": [1], "text": ["a"]}).to_parquet(tmp_path / "other/data/train-00000-of-00001.parquet")
+    with pytest.raises(ValueError, match="has no column lr, mask, boxes: it needs lr, hr, mask, text, boxes"):
+        open_pages(tmp_path / "other")
 
 
 def test_a_page_without_its_mask(tmp_path):

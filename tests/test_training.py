@@ -119,7 +119,9 @@ def test_config_defaults_are_the_papers_and_unknown_keys_fail(tmp_path):
         file.write_text(text)
         with pytest.raises(SystemExit, match=message):
             parse_config(["--config", str(file)])
-    file.write_text("train_data_dir: [a, b]\nbase_config: c\nlearning_rate: 1.0e-3\nema_decay: null\nmixed_precision: no")
+    file.write_text(
+        "train_data_dir: [a, b]\nbase_config: c\nlearning_rate: 1.0e-3\nema_decay: null\nmixed_precision: no"
+    )
     config = parse_config(["--config", str(file), "--learning_rate=2e-3"])
     assert (config.learning_rate, config.train_data_dir, config.ema_decay) == (2e-3, ["a", "b"], None)
     assert config.mixed_precision == "no"

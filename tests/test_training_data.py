@@ -11,8 +11,8 @@ import source_samples
 import torch
 import training_runs as runs
 from tadisr.data_synthesis.read import open_pages
-from tadisr.training.data import Cropping, FTSRCrops, FTSRLines, Triplet, one_line, open_data
 from tadisr.training import train_lora
+from tadisr.training.data import Cropping, FTSRCrops, FTSRLines, Triplet, one_line, open_data
 from tadisr.training.realce import MixedCrops, RealCECrops, is_realce, make_masks, read_mask
 from tadisr.training.streaming import FTSRStream, open_stream
 from tadisr.training.trainer import Batches, start_accelerator

@@ -154,7 +154,7 @@ def kill_and_resume(data, tmp_path, kills, steps, seed):
         for line in run.stdout:  # until it trains
             if "trained parameters" in line:
                 break
-        time.sleep(chance.uniform(0, 0.6 * duration / kills))
+        time.sleep(chance.uniform(0, 1.2 * duration / kills))
         if run.poll() is None:
             os.killpg(run.pid, signal.SIGKILL)
         killed = run.wait() == -signal.SIGKILL

@@ -92,9 +92,7 @@ class FTSRStream(IterableDataset):
                 empty = False
                 yield row
             if empty:
-                raise ValueError(
-                    "The stream holds no page: an empty data set, or fewer shards than data workers."
-                )
+                raise ValueError("The stream holds no page: an empty data set, or fewer shards than data workers.")
             epoch += 1
 
     def __iter__(self) -> Iterator[dict]:

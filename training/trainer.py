@@ -48,6 +48,8 @@ def start_accelerator(config: TrainConfig) -> Accelerator:
         log_with=config.report_to,
         project_dir=config.output_dir,
     )
+    if config.mixed_precision == "fp16" and accelerator.device.type == "cpu":  # accelerate may leave it out silently
+        raise ValueError("fp16 needs a GPU: take bf16 or no for mixed_precision.")
     if config.report_to and not accelerator.log_with:
         raise ValueError(f"The tracker {config.report_to} is not installed: pip install {config.report_to}.")
     asked_for_fsdp = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"

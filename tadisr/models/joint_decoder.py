@@ -17,6 +17,8 @@ from tadisr.models.attention import TextAttentionProjection, cross_attention_lay
 from tadisr.models.interaction import CrossDecoderInteractionBlock
 from tadisr.models.scratch import LeanAutoencoderKL, drop_group_norms, drop_mid_block
 
+_LATENTS = "latents"  # what stands in for attention maps where there are none
+
 
 def vae_patch(vae: AutoencoderKL) -> int:
     """Side of the pixel patch that a VAE reads as channels: 1 for RGB VAEs, 2 where it has 12 input channels."""
@@ -64,6 +66,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
 
     encoder_skips: 1x1 convolutions from the input of each encoder down block to its decoder up block.
     image_residual: the decoded image is a correction added to the input image.
+    attention_layers: where empty, the mask stream starts from the denoised latents instead of attention maps.
     lean: no group normalisation and no mid block, as in `tadisr.models.scratch`.
     """
 
@@ -86,7 +89,9 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         lean: bool = False,
     ):
         super().__init__()
-        self.attention = TextAttentionProjection(attention_layers, attention_heads, latent_channels)
+        self.attention = TextAttentionProjection(
+            attention_layers or [_LATENTS], attention_heads or [latent_channels], latent_channels
+        )
         self.mask_decoder = Decoder(
             in_channels=latent_channels,
             out_channels=patch**2,
@@ -113,10 +118,18 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_base(
-        cls, vae: AutoencoderKL, unet: UNet2DConditionModel, encoder_skips: bool = False, image_residual: bool = False
+        cls,
+        vae: AutoencoderKL,
+        unet: UNet2DConditionModel,
+        encoder_skips: bool = False,
+        image_residual: bool = False,
+        text_attention: bool = True,
     ) -> "JointSegmentationDecoder":
-        """An untrained decoder that fits `vae` and reads every cross-attention layer of `unet`."""
-        layers = cross_attention_layers(unet)
+        """An untrained decoder that fits `vae` and reads every cross-attention layer of `unet`.
+
+        Without `text_attention` (the paper's ablation w/o TACA) it reads none.
+        """
+        layers = cross_attention_layers(unet) if text_attention else {}
         return cls(
             attention_layers=list(layers),
             attention_heads=list(layers.values()),
@@ -153,6 +166,8 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             The image (B, 3, H, W), nominally in [-1, 1] and not clamped, and the mask logits (B, 1, H, W).
         """
         decoder, config = _image_stream(vae).decoder, vae.config
+        if not self.config.attention_layers:
+            attention_maps = {_LATENTS: latents.flatten(2)}
         mask = self.attention(attention_maps, tuple(latents.shape[-2:]))  # (B, c, h, w)
         latents = latents / config.scaling_factor
         if config.shift_factor is not None:
