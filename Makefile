@@ -28,7 +28,7 @@ demo: .venv/ready
 	@echo "Before and after, side by side: $(CURDIR)/demo/output/example_compare.png"
 
 test: .venv/ready-dev .venv-paddle/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 	.venv-paddle/bin/python -m pytest tests/test_paddle.py
 
 style: .venv/ready-dev

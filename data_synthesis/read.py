@@ -13,6 +13,11 @@ COLUMNS = ("lr", "hr", "mask", "text", "boxes")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
+def no_column(source: object, column: str) -> str:
+    """What to say of a data set of another kind."""
+    return f"{source} is no FTSR data set, which has {', '.join(COLUMNS)}: there is no column {column}."
+
+
 class FolderPages:
     """Triplets in hr/, mask/, lr/ with metadata.jsonl."""
 
@@ -65,8 +70,10 @@ class ParquetPages:
         from datasets import Image, load_dataset
 
         data = load_dataset(source, split=split)
-        if missing := [name for name in COLUMNS if name not in data.column_names]:
-            raise ValueError(f"{source} ({split}) has no column {', '.join(missing)}: it needs {', '.join(COLUMNS)}.")
+        # a column that shards lack although their schema names it is filled in with None
+        first = data[0] if len(data) else {}
+        if missing := [name for name in COLUMNS if first.get(name) is None]:
+            raise ValueError(no_column(source, missing[0]))
         for column in ("lr", "hr", "mask"):
             data = data.cast_column(column, Image(decode=False))
         self._data, self._source = data, f"{source} ({split})"

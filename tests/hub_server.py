@@ -1,9 +1,9 @@
 """A local server that speaks enough of the Hugging Face Hub's HTTP API for the real client, backed by a folder.
 
 Repositories on the branch `main`: create, upload (regular and LFS files), list, download any revision. Models and
-data sets share one set of names. The folder holds `blobs/<sha256>` and one JSON of commits per repository, so a new server over it serves the same repos.
-The client reads its endpoint at import, so drive it in a subprocess: `server.run(code, *args)`, or start your own
-with `{**os.environ, **server.environment()}`.
+data sets share one set of names. The folder holds `blobs/<sha256>` and one JSON of commits per repository, so a new
+server over it serves the same repos. The client reads its endpoint at import, so drive it in a subprocess:
+`server.run(code, *args)`, or start your own with `{**os.environ, **server.environment()}`.
 """
 
 import base64

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tadisr.data_synthesis.backgrounds import procedural
-from tadisr.data_synthesis.text.corpus import open_corpus
-from tadisr.data_synthesis.text.fonts import Font, Fonts, discover_fonts
 from tadisr.data_synthesis.layouts import LAYOUT_NAMES, PageStyle, write_page
 from tadisr.data_synthesis.layouts.camera import bend, finish, view
 from tadisr.data_synthesis.layouts.canvas import Canvas
 from tadisr.data_synthesis.layouts.palette import DARK, WHITE, luma, readable
 from tadisr.data_synthesis.layouts.typesetting import Setter
+from tadisr.data_synthesis.text.corpus import open_corpus
+from tadisr.data_synthesis.text.fonts import Font, Fonts, discover_fonts
 from tadisr.data_synthesis.text.render import draw_text
 
 BUILT_IN = Fonts([Font("")])

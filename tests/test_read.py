@@ -23,7 +23,7 @@ def test_mistakes(tmp_path):
 def test_a_data_set_of_another_kind(tmp_path):
     (tmp_path / "other/data").mkdir(parents=True)
     Dataset.from_dict({"hr": [1], "text": ["a"]}).to_parquet(tmp_path / "other/data/train-00000-of-00001.parquet")
-    with pytest.raises(ValueError, match="has no column lr, mask, boxes: it needs lr, hr, mask, text, boxes"):
+    with pytest.raises(ValueError, match="which has lr, hr, mask, text, boxes: there is no column lr"):
         open_pages(tmp_path / "other")
 
 

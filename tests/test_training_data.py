@@ -12,7 +12,7 @@ import torch
 import training_runs as runs
 from tadisr.data_synthesis.read import open_pages
 from tadisr.training import train_lora
-from tadisr.training.data import Cropping, FTSRCrops, FTSRLines, Triplet, one_line, open_data
+from tadisr.training.data import Cropping, FTSRCrops, FTSRLines, Triplet, one_line
 from tadisr.training.realce import MixedCrops, RealCECrops, is_realce, make_masks, read_mask
 from tadisr.training.streaming import FTSRStream, open_stream
 from tadisr.training.trainer import Batches, start_accelerator
@@ -105,7 +105,7 @@ def drop_column(data, out, name):
 def test_a_missing_column_is_named(data, tmp_path):
     broken = drop_column(data, tmp_path / "set", "mask")
     with pytest.raises(ValueError, match="lr, hr, mask, text, boxes: there is no column mask") as error:
-        open_data(broken)
+        open_pages(broken)
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="no column mask"):
         open_stream([broken])

@@ -9,10 +9,8 @@ import cv2
 import numpy as np
 import torch
 from tadisr.data_synthesis.degrade import Degradation, degrade
-from tadisr.data_synthesis.read import FolderPages, ParquetPages, open_pages
+from tadisr.data_synthesis.read import open_pages
 from torch.utils.data import Dataset
-
-COLUMNS = ("lr", "hr", "mask", "text", "boxes")
 
 
 class Triplet(NamedTuple):
@@ -31,24 +29,6 @@ def to_tensors(hr: np.ndarray, mask: np.ndarray, lr: np.ndarray) -> dict[str, to
         return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
 
     return {"hr": tensor(hr), "lr": tensor(lr), "mask": tensor(mask[..., None])}
-
-
-def open_data(source: str | Path, split: str = "train") -> FolderPages | ParquetPages:
-    """`open_pages`, with a word about columns that are not there.
-
-    Raises:
-        FileNotFoundError: no data set. ValueError: not FTSR.
-    """
-    pages = open_pages(source, split)
-    if isinstance(pages, ParquetPages):
-        for column in ("lr", "hr", "mask"):
-            try:
-                getattr(pages, column)(0)
-            except (KeyError, TypeError):  # datasets fills in None
-                raise ValueError(
-                    f"{source} is no FTSR data set, which has {', '.join(COLUMNS)}: there is no column {column}."
-                ) from None
-    return pages
 
 
 def one_line(error: Exception) -> str:
@@ -183,7 +163,7 @@ class FTSRCrops(Dataset):
         self, folders: Sequence[str | Path], cropping: Cropping, length: int, seed: int = 0, cache: bool = False
     ):
         cv2.setNumThreads(1)  # several threads here only get in the way of the training step's
-        self.pages = ConcatPages([open_data(folder) for folder in folders])
+        self.pages = ConcatPages([open_pages(folder) for folder in folders])
         self.cropping, self.length, self.seed = cropping, length, seed
         # Decoding a page costs more than degrading a crop: keep them decoded (workers share the memory by forking).
         self.decoded = [self._load(i) for i in range(len(self.pages))] if cache else None
@@ -219,7 +199,7 @@ class FTSRLines(Dataset):
     ):
         self.size, self.length, self.seed = size, length, seed
         self.degradation = degradation or Degradation.preset("mild")
-        self.pages = ConcatPages([open_data(folder) for folder in folders])
+        self.pages = ConcatPages([open_pages(folder) for folder in folders])
         self.lines: list[tuple[int, tuple[int, int, int, int]]] = []
         for number in range(len(self.pages)):
             for line in self.pages.lines(number):

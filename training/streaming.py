@@ -1,5 +1,6 @@
 """FTSR as a stream: Parquet from a folder or the Hub, never held or downloaded as a whole."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from tadisr.training.data import COLUMNS, Cropping, Triplet, one_line
+from tadisr.data_synthesis.read import no_column
+from tadisr.training.data import Cropping, Triplet, one_line
 from tadisr.training.realce import RealCECrops, is_realce
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -36,9 +38,7 @@ def open_stream(sources: Sequence[str | Path], split: str = "train") -> Any:
             raise FileNotFoundError(f"{source} cannot be streamed: {one_line(error)}") from None
         columns = list(data.features or next(iter(data)))
         if missing := [name for name in FLAGS if name not in columns]:
-            raise ValueError(
-                f"{source} is no FTSR data set, which has {', '.join(COLUMNS)}: there is no column {missing[0]}."
-            )
+            raise ValueError(no_column(source, missing[0]))
         data = data.select_columns(list(FLAGS))
         for name in FLAGS:
             data = data.cast_column(name, Image(decode=False))
@@ -84,11 +84,13 @@ class FTSRStream(IterableDataset):
         """Data workers beyond this number would have nothing to read."""
 
     def _rows(self) -> Iterator[dict]:
+        # `datasets` shares the epoch among data workers: the first to start a new pass would reshuffle the others'.
+        stream = copy.deepcopy(self.stream)
         epoch = 0
         while True:
-            self.stream.set_epoch(epoch)
+            stream.set_epoch(epoch)
             empty = True
-            for row in self.stream:
+            for row in stream:
                 empty = False
                 yield row
             if empty:

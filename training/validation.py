@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from tadisr.data_synthesis.read import open_pages
 from tadisr.training.config import TrainConfig
-from tadisr.training.data import open_data
 from torch import nn
 
 from tadisr.images import upsample
@@ -39,7 +39,7 @@ class Validator:
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator):
         self.config, self.accelerator = config, accelerator
-        self.pages = open_data(config.validation_data_dir, "test")
+        self.pages = open_pages(config.validation_data_dir, "test")
         self.count = min(len(self.pages), config.num_validation_images)
         self.judge = load_judge(config.validation_ocr, config.recognizer) if config.validation_ocr else None
         self.lpips = load_lpips_metric(config.validation_lpips, accelerator.device)
