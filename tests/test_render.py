@@ -1,6 +1,6 @@
 """Drawn text: exact coverage, boxes that hold the ink, every shape."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import cv2
 import numpy as np
@@ -11,6 +11,9 @@ from tadisr.data_synthesis.text.fonts import Font
 from tadisr.data_synthesis.text.render import INK, PAD, SMALLEST, draw_block, draw_text, grow
 from tadisr.data_synthesis.text.shapes import Shape, Shapes
 from tiny_fonts import write_font
+
+# Libraries that other tests load may have the processor flush subnormal numbers.
+reals = partial(st.floats, allow_subnormal=False)
 
 BUILT_IN = Font("")
 
@@ -70,18 +73,18 @@ def test_coverage_is_the_area_that_the_strokes_take_up(size):
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(
     text=st.sampled_from(["Hamburg 12", "i", "Quay, St.", "WAVE"]),
-    size=st.floats(12, 70),
+    size=reals(12, 70),
     shape=st.builds(
         Shape,
         direction=st.sampled_from(["horizontal", "stacked", "sideways"]),
         spacing=st.sampled_from([0.0, 0.3, -0.03]),
         align=st.sampled_from([0.0, 0.5, 1.0]),
-        leading=st.floats(0.9, 2),
+        leading=reals(0.9, 2),
         arc=st.sampled_from([0.0, 40.0, 180.0, -90.0]),
         wave=st.sampled_from([0.0, 0.3]),
-        angle=st.floats(-180, 180),
-        pitch=st.floats(-60, 60),
-        yaw=st.floats(-60, 60),
+        angle=reals(-180, 180),
+        pitch=reals(-60, 60),
+        yaw=reals(-60, 60),
     ),
     lines=st.integers(1, 3),
 )

@@ -134,6 +134,18 @@ def test_no_disk_left_while_checkpointing(data, tmp_path):
     assert latest_checkpoint(out).name == "checkpoint-6"
 
 
+def start_training(flags):
+    """A run in the background that has begun to train."""
+    run = subprocess.Popen(
+        runs.command(flags), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=runs.environment(),
+        start_new_session=True,
+    )  # fmt: skip
+    for line in run.stdout:
+        if "trained parameters" in line:
+            break
+    return run
+
+
 def kill_and_resume(data, tmp_path, kills, steps, seed):
     """Kill -9 at random moments until `kills` runs died, resuming each time; returns (unbroken, broken, steps seen)."""
     settings = {
@@ -141,24 +153,17 @@ def kill_and_resume(data, tmp_path, kills, steps, seed):
         "validation_data_dir": data, "dataloader_num_workers": 1,
     }  # fmt: skip
     whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run = start_training(runs.flags(data, whole, **settings))
     started = time.time()
-    assert runs.launch(runs.flags(data, whole, **settings)).returncode == 0
+    assert run.wait() == 0
     duration = time.time() - started
     chance, died_at = random.Random(seed), []
     while len(died_at) < kills:
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True, "env": runs.environment()}
-        run = subprocess.Popen(
-            runs.command(runs.flags(data, broken, **settings, resume_from_checkpoint="latest")),
-            start_new_session=True, **options,
-        )  # fmt: skip
-        for line in run.stdout:  # until it trains
-            if "trained parameters" in line:
-                break
+        run = start_training(runs.flags(data, broken, **settings, resume_from_checkpoint="latest"))
         time.sleep(chance.uniform(0, 1.2 * duration / kills))
         if run.poll() is None:
             os.killpg(run.pid, signal.SIGKILL)
         killed = run.wait() == -signal.SIGKILL
-        run.stdout.close()
         if not killed:  # it was through before
             break
         last = latest_checkpoint(broken)
