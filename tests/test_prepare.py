@@ -1,10 +1,12 @@
 """The paper's stages on small samples of its sources: what is kept, what is dropped, and why."""
 
 import json
+import string
 
 import cv2
 import numpy as np
 import pytest
+import tiny_fonts
 from datasets import load_dataset
 from source_samples import encoded, photograph, save, text_line, write_bts, write_lmdb, write_lsdir, write_textseg
 from tadisr.data_synthesis.prepare import prepare, split_families
@@ -121,12 +123,22 @@ def test_prepared_work_is_kept_and_used(sources, tmp_path):
         (["--source", "moon=/x"], "--source moon: the recipe has no such source; it has free"),
         (["--photos", "gone"], "No images in gone"),
         (["--photos", "."], "None of the backgrounds can be used"),
+        (["--recipe", "latin_fonts.yaml"], "No font in fonts draws Chinese"),
+        (["--recipe", "empty_corpus.yaml"], "empty.txt is empty: a corpus has one item a line."),
+        (["--recipe", "no_fonts.yaml"], "No usable fonts in bare"),
     ],
 )
 def test_mistakes(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.png").write_text("text")
     cv2.imwrite("small.png", np.zeros((20, 20, 3), np.uint8))
+    (tmp_path / "fonts").mkdir()
+    tiny_fonts.write_font(tmp_path / "fonts/latin.ttf", string.ascii_letters + string.digits)
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "latin_fonts.yaml").write_text("backgrounds: []\nphotos: 0\nfonts: [fonts]\ncorpora: {chinese: 1}\n")
+    (tmp_path / "empty_corpus.yaml").write_text("backgrounds: []\nphotos: 0\ncorpora: {empty.txt: 1}\n")
+    (tmp_path / "no_fonts.yaml").write_text("backgrounds: []\nphotos: 0\nfonts: [bare]\n")
     assert cli.main(["synthesize", "-o", "new", "--num", "2", "--num-proc", "1", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == "" and message in err.splitlines()[-1] and err.splitlines()[-1].startswith("tadisr: ")
