@@ -202,7 +202,8 @@ def check_folder(out: Path, job: Job) -> bool:
                     "or repeat the command that began it to go on with it."
                 )
             return path.name == "manifest.json"
-    if out.exists() and any(out.iterdir()):
+    # a run that was killed before it wrote what it was about left an empty folder of its own
+    if out.exists() and any(path.name != WORK for path in out.iterdir()):
         raise ValueError(f"{out} is not empty: name a new folder, so that no two data sets mix.")
     return False
 
@@ -228,6 +229,7 @@ def synthesize(
     from tadisr.data_synthesis.card import write_card
 
     if check_folder(out, job):
+        shutil.rmtree(out / WORK, ignore_errors=True)  # where the run was killed while it cleaned up
         return json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     for leftover in out.rglob(".*.part"):
         leftover.unlink()
@@ -277,6 +279,7 @@ def make_manifest(job: Job, prepared: Prepared, records: Sequence[dict]) -> dict
         "stages": prepared.stages,
         "engine": prepared.engine,
         "used": dict(sorted(used.items())),
-        "files": {name: sha for record in records for name, sha in record["files"].items()},
+        # of shards; folders hold too many files
+        "files": {} if job.layout == "folders" else {name: sha for r in records for name, sha in r["files"].items()},
         "versions": {name: version(name) for name in packages},
     }

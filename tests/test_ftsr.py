@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -156,6 +157,16 @@ def test_killed_and_run_again_it_ends_the_same(recipe, made, tmp_path, shards):
     assert done < 4
     assert cli.main(command(recipe, out, "--num-proc", 1)) == 0
     assert contents(out) == contents(made)
+
+
+def test_killed_at_the_very_beginning_and_at_the_very_end(recipe, made, tmp_path):
+    (tmp_path / "begun/.work").mkdir(parents=True)
+    (tmp_path / "begun/.work/.job.json.part").write_bytes(b"{")
+    shutil.copytree(made, tmp_path / "ended")
+    (tmp_path / "ended/.work/shards").mkdir(parents=True)
+    for name in ("begun", "ended"):
+        assert cli.main(command(recipe, tmp_path / name, "--num-proc", 1)) == 0
+        assert contents(tmp_path / name) == contents(made)
 
 
 def test_interrupted(recipe, tmp_path):
