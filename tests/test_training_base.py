@@ -71,6 +71,32 @@ def test_every_trained_group_has_gradients_and_nothing_else(base, tmp_path, prec
     assert {id(p) for p in trainable(network)} == {id(p) for g in found if g != "frozen" for p in found[g].values()}
 
 
+def test_gradient_checkpointing_changes_no_gradient_and_keeps_less(base, tmp_path):
+    gradients, kept = [], []
+    for checkpointing in (False, True):
+        config = config_on(base, tmp_path, gradient_checkpointing=checkpointing)
+        network = build_network(config)
+        torch.manual_seed(1)
+        tiny.shake(network.unet, "lora_B")
+        tiny.shake(network.vae, "lora_B")
+        tiny.shake(network.joint_decoder, ".scale")
+        saved = {}
+
+        def pack(tensor, saved=saved):
+            saved[tensor.data_ptr()] = tensor.nbytes
+            return tensor
+
+        with network.recording():
+            with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+                loss = sum(training_step(network, config, runs.crop_batch(side=64)).values())
+            loss.backward()
+        gradients.append([parameter.grad for parameter in trainable(network)])
+        kept.append(sum(saved.values()))
+    for plain, checkpointed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, checkpointed)
+    assert kept[1] < 0.5 * kept[0]
+
+
 def test_the_prompt_is_encoded_once(tmp_path):
     base = tiny.sd(tmp_path)
     config = config_on(base, tmp_path)

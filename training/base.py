@@ -49,7 +49,8 @@ def build_network(config: TrainConfig) -> TADiSRNetwork:
     if not config.joint_decoder:
         drop_mask_stream(models["joint_decoder"])
     if config.gradient_checkpointing:
-        models["unet"].enable_gradient_checkpointing()
+        for name in ("unet", "joint_decoder"):
+            models[name].enable_gradient_checkpointing()
     return network.to(memory_format=torch.channels_last)
 
 

@@ -70,7 +70,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
     lean: no group normalisation and no mid block, as in `tadisr.models.scratch`.
     """
 
-    _supports_gradient_checkpointing = False
+    _supports_gradient_checkpointing = True
 
     @register_to_config
     def __init__(
@@ -115,6 +115,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         if lean:
             drop_group_norms(self)
             drop_mid_block(self.mask_decoder)
+        self.gradient_checkpointing = False
 
     @classmethod
     def from_base(
@@ -181,13 +182,18 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         ):
             if self.config.encoder_skips:
                 x = x + self.skips[level](features[-1 - level])
-            x, m = interaction(x, m)
-            x, m = image_block(x), mask_block(m)
-        outputs = []
-        for stream, y in ((decoder, x), (self.mask_decoder, m)):
-            y = stream.conv_out(stream.conv_act(stream.conv_norm_out(y)))
-            outputs.append(pixel_shuffle(y, self.config.patch))
-        decoded, mask_logits = outputs
+            x, m = self._run(interaction, x, m)
+            x, m = self._run(image_block, x), self._run(mask_block, m)
+        decoded, mask_logits = (
+            pixel_shuffle(stream.conv_out(stream.conv_act(stream.conv_norm_out(y))), self.config.patch)
+            for stream, y in ((decoder, x), (self.mask_decoder, m))
+        )
         if self.config.image_residual:
             decoded = image + decoded
         return decoded, mask_logits
+
+    def _run(self, block: nn.Module, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """The block's output; with gradient checkpointing backward runs it again instead of keeping its activations."""
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return self._gradient_checkpointing_func(block, *inputs)
+        return block(*inputs)

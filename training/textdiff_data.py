@@ -1,0 +1,303 @@
+"""Rendered text lines for TextDiff, as fast as they are needed, and as a database in TextZoom's layout.
+
+    python -m tadisr.training.textdiff_data --out data/textdiff/test --num 1000 --split test --seed 0
+
+A line is one word (or number, code, short phrase) of 1 to 16 characters on a photograph or a painted surface. As in
+TextZoom it is resized to 32x128 whatever its aspect; its LR image is made from that by the project's degradation.
+Line i depends on (seed, split, i), on the installed fonts, photographs and word list, and on nothing else.
+"""
+
+import argparse
+import json
+import string
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tadisr.data_synthesis.backgrounds import SURFACES, crop_photo, procedural, shrink_photo
+from tadisr.data_synthesis.degrade import Degradation, degrade
+from tadisr.data_synthesis.prepare import split_families
+from tadisr.data_synthesis.sources import open_source, split_names, split_of
+from tadisr.data_synthesis.text.corpus import LatinCorpus, number
+from tadisr.data_synthesis.text.effects import Effects, paint
+from tadisr.data_synthesis.text.fonts import Fonts, discover_fonts
+from tadisr.data_synthesis.text.render import draw_block
+from tadisr.data_synthesis.text.shapes import Shapes
+from tadisr.training.data import photographic_tones
+from torch.utils.data import DataLoader, Dataset
+
+from tadisr.evaluation.text_lines import str_filt
+from tadisr.textzoom import HR_SIZE, Line, resize, to_tensors, with_mask, write_textzoom
+
+SPLITS = ("train", "validation", "test")
+MASKS = ("stroke", "mean", "mean_polarity")
+MAX_CHARS = 16
+DICTIONARIES = ("/usr/share/dict/american-english", "/usr/share/dict/words")
+"""Word lists of Debian's packages; the first that is there. Without one: the words of the built-in corpus."""
+_LETTERS = string.ascii_letters + string.digits
+_SHAPES = Shapes(
+    stacked=0, sideways=0, spacing=(0.02, 0.2), curved=0.04, arc=(15, 60), waved=0.01, rotated=0.4, angle=2.5, steep=0,
+    perspective=0.3, tilt=30,
+)  # fmt: skip
+_EFFECTS = Effects(
+    neon=0.03, raised=0.05, engraved=0.03, opacity=(0.7, 0.95), worn_share=(0.02, 0.1), min_contrast=0.25
+)
+_PHOTO_SIDE = 800  # pixels of a photograph's long side, to which it is shrunk once
+
+
+def _severity(sigma: tuple[float, float], noise: tuple[float, float], quality: tuple[int, int]) -> Degradation:
+    """One pass of blur (sigma in HR pixels), reduction by 2, noise and JPEG."""
+    second = {
+        "sigma": sigma, "noise_sigma": noise, "jpeg_quality": quality, "jpeg_prob": 0.6,
+        "kernels": {"aniso": 0.8, "disk": 0.1, "motion": 0.1},
+    }  # fmt: skip
+    return Degradation.from_dict({"preset": "mild", "scale": 2, "first_prob": 0.0, "second": second})
+
+
+SEVERITIES = {
+    "easy": _severity((0.8, 1.8), (0.3, 4.0), (60, 95)),
+    "medium": _severity((1.4, 2.6), (0.5, 6.0), (50, 95)),
+    "hard": _severity((2.0, 3.4), (0.5, 8.0), (40, 95)),
+}
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What the lines of one split are made of.
+
+    No two splits share a font family or a label; train and validation share their photographs.
+    """
+
+    fonts: Fonts
+    words: tuple[str, ...]
+    photos: tuple[int, ...]
+    """Which of the free photographs; none: surfaces are painted."""
+
+
+@cache
+def open_materials(split: str, fonts: tuple[str, ...] = (), photos: bool = True) -> Materials:
+    """The materials of a split, kept for the next call.
+
+    fonts: folders; none: the installed ones.
+
+    Raises:
+        ValueError: no font family with Latin letters and digits is left for the split.
+    """
+    found = discover_fonts(fonts)
+    latin = [font for font in found if font.covers(_LETTERS)]
+    # the rule of the synthesised pages, so that a family for testing is never trained on by either
+    families = split_families(latin, [LatinCorpus()])
+    test = families["test"] - families["train"]
+    rest = sorted(families["train"])
+    chosen = dict(zip(SPLITS, (*split_names(rest, "validation"), sorted(test)), strict=True))[split]
+    if not chosen:
+        raise ValueError(
+            f"No font family with Latin letters is left for {split}: {len(families['train'] | test)} found, and the "
+            "splits share none; install at least three, e.g. fonts-dejavu, fonts-liberation and fonts-noto-core."
+        )
+    numbers: tuple[int, ...] = ()
+    if photos:
+        names = (source := open_source("free")).names()
+        apart = set(split_names(names, source.name)[1])
+        numbers = tuple(i for i, name in enumerate(names) if (name in apart) == (split == "test"))
+    return Materials(Fonts([font for font in latin if font.family in set(chosen)], found.where), _words(), numbers)
+
+
+@cache
+def _words() -> tuple[str, ...]:
+    for path in map(Path, DICTIONARIES):
+        if path.is_file():
+            words = path.read_text(encoding="utf-8").split()
+            return tuple(word for word in words if word.isascii() and len(word) <= MAX_CHARS and "'" not in word)
+    return ()
+
+
+@lru_cache(maxsize=64)
+def _photo(i: int) -> np.ndarray:
+    return shrink_photo(open_source("free")[i].image, _PHOTO_SIDE)
+
+
+def label_split(label: str) -> str:
+    """The split that a label belongs to, by its letters and digits alone: "Exit", "EXIT" and "exit!" stay together."""
+    key = str_filt(label)
+    if split_of(key, "textdiff labels") == "test":
+        return "test"
+    return "validation" if split_of(key, "textdiff validation labels") == "test" else "train"
+
+
+def draw_label(split: str, words: Sequence[str], rng: np.random.Generator) -> str:
+    """A label of 1 to 16 printable ASCII characters, at least one of them a letter or digit.
+
+    Of ten, seven are words, one or two numbers, one letters and digits in any order, one any line of the corpus.
+    """
+    corpus = LatinCorpus()
+    while True:
+        kind = rng.random()
+        if kind < 0.7:
+            if words and rng.random() < 0.5:
+                text = words[rng.integers(len(words))]
+            else:
+                text = str(rng.choice(corpus.text(rng, MAX_CHARS).split()))
+            case = rng.random()
+            text = text.upper() if case < 0.4 else text.title() if case < 0.6 else text.lower() if case < 0.8 else text
+        elif kind < 0.84:
+            text = number(rng) if rng.random() < 0.6 else str(rng.integers(10 ** int(rng.integers(1, 6))))
+        elif kind < 0.92:
+            alphabet = _LETTERS if rng.random() < 0.5 else string.ascii_uppercase + string.digits
+            text = "".join(alphabet[i] for i in rng.integers(len(alphabet), size=rng.integers(1, 9)))
+        else:
+            text = corpus.text(rng, MAX_CHARS)
+        if len(text) <= MAX_CHARS and text.isascii() and str_filt(text) and label_split(text) == split:
+            return text
+
+
+def render(label: str, materials: Materials, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A text line: HR (32, 128, 3) uint8 RGB and its stroke mask (32, 128) uint8, the exact coverage."""
+    size = float(rng.uniform(26, 44))
+    glyphs = draw_block([label], materials.fonts.pick(label, rng), size, _SHAPES.draw(rng))
+    height, width = glyphs.fill.shape
+    # word boxes lie tight around the ink, or leave up to a third of an em
+    top, bottom, left, right = (int(pad) for pad in size * np.abs(rng.normal(0, [0.08, 0.08, 0.14, 0.14])))
+    canvas = (top + height + bottom, left + width + right)
+    image = _background(canvas, materials, rng)
+    mask = np.zeros(canvas, np.float32)
+    mask[top : top + height, left : left + width] = paint(image, glyphs, _EFFECTS.draw(rng), rng, (top, left))
+    pixels = (image * 255 + 0.5).clip(0, 255).astype(np.uint8)
+    if rng.random() < 0.8:
+        pixels = photographic_tones(pixels, rng)
+    return resize(pixels, HR_SIZE), resize((mask * 255 + 0.5).astype(np.uint8), HR_SIZE)
+
+
+def _background(size: tuple[int, int], materials: Materials, rng: np.random.Generator) -> np.ndarray:
+    """(H, W, 3) float32 in [0, 1]: half of them smooth, as most signs are."""
+    kind = rng.random()
+    if kind < 0.5:
+        return SURFACES["paint" if kind < 0.4 else "paper"](size, rng).clip(0, 1).astype(np.float32)
+    if kind < 0.75 and materials.photos:
+        return crop_photo(_photo(materials.photos[rng.integers(len(materials.photos))]), size, rng)
+    return procedural(size, rng)
+
+
+class RenderedLines(Dataset):
+    """Rendered lines as `to_tensors` items: {"lr" (3, 16, 64), "hr" (3, 32, 128), "mask" (1, 32, 128), "label"}.
+
+    Args:
+        length: number of lines; a longer set begins with the lines of a shorter one.
+        split: train, validation or test.
+        severity: of the degradation, one of `SEVERITIES`; mixed: each as often.
+        mask: `stroke`, the exact coverage of the strokes, or the paper's rule, see `tadisr.textzoom.mean_mask`.
+        fonts: folders of fonts; none: the installed ones.
+        photos: put half of the lines on free photographs, where any are installed.
+
+    Raises:
+        ValueError: an unknown split, severity or mask; see `open_materials`.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        split: str = "train",
+        seed: int = 0,
+        severity: str = "mixed",
+        mask: str = "stroke",
+        fonts: Sequence[str | Path] = (),
+        photos: bool = True,
+    ):
+        for name, value, known in (
+            ("split", split, SPLITS),
+            ("severity", severity, (*SEVERITIES, "mixed")),
+            ("mask", mask, MASKS),
+        ):
+            if value not in known:
+                raise ValueError(f"No {name} {value!r}: choose one of {', '.join(known)}.")
+        if length < 1 or seed < 0:
+            raise ValueError(f"length must be at least 1 and seed at least 0, not {length} and {seed}.")
+        cv2.setNumThreads(1)  # several threads here only get in the way of the training step's
+        self.length, self.split, self.seed, self.severity, self.mask = length, split, seed, severity, mask
+        self._materials = (split, tuple(map(str, fonts)), photos)
+        open_materials(*self._materials)  # data workers that are forked share it
+
+    def __len__(self) -> int:
+        return self.length
+
+    def line(self, index: int) -> Line:
+        """Line `index` as uint8 arrays. The HR image and the label do not depend on the severity."""
+        if not 0 <= index < self.length:
+            raise IndexError(f"There are {self.length} lines, not {index}.")
+        key = [self.seed, SPLITS.index(self.split), index]
+        rng, worse = (np.random.default_rng([*key, stream]) for stream in (0, 1))
+        materials = open_materials(*self._materials)
+        label = draw_label(self.split, materials.words, rng)
+        hr, mask = render(label, materials, rng)
+        severity = str(worse.choice(list(SEVERITIES))) if self.severity == "mixed" else self.severity
+        return with_mask(Line(degrade(hr, SEVERITIES[severity], worse), hr, label, mask), self.mask)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
+        return to_tensors(self.line(index))
+
+
+class _Raw(Dataset):
+    """`RenderedLines.line` for data workers."""
+
+    def __init__(self, lines: RenderedLines):
+        self._lines = lines
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __getitem__(self, index: int) -> Line:
+        return self._lines.line(index)
+
+
+def _alone(lines: list[Line]) -> Line:
+    return lines[0]
+
+
+def export(lines: RenderedLines, folder: str | Path, num_workers: int = 0) -> None:
+    """Write the lines as a database of TextZoom's layout, with masks, and `info.json`, which says how to make it again.
+
+    Raises:
+        FileExistsError: there is a database in the folder.
+    """
+    loader = DataLoader(_Raw(lines), batch_size=1, num_workers=num_workers, collate_fn=_alone)
+    write_textzoom(folder, loader, len(lines))
+    materials = open_materials(*lines._materials)
+    info = {
+        "num": len(lines), "split": lines.split, "seed": lines.seed, "severity": lines.severity, "mask": lines.mask,
+        "font_families": sorted({font.family for font in materials.fonts}),
+        "photographs": len(materials.photos), "dictionary_words": len(materials.words),
+    }  # fmt: skip
+    (Path(folder) / "info.json").write_text(json.dumps(info, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; 0, or 1 after one line that says what was wrong."""
+    parser = argparse.ArgumentParser("python -m tadisr.training.textdiff_data", description="Render text lines.")
+    parser.add_argument("--out", metavar="DIR", required=True, help="folder of the database")
+    parser.add_argument("--num", type=int, default=1000, help="lines (default: %(default)s)")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    parser.add_argument("--severity", choices=(*SEVERITIES, "mixed"), default="mixed", help="(default: %(default)s)")
+    parser.add_argument("--fonts", metavar="DIR", nargs="+", default=[], help="folders (default: installed fonts)")
+    parser.add_argument("--no-photos", action="store_true", help="painted surfaces only")
+    parser.add_argument("--num-proc", type=int, default=0, help="data workers (default: none)")
+    args = parser.parse_args(arguments)
+    try:
+        lines = RenderedLines(
+            args.num, args.split, args.seed, args.severity, fonts=args.fonts, photos=not args.no_photos
+        )
+        export(lines, args.out, args.num_proc)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    print(f"{args.num} lines in {args.out}")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
