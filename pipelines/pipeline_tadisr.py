@@ -4,7 +4,8 @@ Shapes: B batch, H, W pixels of the output, h, w latent size.
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
+from torch import nn
 
 from tadisr.checkpoints import LORA_FILE, AdapterIndex, read_adapter_index, resolve
 from tadisr.evaluation.trust import Thresholds, TrustReport, check_text, trust_engine
@@ -27,6 +29,19 @@ from tadisr.tiling import auto_tile, run_tiled
 
 ImageInput = Image.Image | np.ndarray | torch.Tensor
 MIN_SIDE = 64  # pixels of the output: smaller images are padded, so that every normalisation has something to measure
+
+
+@contextmanager
+def contiguous_weights(models: Iterable[nn.Module]) -> Iterator[None]:
+    """Within, channels-last weights are in PyTorch's default layout, the only one that safetensors writes."""
+    changed = [p for model in models for p in model.parameters() if not p.is_contiguous()]
+    for parameter in changed:
+        parameter.data = parameter.data.contiguous()
+    try:
+        yield
+    finally:
+        for parameter in changed:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 class TADiSRPipeline(DiffusionPipeline):
@@ -155,6 +170,8 @@ class TADiSRPipeline(DiffusionPipeline):
 
         lr (1, 3, h, w) in [0, 1] to the image (1, 3, H, W) in [0, 1] and mask logits (1, 1, H, W), float32 on the CPU.
         """
+        for model in self.convolutional():
+            model.to(memory_format=torch.channels_last)  # as the images: else every layer copies its input
         height, width = lr.shape[-2:]
         if tile == "auto":
             tile = auto_tile(self.unet.dtype, self._execution_device, max(self.vae.config.block_out_channels))
@@ -217,6 +234,10 @@ class TADiSRPipeline(DiffusionPipeline):
         before, after = (np.asarray(to_images(image, "pil")[0]) for image in (enlarged, sr))
         return check_text(after, before, thresholds)
 
+    def convolutional(self) -> list[nn.Module]:
+        """The models that work on images, whose weights take channels-last layout in use."""
+        return [self.vae, self.unet, self.joint_decoder]
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "TADiSRPipeline":
         """Load a bundled model by name, a folder, or a Hub repository; a whole pipeline, or an adapter on its base.
@@ -267,24 +288,20 @@ class TADiSRPipeline(DiffusionPipeline):
         `kwargs` as in `DiffusionPipeline.save_pretrained`; `push_to_hub=True` also uploads, to `repo_id`.
         """
         if ADAPTER not in getattr(self.unet, "peft_config", {}):
-            super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+            with contiguous_weights(self.convolutional()):
+                super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
             return
         if not self.config.base_model:
             raise ValueError("This adapter does not name its base: set pipe.register_to_config(base_model=...) first.")
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("vae", "unet"):
-            # diffusers' own save_pretrained would write unloadable base_layer.* keys here; and safetensors takes no
-            # channels-last weights, as training leaves them
-            model = getattr(self, name)
-            channels_last = [parameter for parameter in model.parameters() if not parameter.is_contiguous()]
-            for parameter in channels_last:
-                parameter.data = parameter.data.contiguous()
-            model.save_lora_adapter(folder / f"{name}_lora", adapter_name=ADAPTER, weight_name=LORA_FILE)
-            for parameter in channels_last:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        for name in ("prompt", "joint_decoder"):
-            getattr(self, name).save_pretrained(folder / name)
+        with contiguous_weights(self.convolutional()):
+            for name in ("vae", "unet"):
+                # diffusers' own save_pretrained would write unloadable base_layer.* keys here
+                model = getattr(self, name)
+                model.save_lora_adapter(folder / f"{name}_lora", adapter_name=ADAPTER, weight_name=LORA_FILE)
+            for name in ("prompt", "joint_decoder"):
+                getattr(self, name).save_pretrained(folder / name)
         AdapterIndex(self.config.base_model, self.config.base_revision).save(folder)
         if push_to_hub:
             self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)

@@ -34,6 +34,6 @@ class CrossDecoderInteractionBlock(nn.Module):
         image_value, image_gate = self.image.split(self.image.resnet(image, None)).chunk(2, dim=1)
         mask_value, mask_gate = self.mask.split(self.mask.resnet(mask, None)).chunk(2, dim=1)
         return (
-            image + self.image.scale * self.image.out(image_value * mask_gate.sigmoid()),
-            mask + self.mask.scale * self.mask.out(mask_value * image_gate.sigmoid()),
+            torch.addcmul(image, self.image.scale, self.image.out(image_value * mask_gate.sigmoid())),
+            torch.addcmul(mask, self.mask.scale, self.mask.out(mask_value * image_gate.sigmoid())),
         )
