@@ -9,11 +9,13 @@ Line i depends on (seed, split, i), on the installed fonts, photographs and word
 
 import argparse
 import json
+import multiprocessing
 import string
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import cv2
@@ -29,7 +31,7 @@ from tadisr.data_synthesis.text.fonts import Fonts, discover_fonts
 from tadisr.data_synthesis.text.render import draw_block
 from tadisr.data_synthesis.text.shapes import Shapes
 from tadisr.training.data import photographic_tones
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from tadisr.evaluation.text_lines import str_filt
 from tadisr.textzoom import HR_SIZE, Line, resize, to_tensors, with_mask, write_textzoom
@@ -60,9 +62,9 @@ def _severity(sigma: tuple[float, float], noise: tuple[float, float], quality: t
 
 
 SEVERITIES = {
-    "easy": _severity((0.8, 1.8), (0.3, 4.0), (60, 95)),
-    "medium": _severity((1.4, 2.6), (0.5, 6.0), (50, 95)),
-    "hard": _severity((2.0, 3.4), (0.5, 8.0), (40, 95)),
+    "easy": _severity((1.2, 2.8), (0.3, 4.0), (60, 95)),
+    "medium": _severity((2.1, 3.3), (0.3, 5.0), (50, 95)),
+    "hard": _severity((2.7, 3.9), (0.3, 6.0), (40, 95)),
 }
 
 
@@ -88,24 +90,32 @@ def open_materials(split: str, fonts: tuple[str, ...] = (), photos: bool = True)
     Raises:
         ValueError: no font family with Latin letters and digits is left for the split.
     """
-    found = discover_fonts(fonts)
-    latin = [font for font in found if font.covers(_LETTERS)]
-    # the rule of the synthesised pages, so that a family for testing is never trained on by either
-    families = split_families(latin, [LatinCorpus()])
-    test = families["test"] - families["train"]
-    rest = sorted(families["train"])
-    chosen = dict(zip(SPLITS, (*split_names(rest, "validation"), sorted(test)), strict=True))[split]
-    if not chosen:
+    found = _fonts(fonts)
+    if not found[split]:
         raise ValueError(
-            f"No font family with Latin letters is left for {split}: {len(families['train'] | test)} found, and the "
-            "splits share none; install at least three, e.g. fonts-dejavu, fonts-liberation and fonts-noto-core."
+            f"No font family with Latin letters is left for {split}: the splits share none; install at least three, "
+            "e.g. fonts-dejavu, fonts-liberation and fonts-noto-core."
         )
     numbers: tuple[int, ...] = ()
     if photos:
-        names = (source := open_source("free")).names()
+        names = (source := _free()).names()
         apart = set(split_names(names, source.name)[1])
         numbers = tuple(i for i, name in enumerate(names) if (name in apart) == (split == "test"))
-    return Materials(Fonts([font for font in latin if font.family in set(chosen)], found.where), _words(), numbers)
+    return Materials(found[split], _words(), numbers)
+
+
+@cache
+def _fonts(folders: tuple[str, ...]) -> dict[str, Fonts]:
+    """The fonts with Latin letters and digits, by split."""
+    found = discover_fonts(folders)
+    latin = [font for font in found if font.covers(_LETTERS)]
+    # the rule of the synthesised pages in Latin: what their test split is set in, no line for training is
+    families = split_families(latin, [LatinCorpus()])
+    parts = (*split_names(sorted(families["train"]), "validation"), families["test"] - families["train"])
+    return {
+        split: Fonts([font for font in latin if font.family in set(part)], found.where)
+        for split, part in zip(SPLITS, parts, strict=True)
+    }
 
 
 @cache
@@ -117,9 +127,12 @@ def _words() -> tuple[str, ...]:
     return ()
 
 
+_free = cache(partial(open_source, "free"))
+
+
 @lru_cache(maxsize=64)
 def _photo(i: int) -> np.ndarray:
-    return shrink_photo(open_source("free")[i].image, _PHOTO_SIDE)
+    return shrink_photo(_free()[i].image, _PHOTO_SIDE)
 
 
 def label_split(label: str) -> str:
@@ -139,8 +152,9 @@ def draw_label(split: str, words: Sequence[str], rng: np.random.Generator) -> st
     while True:
         kind = rng.random()
         if kind < 0.7:
-            if words and rng.random() < 0.5:
-                text = words[rng.integers(len(words))]
+            if words and rng.random() < 0.7:
+                # the shorter of two: words on signs are shorter than those in dictionaries
+                text = min((words[i] for i in rng.integers(len(words), size=2)), key=len)
             else:
                 text = str(rng.choice(corpus.text(rng, MAX_CHARS).split()))
             case = rng.random()
@@ -241,31 +255,15 @@ class RenderedLines(Dataset):
         return to_tensors(self.line(index))
 
 
-class _Raw(Dataset):
-    """`RenderedLines.line` for data workers."""
-
-    def __init__(self, lines: RenderedLines):
-        self._lines = lines
-
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    def __getitem__(self, index: int) -> Line:
-        return self._lines.line(index)
-
-
-def _alone(lines: list[Line]) -> Line:
-    return lines[0]
-
-
-def export(lines: RenderedLines, folder: str | Path, num_workers: int = 0) -> None:
+def export(lines: RenderedLines, folder: str | Path, num_proc: int = 1) -> None:
     """Write the lines as a database of TextZoom's layout, with masks, and `info.json`, which says how to make it again.
 
     Raises:
         FileExistsError: there is a database in the folder.
     """
-    loader = DataLoader(_Raw(lines), batch_size=1, num_workers=num_workers, collate_fn=_alone)
-    write_textzoom(folder, loader, len(lines))
+    with multiprocessing.get_context("spawn").Pool(num_proc) if num_proc > 1 else nullcontext() as pool:
+        drawn = pool.imap(lines.line, range(len(lines)), 16) if pool else map(lines.line, range(len(lines)))
+        write_textzoom(folder, drawn, len(lines))
     materials = open_materials(*lines._materials)
     info = {
         "num": len(lines), "split": lines.split, "seed": lines.seed, "severity": lines.severity, "mask": lines.mask,
@@ -285,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--severity", choices=(*SEVERITIES, "mixed"), default="mixed", help="(default: %(default)s)")
     parser.add_argument("--fonts", metavar="DIR", nargs="+", default=[], help="folders (default: installed fonts)")
     parser.add_argument("--no-photos", action="store_true", help="painted surfaces only")
-    parser.add_argument("--num-proc", type=int, default=0, help="data workers (default: none)")
+    parser.add_argument("--num-proc", type=int, default=1, help="processes (default: %(default)s)")
     args = parser.parse_args(arguments)
     try:
         lines = RenderedLines(

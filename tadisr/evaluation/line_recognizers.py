@@ -1,0 +1,152 @@
+"""Judges of text lines: anything that turns images (N, 3, H, W), RGB in [0, 1], into N strings.
+
+Judges, as `load_recognizer` names them:
+
+- `rapidocr`, `paddleocr`, `tesseract`: the OCR engines of `tadisr.ocr`;
+- `crnn:PATH`: this project's CRNN (a folder), or the public PyTorch weights (a file);
+- `aster:FILE`, `moran:FILE`: TorchScript files of those networks (`CONVENTIONS`), which this project does not ship.
+"""
+
+import string
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tadisr.ocr import ENGINES, OCREngine, load_engine
+
+if TYPE_CHECKING:
+    import torch
+
+Recognizer = Callable[["torch.Tensor"], list[str]]
+LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Convention:
+    """What a TorchScript recogniser takes and gives.
+
+    It is called with one tensor (N, C, height, width), bicubic-resized, and returns scores (N, T, K) or class numbers
+    (N, T), integers, where number i means `alphabet[i]`.
+    """
+
+    size: tuple[int, int]
+    gray: bool
+    """C is 1 (luma, BT.601); else 3, RGB."""
+    centred: bool
+    """Values in [-1, 1]; else [0, 1]."""
+    alphabet: str
+    end: int
+    """The class that ends a text; what follows it is not read."""
+
+
+CONVENTIONS = {
+    # digits, lower and upper case, punctuation; then end, padding, unknown
+    "aster": Convention((32, 128), gray=False, centred=True, alphabet=string.printable[:94], end=94),
+    # the decoder that reads from left to right; then "$"
+    "moran": Convention((32, 100), gray=True, centred=False, alphabet=string.digits + string.ascii_lowercase, end=36),
+}
+
+
+class ScriptedRecognizer:
+    """A recogniser in a TorchScript file.
+
+    Export one with `torch.jit.trace` or `script` around a module that takes the image alone: MORAN's text buffer and
+    length, and ASTER's targets, belong inside it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a TorchScript file.
+    """
+
+    def __init__(self, path: str | Path, convention: Convention, device: str = "cpu"):
+        import torch
+
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"No recogniser {path}: name a TorchScript file.")
+        try:
+            self._model = torch.jit.load(str(path), map_location=device).eval()
+        except Exception as error:  # whatever torch raises for a damaged or foreign file
+            raise ValueError(f"{path} is not a TorchScript file: {' '.join(str(error).split())[:200]}") from None
+        self._path, self._convention, self._device = path, convention, device
+
+    def __call__(self, images: "torch.Tensor") -> list[str]:
+        import torch
+
+        rule = self._convention
+        x = _resize(images.float().to(self._device), rule.size)
+        x = (x * x.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True) if rule.gray else x
+        with torch.inference_mode():
+            out = self._model(x * 2 - 1 if rule.centred else x)
+        if not torch.is_tensor(out) or len(out) != len(images) or out.ndim not in (2, 3):
+            got = tuple(out.shape) if torch.is_tensor(out) else type(out).__name__
+            raise ValueError(f"{self._path}: expected (N, T, K) or (N, T) with N = {len(images)}, got {got}.")
+        if out.ndim == 3:
+            out = out.argmax(-1)
+        elif out.is_floating_point():
+            raise ValueError(f"{self._path}: class numbers (N, T) must be integers, not {out.dtype}.")
+        return [self._spell(row) for row in out.tolist()]
+
+    def _spell(self, numbers: list[int]) -> str:
+        numbers = numbers[: numbers.index(self._convention.end)] if self._convention.end in numbers else numbers
+        # other special classes (padding, unknown) stand for no character
+        return "".join(self._convention.alphabet[i] for i in numbers if i < len(self._convention.alphabet))
+
+
+class EngineRecognizer:
+    """An OCR engine as a judge of lines.
+
+    The images, stretched to 4:1, are enlarged to `size` first: a long word would otherwise have fewer columns than the
+    engine needs to tell its letters apart.
+    """
+
+    def __init__(self, engine: OCREngine, size: tuple[int, int] = (48, 192)):
+        self._engine, self._size = engine, size
+
+    def __call__(self, images: "torch.Tensor") -> list[str]:
+        pixels = _resize(images.float().cpu(), self._size).clamp(0, 1).mul(255).round().byte()
+        readings = self._engine.read([image.permute(1, 2, 0).numpy().copy() for image in pixels])
+        # engines made for Chinese write some Latin letters at full width
+        return [unicodedata.normalize("NFKC", reading.text) for reading in readings]
+
+
+def load_recognizer(name: str, device: str = "cpu") -> Recognizer:
+    """A judge by name, see the module.
+
+    Raises:
+        ValueError: an unknown name, or a file that holds something else.
+        FileNotFoundError: no such file.
+        ImportError: an engine that is not installed.
+    """
+    kind, _, path = name.partition(":")
+    if kind in ENGINES and not path:
+        return EngineRecognizer(load_engine(kind))
+    if kind in CONVENTIONS and path:
+        return ScriptedRecognizer(path, CONVENTIONS[kind], device)
+    if kind == "crnn" and path:
+        return _crnn(path, device)
+    known = ", ".join([*ENGINES, "crnn:PATH", *(f"{kind}:FILE" for kind in CONVENTIONS)])
+    raise ValueError(f"No recogniser {name!r}: choose one of {known}.")
+
+
+def _crnn(path: str, device: str) -> Recognizer:
+    import torch
+
+    from tadisr.models.textdiff.recognizer import CRNN, load_public_crnn
+
+    if not Path(path).exists():
+        raise FileNotFoundError(f"No CRNN {path}: name a folder of this project's, or a file of the public weights.")
+    model = (load_public_crnn(path) if Path(path).is_file() else CRNN.from_pretrained(path)).to(device).eval()
+
+    def read(images: torch.Tensor) -> list[str]:
+        with torch.inference_mode():
+            return model.read(images.float().to(device))
+
+    return read
+
+
+def _resize(images: "torch.Tensor", size: tuple[int, int]) -> "torch.Tensor":
+    import torch.nn.functional as F
+
+    return F.interpolate(images, size, mode="bicubic", align_corners=False)  # as the reference code does

@@ -1,0 +1,293 @@
+"""The protocol of scene text super-resolution: restored lines, read by recognisers and compared with the HR lines.
+
+A data set's items are {"lr" (3, h, w), "hr" (3, H, W), "label"}, as `tadisr.textzoom.TextZoomLines` gives; a method
+turns (N, 3, h, w) RGB in [0, 1] into (N, 3, H, W); a recogniser turns (N, 3, H, W) into N strings. Everything is
+measured line by line, so that results do not depend on the batch size; only `psnr_per_batch` does, by its definition.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tadisr.evaluation.line_recognizers import Recognizer
+from tadisr.evaluation.statistics import PERMUTATIONS, ROUNDS, Resampler
+
+if TYPE_CHECKING:
+    import torch
+
+    from tadisr.metrics.perceptual import LPIPS
+
+ALPHABET = frozenset("0123456789abcdefghijklmnopqrstuvwxyz")
+BICUBIC, HR, AVERAGE = "bicubic", "HR", "average"
+FIDELITY = ("psnr", "psnr_per_batch", "ssim", "lpips")
+DEFINITIONS = {
+    "accuracy": "share of lines read exactly, after both texts are lower-cased and all but 0-9 and a-z dropped",
+    "psnr": "dB, RGB in [0, 1], one mean squared error per image; mean over images",
+    "psnr_per_batch": "as the reference code: one mean squared error per batch, mean over batches; depends on the "
+    "batch size",
+    "ssim": "11x11 Gaussian window, sigma 1.5, zero padding, on each channel of RGB in [0, 1]; mean over images",
+    "lpips": "LPIPS 0.1 with AlexNet on 8-bit images; mean over images",
+    AVERAGE: "of the subsets, weighted by their numbers of lines",
+    "interval": f"95 % percentile bootstrap over lines, {ROUNDS} rounds",
+    "p": f"two-sided sign-flip test over lines, {PERMUTATIONS} permutations",
+    BICUBIC: "the LR image enlarged with Catmull-Rom's kernel (a = -0.5), as Pillow and MATLAB do",
+}
+
+
+def str_filt(text: str) -> str:
+    """The text as it is compared.
+
+    >>> str_filt("Rent-a-Fence 24h!")
+    'rentafence24h'
+    """
+    return "".join(char for char in text.lower() if char in ALPHABET)
+
+
+def bicubic(lr: "torch.Tensor", size: tuple[int, int]) -> "torch.Tensor":
+    """(N, 3, h, w) to (N, 3, *size) in [0, 1]."""
+    import torch.nn.functional as F
+
+    # with antialias torch takes the kernel that Pillow and MATLAB take
+    return F.interpolate(lr, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+
+
+def squared_errors(images: "torch.Tensor", references: "torch.Tensor") -> np.ndarray:
+    """Mean squared error of each image, (N,) float64; both (N, C, H, W) in [0, 1]."""
+    return (images.double() - references.double()).square().mean((1, 2, 3)).cpu().numpy()
+
+
+def ssim(images: "torch.Tensor", references: "torch.Tensor") -> np.ndarray:
+    """Structural similarity of each image, (N,) float64, see `DEFINITIONS`; both (N, C, H, W) in [0, 1]."""
+    import torch
+    import torch.nn.functional as F
+
+    x, y = images.double(), references.double()
+    taps = torch.exp(-((torch.arange(11, dtype=x.dtype, device=x.device) - 5) ** 2) / (2 * 1.5**2))
+    channels = x.shape[1]
+    row = (taps / taps.sum()).expand(channels, 1, 1, 11)
+    maps = [x, y, x * x, y * y, x * y]
+    for window, padding in ((row, (0, 5)), (row.mT, (5, 0))):
+        maps = [F.conv2d(values, window, padding=padding, groups=channels) for values in maps]
+    mx, my, mxx, myy, mxy = maps
+    c1, c2 = 0.01**2, 0.03**2
+    structure = (2 * (mxy - mx * my) + c2) / (mxx - mx * mx + myy - my * my + c2)
+    return ((2 * mx * my + c1) / (mx * mx + my * my + c1) * structure).mean((1, 2, 3)).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean, None where it was not measured or is infinite, and its interval, None where there is none."""
+
+    value: float | None
+    interval: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class LineReport:
+    """What `evaluate_lines` measured.
+
+    n: lines of each subset and of "average". scores: method, subset, measure; measures are `FIDELITY` and
+    "accuracy/RECOGNISER". against_bicubic: method, recogniser: {"difference", "interval", "p"} over all lines.
+    """
+
+    n: dict[str, int]
+    scores: dict[str, dict[str, dict[str, Score]]]
+    against_bicubic: dict[str, dict[str, dict[str, Any]]]
+    batch_size: int
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, with the definitions."""
+        return asdict(self) | {"definitions": DEFINITIONS}
+
+    def to_markdown(self) -> str:
+        """A table for each measure: a row per method, a column per subset; brackets hold 95 % intervals."""
+        subsets = list(self.n)
+        parts = []
+        for measure in self.scores[BICUBIC][AVERAGE]:
+            head, form, factor = _heading(measure)
+            head += f", batches of {self.batch_size}" if measure == "psnr_per_batch" else ""
+            lines = [f"| {head} | " + " | ".join(f"{name} (n = {self.n[name]})" for name in subsets) + " |"]
+            lines.append("|---|" + "---:|" * len(subsets))
+            for method, scores in self.scores.items():
+                cells = (_cell(scores[name][measure], form, factor) for name in subsets)
+                lines.append(f"| {method} | " + " | ".join(cells) + " |")
+            parts.append("\n".join(lines))
+        notes = [
+            f"- {method} – {BICUBIC}, {reader}: {100 * one['difference']:+.1f} points, p = {one['p']:.4f}"
+            for method, readers in self.against_bicubic.items()
+            for reader, one in readers.items()
+            if one["p"] is not None
+        ]
+        return "\n\n".join([*parts, *(["\n".join(notes)] if notes else [])]) + "\n"
+
+
+def _heading(measure: str) -> tuple[str, str, float]:
+    """Column head, number format, factor."""
+    if measure.startswith("accuracy/"):
+        return f"accuracy ↑, {measure.split('/', 1)[1]}, %", "{:.1f}", 100.0
+    heads = {"psnr": "PSNR ↑", "psnr_per_batch": "PSNR per batch ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓"}
+    return heads[measure], "{:.2f}" if measure.startswith("psnr") else "{:.4f}", 1.0
+
+
+def _cell(score: Score, form: str, factor: float) -> str:
+    if score.value is None:
+        return "–"
+    text = form.format(factor * score.value)
+    return text if score.interval is None else f"{text} [{', '.join(form.format(factor * x) for x in score.interval)}]"
+
+
+def evaluate_lines(
+    methods: Mapping[str, Callable[["torch.Tensor"], "torch.Tensor"]],
+    subsets: Mapping[str, Any],
+    recognizers: Mapping[str, Recognizer],
+    batch_size: int = 64,
+    lpips: "LPIPS | None" = None,
+    seed: int = 0,
+    num_workers: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> LineReport:
+    """Measure methods on subsets; the rows "bicubic" and "HR" are always there, HR without the fidelity to itself.
+
+    Args:
+        methods: by name. Each gets a batch on the CPU and may answer on any device; what it returns is clipped to
+            [0, 1]. One that draws noise must draw it image by image, or its results depend on the batch size.
+        subsets: data sets by name, see the module.
+        recognizers: by name; see `line_recognizers`.
+        batch_size: lines that methods and recognisers get at once.
+        lpips: None leaves the column empty.
+        seed: of the bootstrap.
+        num_workers: processes that load the data.
+        progress: called with how many lines are done, and of how many.
+
+    Raises:
+        ValueError: a reserved name, nothing to measure, or outputs of a wrong size, number or value; with the name.
+    """
+    import torch
+    from torch.utils.data import DataLoader
+
+    _check(methods, subsets, batch_size)
+    named = [BICUBIC, *methods, HR]
+    measures = [f"accuracy/{name}" for name in recognizers]
+    n = {name: len(data) for name, data in subsets.items()}
+    # (subset, method, measure): values line by line; of psnr_per_batch batch by batch
+    values: dict[tuple[str, str, str], list[float]] = {
+        (subset, method, measure): [] for subset in subsets for method in named for measure in (*measures, *FIDELITY)
+    }
+    done = 0
+    for subset, data in subsets.items():
+        for batch in DataLoader(data, batch_size, num_workers=num_workers):
+            lr, hr, labels = batch["lr"], batch["hr"], [str_filt(label) for label in batch["label"]]
+            for method in named:
+                with torch.inference_mode():
+                    sr = _restore(method, methods, lr, hr)
+                row = {f"accuracy/{name}": _read(name, reader, sr, labels) for name, reader in recognizers.items()}
+                if method != HR:
+                    row |= _fidelity(sr, hr, lpips)
+                for measure, found in row.items():
+                    values[subset, method, measure] += found
+            done += len(labels)
+            progress(done, sum(n.values()))
+    return _report(values, named, measures, n, batch_size, seed)
+
+
+def _check(methods: Mapping[str, Any], subsets: Mapping[str, Any], batch_size: int) -> None:
+    if taken := {BICUBIC, HR} & set(methods):
+        raise ValueError(f"The row {taken.pop()} is always there: give that method another name.")
+    if not subsets or AVERAGE in subsets:
+        raise ValueError(f"Expected subsets by name, none of them called {AVERAGE!r}; got {sorted(subsets)}.")
+    if empty := [name for name, data in subsets.items() if not len(data)]:
+        raise ValueError(f"The subset {empty[0]} holds no lines.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
+
+
+def _restore(name: str, methods: Mapping[str, Callable], lr: "torch.Tensor", hr: "torch.Tensor") -> "torch.Tensor":
+    """What a method makes of a batch, in [0, 1], on the HR images' device."""
+    import torch
+
+    if name == HR:
+        return hr
+    if name == BICUBIC:
+        return bicubic(lr, tuple(hr.shape[-2:]))
+    sr = methods[name](lr)
+    if not torch.is_tensor(sr) or sr.shape != hr.shape:
+        got = tuple(sr.shape) if torch.is_tensor(sr) else type(sr).__name__
+        raise ValueError(f"{name} made {got} of {tuple(lr.shape)}: expected {tuple(hr.shape)}.")
+    if not sr.isfinite().all():
+        raise ValueError(f"{name} returned values that are not finite.")
+    return sr.float().clamp(0, 1).to(hr.device)
+
+
+def _read(name: str, reader: Recognizer, images: "torch.Tensor", labels: Sequence[str]) -> list[float]:
+    texts = reader(images)
+    if len(texts) != len(labels):
+        raise ValueError(f"The recogniser {name} returned {len(texts)} texts for {len(labels)} images.")
+    return [float(str_filt(text) == label) for text, label in zip(texts, labels, strict=True)]
+
+
+def _fidelity(sr: "torch.Tensor", hr: "torch.Tensor", lpips: "LPIPS | None") -> dict[str, list[float]]:
+    errors = squared_errors(sr, hr)
+    found = {"psnr": _decibels(errors), "psnr_per_batch": _decibels(errors.mean(keepdims=True)), "ssim": ssim(sr, hr)}
+    if lpips is not None:
+        pixels = [(x.permute(0, 2, 3, 1).cpu() * 255).round().byte().numpy() for x in (sr, hr)]
+        found["lpips"] = np.array([lpips(image, reference) for image, reference in zip(*pixels, strict=True)])
+    return {measure: array.tolist() for measure, array in found.items()}
+
+
+def _decibels(errors: np.ndarray) -> np.ndarray:
+    """PSNR of mean squared errors of values in [0, 1]; inf where there is no error."""
+    with np.errstate(divide="ignore"):
+        return -10 * np.log10(errors)
+
+
+def _report(
+    values: Mapping[tuple[str, str, str], list[float]],
+    methods: Sequence[str],
+    accuracies: Sequence[str],
+    n: Mapping[str, int],
+    batch_size: int,
+    seed: int,
+) -> LineReport:
+    total = sum(n.values())
+    resamplers = {subset: Resampler(count, seed) for subset, count in n.items()}
+    resamplers[AVERAGE] = Resampler(total, seed)
+
+    def score(subset: str, method: str, measure: str) -> Score:
+        if subset == AVERAGE and measure == "psnr_per_batch":
+            means = [score(name, method, measure).value for name in n]
+            known = all(mean is not None for mean in means)
+            return Score(sum(mean * n[name] for mean, name in zip(means, n, strict=True)) / total if known else None)
+        found = pooled(method, measure) if subset == AVERAGE else np.array(values[subset, method, measure])
+        if not len(found) or not np.isfinite(found).all():
+            return Score(None)
+        if measure == "psnr_per_batch":
+            return Score(float(found.mean()))
+        return Score(float(found.mean()), resamplers[subset].interval(found, np.ones(len(found))))
+
+    def pooled(method: str, measure: str) -> np.ndarray:
+        return np.concatenate([values[subset, method, measure] for subset in n])
+
+    def compare(method: str, measure: str) -> dict[str, Any]:
+        differences, ones = pooled(method, measure) - pooled(BICUBIC, measure), np.ones(total)
+        return {
+            "difference": float(differences.mean()),
+            "interval": resamplers[AVERAGE].interval(differences, ones),
+            "p": resamplers[AVERAGE].p_value(differences, ones),
+        }
+
+    scores = {
+        method: {
+            subset: {measure: score(subset, method, measure) for measure in (*accuracies, *FIDELITY)}
+            for subset in (*n, AVERAGE)
+        }
+        for method in methods
+    }
+    against = {
+        method: {measure.split("/", 1)[1]: compare(method, measure) for measure in accuracies}
+        for method in methods
+        if method not in (BICUBIC, HR)
+    }
+    return LineReport({**n, AVERAGE: total}, scores, against, batch_size, seed)
