@@ -1,0 +1,168 @@
+"""Mask-guided residual diffusion (MRD): the U-Net f_theta that predicts the residual x0 = x_gt - x_sr.
+
+Letters: N batch, C channels of a level, H, W pixels of the SR image.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise, zip_longest
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.attention_processor import Attention
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.resnet import ResnetBlock2D
+from torch import nn
+
+
+class GatedConv(nn.Module):
+    """`LeakyReLU_0.2(a) * sigmoid(b)`, a and b the halves of one dilated 3x3 convolution: the gate picks out text."""
+
+    def __init__(self, inputs: int, outputs: int, dilation: int):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, 2 * outputs, 3, padding=dilation, dilation=dilation)
+        nn.init.kaiming_normal_(self.conv.weight, a=0.2)
+        nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        value, gate = self.conv(x).chunk(2, dim=1)
+        return F.leaky_relu(value, 0.2) * gate.sigmoid()
+
+
+class _Block(nn.Module):
+    """Residual block with the time step and dropout, then self-attention: (N, inputs, H', W') to (N, C, H', W')."""
+
+    def __init__(self, inputs: int, channels: int, time_channels: int, groups: int, dropout: float, attention: bool):
+        super().__init__()
+        self.resnet = ResnetBlock2D(
+            in_channels=inputs,
+            out_channels=channels,
+            temb_channels=time_channels,
+            groups=groups,
+            groups_out=groups,
+            dropout=dropout,
+        )
+        self.attention = None
+        if attention:
+            heads = max(1, channels // 64)
+            self.attention = Attention(
+                channels,
+                heads=heads,
+                dim_head=channels // heads,
+                norm_num_groups=groups,
+                bias=True,
+                residual_connection=True,
+            )
+
+    def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        x = self.resnet(x, time)
+        return x if self.attention is None else self.attention(x)
+
+
+class ResidualUNet(ModelMixin, ConfigMixin):
+    """f_theta(x_t, t, x_sr, x_m): the noisy residual beside the coarse image and the text mask, at any size.
+
+    One residual block per level on the way down and one on the way up; at the bottom the mask is joined in again and
+    gated dilated convolutions follow, added to what they read. Sides are padded to what the levels divide.
+
+    Args:
+        block_out_channels (`Sequence[int]`, defaults to `(64, 128, 256, 256)`): width of each level, halving the size.
+        dropout (`float`, defaults to 0.1): in every residual block.
+        attention (`bool`, defaults to `True`): self-attention in the blocks.
+        attention_from (`int`, defaults to 2): first level that has it. The paper does not say which have; at full size
+            4096 pixels would each look at 4096, for more time than all else takes.
+        mask (`bool`, defaults to `True`): without it no mask is read (Table 3's ablation).
+        dilations (`Sequence[int]`, defaults to `(2, 4, 8, 16)`): of the gated convolutions.
+        norm_groups (`int`, defaults to 8): groups of the group normalisations; divides every width.
+
+    Raises:
+        ValueError: no level, or a width that `norm_groups` does not divide.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        block_out_channels: Sequence[int] = (64, 128, 256, 256),
+        dropout: float = 0.1,
+        attention: bool = True,
+        attention_from: int = 2,
+        mask: bool = True,
+        dilations: Sequence[int] = (2, 4, 8, 16),
+        norm_groups: int = 8,
+    ):
+        super().__init__()
+        widths = list(block_out_channels)
+        if not widths or any(width % norm_groups for width in widths):
+            raise ValueError(f"Each of block_out_channels {widths} must be a multiple of norm_groups={norm_groups}.")
+        first, last = widths[0], widths[-1]
+        self.time_code = Timesteps(first, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.time_embedding = TimestepEmbedding(first, 4 * first)
+
+        def block(inputs: int, level: int) -> _Block:
+            attends = attention and level >= attention_from
+            return _Block(inputs, widths[level], 4 * first, norm_groups, dropout, attends)
+
+        levels = range(len(widths))
+        self.conv_in = nn.Conv2d(7 if mask else 6, first, 3, padding=1)
+        self.down_blocks = nn.ModuleList(block(widths[max(level - 1, 0)], level) for level in levels)
+        self.downsamplers = nn.ModuleList(nn.Conv2d(width, width, 3, stride=2, padding=1) for width in widths[:-1])
+        self.gated_convs = nn.Sequential(
+            *(GatedConv(last + (mask and i == 0), last, dilation) for i, dilation in enumerate(dilations))
+        )
+        # At the bottom there is nothing to join: what goes up is what came down, plus the gated convolutions.
+        self.up_blocks = nn.ModuleList(
+            block(widths[level] * (1 if level == levels[-1] else 2), level) for level in levels
+        )
+        self.upsamplers = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(below, width, 1), nn.Upsample(scale_factor=2)) for width, below in pairwise(widths)
+        )
+        self.conv_out = nn.Sequential(nn.GroupNorm(norm_groups, first), nn.SiLU(), nn.Conv2d(first, 3, 3, padding=1))
+        nn.init.zeros_(self.conv_out[2].weight)
+        nn.init.zeros_(self.conv_out[2].bias)
+
+    def forward(
+        self, residual: torch.Tensor, timestep: int | torch.Tensor, sr: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """What the scheduler's `prediction_type` says: the clean residual, or the noise in it. Zero before training.
+
+        Args:
+            residual (`torch.Tensor`): x_t (N, 3, H, W), noise of variance 1 at most, beside residuals in [-1, 1].
+            timestep (`int` or `torch.Tensor`): one for all, or (N,); 0 to 199.
+            sr (`torch.Tensor`): the coarse image x_sr (N, 3, H, W) in [0, 1].
+            mask (`torch.Tensor` or `None`): text probability x_m (N, 1, H, W); None where the config says `mask` False.
+
+        Raises:
+            ValueError: shapes that differ, or a mask where none is read, or none where one is.
+        """
+        if sr.ndim != 4 or sr.shape[1] != 3 or not sr.numel() or residual.shape != sr.shape:
+            raise ValueError(
+                "Expected a residual and an image (N, 3, H, W), N, H and W at least 1, got "
+                f"{tuple(residual.shape)} and {tuple(sr.shape)}."
+            )
+        if (mask is not None) != self.config.mask:
+            raise ValueError(
+                "This U-Net reads a mask: pass one." if self.config.mask else "This U-Net was built without a mask."
+            )
+        if mask is not None and mask.shape != sr[:, :1].shape:
+            raise ValueError(f"Expected a mask {tuple(sr[:, :1].shape)}, got {tuple(mask.shape)}.")
+        height, width = sr.shape[2:]
+        multiple = 2 ** len(self.downsamplers)
+        x = torch.cat([residual, sr] if mask is None else [residual, sr, mask], dim=1)
+        x = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+        mask = None if mask is None else x[:, 6:]
+
+        timestep = torch.as_tensor(timestep, device=x.device).expand(len(x))
+        time = self.time_embedding(self.time_code(timestep).to(x.dtype))  # (N, 4C)
+        x = self.conv_in(x)
+        skips = []
+        for block, downsample in zip_longest(self.down_blocks, self.downsamplers):
+            x = block(x, time)
+            if downsample is not None:
+                skips.append(x)
+                x = downsample(x)
+        joined = x if mask is None else torch.cat([x, F.adaptive_avg_pool2d(mask, x.shape[2:])], dim=1)
+        x = self.up_blocks[-1](x + self.gated_convs(joined), time)
+        for block, upsample in zip(reversed(self.up_blocks[:-1]), reversed(self.upsamplers), strict=True):
+            x = block(torch.cat([upsample(x), skips.pop()], dim=1), time)
+        return self.conv_out(x)[..., :height, :width]
