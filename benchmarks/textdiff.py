@@ -88,7 +88,7 @@ def main() -> None:
         f"  batches of {args.batch}: {together:.1f} crops/s; one by one: {alone:.1f} crops/s; {together / alone:.2f}x"
     )
     print(f"networks alone, one batch of {args.batch}:")
-    print(f"  prior and TEM: {times['enhance']:.3f} s; with {STEPS} steps of MRD: {times['five']:.3f} s; ", end="")
+    print(f"  {times['enhance']:.3f} s for prior and TEM, {times['five']:.3f} s with MRD:", end=" ")
     print(f"{times['five'] / times['enhance']:.2f}x")
 
 

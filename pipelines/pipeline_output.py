@@ -22,3 +22,18 @@ class TADiSRPipelineOutput(BaseOutput):
     images: list[Image.Image] | list[np.ndarray] | list[torch.Tensor]
     text_masks: list[Image.Image] | list[np.ndarray] | list[torch.Tensor]
     reports: list[TrustReport] | None = None
+
+
+@dataclass
+class TextDiffPipelineOutput(BaseOutput):
+    """Restored crops, where their text is, and TEM's coarse images, one of each per crop, in the `output_type`.
+
+    images, coarse_images: PIL RGB; or arrays (H, W, 3) float32 in [0, 1]; or CPU tensors (3, H, W) float32 in [0, 1].
+    text_masks: the probability that a pixel is text: PIL "L" (255 is 1); or (H, W) float32; or (1, H, W) float32. None
+        where the model has no mask.
+    coarse_images: None from `refine`, which starts from another method's images.
+    """
+
+    images: list[Image.Image] | list[np.ndarray] | list[torch.Tensor]
+    text_masks: list[Image.Image] | list[np.ndarray] | list[torch.Tensor] | None
+    coarse_images: list[Image.Image] | list[np.ndarray] | list[torch.Tensor] | None = None

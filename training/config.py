@@ -3,7 +3,7 @@
 import sys
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from transformers import HfArgumentParser
@@ -11,6 +11,7 @@ from transformers import HfArgumentParser
 from tadisr.losses import LossWeights
 
 STORED = "stored"
+T = TypeVar("T")
 
 
 @dataclass
@@ -166,11 +167,11 @@ class TrainConfig(LossWeights):
         path.write_text(yaml.safe_dump(asdict(self), sort_keys=False), encoding="utf-8")
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, kind: type = TrainConfig) -> dict[str, Any]:
     """The values of a config file; `extends: FILE`, relative to it, names one whose values it changes.
 
     Raises:
-        ValueError: no such file, not YAML, or keys that TrainConfig does not have.
+        ValueError: no such file, not YAML, or keys that the dataclass `kind` does not have.
     """
     if not path.is_file():
         raise ValueError(f"No config file {path}.")
@@ -180,8 +181,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds no `key: value` lines.")
-    inherited = read_yaml(path.parent / values.pop("extends")) if "extends" in values else {}
-    if unknown := sorted(set(values) - {f.name for f in fields(TrainConfig)}):
+    inherited = read_yaml(path.parent / values.pop("extends"), kind) if "extends" in values else {}
+    if unknown := sorted(set(values) - {f.name for f in fields(kind)}):
         raise ValueError(f"{path}: unknown keys {', '.join(unknown)}.")
     if values.get("mixed_precision") is False:  # what YAML makes of an unquoted no
         values["mixed_precision"] = "no"
@@ -189,6 +190,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_config(argv: list[str] | None = None) -> TrainConfig:
+    """The flags of `train_lora.py`; see `parse`."""
+    return parse(argv, TrainConfig)
+
+
+def parse(argv: list[str] | None, kind: type[T]) -> T:
     """`--config FILE.yaml` first, then flags on top. Unknown keys and flags end the program with one line."""
     argv = sys.argv[1:] if argv is None else argv
     argv = [part for arg in argv for part in (arg.split("=", 1) if arg.startswith("--") else [arg])]
@@ -198,11 +204,11 @@ def parse_config(argv: list[str] | None = None) -> TrainConfig:
             if at + 1 == len(argv):
                 raise ValueError("--config needs a file.")
             from_file = []
-            for key, value in read_yaml(Path(argv[at + 1])).items():
+            for key, value in read_yaml(Path(argv[at + 1]), kind).items():
                 if value is not None and f"--{key}" not in argv:
                     from_file += [f"--{key}", *map(str, value if isinstance(value, list) else [value])]
             argv = from_file + argv[:at] + argv[at + 2 :]
-        parser = HfArgumentParser(TrainConfig, allow_abbrev=False)
+        parser = HfArgumentParser(kind, allow_abbrev=False)
         (config,) = parser.parse_args_into_dataclasses(argv)
     except ValueError as error:
         raise SystemExit(str(error)) from None

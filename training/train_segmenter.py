@@ -8,9 +8,8 @@ OUTPUT_DIR/weights, for `TextSegmenter.from_pretrained`.
 """
 
 import json
-import sys
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +21,10 @@ from accelerate.utils import set_seed
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from tadisr.data_synthesis.segment import TextSegmenter, TinyConfig, TinyTextSegmenter
+from tadisr.training.config import parse
 from tadisr.training.segmentation_data import SegmentationCrops, photo_list, validation_images
 from tadisr.training.trainer import latest_checkpoint, save_checkpoint, trainable
 from torch.utils.data import DataLoader
-from transformers import HfArgumentParser
 
 from tadisr.losses import dice_loss, focal_loss
 from tadisr.metrics.segmentation import THRESHOLDS, foreground_scores, mask_counts
@@ -102,25 +101,7 @@ class SegmenterConfig:
 
 def parse_config(argv: list[str] | None = None) -> SegmenterConfig:
     """`--config FILE.yaml` first, then flags on top. Unknown keys and flags end the program with one line."""
-    argv = sys.argv[1:] if argv is None else argv
-    if "--config" in argv[:-1]:
-        at = argv.index("--config")
-        path = Path(argv[at + 1])
-        if not path.is_file():
-            raise SystemExit(f"No config file {path}.")
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        if unknown := sorted(set(values) - {f.name for f in fields(SegmenterConfig)}):
-            raise SystemExit(f"{path}: unknown keys {', '.join(unknown)}.")
-        from_file = []
-        for key, value in values.items():
-            if value is not None and f"--{key}" not in argv:
-                from_file += [f"--{key}", *map(str, value if isinstance(value, list) else [value])]
-        argv = from_file + argv[:at] + argv[at + 2 :]
-    try:
-        (config,) = HfArgumentParser(SegmenterConfig).parse_args_into_dataclasses(argv)
-    except ValueError as error:
-        raise SystemExit(str(error)) from None
-    return config
+    return parse(argv, SegmenterConfig)
 
 
 def build_segmenter(config: SegmenterConfig) -> TextSegmenter:

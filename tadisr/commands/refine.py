@@ -1,0 +1,115 @@
+"""`tadisr refine`: a photo in, the same photo with its lines of text sharpened out."""
+
+import argparse
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tadisr.cli import UserError, say
+from tadisr.files import ImageError, output_paths, read_image, write_image
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("photo", metavar="PHOTO", type=Path, help="at its final size, such as another method's output")
+    parser.add_argument("-o", "--output", metavar="OUT", help="file or folder (default: tadisr-output/)")
+    parser.add_argument(
+        "--model", default="textdiff-tiny", help="bundled name, folder or Hub id (default: %(default)s)"
+    )
+    parser.add_argument("--revision", help="revision of a Hub model")
+    parser.add_argument(
+        "--boxes",
+        default="auto",
+        metavar="auto|FILE",
+        help="where the lines are: found by RapidOCR (needs the extra tadisr[ocr]), or a JSON file, a list of "
+        '{"quad": [[x, y], ...]}, four corners in pixels, clockwise from the text\'s top left (default: %(default)s)',
+    )
+    parser.add_argument("--steps", type=int, default=5, help="of diffusion, 1 to 200 (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of its noise (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, mps, ... (default: the fastest here)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Refine the photo; 0 when it is written."""
+    if not 0 <= args.seed < 2**63:
+        raise UserError(f"--seed must be at least 0 and below 2**63, not {args.seed}")
+    try:
+        loaded = read_image(args.photo)
+        output = output_paths([args.photo], args.output)[0].image
+        pixels, said = _refine(loaded.rgb, args)
+        write_image(output, pixels, loaded.alpha, loaded.icc_profile)
+    except ImageError as error:
+        raise UserError(str(error)) from None
+    if loaded.frames > 1:
+        say(f"{args.photo} holds {loaded.frames} frames or pages: only the first was refined")
+    say(f"{said}: {output}")
+    return 0
+
+
+def _refine(photo: "np.ndarray", args: argparse.Namespace) -> tuple["np.ndarray", str]:
+    """The refined photo, and what was done, in words."""
+    import torch
+
+    from tadisr.refine import find_boxes, read_boxes, refine_lines
+
+    quads = None
+    try:
+        if args.boxes != "auto":
+            quads = read_boxes(args.boxes)
+    except OSError as error:
+        raise UserError(f"--boxes: cannot read {args.boxes}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"--boxes: {error}") from None
+    pipe = _load(args)
+    try:
+        pipe.check_inputs(args.steps, 1, "np")
+    except ValueError as error:
+        raise UserError(str(error).replace("num_inference_steps", "--steps")) from None
+    if quads is None:
+        quads = find_boxes(photo, _engine())
+    if not quads:
+        return photo, "no text found, written unchanged" if args.boxes == "auto" else "no boxes, written unchanged"
+
+    def refiner(lines: "list[np.ndarray]") -> "list[np.ndarray]":
+        generator = torch.Generator().manual_seed(args.seed)
+        return pipe.refine(lines, args.steps, generator=generator, output_type="np").images
+
+    try:
+        refined = refine_lines(photo, quads, refiner)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
+            raise
+        raise UserError(f"{args.photo}: not enough memory: crop or shrink the photo") from None
+    return refined, f"{len(quads)} {'line' if len(quads) == 1 else 'lines'} of text refined"
+
+
+def _engine():
+    from tadisr.ocr import load_engine
+
+    try:
+        return load_engine("rapidocr", params={"Global.max_side_len": 3000})
+    except ImportError as error:
+        raise UserError(f"--boxes auto: {error} Or name the lines in a file.") from None
+
+
+def _load(args: argparse.Namespace) -> "TextDiffPipeline":
+    from diffusers.utils import logging
+
+    from tadisr.commands.evaluate import _device
+    from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    device = _device(args.device)
+    try:
+        return TextDiffPipeline.from_pretrained(args.model, revision=args.revision).to(device)
+    except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
+        reason = textwrap.shorten(str(error) or type(error).__name__, 300, placeholder=" ...")
+        raise UserError(f"cannot load {args.model}: {reason}") from None

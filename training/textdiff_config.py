@@ -1,0 +1,181 @@
+"""The training configurations of TextDiff: documented dataclasses, read from YAML and from flags."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import yaml
+from tadisr.training.textdiff_data import SEVERITIES
+
+from tadisr.models.textdiff.recognizer import ALPHABET
+from tadisr.textdiff_losses import TextDiffLossWeights
+
+MASK_RULES = ("mean", "mean_polarity", "exact")
+BEST = ("accuracy", "psnr", "ssim")
+
+
+@dataclass
+class LineTraining:
+    """What both trainings share: text lines, steps, what is kept. Flags are named as in diffusers' own scripts."""
+
+    output_dir: str = "runs/textdiff"
+    """Checkpoints, logs and the trained weights go here."""
+
+    # The data.
+    train_data_dir: list[str] = field(default_factory=list)
+    """Databases of TextZoom's layout (TextZoom's train1 and train2; `python -m tadisr.training.textdiff_data` writes
+    others). None: lines are rendered as they are needed, about 15 ms each on one core, and none comes twice."""
+    cache_lines: bool = False
+    """Decode the databases once and keep them in memory, 20 kB a line."""
+    degradation: str = "stored"
+    """The LR images: those in the databases (stored), or made of the HR images anew each time (fresh)."""
+    severity: str = "mixed"
+    """Of fresh and rendered LR images: easy, medium, hard or mixed."""
+    mask_rule: str = "mean"
+    """Mask to be learned: mean, the paper's; mean_polarity; exact, the strokes of rendered lines."""
+    fonts: list[str] = field(default_factory=list)
+    """Folders of fonts that lines are rendered with; none: the installed ones."""
+    photos: bool = True
+    """Render half of the lines on free photographs."""
+    dataloader_num_workers: int = 1
+
+    # The steps.
+    train_batch_size: int = 16
+    """Lines per process."""
+    max_train_steps: int = 1_000_000
+    gradient_accumulation_steps: int = 1
+    learning_rate: float = 1e-4
+    lr_scheduler: str = "constant"
+    """One of diffusers' schedules: constant, constant_with_warmup, cosine, linear, ..."""
+    lr_warmup_steps: int = 0
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_weight_decay: float = 1e-2
+    max_grad_norm: float | None = None
+    """Clip the gradient to this norm; None: no clipping."""
+    ema_decay: float | None = None
+    """Keep an exponential moving average of the trained weights; it is what is validated and saved."""
+    mixed_precision: str = "no"
+    """no, fp16 or bf16."""
+    on_nan: str = "stop"
+    """A loss that is not finite: stop (the batch's lines are named in nan_batch.json) or skip the step."""
+    seed: int = 0
+
+    # What is kept and reported.
+    resume_from_checkpoint: str | None = None
+    """A checkpoint folder, or "latest"; with the latter a run that has none yet starts at step 0."""
+    checkpointing_steps: int = 5000
+    checkpoints_total_limit: int = 2
+    """Newest checkpoints to keep; the best one is kept besides."""
+    validation_data_dir: list[str] = field(default_factory=list)
+    """Databases to validate on. None: rendered lines."""
+    validation_split: str = "validation"
+    """Of rendered lines: validation or test; their fonts and labels are in no line for training."""
+    num_validation_lines: int = 500
+    """At most so many lines of each database, or so many rendered ones."""
+    validation_steps: int = 5000
+    logging_steps: int = 50
+    report_to: str | None = None
+    """Tracker: tensorboard, wandb, ..."""
+    tracker_project_name: str = "textdiff"
+
+    def __post_init__(self):
+        for name, known in (
+            ("degradation", ("stored", "fresh")),
+            ("severity", (*SEVERITIES, "mixed")),
+            ("mask_rule", MASK_RULES),
+            ("mixed_precision", ("no", "fp16", "bf16")),
+            ("on_nan", ("stop", "skip")),
+            ("validation_split", ("validation", "test")),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)}.")
+        for name in (
+            "train_batch_size", "max_train_steps", "gradient_accumulation_steps", "checkpointing_steps",
+            "checkpoints_total_limit", "num_validation_lines", "validation_steps", "logging_steps",
+        ):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
+
+    def save(self, path: Path) -> None:
+        """Write the resolved values as YAML."""
+        path.write_text(yaml.safe_dump(asdict(self), sort_keys=False), encoding="utf-8")
+
+
+@dataclass
+class CRNNConfig(LineTraining):
+    """Training of the recogniser."""
+
+    output_dir: str = "runs/crnn"
+    init_from: str | None = None
+    """CRNN to start from: a folder, or a file of the public PyTorch weights. None: random weights."""
+    channels: list[int] = field(default_factory=lambda: [64, 128, 256, 256, 512, 512, 512])
+    hidden: int = 256
+    """These two: see CRNN."""
+    alphabet: str = ALPHABET
+    """Characters after the blank. Text priors, judges and the protocol have this one and no other."""
+    hr_share: float = 0.35
+    """Share of lines that are read as HR."""
+    lr_share: float = 0.35
+    """Share that is read as LR. The others are something between: HR and LR images mixed."""
+    augmentation: bool = True
+    """Turn, shift, stretch and shear each line a little, anew each time."""
+    train_batch_size: int = 64
+    learning_rate: float = 1e-3
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.alphabet != ALPHABET:
+            raise ValueError(f"The alphabet of CRNN, text priors and protocol is {ALPHABET}, not {self.alphabet}.")
+        if min(self.hr_share, self.lr_share) < 0 or self.hr_share + self.lr_share > 1:
+            raise ValueError(f"hr_share and lr_share are shares of one whole, not {self.hr_share} and {self.lr_share}.")
+
+
+@dataclass
+class TextDiffConfig(TextDiffLossWeights, LineTraining):
+    """Training of TextDiff: the paper's recipe by default, its loss weights among the settings."""
+
+    # The networks. The lists and numbers are those of CRNN, TextEnhancementModule and ResidualUNet.
+    recognizer: str | None = None
+    """CRNN, a folder or a file of the public weights: the prior generator starts from it, and a frozen copy is the
+    teacher of the text prior and the feature network of the joint loss."""
+    init_from: str | None = None
+    """Folder of saved TextDiff weights to start from (with fresh optimiser state); the sizes below are then its own."""
+    tem_channels: int = 64
+    tem_blocks: int = 5
+    prior_channels: int = 64
+    heads: int = 4
+    mask_channels: int = 32
+    unet_channels: list[int] = field(default_factory=lambda: [64, 128, 256, 256])
+    unet_attention: bool = True
+    unet_attention_from: int = 2
+    dropout: float = 0.1
+    mask_branch: bool = True
+    """False: no mask is predicted, and the U-Net reads none (Table 3, w/o B_M)."""
+    prediction_type: str = "sample"
+    """sample: the U-Net predicts the residual; epsilon: the noise (Table 3, NP)."""
+    residual_diffusion: bool = True
+    """False: the U-Net adds its residual in one pass without noise (Table 3, NU)."""
+    corrected_schedule: bool = False
+    """Scale the betas by 1000 / 200, so that training sees pure noise as sampling does."""
+    detach_condition: bool = False
+    """Keep the gradient of the U-Net's inputs from the enhancement module."""
+
+    # Validation.
+    num_inference_steps: int = 5
+    """Sampling steps in validation."""
+    validation_ocr: str | None = None
+    """A second judge beside the frozen CRNN, as `tadisr.evaluation.line_recognizers` names them, such as rapidocr."""
+    best_metric: str = "accuracy"
+    """What "best" means: accuracy (of the second judge if there is one, else CRNN's), psnr or ssim."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.recognizer and not self.init_from:
+            raise ValueError("Set recognizer to a CRNN (train one with training/train_crnn.py), or init_from.")
+        if (self.joint or self.text_prior or self.best_metric == "accuracy") and not self.recognizer:
+            raise ValueError(
+                "The joint and text prior losses and the accuracy in validation need a recogniser: set recognizer."
+            )
+        for name, known in (("prediction_type", ("sample", "epsilon")), ("best_metric", BEST)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)}.")

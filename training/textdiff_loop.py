@@ -1,0 +1,190 @@
+"""What `train_crnn.py` and `train_textdiff.py` share: the loop, and what is kept of a run.
+
+All that is random in a step depends on (seed, step, process) alone, so a resumed run is the same as an unbroken one.
+"""
+
+import shutil
+from abc import ABC, abstractmethod
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
+from tadisr.training.base import trainable
+from tadisr.training.checkpoints import (
+    keep_trained_only,
+    read_best,
+    remove_torn,
+    replace_folder,
+    save_checkpoint,
+    write_best,
+)
+from tadisr.training.textdiff_config import LineTraining
+from tadisr.training.textdiff_lines import Batch, training_loader
+from tadisr.training.train_lora import find_checkpoint
+from tadisr.training.trainer import Log, all_finite, averaged, report_bad_batch, start_accelerator
+from torch import nn
+
+
+class Task(ABC):
+    """What is trained: a network, its losses, its scores, and how its weights are kept."""
+
+    network: nn.Module
+
+    @abstractmethod
+    def __init__(self, config: LineTraining, device: torch.device):
+        """Build everything; `network` need not be on the device."""
+
+    @abstractmethod
+    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Named, weighted losses of a batch; `network` is `self.network` as the processes share it."""
+
+    @abstractmethod
+    def validate(self) -> tuple[dict[str, float], str]:
+        """Scores of `self.network`, and the name of the one that is to be high."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the weights."""
+
+
+def step_generator(seed: int, step: int, process: int) -> torch.Generator:
+    """The source of a step's noise. PyTorch's own, which dropout draws from, is set by it, too."""
+    generator = torch.Generator()
+    number = int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0] >> 1)
+    torch.manual_seed(number)
+    return generator.manual_seed(number)
+
+
+def fit(config: LineTraining, task_of: type[Task]) -> None:
+    """Train as configured.
+
+    Raises:
+        ValueError, FileNotFoundError, ImportError: settings that cannot be; data or weights that are not there; a loss
+            that is not finite.
+        CheckpointError: a checkpoint could not be written.
+    """
+    torch.set_flush_denormal(True)  # gradients of saturated units underflow, and CPUs crawl on denormal numbers
+    output_dir = Path(config.output_dir)
+    checkpoint = find_checkpoint(config)
+    step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
+    accelerator = start_accelerator(config)
+    set_seed(config.seed)
+
+    # 1. Components.
+    task = task_of(config, accelerator.device)
+    parameters = trainable(task.network)
+    optimizer = torch.optim.AdamW(
+        parameters,
+        config.learning_rate,
+        (config.adam_beta1, config.adam_beta2),
+        weight_decay=config.adam_weight_decay,
+        fused=True,
+    )
+    schedule = get_scheduler(
+        config.lr_scheduler,
+        optimizer,
+        num_warmup_steps=config.lr_warmup_steps * accelerator.num_processes,
+        num_training_steps=config.max_train_steps * accelerator.num_processes,
+    )
+
+    # 2. Data.
+    parts = config.gradient_accumulation_steps
+    items = config.max_train_steps * parts * config.train_batch_size * accelerator.num_processes
+    loader = training_loader(config, items)
+
+    # 3. Processes.
+    if accelerator.is_main_process:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        remove_torn(output_dir)
+        config.save(output_dir / "config.yaml")
+    network, optimizer, schedule, loader = accelerator.prepare(task.network, optimizer, schedule, loader)
+    ema = EMAModel(parameters, decay=config.ema_decay, use_ema_warmup=True, power=0.75) if config.ema_decay else None
+    if ema is not None:
+        accelerator.register_for_checkpointing(ema)
+    keep_trained_only(accelerator)
+    if config.report_to:
+        scalars = {k: v if isinstance(v, (int, float, bool)) else str(v) for k, v in asdict(config).items()}
+        accelerator.init_trackers(config.tracker_project_name, config=scalars)
+    if checkpoint:
+        accelerator.load_state(str(checkpoint))
+        loader = accelerator.skip_first_batches(loader, step * parts)
+    log = Log(accelerator, config, step)
+    keep = Keeper(accelerator, config, task, log)
+    count = sum(p.numel() for p in parameters)
+    accelerator.print(f"{count:,} trained parameters; steps {step} to {config.max_train_steps}", flush=True)
+
+    # 4. Train.
+    network.train()
+    dropped = False  # a loss that is not finite takes its whole step with it
+    for number, batch in enumerate(loader, step * parts):
+        if step >= config.max_train_steps:
+            break
+        with accelerator.accumulate(network):
+            generator = step_generator(config.seed, number, accelerator.process_index)
+            terms = task.terms(network, batch, generator)
+            loss = sum(terms.values())
+            if all_finite(accelerator, loss):
+                accelerator.backward(loss)
+                log.add(terms)
+            else:
+                report_bad_batch(accelerator, config, step + 1, batch, terms)
+                dropped = True
+            if accelerator.sync_gradients and not dropped:
+                if config.max_grad_norm is not None:
+                    accelerator.clip_grad_norm_(parameters, config.max_grad_norm)
+                optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+        if not accelerator.sync_gradients:
+            continue
+        step, dropped = step + 1, False
+        if ema is not None:
+            ema.step(parameters)
+        last = step == config.max_train_steps
+        if step % config.logging_steps == 0 or last:
+            log.write_terms(step, schedule.get_last_lr()[0])
+        is_best = False
+        if step % config.validation_steps == 0 or last:  # before the checkpoint: killed in between, it is done again
+            with averaged(ema, parameters):
+                is_best = keep(step)
+        if step % config.checkpointing_steps == 0 or last or is_best:
+            save_checkpoint(accelerator, config, step)
+    accelerator.end_training()
+
+
+class Keeper:
+    """Validates, writes OUTPUT_DIR/weights, and OUTPUT_DIR/best where they are the best so far."""
+
+    def __init__(self, accelerator: Accelerator, config: LineTraining, task: Task, log: Log):
+        self.accelerator, self.task, self.log = accelerator, task, log
+        self.output_dir = Path(config.output_dir)
+        self.best = read_best(self.output_dir)
+
+    def __call__(self, step: int) -> bool:
+        """Whether it is the best so far; called by all processes, of which the first does the work."""
+        is_best = torch.zeros((), device=self.accelerator.device)
+        if self.accelerator.is_main_process:
+            self.task.network.eval()
+            scores, metric = self.task.validate()
+            self.task.network.train()
+            self.log.write_scores(step, scores, None)
+            self._write("weights")
+            value = scores.get(metric, float("-inf"))  # a PSNR may be infinite, and is then left out
+            best = self.best
+            if best is None or best["metric"] != metric or best["value"] < value or best["step"] == step:
+                self.best = {"step": step, "metric": metric, "value": value, "scores": scores}
+                self._write("best")
+                write_best(self.output_dir, self.best)
+                is_best += 1
+        return bool(self.accelerator.reduce(is_best, "sum")) if self.accelerator.num_processes > 1 else bool(is_best)
+
+    def _write(self, name: str) -> None:
+        part = self.output_dir / f".{name}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        self.task.save(part)
+        replace_folder(part, self.output_dir / name)

@@ -1,0 +1,140 @@
+"""Train CRNN, the text recogniser: TextDiff's prior generator, the features of its joint loss, and a judge.
+
+    python -m tadisr.training.textdiff_data --out data/textdiff/train --num 40000 --split train --num-proc 2
+    accelerate launch training/train_crnn.py --config training/configs/textdiff/crnn_tiny.yaml
+
+It learns by CTC to read lines as HR, as LR, and as anything between. Interrupt it at any time;
+`--resume_from_checkpoint latest` goes on from the last checkpoint. What it trained lies in OUTPUT_DIR/weights, the best
+so far in OUTPUT_DIR/best, for `CRNN.from_pretrained`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from tadisr.pipelines.pipeline_tadisr import contiguous_weights
+from tadisr.training.checkpoints import CheckpointError
+from tadisr.training.config import parse
+from tadisr.training.data import one_line
+from tadisr.training.textdiff_config import CRNNConfig
+from tadisr.training.textdiff_lines import Batch, validation_lines
+from tadisr.training.textdiff_loop import Task, fit
+from torch import nn
+from torch.utils.data import DataLoader
+
+from tadisr.evaluation.text_lines import bicubic, str_filt
+from tadisr.models.textdiff.recognizer import ALPHABET, CRNN, load_public_crnn
+
+TURN, SHEAR, STRETCH, SHIFT = 0.04, 0.2, 0.12, (0.04, 0.08)
+"""Largest augmentation: radians, share of the width, share of the size, share of width and height."""
+
+
+def encode(labels: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """CTC targets: the classes of all labels, lower-cased and filtered to 0-9a-z, in a row, and their lengths."""
+    texts = [str_filt(label) for label in labels]
+    return torch.tensor([ALPHABET.index(c) + 1 for text in texts for c in text]), torch.tensor([*map(len, texts)])
+
+
+def ctc_loss(logits: torch.Tensor, labels: Sequence[str]) -> torch.Tensor:
+    """Connectionist temporal classification of logits (N, T, 37): mean over lines of the loss per character.
+
+    A label that needs more than T steps counts nothing.
+    """
+    classes, lengths = encode(labels)
+    steps = torch.full((len(labels),), logits.shape[1])
+    return F.ctc_loss(logits.float().log_softmax(-1).transpose(0, 1), classes, steps, lengths, zero_infinity=True)
+
+
+def mix(
+    hr: torch.Tensor, lr: torch.Tensor, hr_share: float, lr_share: float, generator: torch.Generator
+) -> torch.Tensor:
+    """Lines (N, 1, H, W) as HR, as LR, and in between, where each is a mixture in a proportion of its own."""
+    kind, amount = torch.rand(2, len(hr), generator=generator)
+    amount = torch.where(kind < hr_share, 0.0, torch.where(kind < hr_share + lr_share, 1.0, amount))
+    return torch.lerp(hr, lr, amount.view(-1, 1, 1, 1).to(hr.device))
+
+
+def warp(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Each of (N, C, H, W) turned, sheared, stretched and shifted a little; borders are replicated."""
+    turn, shear, x, y, right, down = torch.rand(6, len(images), generator=generator) * 2 - 1
+    turn, aspect = TURN * turn, images.shape[3] / images.shape[2]
+    # sampled places are in shares of half the width and height, so that off the diagonal the aspect comes in
+    rows = (
+        torch.stack([1 + STRETCH * x, (SHEAR * shear - turn) / aspect, SHIFT[0] * right], 1),
+        torch.stack([turn * aspect, 1 + STRETCH * y, SHIFT[1] * down], 1),
+    )
+    grid = F.affine_grid(torch.stack(rows, 1).to(images), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def load_crnn(path: str) -> CRNN:
+    """A CRNN from a folder or from a file of the public weights, in eval mode.
+
+    Raises:
+        FileNotFoundError: neither is there.
+        ValueError: something else is there, or a CRNN of another alphabet.
+    """
+    if Path(path).is_file():
+        model = load_public_crnn(path)
+    elif (Path(path) / "config.json").is_file():
+        model = CRNN.from_pretrained(path)
+    else:
+        raise FileNotFoundError(f"No CRNN {path}: train one with training/train_crnn.py, or name a file of weights.")
+    if model.config.num_classes != len(ALPHABET) + 1:
+        raise ValueError(
+            f"The CRNN in {path} has {model.config.num_classes} classes, of another alphabet than {ALPHABET}."
+        )
+    return model.eval()
+
+
+class Recognition(Task):
+    """CRNN, learning to read."""
+
+    def __init__(self, config: CRNNConfig, device: torch.device):
+        self.config, self.device = config, device
+        if config.init_from:
+            self.network = load_crnn(config.init_from)
+        else:
+            self.network = CRNN(channels=config.channels, hidden=config.hidden)
+        self.network.to(memory_format=torch.channels_last)  # a third less time on a CPU, more in bf16
+        self.lines = validation_lines(config)
+
+    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """The CTC loss of a batch of lines, some of them HR, some LR."""
+        prepare, config = self.network.prepare, self.config
+        gray = mix(prepare(batch["hr"]), prepare(batch["lr"]), config.hr_share, config.lr_share, generator)
+        if config.augmentation:
+            gray = warp(gray, generator)
+        gray = gray.contiguous(memory_format=torch.channels_last)
+        return {"ctc": ctc_loss(network(gray), batch["label"])}
+
+    def validate(self) -> tuple[dict[str, float], str]:
+        """Share of lines read exactly, as HR and as bicubic LR, for each data set and (`accuracy`) the mean of all."""
+        scores = {}
+        for name, data in self.lines.items():
+            right = {"hr": 0, "bicubic": 0}
+            for batch in DataLoader(data, 64):
+                hr, labels = batch["hr"], [str_filt(label) for label in batch["label"]]
+                for kind, images in (("hr", hr), ("bicubic", bicubic(batch["lr"], tuple(hr.shape[-2:])))):
+                    read = self.network.read(images.to(self.device))
+                    right[kind] += sum(x == y for x, y in zip(read, labels, strict=True))
+            scores |= {f"{name}/{kind}": count / len(data) for kind, count in right.items()}
+        return {"accuracy": sum(scores.values()) / len(scores), **scores}, "accuracy"
+
+    def save(self, folder: Path) -> None:
+        """A folder for `CRNN.from_pretrained`."""
+        with contiguous_weights([self.network]):
+            self.network.save_pretrained(folder)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train as the flags say (those of the command line by default)."""
+    fit(parse(argv, CRNNConfig), Recognition)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (FileNotFoundError, ImportError, ValueError, CheckpointError) as error:
+        raise SystemExit(one_line(error)) from None

@@ -1,0 +1,162 @@
+"""Train TextDiff: enhancement (TEM), prior generator (TPG) and residual diffusion (MRD), jointly.
+
+    accelerate launch training/train_textdiff.py --config training/configs/textdiff/paper.yaml --recognizer crnn.pth
+    accelerate launch training/train_textdiff.py --config training/configs/textdiff/tiny.yaml
+
+The first is the paper's recipe on TextZoom, with the public CRNN weights; the second makes textdiff-tiny, on rendered
+lines and with the CRNN of `train_crnn.py`. Table 3's ablations are config files beside them. Interrupt it at any time;
+`--resume_from_checkpoint latest` goes on from the last checkpoint. What it trained lies in OUTPUT_DIR/weights, the best
+so far in OUTPUT_DIR/best, for `TextDiffPipeline.from_pretrained`. Every setting is documented in `textdiff_config.py`.
+"""
+
+from pathlib import Path
+
+import torch
+from tadisr.pipelines.pipeline_tadisr import contiguous_weights
+from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
+from tadisr.training.checkpoints import CheckpointError
+from tadisr.training.config import parse
+from tadisr.training.data import one_line
+from tadisr.training.textdiff_config import TextDiffConfig
+from tadisr.training.textdiff_lines import Batch, validation_lines
+from tadisr.training.textdiff_loop import Task, fit
+from tadisr.training.train_crnn import load_crnn
+from torch import nn
+
+from tadisr.evaluation.line_recognizers import load_recognizer
+from tadisr.evaluation.text_lines import AVERAGE, BICUBIC, evaluate_lines
+from tadisr.models.textdiff.enhancement import TextEnhancementModule
+from tadisr.models.textdiff.interpreter import TextPriorInterpreter
+from tadisr.models.textdiff.network import TextDiffNetwork, textdiff_scheduler
+from tadisr.models.textdiff.residual_unet import ResidualUNet
+from tadisr.textdiff_losses import textdiff_loss
+
+OURS, COARSE = "textdiff", "coarse"
+MEASURES = ("psnr", "ssim")
+
+
+def build_network(config: TextDiffConfig) -> TextDiffNetwork:
+    """The network to train; its prior generator reads already.
+
+    Raises:
+        FileNotFoundError, ValueError: no such weights, or parts that do not fit each other.
+    """
+    if config.init_from:
+        pipe = TextDiffPipeline.from_pretrained(config.init_from)
+        enhancement, prior, unet = pipe.enhancement, pipe.prior, pipe.residual
+    else:
+        prior = load_crnn(config.recognizer)
+        enhancement = TextEnhancementModule(
+            channels=config.tem_channels,
+            blocks=config.tem_blocks,
+            prior_channels=config.prior_channels,
+            heads=config.heads,
+            mask_branch=config.mask_branch,
+            mask_channels=config.mask_channels,
+        )
+        unet = ResidualUNet(
+            block_out_channels=config.unet_channels,
+            dropout=config.dropout,
+            attention=config.unet_attention,
+            attention_from=config.unet_attention_from,
+            mask=config.mask_branch,
+        )
+    if not config.text_prior:  # nothing else would train it
+        prior.requires_grad_(False)
+    scheduler = textdiff_scheduler(config.corrected_schedule, config.prediction_type)
+    return TextDiffNetwork(enhancement, prior, unet, scheduler, config.residual_diffusion, config.detach_condition)
+
+
+def run_in_float32(module: nn.Module) -> None:
+    """Have a module stay out of autocast."""
+    forward = module.forward
+
+    def in_float32(*inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        with torch.autocast(inputs[0].device.type, enabled=False):
+            return forward(*(x.float() for x in inputs))
+
+    module.forward = in_float32
+
+
+def as_pipeline(network: TextDiffNetwork) -> TextDiffPipeline:
+    """The network's parts as a pipeline, sharing their weights."""
+    return TextDiffPipeline(
+        enhancement=network.enhancement,
+        prior=network.recognizer,
+        residual=network.unet,
+        scheduler=network.scheduler,
+        diffusion=network.diffusion,
+    )
+
+
+class Enhancement(Task):
+    """TextDiff, learning to restore lines."""
+
+    network: TextDiffNetwork
+
+    def __init__(self, config: TextDiffConfig, device: torch.device):
+        self.config, self.device = config, device
+        self.network = build_network(config).to(memory_format=torch.channels_last)
+        if device.type == "cpu":  # bfloat16 makes convolutions faster there, but these slower: a quarter of the step
+            for module in self.network.enhancement.modules():
+                if isinstance(module, (nn.GRU, TextPriorInterpreter)):
+                    run_in_float32(module)
+        self.reader = None  # what lines should read like, and the features of the joint loss; never trained
+        if config.recognizer:
+            self.reader = load_crnn(config.recognizer).requires_grad_(False)
+            self.reader.to(device, memory_format=torch.channels_last)
+        self.judge = load_recognizer(config.validation_ocr) if config.validation_ocr else None
+        self.lines = validation_lines(config)
+
+    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Eq. 16's terms of a batch of lines."""
+        if not self.config.text_prior:
+            self.network.recognizer.eval()  # its batch statistics stay, too
+        lr, hr = (batch[name].contiguous(memory_format=torch.channels_last) for name in ("lr", "hr"))
+        output = network(lr, hr, generator)
+        return textdiff_loss(output, hr, batch["mask"], self.config, self.reader)
+
+    @torch.no_grad()
+    def validate(self) -> tuple[dict[str, float], str]:
+        """PSNR, SSIM and accuracies of the final, the coarse and the bicubic image, over all lines, and of each set."""
+        judges = {}
+        if self.reader is not None:
+            judges["crnn"] = lambda images: self.reader.read(images.to(self.device))
+        if self.judge is not None:
+            judges[self.config.validation_ocr] = self.judge
+        methods = {
+            COARSE: lambda lr: self.network.enhance(lr.to(self.device))[0],
+            OURS: lambda lr: self._restore(lr.to(self.device)),
+        }
+        report = evaluate_lines(methods, self.lines, judges)
+        measures = (*MEASURES, *(f"accuracy/{name}" for name in judges))
+        scores = {}
+        for method, suffix in ((OURS, ""), (COARSE, f"_{COARSE}"), (BICUBIC, f"_{BICUBIC}")):
+            for subset in report.n if method == OURS and len(self.lines) > 1 else [AVERAGE]:
+                prefix = "" if subset == AVERAGE else f"{subset}/"
+                found = {name: report.scores[method][subset][name].value for name in measures}
+                scores |= {f"{prefix}{name}{suffix}": value for name, value in found.items() if value is not None}
+        best = self.config.best_metric
+        return scores, f"accuracy/{list(judges)[-1]}" if best == "accuracy" else best
+
+    def _restore(self, lr: torch.Tensor) -> torch.Tensor:
+        sr, mask, _ = self.network.enhance(lr)
+        noise = [torch.Generator().manual_seed(0) for _ in lr]  # as the pipeline draws it
+        return self.network.refine(sr, mask, self.config.num_inference_steps, noise)
+
+    def save(self, folder: Path) -> None:
+        """A folder for `TextDiffPipeline.from_pretrained`."""
+        with contiguous_weights([self.network]):
+            as_pipeline(self.network).save_pretrained(folder)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train as the flags say (those of the command line by default)."""
+    fit(parse(argv, TextDiffConfig), Enhancement)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (FileNotFoundError, ImportError, ValueError, CheckpointError) as error:
+        raise SystemExit(one_line(error)) from None
