@@ -26,9 +26,9 @@ def untrained() -> TextDiffPipeline:
     """The sizes of `textdiff-tiny`."""
     torch.manual_seed(0)
     return TextDiffPipeline(
-        enhancement=TextEnhancementModule(channels=32).eval(),
+        enhancement=TextEnhancementModule(channels=32, prior_channels=32, mask_channels=16).eval(),
         prior=CRNN((32, 64, 128, 128, 256, 256, 256), hidden=128).eval(),
-        residual=ResidualUNet((32, 64, 96, 96)).eval(),
+        residual=ResidualUNet((16, 48, 96, 96), attention_from=3).eval(),
         scheduler=textdiff_scheduler(),
     )
 

@@ -5,16 +5,19 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
+    from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput, TextDiffPipelineOutput
     from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
+    from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 
-__all__ = ["TADiSRPipeline", "TADiSRPipelineOutput"]
+__all__ = ["TADiSRPipeline", "TADiSRPipelineOutput", "TextDiffPipeline", "TextDiffPipelineOutput"]
 __version__ = version("tadisr")
 
 # Imported on first use: `import tadisr` loads no torch.
 _HOMES = {
     "TADiSRPipeline": "tadisr.pipelines.pipeline_tadisr",
     "TADiSRPipelineOutput": "tadisr.pipelines.pipeline_output",
+    "TextDiffPipeline": "tadisr.pipelines.pipeline_textdiff",
+    "TextDiffPipelineOutput": "tadisr.pipelines.pipeline_output",
 }
 
 

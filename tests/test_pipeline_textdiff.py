@@ -9,14 +9,11 @@ import tiny
 import tiny_textdiff
 import torch
 from hub_server import HubServer
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 
 from tadisr.images import upsample
-from tadisr.line_pieces import run_pieces
 
 CROP = tiny.photo(64, 16)
 
@@ -207,49 +204,6 @@ def test_noise_prediction_and_direct_residuals():
     direct = tiny_textdiff.textdiff(diffusion=False)
     assert close(run(direct, generator=seeded(1)), run(direct, generator=seeded(2)), 0), "no noise"
     assert (run(direct)[0][0] - run(direct)[2][0]).abs().mean() > 1e-3
-
-
-# ---- pieces
-
-
-def ramp(height, width):
-    """(1, 2, height, width): smooth, so that resizing changes little."""
-    rows, columns = torch.linspace(0.2, 0.8, height), torch.linspace(0.1, 0.9, width)
-    return torch.stack([rows[:, None].expand(height, width), columns.expand(height, width)])[None]
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(1, 60), st.integers(1, 300), st.integers(1, 3), st.integers(1, 5))
-def test_pieces_add_up_to_their_line(height, width, scale, batch_size):
-    line = ramp(height, width)
-    seen = []
-
-    def enlarge(pieces, numbers):
-        seen.append((tuple(pieces.shape[2:]), len(numbers)))
-        return torch.nn.functional.interpolate(pieces, scale_factor=scale, mode="bilinear", align_corners=False)
-
-    (result,) = run_pieces(enlarge, [line], (16, 64), scale, batch_size)
-    assert result.shape == (1, 2, height * scale, width * scale)
-    for (rows, columns), count in seen:
-        assert 16 <= rows <= 64 and rows % 8 == columns % 8 == 0 and columns <= 4 * rows and count <= batch_size
-    expected = torch.nn.functional.interpolate(line, scale_factor=scale, mode="bilinear", align_corners=False)
-    # at the borders of very small lines resizing is anything but exact
-    assert (result - expected).abs().mean() < (0.01 if min(height, width) > 8 else 0.1)
-
-
-def test_pieces_overlap_by_a_letter_and_blend():
-    """Each piece of a long line returns its own number: the result goes from one to the next without a jump."""
-    count = iter(range(100))
-
-    def number(pieces, numbers):
-        return torch.stack([torch.full((1, *pieces.shape[2:]), float(next(count))) for _ in numbers])
-
-    (result,) = run_pieces(number, [torch.rand(1, 3, 20, 290)], (16, 64), 1, 8)
-    row = result[0, 0, 10]
-    assert next(count) == 5, "80 wide, 60 apart, the last shifted inward"
-    assert row[0] == 0 and row[-1].isclose(torch.tensor(4.0))
-    steps = row[1:] - row[:-1]
-    assert steps.min() >= -1e-5 and steps.max() < 0.1 and torch.allclose(result[0, 0], row.expand(20, 290), atol=1e-5)
 
 
 # ---- mistakes

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from tadisr.cli import UserError, say
+from tadisr.commands.options import choose_device
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         data = open_data(args.data, args.split, args.scale)
         args.output.mkdir(parents=True, exist_ok=True)
-        device = _device(args.device)
+        device = choose_device(args.device)
         methods = load_methods(specs, data, Options(device, tile, args.weights))
         with _Bar() as bar:
             report = evaluate(
@@ -86,18 +87,6 @@ def run(args: argparse.Namespace) -> int:
         say(note)
     say(f"report.html, report.md and report.json in {args.output}")
     return 0
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name).item()
-    except Exception as error:  # which kind depends on how this torch was built
-        raise UserError(f"cannot use device {name}: {error}") from None
-    return name
 
 
 class _Bar:

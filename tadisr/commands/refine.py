@@ -1,11 +1,11 @@
 """`tadisr refine`: a photo in, the same photo with its lines of text sharpened out."""
 
 import argparse
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tadisr.cli import UserError, say
+from tadisr.commands.options import choose_device, short
 from tadisr.files import ImageError, output_paths, read_image, write_image
 
 if TYPE_CHECKING:
@@ -102,14 +102,12 @@ def _engine():
 def _load(args: argparse.Namespace) -> "TextDiffPipeline":
     from diffusers.utils import logging
 
-    from tadisr.commands.evaluate import _device
     from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    device = _device(args.device)
+    device = choose_device(args.device)
     try:
         return TextDiffPipeline.from_pretrained(args.model, revision=args.revision).to(device)
     except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
-        reason = textwrap.shorten(str(error) or type(error).__name__, 300, placeholder=" ...")
-        raise UserError(f"cannot load {args.model}: {reason}") from None
+        raise UserError(f"cannot load {args.model}: {short(error)}") from None

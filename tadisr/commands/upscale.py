@@ -4,7 +4,6 @@ import argparse
 import errno
 import os
 import tempfile
-import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from tadisr.cli import UserError, say
+from tadisr.commands.options import choose_device, short
 from tadisr.commands.text_report import load_thresholds, report_paths, write_report
 from tadisr.files import ImageError, LoadedImage, OutputPaths, find_inputs, output_paths, read_image, write_image
 
@@ -188,13 +188,7 @@ def _load(args: argparse.Namespace) -> "TADiSRPipeline":
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    device = args.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=device).item()
-    except Exception as error:  # which kind depends on how this torch was built
-        raise UserError(f"cannot use device {device}: {_short(error)}") from None
+    device = choose_device(args.device)
     dtype = args.dtype
     if dtype == "auto":  # float16 overflows in the VAE of SDXL and Kolors
         dtype = "bfloat16" if torch.device(device).type == "cuda" else "float32"
@@ -202,11 +196,7 @@ def _load(args: argparse.Namespace) -> "TADiSRPipeline":
         pipe = TADiSRPipeline.from_pretrained(args.model, torch_dtype=getattr(torch, dtype), revision=args.revision)
         return pipe.to(device)
     except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
-        raise UserError(f"cannot load {args.model}: {_short(error)}") from None
-
-
-def _short(error: Exception) -> str:
-    return textwrap.shorten(str(error) or type(error).__name__, 300, placeholder=" ...")
+        raise UserError(f"cannot load {args.model}: {short(error)}") from None
 
 
 def _with_progress(
