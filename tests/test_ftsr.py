@@ -171,7 +171,7 @@ def test_killed_at_the_very_beginning_and_at_the_very_end(recipe, made, tmp_path
 
 def test_interrupted(recipe, tmp_path):
     out = tmp_path / "interrupted"
-    process = run_in_background(command(recipe, out, "--num-proc", 1))
+    process = run_in_background(command(recipe, out, "--num-proc", 1, "--num", 60))
     deadline = time.time() + 120
     while not list(out.glob("data/*.parquet")) and time.time() < deadline:
         time.sleep(0.01)

@@ -79,12 +79,16 @@ def test_ray_that_is_not_installed(monkeypatch):
 
 
 SLEEPERS = """
-import sys, time
+import pathlib, sys, time
 from tadisr.data_synthesis.parallel import run_tasks
+
+def work(mark):
+    pathlib.Path(mark).touch()
+    time.sleep(60)
 
 def main():
     try:
-        list(run_tasks(time.sleep, [60, 60], 2))
+        list(run_tasks(work, ["one.mark", "two.mark"], 2))
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -97,13 +101,15 @@ if __name__ == "__main__":
 def test_the_children_end_with_their_parent(tmp_path, how):
     (tmp_path / "sleepers.py").write_text(SLEEPERS)
     process = subprocess.Popen(
-        [sys.executable, tmp_path / "sleepers.py"], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    deadline = time.time() + 60
+        [sys.executable, tmp_path / "sleepers.py"], stderr=subprocess.PIPE, text=True, start_new_session=True,
+        cwd=tmp_path,
+    )  # fmt: skip
+    deadline = time.time() + 120
     listing = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    while len(children := listing.read_text().split()) < 3 and time.time() < deadline:  # workers, a resource tracker
+    while len(list(tmp_path.glob("*.mark"))) < 2 and time.time() < deadline:  # until both workers are at work
         time.sleep(0.1)
-    time.sleep(5)  # until the workers are at work
+    children = listing.read_text().split()
+    assert len(children) == 3  # workers, a resource tracker
     if how == signal.SIGINT:
         os.killpg(process.pid, how)  # as a terminal does: to every process of the group
     else:

@@ -13,6 +13,7 @@ import pages
 import pytest
 import torch
 import training_runs as runs
+from tadisr.training import train_lora
 from tadisr.training.checkpoints import (
     latest_checkpoint,
     read_best,
@@ -81,6 +82,35 @@ def test_best_and_last_are_kept(data, tmp_path):
     if best["step"] == 8:
         assert all(torch.equal(x, runs.weights(out)[name]) for name, x in runs.weights(out, "best").items())
     assert not list(out.glob(".*"))
+
+
+@pytest.mark.parametrize("step", [3, 6])
+def test_stopped_between_a_validation_and_its_checkpoint(data, tmp_path, monkeypatch, step):
+    settings = {"validation_data_dir": data, "validation_steps": 3, "checkpointing_steps": 3, "max_train_steps": 6}
+    whole = runs.train(data, tmp_path / "whole", **settings)
+    save, keep, begun = train_lora.save_checkpoint, train_lora.Keeper.__call__, []
+
+    def stop_at_the_second(at):
+        begun.append(at)
+        if begun.count(step) == 2:
+            raise KeyboardInterrupt
+
+    def stopping_save(accelerator, config, at):
+        stop_at_the_second(at)
+        save(accelerator, config, at)
+
+    def stopping_keep(self, network, at):
+        stop_at_the_second(at)
+        return keep(self, network, at)
+
+    monkeypatch.setattr(train_lora, "save_checkpoint", stopping_save)
+    monkeypatch.setattr(train_lora.Keeper, "__call__", stopping_keep)
+    with pytest.raises(KeyboardInterrupt):
+        runs.train(data, tmp_path / "broken", **settings)
+    monkeypatch.undo()
+    broken = runs.train(data, tmp_path / "broken", **settings, resume_from_checkpoint="latest")
+    runs.assert_same(whole, broken)
+    assert read_best(whole) == read_best(broken)
 
 
 def test_a_new_run_does_not_write_into_an_old_one(data, tmp_path):

@@ -155,14 +155,13 @@ def main(argv: list[str] | None = None) -> None:
             last = step == config.max_train_steps
             if step % config.logging_steps == 0 or last:
                 log.write_terms(step, schedule.get_last_lr()[0])
-            saved = step % config.checkpointing_steps == 0 or last
-            if saved:
-                save_checkpoint(accelerator, config, step)
+            is_best = False
             if step % config.validation_steps == 0 or last:
                 with averaged(ema, parameters):
                     is_best = keep(network, step)
-                if is_best and not saved:
-                    save_checkpoint(accelerator, config, step)
+            # After the validation: what is interrupted between them is done again.
+            if step % config.checkpointing_steps == 0 or last or is_best:
+                save_checkpoint(accelerator, config, step)
 
     # 5. Hand over.
     if repository is not None:

@@ -262,10 +262,10 @@ def main() -> None:
             means = {name: value / 50 for name, value in sums.items()}
             record({"step": step, "s/step": seconds, "lr": schedule.get_last_lr()[0], **means})
             sums = {}
+        if step % config.validation_steps == 0 or step == config.max_train_steps:
+            evaluate()  # before the checkpoint: what is interrupted between them is done again
         if step % config.checkpointing_steps == 0 or step == config.max_train_steps:
             save_checkpoint(accelerator, config, step)
-        if step % config.validation_steps == 0 or step == config.max_train_steps:
-            evaluate()
     accelerator.end_training()
 
 
