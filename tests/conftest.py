@@ -1,4 +1,5 @@
 import os
+import signal
 
 import pytest
 
@@ -12,3 +13,8 @@ def base(request, tmp_path_factory):
     import tiny  # slow: other tests need no diffusers
 
     return tiny.FAMILIES[request.param](tmp_path_factory.mktemp(request.param))
+
+
+# A shell's background jobs ignore Ctrl-C, and so would the processes that the tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
