@@ -12,7 +12,7 @@ import torch
 import training_runs as runs
 from tadisr.data_synthesis.read import open_pages
 from tadisr.training import train_lora
-from tadisr.training.data import Cropping, FTSRCrops, FTSRLines, Triplet, one_line
+from tadisr.training.data import ConcatPages, Cropping, FTSRCrops, FTSRLines, Triplet, one_line
 from tadisr.training.realce import MixedCrops, RealCECrops, is_realce, make_masks, read_mask
 from tadisr.training.streaming import FTSRStream, open_stream
 from tadisr.training.trainer import Batches, start_accelerator
@@ -46,7 +46,7 @@ def same(one, other):
 
 @pytest.mark.parametrize("augmentation", [False, True])
 def test_crops_are_aligned_and_repeatable(data, augmentation):
-    crops = FTSRCrops([data], Cropping(64, augmentation=augmentation), 10, seed=1)
+    crops = FTSRCrops(ConcatPages([data]), Cropping(64, augmentation=augmentation), 10, seed=1)
     first = crops[3]
     assert same(first, crops[3])
     assert first["hr"].shape == (3, 64, 64) and first["lr"].shape == (3, 16, 16) and first["mask"].shape == (1, 64, 64)
@@ -59,12 +59,12 @@ def test_crops_are_aligned_and_repeatable(data, augmentation):
     left, still, right = torch.tensor(errors).mean(0)
     assert still < left and still < right
     with pytest.raises(FileNotFoundError, match="synthesize"):
-        FTSRCrops([data / "lr"], Cropping(64), 1)
+        ConcatPages([data / "lr"])
 
 
 def test_stored_crops_are_cut_out_of_the_data_sets_own_lr(data):
     rows = open_pages(data)
-    item = FTSRCrops([data], Cropping(64, degradation=None), 10, seed=1)[0]
+    item = FTSRCrops(ConcatPages([data], with_lr=True), Cropping(64, degradation=None), 10, seed=1)[0]
     number = int(item["name"].rsplit(" ", 1)[1])
     lr, hr = rows.lr(number), rows.hr(number)
     wanted = (item["lr"] * 255).round().byte().permute(1, 2, 0).numpy()
@@ -78,7 +78,7 @@ def test_stored_crops_are_cut_out_of_the_data_sets_own_lr(data):
 
 
 def test_cached_pages_change_nothing(data):
-    plain, cached = (FTSRCrops([data], Cropping(64), 4, cache=cache) for cache in (False, True))
+    plain, cached = (FTSRCrops(ConcatPages([data], cache=cache), Cropping(64), 4) for cache in (False, True))
     assert all(same(plain[i], cached[i]) for i in range(4))
 
 
@@ -118,19 +118,25 @@ def test_errors_of_data_workers_are_one_line(data, tmp_path):
     cv2.imwrite(str(broken / "train" / "hr" / "0.png"), np.zeros((64, 64, 3), np.uint8))
     cv2.imwrite(str(broken / "train" / "mask" / "0.png"), np.zeros((64, 32), np.uint8))
     with pytest.raises(ValueError) as error:
-        next(iter(DataLoader(FTSRCrops([broken], Cropping(32), 4), num_workers=1)))
+        next(iter(DataLoader(FTSRCrops(ConcatPages([broken]), Cropping(32), 4), num_workers=1)))
     assert "Traceback" in str(error.value)
     assert one_line(error.value).startswith(str(broken)) and one_line(error.value).endswith("must be of one size.")
 
 
-def test_line_strips_hold_their_line(data):
-    strips = FTSRLines([data], 8, seed=1)
+def test_line_strips_hold_their_line_at_the_wanted_height(data):
+    strips = FTSRLines(ConcatPages([data]), 8, seed=1, size=(32, 128), heights=(14, 22))
     for i in range(8):
         item = strips[i]
         top, bottom, left, right = item["box"].tolist()
-        assert item["hr"].shape == (3, 64, 256) and item["lr"].shape == (3, 16, 64)
+        assert item["hr"].shape == (3, 32, 128) and item["lr"].shape == (3, 8, 32)
+        assert 14 <= bottom - top <= 22 + 2 * 2 + 1 and 0 <= left < right <= 128
         inside = item["mask"][:, top:bottom, left:right]
         assert inside.amax() > 0.4  # hairline faces never reach 1
+
+
+def test_pages_without_lines_of_the_wanted_height_are_an_error(data):
+    with pytest.raises(ValueError, match="no horizontal lines of 500 pixels"):
+        FTSRLines(ConcatPages([data]), 8, heights=(500, 600))
 
 
 def test_realce_crops_are_aligned_and_have_no_mask(realce):
@@ -178,7 +184,7 @@ def test_realce_that_is_not_there(tmp_path):
 
 
 def test_mixture_keeps_its_ratio_and_order(data, realce):
-    ftsr, real = FTSRCrops([data], Cropping(64), 400, 3), RealCECrops(realce, 64, 3)
+    ftsr, real = FTSRCrops(ConcatPages([data]), Cropping(64), 400, 3), RealCECrops(realce, 64, 3)
     mixed = MixedCrops(ftsr, real, 0.25, 3)
     share = np.mean([is_realce(3, i, 0.25) for i in range(4000)])
     assert abs(share - 0.25) < 0.03

@@ -129,11 +129,14 @@ def _augment(hr: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tupl
 
 
 class ConcatPages:
-    """Several sets of pages as one."""
+    """Several FTSR data sets (see `open_pages`) as one, with or without their own LR images."""
 
-    def __init__(self, parts: Sequence):
-        self.parts = list(parts)
-        self._ends = np.cumsum([len(part) for part in parts])
+    def __init__(self, folders: Sequence[str | Path], with_lr: bool = False, cache: bool = False):
+        self.with_lr = with_lr
+        self.parts = [open_pages(folder) for folder in folders]
+        self._ends = np.cumsum([len(part) for part in self.parts])
+        # Decoding a page costs more than degrading a crop: keep them decoded (workers share the memory by forking).
+        self._decoded = [self._load(i) for i in range(len(self))] if cache else None
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -142,9 +145,12 @@ class ConcatPages:
         part = int(np.searchsorted(self._ends, i, side="right"))
         return self.parts[part], i - int(self._ends[part]) + len(self.parts[part])
 
-    def triplet(self, i: int, with_lr: bool = False) -> Triplet:
+    def triplet(self, i: int) -> Triplet:
+        return self._load(i) if self._decoded is None else self._decoded[i]
+
+    def _load(self, i: int) -> Triplet:
         part, i = self._find(i)
-        return Triplet(part.name(i), part.hr(i), part.mask(i), part.lr(i) if with_lr else None)
+        return Triplet(part.name(i), part.hr(i), part.mask(i), part.lr(i) if self.with_lr else None)
 
     def lines(self, i: int) -> list[dict]:
         part, i = self._find(i)
@@ -152,24 +158,16 @@ class ConcatPages:
 
 
 class FTSRCrops(Dataset):
-    """Random crops of FTSR pages (see `open_pages`), by default with a freshly drawn degradation.
+    """Random crops of FTSR pages, by default with a freshly drawn degradation.
 
     Item i depends on (seed, i) alone, so a resumed run sees what an uninterrupted one would have seen.
 
     Each item: what `Cropping.draw` gives, and has_mask (1.0), index (i) and name (of the page).
     """
 
-    def __init__(
-        self, folders: Sequence[str | Path], cropping: Cropping, length: int, seed: int = 0, cache: bool = False
-    ):
+    def __init__(self, pages: ConcatPages, cropping: Cropping, length: int, seed: int = 0):
         cv2.setNumThreads(1)  # several threads here only get in the way of the training step's
-        self.pages = ConcatPages([open_pages(folder) for folder in folders])
-        self.cropping, self.length, self.seed = cropping, length, seed
-        # Decoding a page costs more than degrading a crop: keep them decoded (workers share the memory by forking).
-        self.decoded = [self._load(i) for i in range(len(self.pages))] if cache else None
-
-    def _load(self, number: int) -> Triplet:
-        return self.pages.triplet(number, with_lr=self.cropping.degradation is None)
+        self.pages, self.cropping, self.length, self.seed = pages, cropping, length, seed
 
     def __len__(self) -> int:
         return self.length
@@ -177,7 +175,7 @@ class FTSRCrops(Dataset):
     def __getitem__(self, index: int) -> dict:
         rng = np.random.default_rng([self.seed, index])
         number = int(rng.integers(len(self.pages)))
-        page = self.decoded[number] if self.decoded else self._load(number)
+        page = self.pages.triplet(number)
         item = self.cropping.draw(page, rng)
         return {**item, "has_mask": torch.tensor(1.0), "index": index, "name": page.name}
 
@@ -185,55 +183,71 @@ class FTSRCrops(Dataset):
 class FTSRLines(Dataset):
     """Strips (height x width HR pixels) around horizontal lines of FTSR pages, for the recogniser loss.
 
+    A line's height is drawn from `heights` (HR pixels), and a line at least as high is shrunk to it: what is much
+    smaller is illegible at LR, what is larger is legible anyway, and pages have more of the former.
+
     Each item: hr, lr, mask as in `Cropping.draw`, and box (4,): top, bottom, left, right of the line in the strip,
     pixels.
     """
 
     def __init__(
         self,
-        folders: Sequence[str | Path],
+        pages: ConcatPages,
         length: int,
         seed: int = 0,
         size: tuple[int, int] = (64, 256),
+        heights: tuple[float, float] = (18.0, 50.0),
         degradation: Degradation | None = None,
     ):
-        self.size, self.length, self.seed = size, length, seed
+        self.pages, self.size, self.length, self.seed = pages, size, length, seed
         self.degradation = degradation or Degradation.preset("mild")
-        self.pages = ConcatPages([open_pages(folder) for folder in folders])
-        self.lines: list[tuple[int, tuple[int, int, int, int]]] = []
-        for number in range(len(self.pages)):
-            for line in self.pages.lines(number):
+        boxes: list[tuple[int, ...]] = []
+        for number in range(len(pages)):
+            for line in pages.lines(number):
                 quad = np.array(line["quad"])
                 (left, top), (right, bottom) = quad.min(0), quad.max(0)
-                slant = abs(quad[1, 1] - quad[0, 1])
-                if 12 <= bottom - top <= size[0] - 8 and right - left >= 1.5 * (bottom - top) and slant <= 6:
-                    box = (int(top), int(np.ceil(bottom)), int(left), int(np.ceil(right)))
-                    self.lines.append((number, box))
-        if not self.lines:
-            raise FileNotFoundError(f"No horizontal lines in the metadata of {', '.join(map(str, folders))}.")
+                high, slant = bottom - top, abs(quad[1, 1] - quad[0, 1])
+                if high >= heights[0] and right - left >= 1.5 * high and slant <= 0.2 * high:
+                    boxes.append((number, int(top), int(np.ceil(bottom)), int(left), int(np.ceil(right))))
+        if not boxes:
+            raise ValueError(f"The pages hold no horizontal lines of {heights[0]:g} pixels or more.")
+        boxes.sort(key=lambda box: box[2] - box[1])
+        self.boxes = np.array(boxes)
+        tallest = self.boxes[-1, 2] - self.boxes[-1, 1]
+        self.heights = heights[0], min(heights[1], float(tallest))
 
     def __len__(self) -> int:
         return self.length
 
+    def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+        """(page, top, bottom, left, right) of a line, and the factor that shrinks its page."""
+        wanted = rng.uniform(*self.heights)
+        # At most twice the wanted height: a strip's width must find room on the page.
+        first, last = np.searchsorted(self.boxes[:, 2] - self.boxes[:, 1], (wanted, 2 * wanted))
+        box = self.boxes[rng.integers(first, max(last, first + 1))]
+        return box, wanted / (box[2] - box[1])
+
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng([self.seed, 1, index])
-        number, (top, bottom, left, right) = self.lines[rng.integers(len(self.lines))]
-        _, hr, mask, _ = self.pages.triplet(number)
-        height, width = self.size
-        y = _start(top, bottom, height, hr.shape[0], rng)
-        x = _start(left, min(right, left + width), width, hr.shape[1], rng)
-        hr, mask = np.ascontiguousarray(hr[y : y + height, x : x + width]), mask[y : y + height, x : x + width]
+        (number, *box), factor = self._draw(rng)
+        page = self.pages.triplet(int(number))
+        factor = max(factor, *(side / limit for side, limit in zip(self.size, page.mask.shape, strict=True)))
+        height, width = (round(side / factor) for side in self.size)
+        top, bottom, left, right = box
+        y = _start(top, bottom, height, page.hr.shape[0], rng)
+        x = _start(left, min(right, left + width), width, page.hr.shape[1], rng)
+        place = np.s_[y : y + height, x : x + width]
+        hr, mask = (
+            cv2.resize(np.ascontiguousarray(image[place]), self.size[::-1], interpolation=cv2.INTER_AREA)
+            for image in (page.hr, page.mask)
+        )
         hr = photographic_tones(hr, rng)
         if rng.random() < 0.25:
             hr = 255 - hr
-        pad = 2
-        box = [
-            max(top - y - pad, 0),
-            min(bottom - y + pad, height),
-            max(left - x - pad, 0),
-            min(right - x + pad, width),
-        ]
-        return {**to_tensors(hr, mask, degrade(hr, self.degradation, rng)), "box": torch.tensor(box)}
+        box = np.array([top - y, bottom - y, left - x, right - x]) * factor + (-2, 2, -2, 2)
+        limits = np.repeat(self.size, 2)
+        box = np.clip(np.rint(box).astype(np.int64), 0, limits)
+        return {**to_tensors(hr, mask, degrade(hr, self.degradation, rng)), "box": torch.from_numpy(box)}
 
 
 def _start(low: int, high: int, window: int, limit: int, rng: np.random.Generator) -> int:

@@ -1,9 +1,11 @@
 """A frozen text recogniser as a loss: what is read in the SR line must be what is read in the HR line."""
 
+import math
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from tadisr.training.recognizer_graph import load_onnx
 from torch import nn
 
 HEIGHT, WIDTH = 48, 320  # PP-OCR's recognition input
@@ -18,31 +20,13 @@ class RecognizerLoss(nn.Module):
 
     def __init__(self, onnx_file: str | Path):
         super().__init__()
-        if not Path(onnx_file).is_file():
-            raise FileNotFoundError(f"No recogniser at {onnx_file}: PP-OCR ONNX files come with the rapidocr wheels.")
-        import onnx
-        import onnx2torch
-
-        graph = (model := onnx.load(str(onnx_file))).graph
-        # Paddle's exporter writes weights as Constant nodes, onnx2torch looks for initializers ...
-        for node in [node for node in graph.node if node.op_type == "Constant"]:
-            tensor = node.attribute[0].t
-            tensor.name = node.output[0]
-            graph.initializer.append(tensor)
-            graph.node.remove(node)
-        # ... and it takes the rank of what is normalised from shapes, which the file does not state.
-        for node in graph.node:
-            if node.op_type == "BatchNormalization":
-                shape = ["N", "C", "H", "W"]
-                graph.value_info.append(
-                    onnx.helper.make_tensor_value_info(node.input[0], onnx.TensorProto.FLOAT, shape)
-                )
-        self.model = onnx2torch.convert(model).eval().requires_grad_(False)
+        self.model = load_onnx(onnx_file)
 
     def lines(self, images: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """Cut and scale lines: images (N, 3, H, W) RGB in [-1, 1], boxes (N, 4) to (N, 3, 48, 320) BGR."""
         out = images.new_zeros(len(images), 3, HEIGHT, WIDTH)
         for i, (top, bottom, left, right) in enumerate(boxes.tolist()):
+            right = min(right, left + math.ceil((bottom - top) * WIDTH / HEIGHT))  # longer lines are cut, not squeezed
             crop = images[i : i + 1, [2, 1, 0], top:bottom, left:right]
             width = min(WIDTH, max(1, round(HEIGHT * (right - left) / (bottom - top))))
             crop = F.interpolate(crop, size=(HEIGHT, width), mode="bilinear", align_corners=False, antialias=True)

@@ -21,7 +21,7 @@ from tadisr.data_synthesis.degrade import Degradation
 from tadisr.training.base import build_network, trainable
 from tadisr.training.checkpoints import latest_checkpoint, read_best, replace_folder, save_checkpoint, write_best
 from tadisr.training.config import STORED, TrainConfig
-from tadisr.training.data import Cropping, FTSRCrops, FTSRLines
+from tadisr.training.data import ConcatPages, Cropping, FTSRCrops, FTSRLines
 from tadisr.training.hub import as_pipeline, save_weights
 from tadisr.training.realce import MixedCrops, RealCECrops, make_masks
 from tadisr.training.recognizer import RecognizerLoss
@@ -116,14 +116,13 @@ class Batches:
         if config.streaming:
             self.loaders = [self._stream(config, cropping, realce, seen, options)]
             return
-        crops = FTSRCrops(
-            config.train_data_dir, cropping, items * config.train_batch_size, config.seed, config.cache_pages
-        )
+        pages = ConcatPages(config.train_data_dir, config.degradation == STORED, config.cache_pages)
+        crops = FTSRCrops(pages, cropping, items * config.train_batch_size, config.seed)
         if realce is not None:
             crops = MixedCrops(crops, realce, config.realce_share, config.seed)
         loaders = [DataLoader(crops, **options)]
         if config.recognizer:
-            strips = FTSRLines(config.train_data_dir, items * config.recognizer_lines, config.seed, degradation=fixed)
+            strips = FTSRLines(pages, items * config.recognizer_lines, config.seed, degradation=fixed)
             loaders.append(DataLoader(strips, **options | {"batch_size": config.recognizer_lines}))
         loaders = [accelerator.prepare_data_loader(loader) for loader in loaders]
         self.loaders = [accelerator.skip_first_batches(loader, seen) for loader in loaders]

@@ -1,0 +1,106 @@
+"""A recogniser's ONNX graph as a loss: the same function after merging, and a gradient that reads."""
+
+import numpy as np
+import pytest
+import torch
+from tadisr.training.recognizer import RecognizerLoss
+from tadisr.training.recognizer_graph import load_onnx
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+CLASSES = 7
+
+
+def write_graph(path, rng):
+    """A tiny recogniser as Paddle exports one: hard swishes spelled out, lone factors and offsets, constants as nodes."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = []
+
+    def constant(value):
+        name = f"constant_{len(nodes)}"
+        tensor = numpy_helper.from_array(np.asarray(value, np.float32), name)
+        nodes.append(helper.make_node("Constant", [], [name], value=tensor))
+        return name
+
+    def node(kind, *inputs, **attributes):
+        name = f"{kind}_{len(nodes)}"
+        nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
+        return name
+
+    def convolution(x, inputs, outputs, kernel, groups=1, stride=(1, 1), bias=True):
+        weight = constant(rng.normal(0, 0.5, (outputs, inputs // groups, kernel, kernel)))
+        extra = [constant(rng.normal(0, 0.5, outputs))] if bias else []
+        return node("Conv", x, weight, *extra, group=groups, strides=stride, pads=[kernel // 2] * 4)
+
+    def affine(x):
+        x = node("Mul", constant([rng.uniform(0.5, 2)]), x)
+        return node("Add", x, constant([rng.uniform(-1, 1)]))
+
+    def hard_swish(x):
+        clipped = node("Clip", node("Add", x, constant(3)), constant(0), constant(6))
+        return node("Div", node("Mul", x, clipped), constant(6))
+
+    x = convolution("x", 3, 8, 3, stride=(4, 4), bias=False)
+    statistics = [constant(rng.uniform(0.5, 1.5, 8)) for _ in range(4)]
+    x = node("BatchNormalization", x, *statistics)
+    x = affine(hard_swish(affine(convolution(x, 8, 8, 3, groups=8))))
+    x = affine(hard_swish(affine(convolution(x, 8, 12, 1))))
+    x = affine(hard_swish(affine(convolution(x, 12, 12, 3, groups=12))))
+    x = convolution(x, 12, CLASSES, 1)
+    x = node("ReduceMean", x, axes=[2], keepdims=0)  # (N, classes, T)
+    x = node("Softmax", node("Transpose", x, perm=[0, 2, 1]), axis=2)
+    graph = helper.make_graph(
+        nodes,
+        "recogniser",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 48, "W"])],
+        [helper.make_tensor_value_info(x, TensorProto.FLOAT, ["N", "T", CLASSES])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 12)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture
+def graph(tmp_path):
+    return write_graph(tmp_path / "recogniser.onnx", np.random.default_rng(0))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # onnx2torch's own
+def test_merged_graph_is_the_same_function(graph):
+    module = load_onnx(graph)
+    x = np.random.default_rng(1).uniform(-1, 1, (2, 3, 48, 80)).astype(np.float32)
+    (wanted,) = onnxruntime.InferenceSession(graph).run(None, {"x": x})
+    torch.testing.assert_close(module(torch.from_numpy(x)), torch.from_numpy(wanted), rtol=1e-4, atol=1e-6)
+    names = [node.name for node in module.graph.nodes if node.op.startswith("call")]
+    kinds = [str(node.target) if node.op == "call_function" else type(module.get_submodule(node.target)).__name__
+             for node in module.graph.nodes if node.op.startswith("call")]  # fmt: skip
+    assert kinds.count("OnnxBinaryMathOperation") == 0 and kinds.count("Conv2d") == 5, names
+    assert sum("hardswish" in kind for kind in kinds) == 3 and sum("method add" in kind for kind in kinds) == 1
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_loss_is_least_for_the_hr_line_itself_and_its_gradient_leads_there(graph):
+    loss = RecognizerLoss(graph)
+    loss.model.register_forward_hook(lambda module, inputs, output: output**4 / (output**4).sum(-1, keepdim=True))
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(3, 3, 32, 64, generator=generator) * 2 - 1
+    boxes = torch.tensor([[2, 30, 0, 64], [0, 32, 5, 40], [4, 20, 1, 9]])
+    assert loss.lines(target, boxes).shape == (3, 3, 48, 320)
+    image = (target + 0.4 * torch.randn(target.shape, generator=generator)).requires_grad_()
+    before = loss(image, target, boxes)
+    (gradient,) = torch.autograd.grad(before, image)
+    after = loss((image - 0.02 * gradient / gradient.abs().amax()).detach(), target, boxes)
+    assert loss(target, target, boxes) < after < before
+    assert gradient[2, :, 4:20, 1:9].abs().sum() > 0 and gradient[2, :, :4].abs().sum() == 0  # only inside its box
+
+
+def test_long_lines_are_cut_not_squeezed(graph):
+    loss = RecognizerLoss(graph)
+    image = torch.linspace(-1, 1, 512).expand(1, 3, 32, 512)
+    (line,) = loss.lines(image, torch.tensor([[0, 24, 0, 512]]))  # 160 of 512 columns fill 320
+    assert line[0, 0, -1] == pytest.approx(float(image[0, 0, 0, 159]), abs=0.01)
+
+
+def test_a_missing_file_says_where_to_get_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="No recogniser at .*none.onnx: PP-OCR ONNX files come with"):
+        RecognizerLoss(tmp_path / "none.onnx")
