@@ -12,7 +12,7 @@ CLASSES = 7
 
 
 def write_graph(path, rng):
-    """A tiny recogniser as Paddle exports one: hard swishes spelled out, lone factors and offsets, constants as nodes."""
+    """A tiny recogniser as Paddle exports one: spelled-out hard swishes, lone factors, constants as nodes."""
     from onnx import TensorProto, helper, numpy_helper
 
     nodes = []

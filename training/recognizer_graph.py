@@ -78,7 +78,7 @@ class _Fusion:
                 return
 
     def affine_before_convolution(self, node: fx.Node) -> None:
-        """`factor * x + offset`: into the convolutions that read it, or where these pad with zeros into one addition."""
+        """`factor * x + offset`: into the convolutions that read it, or where these pad with zeros one addition."""
         scaled, offset = self.operands(node, "add")
         x, factor = self.operands(scaled, "mul") if offset is not None else (None, None)
         if factor is None or len(scaled.users) > 1:

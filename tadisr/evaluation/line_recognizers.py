@@ -98,14 +98,16 @@ class EngineRecognizer:
     """An OCR engine as a judge of lines.
 
     The images, stretched to 4:1, are enlarged to `size` first: a long word would otherwise have fewer columns than the
-    engine needs to tell its letters apart.
+    engine needs to tell its letters apart. Wider ones keep their aspect.
     """
 
     def __init__(self, engine: OCREngine, size: tuple[int, int] = (48, 192)):
         self._engine, self._size = engine, size
 
     def __call__(self, images: "torch.Tensor") -> list[str]:
-        pixels = _resize(images.float().cpu(), self._size).clamp(0, 1).mul(255).round().byte()
+        height, width = self._size
+        width = max(width, round(height * images.shape[-1] / images.shape[-2]))
+        pixels = _resize(images.float().cpu(), (height, width)).clamp(0, 1).mul(255).round().byte()
         readings = self._engine.read([image.permute(1, 2, 0).numpy().copy() for image in pixels])
         # engines made for Chinese write some Latin letters at full width
         return [unicodedata.normalize("NFKC", reading.text) for reading in readings]

@@ -156,7 +156,8 @@ def evaluate_lines(
             [0, 1]. One that draws noise must draw it image by image, or its results depend on the batch size.
         subsets: data sets by name, see the module.
         recognizers: by name; see `line_recognizers`.
-        batch_size: lines that methods and recognisers get at once.
+        batch_size: lines that methods and recognisers get at once; a data set of lines that differ in size says 1 in
+            an attribute of that name.
         lpips: None leaves the column empty.
         seed: of the bootstrap.
         num_workers: processes that load the data.
@@ -178,7 +179,8 @@ def evaluate_lines(
     }
     done = 0
     for subset, data in subsets.items():
-        for batch in DataLoader(data, batch_size, num_workers=num_workers):
+        together = getattr(data, "batch_size", None) or batch_size
+        for batch in DataLoader(data, together, num_workers=num_workers):
             lr, hr, labels = batch["lr"], batch["hr"], [str_filt(label) for label in batch["label"]]
             for method in named:
                 with torch.inference_mode():

@@ -1,0 +1,116 @@
+"""`tadisr evaluate-lines`: methods on cropped text lines, by the protocol of scene text super-resolution."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from tadisr.cli import UserError, say
+from tadisr.commands.options import choose_device
+
+LISTS = ("data", "methods", "judges")
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("--config", metavar="FILE", type=Path, help="YAML: data, methods and judges, as the options")
+    parser.add_argument(
+        "--data", nargs="+", metavar="DIR", help="TextZoom's databases, or photos: hr/, lr/, truth.json"
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="METHOD",
+        help="WHAT or NAME=WHAT, a TextDiff or TADiSR model, a .pt or .pth file; ':steps=N', ':output=coarse' and "
+        "':refine=MODEL;steps=N' follow it",
+    )
+    parser.add_argument(
+        "--judges",
+        nargs="+",
+        metavar="JUDGE",
+        help="rapidocr, tesseract, crnn:PATH, aster:FILE, moran:FILE (TorchScript)",
+    )
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="report.md and report.json")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N lines of each set")
+    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="lines at once (default: %(default)s)")
+    parser.add_argument("--weights", metavar="DIR", type=Path, help="holds LPIPS' backbone, which is else downloaded")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, mps, ... (default: the fastest here)")
+    parser.add_argument("--seed", type=int, default=0, help="of intervals and tests (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the reports and print the tables; 0 when all was measured."""
+    given = _read(args.config) if args.config else {}
+    for name in LISTS:
+        given[name] = getattr(args, name) or given.get(name)
+        if not given[name]:
+            raise UserError(f"no {name}: give --{name}, or a --config that lists them")
+    for name in ("limit", "batch_size"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}")
+    try:
+        from torch.utils.data import Subset
+
+        from tadisr.evaluation.line_data import open_line_sets
+        from tadisr.evaluation.line_methods import load_line_methods
+        from tadisr.evaluation.line_recognizers import load_recognizer
+        from tadisr.evaluation.text_lines import evaluate_lines
+    except ImportError as error:
+        raise UserError(f"{error.name} is missing: pip install 'tadisr[ocr,metrics,train]'") from None
+    device = choose_device(args.device)
+    try:
+        subsets = {}
+        for path in given["data"]:
+            for name, lines in open_line_sets(path).items():
+                if name in subsets:
+                    raise ValueError(f"Two sets of lines are called {name}: rename a folder.")
+                subsets[name] = lines
+                if args.limit is not None and len(lines) > args.limit:
+                    subsets[name] = Subset(lines, range(args.limit))
+                    subsets[name].batch_size = getattr(lines, "batch_size", None)
+        judges = {name.partition(":")[0]: load_recognizer(name, device) for name in given["judges"]}
+        methods = load_line_methods(given["methods"], device)
+        args.output.mkdir(parents=True, exist_ok=True)
+        lpips, note = _lpips(args.weights, device)
+        report = evaluate_lines(methods, subsets, judges, args.batch_size, lpips, args.seed)
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}" if error.strerror else str(error)) from None
+    except (ValueError, ImportError, RuntimeError) as error:
+        raise UserError(str(error)) from None
+    settings = {name: list(map(str, given[name])) for name in LISTS} | {"limit": args.limit}
+    text = json.dumps({"settings": settings, **report.to_dict()}, indent=2, ensure_ascii=False)
+    (args.output / "report.json").write_text(text + "\n", encoding="utf-8")
+    (args.output / "report.md").write_text(report.to_markdown(), encoding="utf-8")
+    print(report.to_markdown(), end="")  # noqa: T201
+    if note:
+        say(note)
+    say(f"report.md and report.json in {args.output}")
+    return 0
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A config file's lists."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {error}") from None
+    if not isinstance(values, dict) or set(values) - set(LISTS):
+        found = ", ".join(map(str, values)) if isinstance(values, dict) else type(values).__name__
+        raise UserError(f"{path} may hold {', '.join(LISTS)}; it holds {found}")
+    if wrong := [name for name, value in values.items() if not isinstance(value, list)]:
+        raise UserError(f"{path}: {wrong[0]} must be a list")
+    return values
+
+
+def _lpips(weights: Path | None, device: str) -> tuple[Any, str]:
+    """The metric, or None and why."""
+    from tadisr.metrics.perceptual import LPIPS
+
+    try:
+        return LPIPS(weights, device), ""
+    except (FileNotFoundError, ImportError) as error:
+        return None, f"LPIPS is left empty: {error}"

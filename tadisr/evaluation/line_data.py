@@ -1,0 +1,73 @@
+"""Text lines to evaluate on: TextZoom's databases, or the lines in pairs of photographs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from tadisr.evaluation.data import open_data
+from tadisr.evaluation.pairs import Pairs
+from tadisr.evaluation.text_lines import str_filt
+from tadisr.ocr import crop_line
+from tadisr.textzoom import HR_SIZE, LR_SIZE, open_subsets
+
+if TYPE_CHECKING:
+    import torch
+
+
+class PhotoLines:
+    """The lines of `Pairs` that hold Latin letters or digits only, LR and HR each 16 and 32 pixels high.
+
+    Their widths differ, so that nothing is squeezed: they are evaluated one by one.
+
+    Raises:
+        ValueError: the pairs name no such line.
+    """
+
+    batch_size = 1
+
+    def __init__(self, pairs: Pairs):
+        self.items: list[dict[str, torch.Tensor | str]] = []
+        for i in range(len(pairs)):
+            pair = pairs[i]
+            for line in pair.lines:
+                # without spaces and signs: letters of other scripts must not be left out unnoticed
+                if str_filt(line.text) and all(char.isascii() for char in line.text):
+                    self.items.append(self._item(pair.lr, pair.hr, line, pairs.scale))
+        if not self.items:
+            raise ValueError(f"{pairs.name} names no line of Latin letters or digits: truth.json or metadata say them.")
+
+    def _item(self, lr: np.ndarray, hr: np.ndarray, line: Any, scale: int) -> dict[str, Any]:
+        import torch
+
+        small, large = crop_line(lr, np.float32(line.quad) / scale), crop_line(hr, np.float32(line.quad))
+        width = max(1, round(LR_SIZE[0] * large.shape[1] / large.shape[0]))
+        factor = HR_SIZE[0] // LR_SIZE[0]
+        images = {"lr": (small, (width, LR_SIZE[0])), "hr": (large, (factor * width, HR_SIZE[0]))}
+        item: dict[str, Any] = {"label": line.text}
+        for name, (image, size) in images.items():
+            # OpenCV's area filter enlarges like its nearest
+            way = cv2.INTER_AREA if image.shape[0] > size[1] else cv2.INTER_CUBIC
+            resized = cv2.resize(image, size, interpolation=way)
+            item[name] = torch.from_numpy(resized).permute(2, 0, 1).float() / 255
+        return item
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.items[index]
+
+
+def open_line_sets(path: str | Path) -> dict[str, Any]:
+    """By name: every database in or below a folder, or the lines of the photographs in it.
+
+    Raises:
+        FileNotFoundError: no such folder, or neither in it.
+        ValueError: data that cannot be read, or no line that can be compared.
+    """
+    folder = Path(path)
+    if folder.is_dir() and not any(folder.rglob("data.mdb")) and (folder / "lr").is_dir():
+        return {folder.resolve().name: PhotoLines(open_data(folder))}
+    return open_subsets(folder)

@@ -1,0 +1,150 @@
+"""Methods that restore text lines, by name, for `evaluate_lines`.
+
+A method is `WHAT` or `NAME=WHAT`, with options as `WHAT:KEY=VALUE;KEY=VALUE`. WHAT is
+
+- a TextDiff model: a bundled name, a folder, a Hub id. `steps=N` of the sampling (5); `output=coarse`: TEM alone;
+- a TADiSR pipeline, likewise: what it makes at 4 times the size is reduced to the wanted one;
+- bicubic, on which only `refine` makes sense, since that row is always there;
+- a TorchScript file (.pt), lines (N, 3, h, w) in [0, 1] to (N, 3, 2h, 2w), or a file that spandrel loads (.pth).
+
+On any of them `refine=MODEL` puts the residual diffusion of a TextDiff model (the paper's cascade), with `steps=N`.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tadisr.checkpoints import resolve
+from tadisr.evaluation.methods import MODEL_SUFFIXES, parse_spec
+from tadisr.evaluation.text_lines import BICUBIC, bicubic
+
+if TYPE_CHECKING:
+    import torch
+
+LineMethod = Callable[["torch.Tensor"], "torch.Tensor"]
+OUTPUTS = ("image", "coarse")
+SCALE = 2  # of HR to LR lines
+TADISR_SCALE = 4
+
+
+def load_line_methods(specs: Sequence[str], device: str = "cpu") -> dict[str, LineMethod]:
+    """The methods that `specs` name; each model is loaded once.
+
+    Raises:
+        ValueError: an unknown method or option, a name twice, a model that cannot be loaded.
+        FileNotFoundError: no such model.
+    """
+    models: dict[str, Any] = {}
+    methods: dict[str, LineMethod] = {}
+    for spec in specs:
+        spec, _, rest = spec.partition(":")
+        name, what = parse_spec(spec)
+        if name in methods:
+            raise ValueError(f"Two methods are called {name}: name one of them, as NAME={what}.")
+        methods[name] = _method(name, what, _options(spec, rest), device, models)
+    return methods
+
+
+def _options(spec: str, rest: str) -> dict[str, str]:
+    options = dict(option.partition("=")[::2] for option in filter(None, rest.split(";")))
+    if unknown := set(options) - {"steps", "output", "refine"}:
+        raise ValueError(f"{spec} has no option {sorted(unknown)[0]!r}: there are steps, output and refine.")
+    if not options.get("steps", "5").isdecimal():
+        raise ValueError(f"{spec}: steps must be a number, not {options['steps']!r}.")
+    if options.get("output", "image") not in OUTPUTS:
+        raise ValueError(f"{spec}: output must be {' or '.join(OUTPUTS)}, not {options['output']!r}.")
+    return options
+
+
+def _method(name: str, what: str, options: dict[str, str], device: str, models: dict[str, Any]) -> LineMethod:
+    def load(what: str) -> Any:
+        if what not in models:
+            models[what] = _load(what, device)
+        return models[what]
+
+    refine, steps = options.get("refine"), int(options.get("steps", "5"))
+    if what == BICUBIC and not refine:
+        raise ValueError(f"{name}: the row {BICUBIC} is always there; only with refine=MODEL is it another method.")
+    model = None if what == BICUBIC else load(what)
+    diffuses = type(model).__name__ == "TextDiffPipeline"
+    if "output" in options and not diffuses:
+        raise ValueError(f"{name}: only TextDiff models have an output to choose, not {what}.")
+    if "steps" in options and not (diffuses or refine):
+        raise ValueError(f"{name}: {what} takes no steps.")
+
+    def plain(lr: "torch.Tensor") -> "torch.Tensor":
+        import torch
+
+        size = (lr.shape[-2] * SCALE, lr.shape[-1] * SCALE)
+        if model is None:
+            return bicubic(lr, size)
+        if diffuses:
+            result = model(lr, num_inference_steps=steps, output_type="pt")
+            return torch.stack(result.coarse_images if options.get("output") == "coarse" else result.images)
+        if type(model).__name__ == "TADiSRPipeline":
+            large = torch.stack(model(lr, scale=TADISR_SCALE, tile=None, output_type="pt").images)
+            return bicubic(large, size)
+        with torch.inference_mode():
+            return model(lr.to(device)).float().cpu()
+
+    if refine is None:
+        return plain
+    sharpener = load(refine)
+    if type(sharpener).__name__ != "TextDiffPipeline":
+        raise ValueError(f"{name}: refine takes a TextDiff model, not {refine}.")
+
+    def refined(lr: "torch.Tensor") -> "torch.Tensor":
+        import torch
+
+        images = plain(lr).clamp(0, 1)
+        return torch.stack(sharpener.refine(images, num_inference_steps=steps, output_type="pt").images)
+
+    return refined
+
+
+def _load(what: str, device: str) -> Any:
+    """A pipeline, or a module."""
+    import json
+
+    import torch
+    from diffusers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    if Path(what).suffix in MODEL_SUFFIXES:
+        return _load_module(what, device)
+    folder = resolve(what)
+    index = folder / "model_index.json"
+    kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name") if index.is_file() else None
+    if kind == "TextDiffPipeline":
+        from tadisr import TextDiffPipeline as Pipeline
+    else:
+        from tadisr import TADiSRPipeline as Pipeline
+    pipe = Pipeline.from_pretrained(folder).to(torch.device(device))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _load_module(what: str, device: str) -> Any:
+    import torch
+
+    if not Path(what).is_file():
+        raise FileNotFoundError(f"No model file {what}.")
+    if Path(what).suffix == ".pt":
+        try:
+            return torch.jit.load(what, map_location=device).eval()
+        except Exception as error:  # whatever torch raises for a damaged or foreign file
+            raise ValueError(f"{what} is not a TorchScript file: {' '.join(str(error).split())[:200]}") from None
+    try:
+        from spandrel import ModelLoader
+    except ImportError:
+        raise ImportError("Model files need spandrel: pip install 'tadisr[metrics]'.") from None
+    try:
+        model = ModelLoader(device).load_from_file(what).eval()
+    except Exception as error:  # whatever torch, pickle, safetensors and spandrel raise for a bad file
+        raise ValueError(
+            f"{what} holds no model that spandrel can load: {' '.join(str(error).split())[:200]}"
+        ) from None
+    if model.scale != SCALE:
+        raise ValueError(f"{what} makes images {model.scale} times larger: expected a model for {SCALE} times.")
+    return model
