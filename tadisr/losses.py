@@ -27,6 +27,8 @@ class LossWeights:
     """Focusing exponent of both focal terms."""
     text_l1: float = 0.0
     """Ours, for bases trained from scratch: L1 with text and its surroundings weighted `1 + text_weight`."""
+    text_mse: float = 0.0
+    """The same of squared errors, whose best answer to a doubtful stroke is a faint one, where L1's is none at all."""
     text_weight: float = 3.0
 
 
@@ -86,12 +88,9 @@ def _mean(values: torch.Tensor, has_mask: torch.Tensor | None) -> torch.Tensor:
     return values.mean()
 
 
-def text_l1_loss(
-    image: torch.Tensor, target: torch.Tensor, target_mask: torch.Tensor, text_weight: float = 3.0
-) -> torch.Tensor:
-    """L1 weighted by `1 + text_weight` within 4 pixels of text. A pixel loss alone smooths strokes: they are few."""
-    near_text = F.max_pool2d(target_mask, 9, stride=1, padding=4)
-    return ((1 + text_weight * near_text) * (image - target).abs()).mean()
+def text_weights(target_mask: torch.Tensor, text_weight: float = 3.0) -> torch.Tensor:
+    """`1 + text_weight` within 4 pixels of text, else 1. A pixel loss alone smooths strokes: they are few."""
+    return 1 + text_weight * F.max_pool2d(target_mask, 9, stride=1, padding=4)
 
 
 def tadisr_loss(
@@ -116,8 +115,12 @@ def tadisr_loss(
         terms = {"mse": F.mse_loss(image, target)}
         if weights.lpips:
             terms["lpips"] = weights.lpips * lpips(image, target).mean()
-        if weights.text_l1:
-            terms["text_l1"] = weights.text_l1 * text_l1_loss(image, target, target_mask, weights.text_weight)
+        if weights.text_l1 or weights.text_mse:
+            near_text, error = text_weights(target_mask, weights.text_weight), image - target
+            if weights.text_l1:
+                terms["text_l1"] = weights.text_l1 * (near_text * error.abs()).mean()
+            if weights.text_mse:
+                terms["text_mse"] = weights.text_mse * (near_text * error.square()).mean()
         if mask_logits is None:
             return terms
         mask_logits = mask_logits.float()

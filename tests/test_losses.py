@@ -81,10 +81,11 @@ def test_terms_of_two_pixels_by_hand():
     """Everything flat but for one pixel of the mask: the sums are short enough to write out."""
     image, target = torch.zeros(1, 3, 1, 2), torch.full((1, 3, 1, 2), 0.5)
     logits, mask = torch.zeros(1, 1, 1, 2), torch.tensor([[[[1.0, 0.0]]]])
-    terms = tadisr_loss(image, target, logits, mask, LossWeights(lpips=0, text_l1=2.0, text_weight=3.0))
+    terms = tadisr_loss(image, target, logits, mask, LossWeights(lpips=0, text_l1=2.0, text_mse=3.0, text_weight=3.0))
     expected = {
         "mse": 0.25,
         "text_l1": 2 * (1 + 3) * 0.5,  # both pixels are near text
+        "text_mse": 3 * (1 + 3) * 0.25,
         "modified_focal": 0.0,  # neither image has an edge
         "mask_mse": 0.25,
         "focal": 10 * 0.5**2 * np.log(2),

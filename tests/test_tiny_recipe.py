@@ -1,0 +1,46 @@
+"""`make train-tiny`, shortened: both stages of tadisr-tiny's own recipe, from nothing, in a minute."""
+
+import numpy as np
+import pages
+import pytest
+import training_runs as runs
+from tadisr.training import train_lora
+from test_recognizer_loss import write_graph
+
+from tadisr import TADiSRPipeline
+
+CONFIGS = runs.ROOT / "training" / "configs"
+SHORT = {
+    "train_batch_size": 4, "resolution": 64, "lr_warmup_steps": 5, "dataloader_num_workers": 0, "cache_pages": True,
+    "mixed_precision": "no", "num_validation_images": 4,
+}  # fmt: skip
+
+
+def stage(name, data, out, **changes):
+    """Validation scores and their steps."""
+    runs.fresh()
+    values = {**SHORT, "train_data_dir": data, "validation_data_dir": data, "output_dir": out, **changes}
+    train_lora.main(["--config", str(CONFIGS / f"{name}.yaml"), *(
+        part for key, value in values.items() for part in (f"--{key}", str(value))
+    )])  # fmt: skip
+    return [record for record in runs.records(out) if "psnr" in record]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # onnx2torch's own
+def test_both_stages_improve_the_validation(tmp_path, monkeypatch):
+    pytest.importorskip("onnx2torch")
+    monkeypatch.chdir(runs.ROOT)  # configs name files relative to the repository
+    data = pages.data_set(tmp_path / "set", 20, 256, font_size=(24, 40))
+    reader = write_graph(tmp_path / "reader.onnx", np.random.default_rng(0))
+
+    first = stage("tiny", data, tmp_path / "one", max_train_steps=60, validation_steps=30)
+    assert first[-1]["psnr"] > first[0]["psnr"] > first[0]["psnr_bicubic"]
+
+    start = tmp_path / "one" / "weights"
+    changes = {"init_from": start, "recognizer": reader, "recognizer_lines": 2, "max_train_steps": 30}
+    second = stage("tiny_main", data, tmp_path / "two", **changes)
+    assert second[-1]["psnr"] > first[-1]["psnr"]
+    assert {"text_mse", "recognizer"} <= runs.records(tmp_path / "two")[0].keys()
+
+    pipe = TADiSRPipeline.from_pretrained(tmp_path / "two" / "weights")
+    assert sum(parameter.numel() for parameter in pipe.unet.parameters()) > 3e6  # the size that is shipped
