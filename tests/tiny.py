@@ -8,9 +8,12 @@ import sentencepiece
 import torch
 from diffusers import (
     AutoencoderKL,
+    CogView4Pipeline,
+    CogView4Transformer2DModel,
     DDPMScheduler,
     DiffusionPipeline,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
     KolorsPipeline,
     PNDMScheduler,
     StableDiffusionPipeline,
@@ -20,11 +23,24 @@ from diffusers import (
 from diffusers.pipelines.kolors import ChatGLMModel, ChatGLMTokenizer
 from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig
 from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from tokenizers import Regex, Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    GlmConfig,
+    GlmModel,
+    PreTrainedTokenizerFast,
+)
 
 from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.lora import add_lora
+from tadisr.models.network import ddpm_scheduler, flow_scheduler
 from tadisr.models.prompt import DEFAULT_PROMPT, TextPrompt
 from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel, initialize
 
@@ -143,7 +159,64 @@ def kolors(folder: Path) -> KolorsPipeline:
     )  # fmt: skip
 
 
-FAMILIES = {"sd": sd, "sdxl": sdxl, "kolors": kolors}
+def glm_tokenizer(padding_side: str = "left") -> PreTrainedTokenizerFast:
+    """Byte-level letters, and "text" as the two tokens "te" and "xt"; each prompt begins with GLM's two marks."""
+    words = [*sorted(ByteLevel.alphabet()), "te", "xt", "[gMASK]", "<sop>", "<|endoftext|>"]
+    vocab = {word: i for i, word in enumerate(words)}
+    tokenizer = Tokenizer(BPE(vocab, [("t", "e"), ("x", "t")]))
+    pieces = Split(Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|\s+|[^\s\p{L}\p{N}]+"), "isolated")
+    tokenizer.pre_tokenizer = Sequence([pieces, ByteLevel(add_prefix_space=False, use_regex=False)])
+    marks = [(mark, vocab[mark]) for mark in ("[gMASK]", "<sop>")]
+    tokenizer.decoder = ByteLevelDecoder()
+    tokenizer.post_processor = TemplateProcessing(single="[gMASK] <sop> $A", special_tokens=marks)
+    tokenizer.add_special_tokens(["[gMASK]", "<sop>", "<|endoftext|>"])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<|endoftext|>", eos_token="<|endoftext|>", padding_side=padding_side
+    )
+
+
+def glm(tokenizer: PreTrainedTokenizerFast) -> GlmModel:
+    config = GlmConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8, initializer_range=0.3, pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    return GlmModel(config).eval()
+
+
+def transformer(**config) -> CogView4Transformer2DModel:
+    config = {
+        "in_channels": 8,
+        "out_channels": 8,
+        "num_layers": 2,
+        "attention_head_dim": 8,
+        "num_attention_heads": 2,
+        "text_embed_dim": 16,
+        "time_embed_dim": 8,
+        "condition_dim": 4,
+        **config,
+    }
+    return CogView4Transformer2DModel(**config).eval()
+
+
+def cogview4(folder: Path) -> CogView4Pipeline:
+    torch.manual_seed(5)
+    tokenizer = glm_tokenizer()
+    return CogView4Pipeline(
+        tokenizer=tokenizer,
+        text_encoder=glm(tokenizer),
+        vae=vae(
+            latent_channels=8, scaling_factor=1.0, shift_factor=0.0, mid_block_add_attention=False,
+            use_quant_conv=False, use_post_quant_conv=False,
+        ),
+        transformer=transformer(),
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            base_shift=0.25, max_shift=0.75, use_dynamic_shifting=True, time_shift_type="linear"
+        ),
+    )  # fmt: skip
+
+
+FAMILIES = {"sd": sd, "sdxl": sdxl, "kolors": kolors, "cogview4": cogview4}
 
 
 def shake(model: torch.nn.Module, part: str, std: float = 0.3) -> None:
@@ -155,19 +228,21 @@ def shake(model: torch.nn.Module, part: str, std: float = 0.3) -> None:
 
 
 def on_base(base: DiffusionPipeline, lora: bool = True, base_model: str | None = None) -> TADiSRPipeline:
-    """TADiSR on a copy of the base's U-Net and VAE, as if trained: no adapter and no interaction is idle."""
+    """TADiSR on a copy of the base's backbone and VAE, as if trained: no adapter and no interaction is idle."""
     torch.manual_seed(3)
-    vae, unet = copy.deepcopy(base.vae), copy.deepcopy(base.unet)
-    joint_decoder = JointSegmentationDecoder.from_base(vae, unet).eval()
+    part = "transformer" if "transformer" in base.components else "unet"
+    vae, backbone = copy.deepcopy(base.vae), copy.deepcopy(base.components[part])
+    joint_decoder = JointSegmentationDecoder.from_base(vae, backbone).eval()
     shake(joint_decoder.interactions, ".scale")
     if lora:
-        add_lora(unet, vae)
-        shake(unet, "lora_B")
+        add_lora(backbone, vae)
+        shake(backbone, "lora_B")
         shake(vae, "lora_B")
+    make_scheduler = flow_scheduler if part == "transformer" else ddpm_scheduler
     return TADiSRPipeline(
         vae=vae,
-        unet=unet,
-        scheduler=DDPMScheduler.from_config(base.scheduler.config),
+        **{part: backbone},
+        scheduler=make_scheduler({"_class_name": type(base.scheduler).__name__, **base.scheduler.config}),
         prompt=TextPrompt.from_pipeline(base),
         joint_decoder=joint_decoder,
         base_model=base_model,

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +11,10 @@ from diffusers import ConfigMixin, DiffusionPipeline, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
+from tadisr.checkpoints import SUPPORTED_BASES
+
 DEFAULT_PROMPT = "best quality,highres,extremely detailed,text"
+_PIPELINES = ("StableDiffusion", "Kolors", "CogView4")  # how the names of the pipelines that fit begin
 _WORD_BORDERS = ("</w>", "▁", "Ġ")  # as CLIP, sentencepiece and byte-level BPE write them
 
 
@@ -45,7 +50,7 @@ class TextPrompt(ModelMixin, ConfigMixin):
         self.pooled_prompt_embeds = nn.Parameter(torch.randn(1, pooled_dim)) if pooled_dim else None
 
     def forward(self, batch_size: int) -> dict[str, Any]:
-        """The keyword arguments that a `UNet2DConditionModel` wants for this prompt, for `batch_size` images."""
+        """The keyword arguments that the base's U-Net or transformer wants for this prompt, for `batch_size` images."""
         kwargs: dict[str, Any] = {"encoder_hidden_states": self.prompt_embeds.expand(batch_size, -1, -1)}
         if self.pooled_prompt_embeds is not None:
             time_ids = torch.tensor([self.config.time_ids], dtype=self.dtype, device=self.device)
@@ -56,23 +61,54 @@ class TextPrompt(ModelMixin, ConfigMixin):
         return kwargs
 
     @classmethod
+    def from_base(
+        cls,
+        base: str | Path,
+        prompt: str = DEFAULT_PROMPT,
+        keyword: str = "text",
+        size: int = 1024,
+        **options: Any,
+    ) -> "TextPrompt":
+        """Encode `prompt` with the text encoders of a base, by its folder or Hub id, loading nothing else of it.
+
+        `options`: `torch_dtype`, `revision`, `variant`, ... as in `DiffusionPipeline.from_pretrained`.
+
+        Raises:
+            ImportError: Kolors without sentencepiece.
+            ValueError: as `from_pipeline`.
+        """
+        hub = ("revision", "token", "cache_dir", "local_files_only")
+        index = DiffusionPipeline.load_config(base, **{key: options[key] for key in hub if key in options})
+        if index["_class_name"].startswith("Kolors") and find_spec("sentencepiece") is None:
+            raise ImportError("Kolors' tokenizer needs sentencepiece: pip install 'tadisr[kolors]'.")
+        left_out = {part: None for part in ("vae", "unet", "transformer") if part in index}
+        return cls.from_pipeline(DiffusionPipeline.from_pretrained(base, **left_out, **options), prompt, keyword, size)
+
+    @classmethod
     @torch.no_grad()
     def from_pipeline(
         cls, pipe: DiffusionPipeline, prompt: str = DEFAULT_PROMPT, keyword: str = "text", size: int = 1024
     ) -> "TextPrompt":
-        """Encode `prompt` with a base's own pipeline (`StableDiffusionPipeline`, `...XLPipeline`, `KolorsPipeline`).
+        """Encode `prompt` with a base's own pipeline: of Stable Diffusion 1 or 2, SDXL, Kolors or CogView4.
 
-        `size` is the side, in pixels, that SDXL-class bases are told the image has.
+        `size` is the side, in pixels, that SDXL and Kolors are told the image has.
+
+        Raises:
+            ValueError: another kind of pipeline, one without its text encoder, or a prompt without the keyword.
         """
+        name = type(pipe).__name__
+        if not name.startswith(_PIPELINES) or name.startswith("StableDiffusion3"):
+            raise ValueError(f"No prompt can be made with a {name}. Supported bases: {SUPPORTED_BASES}.")
+        if pipe.text_encoder is None or pipe.tokenizer is None:
+            raise ValueError(f"This {name} was loaded without its text encoder or tokenizer: the prompt needs both.")
         encoded = pipe.encode_prompt(
             prompt, device=pipe.device, num_images_per_prompt=1, do_classifier_free_guidance=False
         )
         embeds, pooled = encoded[0], encoded[2] if len(encoded) == 4 else None
-        ids = pipe.tokenizer(prompt, padding="max_length", max_length=embeds.shape[1], truncation=True)["input_ids"]
         model = cls(
             num_tokens=embeds.shape[1],
             embed_dim=embeds.shape[2],
-            text_positions=find_keyword(pipe.tokenizer.convert_ids_to_tokens(ids), keyword),
+            text_positions=find_keyword(_tokens(pipe, prompt, embeds.shape[1]), keyword),
             pooled_dim=None if pooled is None else pooled.shape[1],
             time_ids=None if pooled is None else [size, size, 0, 0, size, size],
             prompt=prompt,
@@ -81,6 +117,17 @@ class TextPrompt(ModelMixin, ConfigMixin):
         if pooled is not None:
             model.pooled_prompt_embeds.copy_(pooled)
         return model.requires_grad_(False)
+
+
+def _tokens(pipe: DiffusionPipeline, prompt: str, length: int) -> list[str]:
+    """The `length` tokens that the pipeline encodes for `prompt`, padded as it pads them."""
+    tokenizer = pipe.tokenizer
+    if type(pipe).__name__.startswith("CogView4"):  # it fills up to a multiple of 16 itself, on the left
+        ids = tokenizer(prompt, max_length=length, truncation=True)["input_ids"]
+        ids = [tokenizer.pad_token_id] * (length - len(ids)) + ids
+    else:
+        ids = tokenizer(prompt, padding="max_length", max_length=length, truncation=True)["input_ids"]
+    return tokenizer.convert_ids_to_tokens(ids)
 
 
 def find_keyword(tokens: Sequence[str], keyword: str) -> list[int]:
@@ -98,7 +145,7 @@ def find_keyword(tokens: Sequence[str], keyword: str) -> list[int]:
             token = token.replace(border, " ")
         text += token.lower()
         owners += [index] * len(token.lower())
-    found = list(re.finditer(rf"\b{re.escape(keyword)}\b", text))
+    found = list(re.finditer(rf"\b{re.escape(keyword.lower())}\b", text))
     if not found:
         raise ValueError(f"The prompt has no word {keyword!r}: its tokens are {[t for t in tokens if t]}.")
     return sorted(set(owners[found[-1].start() : found[-1].end()]))

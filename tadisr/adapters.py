@@ -1,0 +1,177 @@
+"""What an adapter changes in its base's models: LoRA, and layers replaced whole. Checked before anything is changed.
+
+A folder holds, for each model by its name in the pipeline ("vae", "unet" or "transformer"):
+`NAME_lora/pytorch_lora_weights.safetensors`, whose metadata are diffusers' own (peft's configuration, so its scaling
+`lora_alpha / r` too) and the names of the replaced layers' tensors; those are in `NAME_layers.safetensors`.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from peft.utils.other import get_pattern_key
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from tadisr.checkpoints import LORA_FILE
+from tadisr.models.lora import ADAPTER
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
+
+_LAYERS_KEY = "replaced_layers"  # in the LoRA file's metadata: JSON, the names of the tensors in the layers' file
+_REPLACED = "_tadisr_replaced_layers"  # on a model: the names of its parameters that an adapter has replaced
+_SHOWN = 3  # of a list of mistakes
+
+
+class _Part(NamedTuple):
+    """One model's share of an adapter."""
+
+    lora: dict[str, torch.Tensor]
+    config: LoraConfig
+    layers: dict[str, torch.Tensor]
+
+
+def load_adapter(folder: Path, models: Mapping[str, "ModelMixin"]) -> None:
+    """Put the adapter in `folder` on a base's models, by name, as adapters named "tadisr".
+
+    Every name and shape is checked against the models first: after an exception they are as they were.
+
+    Raises:
+        FileNotFoundError: a file of the adapter is missing.
+        ValueError: a damaged file, a model that the adapter does not fit, or one that carries an adapter already.
+    """
+    parts = {}
+    for name, model in models.items():
+        if ADAPTER in getattr(model, "peft_config", {}):
+            raise ValueError(f"The {name} already carries a TADiSR adapter: load the base anew for another one.")
+        parts[name] = _read(folder, name)
+        if mistakes := list(_mistakes(parts[name], model)):
+            raise ValueError(
+                f"The adapter in {folder} does not fit this {name}: {shortened(mistakes)}. "
+                "It was made for another base model, see its tadisr_adapter.json."
+            )
+    for name, model in models.items():
+        lora, config, layers = parts[name]
+        with torch.no_grad():
+            for key, tensor in layers.items():
+                model.get_parameter(key).copy_(tensor)
+        if layers:
+            setattr(model, _REPLACED, sorted(layers))
+        model.load_lora_adapter(lora, prefix=None, adapter_name=ADAPTER, metadata=config.to_dict())
+
+
+def save_adapter(folder: Path, models: Mapping[str, "ModelMixin"]) -> None:
+    """Write what the adapters named "tadisr" on these models add and replace, for `load_adapter`.
+
+    Raises:
+        ValueError: a model without such an adapter.
+    """
+    for name, model in models.items():
+        if ADAPTER not in getattr(model, "peft_config", {}):
+            raise ValueError(f"The {name} carries no TADiSR adapter.")
+    for name, model in models.items():
+        layers = {key: model.get_parameter(key) for key in getattr(model, _REPLACED, [])}
+        lora = get_peft_model_state_dict(model, adapter_name=ADAPTER)
+        write_adapter(folder, name, lora, model.peft_config[ADAPTER], layers)
+
+
+def write_adapter(
+    folder: Path,
+    name: str,
+    lora: Mapping[str, torch.Tensor],
+    config: LoraConfig,
+    layers: Mapping[str, torch.Tensor] | None = None,
+) -> None:
+    """Write one model's share: `lora` under "LAYER.lora_A.weight" and "LAYER.lora_B.weight", `layers` by parameter."""
+    layers = layers or {}
+    metadata = {
+        "format": "pt",
+        LORA_ADAPTER_METADATA_KEY: json.dumps(config.to_dict(), default=sorted, sort_keys=True),  # its sets as lists
+        _LAYERS_KEY: json.dumps(sorted(layers)),
+    }
+    path = _lora_path(folder, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({key: tensor.detach().contiguous() for key, tensor in lora.items()}, path, metadata)
+    if layers:
+        tensors = {key: tensor.detach().contiguous() for key, tensor in layers.items()}
+        save_file(tensors, _layers_path(folder, name), {"format": "pt"})
+
+
+def shortened(items: Iterable[str], shown: int = _SHOWN) -> str:
+    """The first few, and how many more there are.
+
+    >>> shortened(["a", "b", "c", "d", "e"])
+    'a; b; c; and 2 more'
+    """
+    items = list(items)
+    more = [f"and {len(items) - shown} more"] if len(items) > shown else []
+    return "; ".join(items[:shown] + more)
+
+
+def _lora_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}_lora" / LORA_FILE
+
+
+def _layers_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}_layers.safetensors"
+
+
+def _read(folder: Path, name: str) -> _Part:
+    path = _lora_path(folder, name)
+    lora, metadata = _read_tensors(path)
+    try:
+        config = LoraConfig(**json.loads(metadata[LORA_ADAPTER_METADATA_KEY]))
+        expected = json.loads(metadata.get(_LAYERS_KEY, "[]"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"The metadata of {path} are missing or not for this version of peft: {error}") from None
+    layers = _read_tensors(_layers_path(folder, name))[0] if expected else {}
+    if sorted(layers) != expected:
+        raise ValueError(f"{_layers_path(folder, name)} does not hold the layers that {path} names: {expected}.")
+    return _Part(lora, config, layers)
+
+
+def _read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"The adapter is incomplete: no {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged or incomplete: {error}") from None
+
+
+def _mistakes(part: _Part, model: nn.Module) -> Iterator[str]:
+    """What of `part` has no place in `model`, in words."""
+    if not part.lora:
+        yield "no LoRA weights"
+    layers: dict[str, dict[str, tuple[int, ...]]] = {}
+    for key, tensor in part.lora.items():
+        layer, _, rest = key.partition(".lora_")
+        layers.setdefault(layer, {})[f"lora_{rest}"] = tuple(tensor.shape)
+    modules = dict(model.named_modules())
+    for layer, found in layers.items():
+        module = modules.get(layer)
+        if isinstance(module, nn.Linear):  # its features and not its weight, which quantisation packs
+            inputs, outputs, ones = (module.in_features,), module.out_features, ()
+        elif isinstance(module, nn.Conv2d):
+            inputs, outputs, ones = module.weight.shape[1:], module.out_channels, (1, 1)
+        else:
+            yield f"it has no linear or convolutional layer {layer}"
+            continue
+        rank = part.config.rank_pattern.get(get_pattern_key(part.config.rank_pattern, layer), part.config.r)
+        wanted = {"lora_A.weight": (rank, *inputs), "lora_B.weight": (outputs, rank, *ones)}
+        for key in sorted({*found, *wanted}):
+            if found.get(key) != wanted.get(key):
+                yield f"{layer}.{key} is {found.get(key, 'missing')}, expected {wanted.get(key, 'none')}"
+    parameters = dict(model.named_parameters())
+    for key, tensor in part.layers.items():
+        shape = tuple(parameters[key].shape) if key in parameters else "none"
+        if tuple(tensor.shape) != shape:
+            yield f"{key} is {tuple(tensor.shape)}, expected {shape}"
