@@ -13,6 +13,7 @@ COMMANDS = {
     "refine": ("tadisr.commands.refine", "sharpen the lines of text in a photo; its size stays"),
     "evaluate": ("tadisr.commands.evaluate", "measure methods: PSNR, SSIM, LPIPS, FID, and what text is still read"),
     "evaluate-lines": ("tadisr.commands.evaluate_lines", "measure methods on cropped text lines, as on TextZoom"),
+    "convert": ("tadisr.commands.convert", "make an adapter from a checkpoint that the authors of TADiSR released"),
     "synthesize": ("tadisr.data_synthesis.command", "make training data: pages of text with exact masks, and their LR"),
 }
 

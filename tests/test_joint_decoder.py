@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from tadisr.models.attention import cross_attention_layers
-from tadisr.models.interaction import CrossDecoderInteractionBlock
+from tadisr.models.interaction import INTERACTIONS, interaction_block
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor, vae_patch
 from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel
 
@@ -50,29 +50,59 @@ def maps_for(unet, batch, size):
 # ---- the interaction block
 
 
-def test_an_untrained_interaction_is_the_identity():
+@pytest.mark.parametrize("kind", INTERACTIONS)
+def test_an_untrained_interaction_is_the_identity(kind):
     torch.manual_seed(0)
     image, mask = noise(2, 8, 5, 7), noise(2, 8, 5, 7, seed=1)
-    image_out, mask_out = CrossDecoderInteractionBlock(8, groups=4)(image, mask)
+    image_out, mask_out = interaction_block(kind, 8, groups=4)(image, mask)
     assert torch.equal(image_out, image) and torch.equal(mask_out, mask)
 
 
-def test_a_trained_interaction_links_the_streams_both_ways():
+@pytest.mark.parametrize("kind", INTERACTIONS)
+def test_a_trained_interaction_links_the_streams(kind):
+    """Both ways; in the Kolors release from the image to the mask alone."""
     torch.manual_seed(0)
-    block = CrossDecoderInteractionBlock(8, groups=4)
+    block = interaction_block(kind, 8, groups=4)
     tiny.shake(block, "scale")
     image, mask = noise(1, 8, 5, 7).requires_grad_(), noise(1, 8, 5, 7, seed=1).requires_grad_()
     for out, own, other in zip(block(image, mask), (image, mask), (mask, image), strict=True):
+        if kind == "mugi_shared" and own is image:
+            assert out is image
+            continue
         from_own, from_other = torch.autograd.grad(out.square().sum(), (own, other), retain_graph=True)
         assert from_own.abs().min() > 0 and from_other.abs().max() > 1e-4
 
 
-def test_interaction_scales_learn_from_the_first_step():
+@pytest.mark.parametrize("kind", INTERACTIONS)
+def test_interaction_scales_learn_from_the_first_step(kind):
     torch.manual_seed(0)
-    block = CrossDecoderInteractionBlock(8, groups=4)
+    block = interaction_block(kind, 8, groups=4)
     image, mask = block(noise(1, 8, 4, 4), noise(1, 8, 4, 4, seed=1))
     (image.square().mean() + mask.square().mean()).backward()
-    assert block.image.scale.grad.abs().max() > 0 and block.mask.scale.grad.abs().max() > 0
+    scales = [parameter for name, parameter in block.named_parameters() if name.endswith(".scale")]
+    assert len(scales) == 2 and all(scale.grad.abs().max() > 0 for scale in scales)
+
+
+def test_shared_weights_are_kept_once():
+    """Twice the same stream gives twice the same update; only the scales are each stream's own."""
+    torch.manual_seed(0)
+    block = interaction_block("cdib_ca_shared", 8, groups=4)
+    tiny.shake(block, "image.scale")
+    x = noise(1, 8, 5, 7)
+    image, mask = block(x, x)
+    assert not torch.allclose(image, x) and torch.equal(mask, x)
+    with torch.no_grad():
+        block.image.scale.fill_(0.5)
+        block.mask.scale.fill_(0.5)
+        image, mask = block(x, x)
+    assert torch.equal(image, mask) and not torch.allclose(image, x)
+    assert [name for name in block.state_dict() if name.startswith("mask")] == ["mask.scale"]
+    assert block.image.out[0].eps == 1e-5 and interaction_block("cdib", 8, groups=4).image.out[0].eps == 1e-6
+
+
+def test_unknown_interactions():
+    with pytest.raises(ValueError, match="interaction must be one of cdib, cdib_ca_shared, mugi_shared, got 'cdi'"):
+        interaction_block("cdi", 8)
 
 
 # ---- encoding
@@ -165,9 +195,9 @@ def test_skips_and_image_residual():
         untrained = decoder(vae, latents, maps, features, image)[0]
         torch.testing.assert_close(untrained, expected, atol=1e-6, rtol=1e-5)
         for level in range(3):  # each level's skip, alone
-            nn.init.normal_(decoder.skips[level].weight)
+            nn.init.normal_(decoder.skips[str(level)].weight)
             assert not torch.allclose(decoder(vae, latents, maps, features, image)[0], untrained, atol=1e-3)
-            nn.init.zeros_(decoder.skips[level].weight)
+            nn.init.zeros_(decoder.skips[str(level)].weight)
 
 
 def test_gradients_reach_every_new_parameter():
@@ -181,6 +211,87 @@ def test_gradients_reach_every_new_parameter():
     assert not [name for name, parameter in decoder.named_parameters() if parameter.grad is None]
 
 
+# ---- the released configurations (their decoding is checked in test_official_layouts.py)
+
+RELEASED = {"mask_source": "mid_block", "encoder_skips": [1, 2], "interaction": "mugi_shared",
+            "mask_block_out_channels": [4, 8, 16], "mask_layers_per_block": 2}  # fmt: skip
+
+
+def configured(vae, **options):
+    torch.manual_seed(0)
+    config = vae.config
+    return JointSegmentationDecoder(
+        attention_layers=[], attention_heads=[], latent_channels=config.latent_channels, norm_num_groups=4,
+        block_out_channels=list(config.block_out_channels), layers_per_block=config.layers_per_block, **options,
+    )  # fmt: skip
+
+
+def test_the_mask_stream_starts_from_the_image_decoders_mid_block():
+    torch.manual_seed(0)
+    vae = tiny.vae()
+    decoder = configured(vae, **RELEASED)
+    keys = decoder.state_dict().keys()
+    assert not [key for key in keys if key.startswith(("attention", "mask_decoder.conv_in", "mask_decoder.mid_block"))]
+    assert [key for key in keys if key.startswith("skips")] == ["skips.1.weight", "skips.2.weight"]
+    assert len(decoder.mask_decoder.up_blocks[0].resnets) == 3 and decoder.mask_decoder.conv_out.in_channels == 4
+    latents = noise(1, 4, 4, 6)
+    with torch.no_grad():
+        image, mask = decoder(vae, latents, {}, encode_mode(vae, noise(1, 3, 16, 24))[1])
+        torch.testing.assert_close(image, vae.decode(latents / vae.config.scaling_factor).sample, atol=1e-6, rtol=1e-5)
+        x = vae.decoder.mid_block(vae.decoder.conv_in(vae.post_quant_conv(latents / vae.config.scaling_factor)))
+        stream = decoder.mask_decoder
+        for block in stream.up_blocks:
+            x = block(x)
+        expected = stream.conv_out(torch.nn.functional.silu(stream.conv_norm_out(x)))
+    torch.testing.assert_close(mask, expected)
+
+
+@pytest.mark.parametrize("levels", [[0], [1, 2], []])
+def test_skips_at_some_levels(levels):
+    torch.manual_seed(0)
+    vae = tiny.vae()
+    decoder, plain = configured(vae, encoder_skips=levels), configured(vae)
+    latents, features = noise(1, 4, 4, 6), encode_mode(vae, noise(1, 3, 16, 24))[1]
+    assert sorted(decoder.skips) == [str(level) for level in levels]
+    with torch.no_grad():
+        untrained = plain(vae, latents, {})[0]
+        assert torch.equal(decoder(vae, latents, {}, features)[0], untrained)
+        for level in levels:
+            nn.init.normal_(decoder.skips[str(level)].weight)
+            assert not torch.allclose(decoder(vae, latents, {}, features)[0], untrained, atol=1e-3)
+            nn.init.zeros_(decoder.skips[str(level)].weight)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"mask_source": "image"}, "mask_source must be one of attention, latents, mid_block, got 'image'"),
+        ({"mask_source": "attention"}, "mask_source='attention' contradicts 0 attention_layers"),
+        ({"mask_source": "mid_block", "attention_layers": ["a"], "attention_heads": [2]},
+         "mask_source='mid_block' contradicts 1 attention_layers"),
+        ({"mask_block_out_channels": [8, 8, 8]}, r"may differ from \[8, 16, 16\] in the first, got \[8, 8, 8\]"),
+        ({"mask_block_out_channels": [16, 16]}, "may differ from"),
+        ({"encoder_skips": [1, 3]}, r"encoder_skips are up blocks from 0 to 2, got \[1, 3\]"),
+        ({"interaction": "none"}, "interaction must be one of"),
+    ],
+)  # fmt: skip
+def test_options_that_cannot_be(options, said):
+    options = {"attention_layers": [], "attention_heads": [], "norm_num_groups": 4, "block_out_channels": [8, 16, 16],
+               **options}  # fmt: skip
+    with pytest.raises(ValueError, match=said):
+        JointSegmentationDecoder(**options)
+
+
+@pytest.mark.parametrize("layers", [[], ["down_blocks.0.attn2"]])
+def test_configs_without_the_newer_options_load(layers):
+    old = {"_class_name": "JointSegmentationDecoder", "attention_layers": layers, "attention_heads": [2] * len(layers),
+           "block_out_channels": [8, 16], "norm_num_groups": 4, "encoder_skips": True}  # fmt: skip
+    decoder = JointSegmentationDecoder.from_config(old)
+    assert decoder.config.mask_source == ("attention" if layers else "latents")
+    assert sorted(decoder.skips) == ["0", "1"] and hasattr(decoder.interactions[0].mask, "resnet")
+    assert decoder.attention.weights[0].in_channels == (2 if layers else 4)
+
+
 # ---- round trips
 
 
@@ -188,6 +299,31 @@ def equal(model, again):
     assert type(again) is type(model)
     states = model.state_dict(), again.state_dict()
     return states[0].keys() == states[1].keys() and all(torch.equal(v, states[1][k]) for k, v in states[0].items())
+
+
+@pytest.mark.parametrize("kind", INTERACTIONS)
+def test_round_trip_of_the_released_configurations(kind, tmp_path):
+    torch.manual_seed(0)
+    vae = tiny.vae()
+    decoder = configured(vae, **RELEASED | {"interaction": kind})
+    tiny.shake(decoder, ".scale")
+    tiny.shake(decoder, "skips")
+    decoder.save_pretrained(tmp_path)
+    again = JointSegmentationDecoder.from_pretrained(tmp_path)
+    assert equal(decoder, again) and again.config.encoder_skips == [1, 2]
+    with torch.no_grad():
+        latents, features = encode_mode(vae, noise(1, 3, 16, 24))
+    (image, mask), other = decoder(vae, latents, {}, features), again.eval()(vae, latents, {}, features)
+    assert torch.equal(image, other[0]) and torch.equal(mask, other[1])
+    (image.square().mean() + mask.square().mean()).backward()
+    assert not [name for name, parameter in decoder.named_parameters() if parameter.grad is None]
+    gradients = {name: parameter.grad.clone() for name, parameter in decoder.named_parameters()}
+    decoder.zero_grad()
+    decoder.train().enable_gradient_checkpointing()
+    image, mask = decoder(vae, latents, {}, features)
+    (image.square().mean() + mask.square().mean()).backward()
+    for name, parameter in decoder.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name])
 
 
 @pytest.mark.parametrize("options", [{}, {"encoder_skips": True, "image_residual": True}])

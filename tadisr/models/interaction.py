@@ -1,19 +1,69 @@
-"""Cross-decoder interaction block (paper 3.3, Eq. 6, Fig. 2 right)."""
+"""The blocks that link the image and the mask decoder (paper 3.3, Eq. 6, Fig. 2 right), as published and as released.
+
+Shapes: B batch, C channels, H', W' the size at one level of the decoders.
+"""
 
 import torch
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
+INTERACTIONS = ("cdib", "cdib_ca_shared", "mugi_shared")
 
-class _Branch(nn.Module):
+
+def interaction_block(kind: str, channels: int, groups: int = 32) -> nn.Module:
+    """The block of that name, mapping (image, mask), both (B, C, H', W'), to the same.
+
+    "cdib": the paper's. "cdib_ca_shared": the authors' CogView4 release, with channel attention and one set of
+    weights for both streams. "mugi_shared": their Kolors release. An untrained block of any kind is the identity.
+
+    Raises:
+        ValueError: another kind.
+    """
+    if kind == "cdib":
+        return CrossDecoderInteractionBlock(channels, groups)
+    if kind == "cdib_ca_shared":
+        return CrossDecoderInteractionBlock(channels, groups, shared=True, channel_attention=True, out_eps=1e-5)
+    if kind == "mugi_shared":
+        return MutualGateInteractionBlock(channels)
+    raise ValueError(f"interaction must be one of {', '.join(INTERACTIONS)}, got {kind!r}.")
+
+
+class ChannelAttention(nn.Module):
+    """`x * W avg(x)`: each channel is weighted by a linear function of all channels' averages over the image."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.conv(x.mean(dim=(2, 3), keepdim=True))
+
+
+class _Residual(nn.Module):
+    """The scale of one stream's update."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.scale = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+
+class _Branch(_Residual):
     """One stream's half of the block: everything but the exchange."""
 
-    def __init__(self, channels: int, groups: int):
-        super().__init__()
+    def __init__(self, channels: int, groups: int, channel_attention: bool, out_eps: float):
+        super().__init__(channels)
         self.resnet = ResnetBlock2D(in_channels=channels, temb_channels=None, groups=groups, eps=1e-6)
         self.split = nn.Conv2d(channels, 2 * channels, 1)
-        self.out = nn.Sequential(nn.GroupNorm(groups, channels, eps=1e-6), nn.SiLU(), nn.Conv2d(channels, channels, 1))
-        self.scale = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.attention = ChannelAttention(channels) if channel_attention else nn.Identity()
+        self.out = nn.Sequential(
+            nn.GroupNorm(groups, channels, eps=out_eps), nn.SiLU(), nn.Conv2d(channels, channels, 1)
+        )
+
+    def value_and_gate(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.split(self.resnet(x, None)).chunk(2, dim=1)
+
+    def update(self, gated: torch.Tensor) -> torch.Tensor:
+        return self.out(self.attention(gated))
 
 
 class CrossDecoderInteractionBlock(nn.Module):
@@ -22,18 +72,72 @@ class CrossDecoderInteractionBlock(nn.Module):
     In each branch a ResBlock and a 1x1 convolution to twice the channels; one half goes on, the other, through a
     sigmoid, gates the *other* branch; then GroupNorm, SiLU, a 1x1 convolution and a residual connection whose scale
     starts at zero, so that an untrained block is the identity.
+
+    shared: both streams use the image branch's weights, and each has its own scale.
+    channel_attention: on the gated half, before the GroupNorm.
+    out_eps: of that GroupNorm.
     """
 
-    def __init__(self, channels: int, groups: int = 32):
+    def __init__(
+        self,
+        channels: int,
+        groups: int = 32,
+        shared: bool = False,
+        channel_attention: bool = False,
+        out_eps: float = 1e-6,
+    ):
         super().__init__()
-        self.image = _Branch(channels, groups)
-        self.mask = _Branch(channels, groups)
+        self.shared = shared
+        self.image = _Branch(channels, groups, channel_attention, out_eps)
+        self.mask = _Residual(channels) if shared else _Branch(channels, groups, channel_attention, out_eps)
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Image and mask features, both (B, C, H', W'), to the same."""
-        image_value, image_gate = self.image.split(self.image.resnet(image, None)).chunk(2, dim=1)
-        mask_value, mask_gate = self.mask.split(self.mask.resnet(mask, None)).chunk(2, dim=1)
+        mask_branch = self.image if self.shared else self.mask
+        image_value, image_gate = self.image.value_and_gate(image)
+        mask_value, mask_gate = mask_branch.value_and_gate(mask)
         return (
-            torch.addcmul(image, self.image.scale, self.image.out(image_value * mask_gate.sigmoid())),
-            torch.addcmul(mask, self.mask.scale, self.mask.out(mask_value * image_gate.sigmoid())),
+            torch.addcmul(image, self.image.scale, self.image.update(image_value * mask_gate.sigmoid())),
+            torch.addcmul(mask, self.mask.scale, mask_branch.update(mask_value * image_gate.sigmoid())),
         )
+
+
+class ChannelLayerNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of (B, C, H', W'), at each place by itself."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class MutualGateInteractionBlock(nn.Module):
+    """The authors' Kolors release: the image gates the mask, twice, and stays as it is.
+
+    Both streams go through the same layers there, which halve into a value and a gate for the other stream, and the
+    image's update is multiplied by zero. What remains are the mask's values and the image's gates: only these are
+    computed. Each gated product, through channel attention (the first time) and a 1x1 convolution, is added to the
+    mask by a scale that starts at zero.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+
+        def half() -> nn.Sequential:
+            return nn.Sequential(
+                nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+            )
+
+        self.norm1 = ChannelLayerNorm(channels, eps=1e-6)
+        self.value1, self.gate1 = half(), half()
+        self.attention = ChannelAttention(channels)
+        self.out1 = nn.Conv2d(channels, channels, 1)
+        self.norm2 = ChannelLayerNorm(channels, eps=1e-6)
+        self.value2, self.gate2 = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 1)
+        self.out2 = nn.Conv2d(channels, channels, 1)
+        self.first, self.second = _Residual(channels), _Residual(channels)
+
+    def forward(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image and mask features, both (B, C, H', W'), to the same; the image's unchanged."""
+        gated = self.value1(self.norm1(mask)) * self.gate1(self.norm1(image))
+        mask = torch.addcmul(mask, self.first.scale, self.out1(self.attention(gated)))
+        gated = self.value2(self.norm2(mask)) * self.gate2(self.norm2(image))
+        return image, torch.addcmul(mask, self.second.scale, self.out2(gated))

@@ -14,10 +14,17 @@ from torch import nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from tadisr.models.attention import TextAttentionProjection, cross_attention_layers
-from tadisr.models.interaction import CrossDecoderInteractionBlock
+from tadisr.models.interaction import interaction_block
 from tadisr.models.scratch import LeanAutoencoderKL, drop_group_norms, drop_mid_block
 
 _LATENTS = "latents"  # what stands in for attention maps where there are none
+_MASK_SOURCES = ("attention", "latents", "mid_block")
+
+
+def _entering_up_blocks(block_out_channels: Sequence[int]) -> list[int]:
+    """The channels entering each decoder up block, deepest first."""
+    deep_first = list(reversed(block_out_channels))
+    return [deep_first[0], *deep_first[:-1]]
 
 
 def vae_patch(vae: AutoencoderKL) -> int:
@@ -64,10 +71,18 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
     projection W_a of the attention maps, a mask decoder of the same shape as the VAE's, the CDIBs, and options
     for bases trained from scratch (skips start at zero, so an untrained decoder returns the VAE's image exactly):
 
-    encoder_skips: 1x1 convolutions from the input of each encoder down block to its decoder up block.
+    encoder_skips: 1x1 convolutions from the input of each encoder down block to its decoder up block; or of which up
+        blocks, counted from 0, the deepest.
     image_residual: the decoded image is a correction added to the input image.
-    attention_layers: where empty, the mask stream starts from the denoised latents instead of attention maps.
+    mask_source: where the mask stream starts: "attention", of `attention_layers` (the default where there are any);
+        "latents", the denoised ones (the default where not); "mid_block", the image decoder's, and the mask decoder
+        then has none of its own.
+    interaction: the blocks between the streams, see `tadisr.models.interaction`.
+    mask_block_out_channels, mask_layers_per_block: of the mask decoder, where they differ from the VAE's.
     lean: no group normalisation and no mid block, as in `tadisr.models.scratch`.
+
+    Raises:
+        ValueError: options that contradict each other or the VAE's shape.
     """
 
     _supports_gradient_checkpointing = True
@@ -84,37 +99,57 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         norm_num_groups: int = 32,
         act_fn: str = "silu",
         mid_block_add_attention: bool = True,
-        encoder_skips: bool = False,
+        encoder_skips: bool | Sequence[int] = False,
         image_residual: bool = False,
         lean: bool = False,
+        mask_source: str | None = None,
+        interaction: str = "cdib",
+        mask_block_out_channels: Sequence[int] | None = None,
+        mask_layers_per_block: int | None = None,
     ):
         super().__init__()
-        self.attention = TextAttentionProjection(
-            attention_layers or [_LATENTS], attention_heads or [latent_channels], latent_channels
-        )
+        levels = len(block_out_channels)
+        mask_widths = list(mask_block_out_channels or block_out_channels)
+        skip_levels = range(levels if encoder_skips else 0) if isinstance(encoder_skips, bool) else encoder_skips
+        widths = _entering_up_blocks(block_out_channels)
+        mask_source = mask_source or ("attention" if attention_layers else "latents")
+        if mask_source not in _MASK_SOURCES:
+            raise ValueError(f"mask_source must be one of {', '.join(_MASK_SOURCES)}, got {mask_source!r}.")
+        if (mask_source == "attention") != bool(attention_layers):
+            raise ValueError(f"mask_source={mask_source!r} contradicts {len(attention_layers)} attention_layers.")
+        if _entering_up_blocks(mask_widths) != widths:
+            raise ValueError(
+                f"mask_block_out_channels may differ from {list(block_out_channels)} in the first, got {mask_widths}."
+            )
+        if not set(skip_levels) <= set(range(levels)):
+            raise ValueError(f"encoder_skips are up blocks from 0 to {levels - 1}, got {list(skip_levels)}.")
+        self.register_to_config(mask_source=mask_source)
+        if mask_source != "mid_block":
+            self.attention = TextAttentionProjection(
+                attention_layers or [_LATENTS], attention_heads or [latent_channels], latent_channels
+            )
         self.mask_decoder = Decoder(
             in_channels=latent_channels,
             out_channels=patch**2,
-            up_block_types=("UpDecoderBlock2D",) * len(block_out_channels),
-            block_out_channels=tuple(block_out_channels),
-            layers_per_block=layers_per_block,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+            block_out_channels=tuple(mask_widths),
+            layers_per_block=layers_per_block if mask_layers_per_block is None else mask_layers_per_block,
             norm_num_groups=norm_num_groups,
             act_fn=act_fn,
             mid_block_add_attention=mid_block_add_attention,
         )
-        deep_first = list(reversed(block_out_channels))
-        widths = [deep_first[0], *deep_first[:-1]]  # channels entering each up block
-        self.interactions = nn.ModuleList(CrossDecoderInteractionBlock(c, norm_num_groups) for c in widths)
-        self.skips = nn.ModuleList()
-        if encoder_skips:
-            encoder_widths = [block_out_channels[0], *block_out_channels[:-1]][::-1]
-            for source, target in zip(encoder_widths, widths, strict=True):
-                skip = nn.Conv2d(source, target, 1, bias=False)
-                nn.init.zeros_(skip.weight)
-                self.skips.append(skip)
+        self.interactions = nn.ModuleList(interaction_block(interaction, c, norm_num_groups) for c in widths)
+        encoder_widths = [block_out_channels[0], *block_out_channels[:-1]][::-1]
+        self.skips = nn.ModuleDict()
+        for level in skip_levels:
+            skip = nn.Conv2d(encoder_widths[level], widths[level], 1, bias=False)
+            nn.init.zeros_(skip.weight)
+            self.skips[str(level)] = skip
         if lean:
             drop_group_norms(self)
             drop_mid_block(self.mask_decoder)
+        if mask_source == "mid_block":
+            self.mask_decoder.conv_in = self.mask_decoder.mid_block = None
         self.gradient_checkpointing = False
 
     @classmethod
@@ -167,21 +202,18 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             The image (B, 3, H, W), nominally in [-1, 1] and not clamped, and the mask logits (B, 1, H, W).
         """
         decoder, config = _image_stream(vae).decoder, vae.config
-        if not self.config.attention_layers:
-            attention_maps = {_LATENTS: latents.flatten(2)}
-        mask = self.attention(attention_maps, tuple(latents.shape[-2:]))  # (B, c, h, w)
-        latents = latents / config.scaling_factor
+        z = latents / config.scaling_factor
         if config.shift_factor is not None:
-            latents = latents + config.shift_factor
+            z = z + config.shift_factor
         if vae.post_quant_conv is not None:
-            latents = vae.post_quant_conv(latents)
-        x = decoder.mid_block(decoder.conv_in(latents))
-        m = self.mask_decoder.mid_block(self.mask_decoder.conv_in(mask))
+            z = vae.post_quant_conv(z)
+        x = decoder.mid_block(decoder.conv_in(z))
+        m = self._mask_start(latents, attention_maps, x)
         for level, (image_block, mask_block, interaction) in enumerate(
             zip(decoder.up_blocks, self.mask_decoder.up_blocks, self.interactions, strict=True)
         ):
-            if self.config.encoder_skips:
-                x = x + self.skips[level](features[-1 - level])
+            if str(level) in self.skips:
+                x = x + self.skips[str(level)](features[-1 - level])
             x, m = self._run(interaction, x, m)
             x, m = self._run(image_block, x), self._run(mask_block, m)
         decoded, mask_logits = (
@@ -191,6 +223,17 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         if self.config.image_residual:
             decoded = image + decoded
         return decoded, mask_logits
+
+    def _mask_start(
+        self, latents: torch.Tensor, attention_maps: dict[str, torch.Tensor], image_mid: torch.Tensor
+    ) -> torch.Tensor:
+        """What the mask stream's first level reads (B, C, h, w)."""
+        if self.config.mask_source == "mid_block":
+            return image_mid
+        if self.config.mask_source == "latents":
+            attention_maps = {_LATENTS: latents.flatten(2)}
+        a_tex = self.attention(attention_maps, tuple(latents.shape[-2:]))  # (B, c, h, w)
+        return self.mask_decoder.mid_block(self.mask_decoder.conv_in(a_tex))
 
     def _run(self, block: nn.Module, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """The block's output; with gradient checkpointing backward runs it again instead of keeping its activations."""

@@ -1,0 +1,66 @@
+"""`tadisr convert`: a checkpoint that the authors of TADiSR released, as an adapter for this package."""
+
+import argparse
+from pathlib import Path
+
+from tadisr.cli import UserError, say
+from tadisr.commands.options import short
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        type=Path,
+        help="tadisr_kolors_ftsr_526000.pkl or tadisr_cogview4_realce_17500.pkl; nothing in it is executed",
+    )
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="new folder for the adapter")
+    parser.add_argument(
+        "--base-model",
+        metavar="BASE",
+        help="folder or Hub id of the base pipeline, to be named by the adapter; its text encoder makes the embeddings "
+        "of the prompt, which the adapter needs to run (default: the authors' base is named, and none are made)",
+    )
+    parser.add_argument("--push-to-hub", metavar="ID", help="also upload the adapter to this Hub repository")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert the checkpoint; 0 when the adapter is written, and uploaded where asked for."""
+    if args.push_to_hub and args.base_model and Path(args.base_model).exists():
+        raise UserError("--push-to-hub: others cannot load a base from your folder: give --base-model its Hub id")
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    from tadisr.convert import convert
+
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        done = convert(args.checkpoint, args.output, args.base_model)
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(short(error)) from None
+    file = done.release.file
+    if done.released:
+        say(f"{args.checkpoint} is the released file {file}")
+    else:
+        say(f"warning: {args.checkpoint} is not the released file {file}: its layout fits, its bytes differ")
+    say(f"{args.output}: adapter for {done.base_model}")
+    if not done.has_prompt:
+        say(f"it needs the prompt's embeddings to run: convert with --base-model {done.base_model}, or a copy")
+    if args.push_to_hub:
+        _push(args.output, args.push_to_hub)
+        say(f"uploaded to {args.push_to_hub}")
+    return 0
+
+
+def _push(folder: Path, repo: str) -> None:
+    from huggingface_hub import HfApi
+
+    try:
+        api = HfApi()
+        api.create_repo(repo, exist_ok=True)
+        api.upload_folder(repo_id=repo, folder_path=folder)
+    except Exception as error:  # of the network, the Hub, the id or the rights
+        raise UserError(f"--push-to-hub: {short(error)} ({folder} is written all the same)") from None
