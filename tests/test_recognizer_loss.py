@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tadisr.training.recognizer import RecognizerLoss
+from tadisr.training.recognizer import RecognizerLoss, perturbed
 from tadisr.training.recognizer_graph import load_onnx
 
 onnx = pytest.importorskip("onnx")
@@ -80,7 +80,7 @@ def test_merged_graph_is_the_same_function(graph):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_loss_is_least_for_the_hr_line_itself_and_its_gradient_leads_there(graph):
-    loss = RecognizerLoss(graph)
+    loss = RecognizerLoss(graph, perturb=False)
     loss.model.register_forward_hook(lambda module, inputs, output: output**4 / (output**4).sum(-1, keepdim=True))
     generator = torch.Generator().manual_seed(0)
     target = torch.rand(3, 3, 32, 64, generator=generator) * 2 - 1
@@ -92,6 +92,16 @@ def test_loss_is_least_for_the_hr_line_itself_and_its_gradient_leads_there(graph
     after = loss((image - 0.02 * gradient / gradient.abs().amax()).detach(), target, boxes)
     assert loss(target, target, boxes) < after < before
     assert gradient[2, :, 4:20, 1:9].abs().sum() > 0 and gradient[2, :, :4].abs().sum() == 0  # only inside its box
+
+
+def test_perturbed_lines_differ_each_time_and_little():
+    lines = torch.rand(2, 3, 48, 320, generator=torch.Generator().manual_seed(0)).round() * 2 - 1
+    smooth = torch.nn.functional.avg_pool2d(lines, 9, 1, 4)
+    torch.manual_seed(0)
+    made = [perturbed(smooth) for _ in range(20)]
+    changes = [float((one - smooth)[..., 4:-4, 4:-4].abs().mean()) for one in made]
+    assert len(set(changes)) == 20 and max(changes) < 0.2
+    assert not torch.allclose(made[0][0], made[0][1])
 
 
 def test_long_lines_are_cut_not_squeezed(graph):

@@ -2,26 +2,24 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, SchedulerMixin
 from diffusers.training_utils import cast_training_params
+from huggingface_hub.errors import HFValidationError
 from tadisr.training.config import TrainConfig
 from torch import nn
 
+from tadisr.checkpoints import SUPPORTED_BASES, resolve
+from tadisr.checkpoints import check_base as check_kind
 from tadisr.models.attention import cross_attention_layers
+from tadisr.models.backbone import Backbone, check_fits
 from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.lora import add_lora
-from tadisr.models.network import TADiSRNetwork, ddpm_scheduler
+from tadisr.models.network import TADiSRNetwork, load_base, one_backbone
 from tadisr.models.prompt import TextPrompt
 from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel, initialize
 
-FITS = (
-    "What fits: Stable Diffusion 1.x and 2.x (StableDiffusionPipeline), SDXL (StableDiffusionXLPipeline) and Kolors "
-    "(KolorsPipeline): a UNet2DConditionModel with cross-attention, an AutoencoderKL of as many latent channels, and a "
-    "DDPM noise schedule with epsilon or v prediction."
-)
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 NO_TEXT = -10.0  # mask logit where there is no mask stream
 
@@ -36,7 +34,8 @@ def build_network(config: TrainConfig) -> TADiSRNetwork:
         models, scheduler = _from_scratch(config)
     else:
         models, scheduler = _on_base(config)
-    models["joint_decoder"] = _joint_decoder(models["vae"], models["unet"], config)
+    backbone = one_backbone(models.get("unet"), models.get("transformer"))
+    models["joint_decoder"] = _joint_decoder(models["vae"], backbone, config)
     if config.base_config:
         initialize(models["vae"], models["unet"], models["joint_decoder"])
         if config.image_residual:  # start at the upsampled input
@@ -45,12 +44,12 @@ def build_network(config: TrainConfig) -> TADiSRNetwork:
     if config.init_from:
         for name, model in models.items():
             model.load_state_dict(type(model).from_pretrained(config.init_from, subfolder=name).state_dict())
-    network = TADiSRNetwork(**models, scheduler=scheduler)
+    network = TADiSRNetwork(**{"unet": None} | models, scheduler=scheduler)
     if not config.joint_decoder:
         drop_mask_stream(models["joint_decoder"])
     if config.gradient_checkpointing:
-        for name in ("unet", "joint_decoder"):
-            models[name].enable_gradient_checkpointing()
+        for model in (backbone, models["joint_decoder"]):
+            model.enable_gradient_checkpointing()
     return network.to(memory_format=torch.channels_last)
 
 
@@ -72,53 +71,50 @@ def _from_scratch(config: TrainConfig) -> tuple[dict[str, nn.Module], DDPMSchedu
     return models, DDPMScheduler(**base["scheduler"])
 
 
-def _on_base(config: TrainConfig) -> tuple[dict[str, nn.Module], DDPMScheduler]:
-    name, options = config.pretrained_model_name_or_path, {"revision": config.revision}
-    check_base(name, config.revision)
+def _on_base(config: TrainConfig) -> tuple[dict[str, nn.Module], SchedulerMixin]:
+    name, dtype = config.pretrained_model_name_or_path, DTYPES[config.mixed_precision]
+    part = check_base(name, config.revision)
+    prompt = load_prompt(config)  # first: text encoders and backbone are never in memory together
+    stem = f"diffusion_pytorch_model.{config.variant}" if config.variant else "diffusion_pytorch_model"
+    kinds = ("*.json", f"{stem}.safetensors", f"{stem}-*.safetensors")
+    files = ["model_index.json", *(f"{sub}/{kind}" for sub in ("vae", part, "scheduler") for kind in kinds)]
     try:
-        scheduler = ddpm_scheduler(DDPMScheduler.load_config(name, **options, subfolder="scheduler"))
-    except ValueError as error:
-        raise ValueError(f"{error} {FITS}") from None
-    if scheduler.config.prediction_type not in ("epsilon", "v_prediction"):
-        raise ValueError(f"{name} predicts {scheduler.config.prediction_type}. {FITS}")
-    options |= {"variant": config.variant, "torch_dtype": DTYPES[config.mixed_precision]}
-    vae = AutoencoderKL.from_pretrained(name, subfolder="vae", **options)
-    unet = UNet2DConditionModel.from_pretrained(name, subfolder="unet", **options)
-    if unet.config.in_channels != vae.config.latent_channels:
-        raise ValueError(
-            f"The U-Net of {name} reads {unet.config.in_channels} channels and its VAE has "
-            f"{vae.config.latent_channels}, as in inpainting models. {FITS}"
-        )
-    if not cross_attention_layers(unet):
-        raise ValueError(f"The U-Net of {name} has no cross-attention. {FITS}")
-    for module in (*unet.modules(), *vae.modules()):
+        folder = resolve(name, allow_patterns=files, revision=config.revision)
+        models, scheduler = load_base(folder, part, dtype, **({"variant": config.variant} if config.variant else {}))
+    except OSError as error:
+        raise FileNotFoundError(f"{name} is incomplete: {' '.join(str(error).split())}") from None
+    vae, backbone = models["vae"], models[part]
+    kind = scheduler.config.get("prediction_type", "epsilon")  # flow matching has none
+    if kind not in ("epsilon", "v_prediction"):
+        raise ValueError(f"{name} predicts {kind}, not epsilon or v. Supported: {SUPPORTED_BASES}.")
+    if not cross_attention_layers(backbone):
+        raise ValueError(f"The U-Net of {name} has no cross-attention. Supported: {SUPPORTED_BASES}.")
+    check_fits(vae, backbone, prompt)
+    for module in (*backbone.modules(), *vae.modules()):
         if isinstance(module, (nn.GroupNorm, nn.LayerNorm)):
             module.float()  # autocast leaves some of their inputs in float32, and CPUs refuse a mixture
-    prompt = load_prompt(config)
     torch.manual_seed(config.seed)  # the same adapters in every process, whether or not it made the prompt
-    add_lora(unet, vae, config.rank_unet, config.rank_vae)
-    cast_training_params([unet, vae], dtype=torch.float32)  # adapters are as precise as the optimiser
-    return {"vae": vae, "unet": unet, "prompt": prompt}, scheduler
+    add_lora(backbone, vae, config.rank_unet, config.rank_vae)
+    cast_training_params([backbone, vae], dtype=torch.float32)  # adapters are as precise as the optimiser
+    return {**models, "prompt": prompt}, scheduler
 
 
-def check_base(name: str, revision: str | None = None) -> dict[str, Any]:
-    """The base's model_index.json, before anything large is downloaded.
+def check_base(name: str, revision: str | None = None) -> str:
+    """ "unet" or "transformer", whichever the base has, by its model_index.json: before anything large is downloaded.
 
     Raises:
         FileNotFoundError: no pipeline there. ValueError: one that does not fit; the message says what does.
     """
     try:
-        index = DiffusionPipeline.load_config(name, revision=revision)
-    except (OSError, ValueError) as error:
+        folder = resolve(name, allow_patterns=["model_index.json"], revision=revision)
+        index = DiffusionPipeline.load_config(folder)
+    except (OSError, ValueError, HFValidationError) as error:
         raise FileNotFoundError(
             f"No diffusers pipeline {name} (a folder, or a Hub id): {' '.join(str(error).split())}"
         ) from None
-    found = {part: index[part][1] for part in ("unet", "vae", "scheduler") if index.get(part)}
-    wanted = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
-    if any(found.get(part) != cls for part, cls in wanted.items()) or "scheduler" not in found:
-        parts = [f"{key} {value[1]}" for key, value in index.items() if isinstance(value, (list, tuple)) and value[1]]
-        raise ValueError(f"{name} is a {index.get('_class_name')} ({', '.join(parts)}), which does not fit. {FITS}")
-    return index
+    part = "transformer" if index.get("transformer") else "unet"
+    check_kind(folder, part)
+    return part
 
 
 def load_prompt(config: TrainConfig) -> TextPrompt:
@@ -131,24 +127,23 @@ def load_prompt(config: TrainConfig) -> TextPrompt:
     mark = folder / "made_from.json"
     if mark.is_file() and json.loads(mark.read_text(encoding="utf-8")) == origin:
         return TextPrompt.from_pretrained(folder).requires_grad_(False)
-    pipe = DiffusionPipeline.from_pretrained(
+    prompt = TextPrompt.from_base(
         config.pretrained_model_name_or_path,
+        config.prompt,
         revision=config.revision,
         variant=config.variant,
-        unet=None,
-        vae=None,
         torch_dtype=DTYPES[config.mixed_precision],
     )
-    prompt = TextPrompt.from_pipeline(pipe, config.prompt).float().requires_grad_(False)
+    prompt = prompt.float().requires_grad_(False)
     prompt.save_pretrained(folder)
     mark.write_text(json.dumps(origin), encoding="utf-8")
     return prompt
 
 
-def _joint_decoder(vae: AutoencoderKL, unet: UNet2DConditionModel, config: TrainConfig) -> JointSegmentationDecoder:
+def _joint_decoder(vae: AutoencoderKL, backbone: Backbone, config: TrainConfig) -> JointSegmentationDecoder:
     options = {} if config.text_attention else {"text_attention": False}
     skips, residual = (config.encoder_skips, config.image_residual) if config.base_config else (False, False)
-    return JointSegmentationDecoder.from_base(vae, unet, skips, residual, **options)
+    return JointSegmentationDecoder.from_base(vae, backbone, skips, residual, **options)
 
 
 def drop_mask_stream(decoder: JointSegmentationDecoder) -> None:

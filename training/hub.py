@@ -33,6 +33,7 @@ def as_pipeline(network: TADiSRNetwork, config: TrainConfig) -> TADiSRPipeline:
     return TADiSRPipeline(
         vae=network.vae,
         unet=network.unet,
+        transformer=network.transformer,
         scheduler=network.scheduler,
         prompt=network.prompt,
         joint_decoder=network.joint_decoder,
@@ -55,7 +56,7 @@ def whole_parameters(network: TADiSRNetwork) -> Iterator[None]:
         module.reshard()  # after a forward pass some are still gathered, in storage that is not theirs
         module.__class__ = cls.__bases__[1]  # what FSDP2 made it from: FSDP's own would meddle with every `.to`
     replaced: list[tuple[nn.Module, str, nn.Parameter]] = []
-    for part in (network.vae, network.unet, network.prompt, network.joint_decoder):
+    for part in (network.vae, network.backbone, network.prompt, network.joint_decoder):
         frozen_too = part is network.prompt or part is network.joint_decoder
         for module in part.modules():
             for name, parameter in module.named_parameters(recurse=False):

@@ -10,6 +10,8 @@ from torch import nn
 
 HEIGHT, WIDTH = 48, 320  # PP-OCR's recognition input
 EXPONENT = 0.5
+MAX_BLUR = 1.2  # sigma in pixels of a line 48 pixels high
+MAX_NOISE = 0.15  # sigma, of values in [-1, 1]
 
 
 class RecognizerLoss(nn.Module):
@@ -19,12 +21,13 @@ class RecognizerLoss(nn.Module):
     cross-entropy (g to 0), whose gradient is spent on what no network can make legible again, and plain accuracy
     (g = 1), which has nearly none where there is still much to win. Steps where the HR line shows a character weigh 1,
     blanks 0.1; lines that the recogniser is unsure of in HR (mean confidence of its characters below 0.6) are left out.
-    Judge what is trained with this by *another* recogniser.
+    The SR lines are blurred a little and given noise first, anew each time (unless `perturb` is False): strokes survive
+    that, patterns that only this recogniser likes do not. Judge what is trained with this by *another* recogniser.
     """
 
-    def __init__(self, onnx_file: str | Path):
+    def __init__(self, onnx_file: str | Path, perturb: bool = True):
         super().__init__()
-        self.model = load_onnx(onnx_file)
+        self.model, self.perturb = load_onnx(onnx_file), perturb
 
     def lines(self, images: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """Cut and scale lines: images (N, 3, H, W) RGB in [-1, 1], boxes (N, 4) to (N, 3, 48, 320) BGR."""
@@ -45,7 +48,18 @@ class RecognizerLoss(nn.Module):
             is_char = label > 0
             sure = (confidence * is_char).sum(1) / is_char.sum(1).clamp_min(1) > 0.6
             weight = torch.where(is_char, 1.0, 0.1) * sure[:, None]
-        read = self.model(self.lines(image.clamp(-1, 1), boxes))
+        lines = self.lines(image.clamp(-1, 1), boxes)
+        read = self.model(perturbed(lines) if self.perturb else lines)
         agreement = read.gather(-1, label[..., None]).squeeze(-1).clamp_min(1e-6)  # q
         loss = (1 - agreement**EXPONENT) / EXPONENT
         return (loss * weight).sum() / weight.sum().clamp_min(1)
+
+
+def perturbed(lines: torch.Tensor) -> torch.Tensor:
+    """Lines (N, 3, H, W) in [-1, 1] as another camera might have seen them, by PyTorch's own random numbers."""
+    sigma = (torch.rand(()) * MAX_BLUR).clamp_min(0.1)
+    taps = torch.exp(-((torch.arange(-3.0, 4.0) / sigma) ** 2) / 2).to(lines)
+    taps = (taps / taps.sum()).expand(3, 1, 1, 7)
+    blurred = F.conv2d(F.pad(lines, (3, 3, 3, 3), mode="replicate"), taps, groups=3)
+    blurred = F.conv2d(blurred, taps.mT, groups=3)
+    return blurred + torch.rand(()) * MAX_NOISE * torch.randn_like(lines)

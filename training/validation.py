@@ -112,8 +112,11 @@ class Validator:
 
 
 def network_factor(network: nn.Module) -> int:
-    """Image sides that a `TADiSRNetwork` takes are multiples of this, so that its U-Net's grids fit, too."""
-    levels = len(network.unet.config.block_out_channels) - 1
+    """Image sides that a `TADiSRNetwork` takes are multiples of this, so that its U-Net's grids fit, too.
+
+    CogView4's transformer pads by itself.
+    """
+    levels = 0 if network.unet is None else len(network.unet.config.block_out_channels) - 1
     return vae_factor(network.vae) * 2**levels
 
 
