@@ -49,5 +49,6 @@ train-tiny: .venv/ready-dev $(RECOGNIZER)
 	test -d data/photos || $(BIN)/python training/photo_pages.py --photo-list training/configs/tiny_photos.txt --per-photo 16 -o data/photos
 	$(BIN)/tadisr synthesize -o data/ftsr --recipe tiny --size 512 --num 3000 --seed 0 --num-proc 2
 	$(TRAIN) training/train_lora.py --config training/configs/tiny.yaml --resume_from_checkpoint latest
-	$(TRAIN) training/train_lora.py --config training/configs/tiny_main.yaml --resume_from_checkpoint latest
-	$(BIN)/python training/release.py runs/tiny_main/weights tadisr/weights/tadisr-tiny
+	$(TRAIN) training/train_lora.py --config training/configs/tiny_pixels.yaml --resume_from_checkpoint latest
+	$(TRAIN) training/train_lora.py --config training/configs/tiny_reader.yaml --resume_from_checkpoint latest
+	$(BIN)/python training/release.py runs/tiny_reader/weights tadisr/weights/tadisr-tiny
