@@ -64,3 +64,25 @@ def test_one_command_restores_a_photo(tmp_path):
     assert run.returncode == 0, run.stderr
     assert Image.open(tmp_path / "out" / "photo.png").size == (128, 128)
     assert Image.open(tmp_path / "out" / "photo_mask.png").mode == "L"
+
+
+def test_the_recogniser_reads():
+    from PIL import ImageDraw, ImageFont
+
+    from tadisr.models.textdiff.recognizer import load_crnn
+
+    folder = BUNDLED / "crnn-tiny"
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 5e6
+    assert "train_crnn.py" in (folder / "README.md").read_text(encoding="utf-8")
+    words = ["exit2047", "platform", "ticket", "garden", "museum", "16may"]
+    crops = []
+    for word in words:
+        font = ImageFont.load_default(24)
+        width = round(font.getlength(word)) + 12
+        image = Image.new("RGB", (width, 36), "white")
+        ImageDraw.Draw(image).text((6, 18), word, "black", font, anchor="lm")
+        crops.append(np.asarray(image.resize((128, 32), Image.Resampling.BICUBIC)))
+    reader = load_crnn("crnn-tiny")
+    assert next(reader.parameters()).dtype == torch.float32
+    read = reader.read(torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255)
+    assert sum(a == b for a, b in zip(read, words, strict=True)) >= 4, read

@@ -323,7 +323,7 @@ def test_crnn_as_judge(tmp_path):
     assert any(wanted)
     assert load_recognizer(f"crnn:{tmp_path / 'crnn'}")(images) == wanted
     assert load_recognizer(f"crnn:{tmp_path / 'public.pth'}")(images) == wanted
-    with pytest.raises(FileNotFoundError, match="No CRNN .*nowhere: name a folder"):
+    with pytest.raises(FileNotFoundError, match="No CRNN .*nowhere: give crnn-tiny"):
         load_recognizer(f"crnn:{tmp_path / 'nowhere'}")
 
 

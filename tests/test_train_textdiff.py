@@ -201,7 +201,7 @@ def script(data, reader, monkeypatch, tmp_path):
         ("train_crnn", {"validation_data_dir": ["{}/plain", "{}/greek/../plain"]}, "Folders of one name"),
         ("train_textdiff", {"recognizer": None}, "Set recognizer to a CRNN .*train_crnn.py"),
         ("train_textdiff", {"recognizer": None, "init_from": "x"}, "set recognizer"),
-        ("train_textdiff", {"recognizer": "nowhere"}, "No CRNN nowhere: train one with"),
+        ("train_textdiff", {"recognizer": "nowhere"}, "No CRNN nowhere: give crnn-tiny"),
         ("train_textdiff", {"init_from": "nowhere/at/all"}, "nowhere/at/all"),
         ("train_textdiff", {"train_data_dir": ["{}/plain"], "mask_rule": "exact"}, "plain stores no masks: set"),
         ("train_textdiff", {"prediction_type": "velocity"}, "prediction_type is one of sample, epsilon, not velocity"),

@@ -146,7 +146,8 @@ def test_paper_configs_keep_the_papers_recipe():
     for name in ("paper_kolors", "paper_sdxl", "sd15"):
         config = asdict(parse_config(["--config", str(CONFIGS / f"{name}.yaml")]))
         for key in ("learning_rate", "lr_scheduler", "train_batch_size", "max_train_steps", "lpips", "modified_focal",
-                    "focal", "dice", "gamma", "text_l1", "text_mse", "rank_unet", "ema_decay", "augmentation"):  # fmt: skip
+                    "focal", "dice", "gamma", "text_l1", "text_mse", "rank_unet", "ema_decay",
+                    "augmentation"):  # fmt: skip
             assert config[key] == paper[key], (name, key)
         assert config["realce_data_dir"] and config["degradation"] == "stored"
 

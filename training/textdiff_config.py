@@ -107,7 +107,7 @@ class CRNNConfig(LineTraining):
 
     output_dir: str = "runs/crnn"
     init_from: str | None = None
-    """CRNN to start from: a folder, or a file of the public PyTorch weights. None: random weights."""
+    """CRNN to start from: crnn-tiny, a folder, or a file of the public PyTorch weights. None: random weights."""
     channels: list[int] = field(default_factory=lambda: [64, 128, 256, 256, 512, 512, 512])
     hidden: int = 256
     """These two: see CRNN."""
@@ -136,8 +136,8 @@ class TextDiffConfig(TextDiffLossWeights, LineTraining):
 
     # The networks. The lists and numbers are those of CRNN, TextEnhancementModule and ResidualUNet.
     recognizer: str | None = None
-    """CRNN, a folder or a file of the public weights: the prior generator starts from it, and a frozen copy is the
-    teacher of the text prior and the feature network of the joint loss."""
+    """CRNN: crnn-tiny, a folder, or a file of the public weights. The prior generator starts from it, and a frozen copy
+    is the teacher of the text prior and the feature network of the joint loss."""
     init_from: str | None = None
     """Folder of saved TextDiff weights to start from (with fresh optimiser state); the sizes below are then its own."""
     tem_channels: int = 64

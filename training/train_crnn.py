@@ -24,7 +24,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from tadisr.evaluation.text_lines import bicubic, str_filt
-from tadisr.models.textdiff.recognizer import ALPHABET, CRNN, load_public_crnn
+from tadisr.models.textdiff.recognizer import ALPHABET, CRNN, load_crnn
 
 TURN, SHEAR, STRETCH, SHIFT = 0.04, 0.2, 0.12, (0.04, 0.08)
 """Largest augmentation: radians, share of the width, share of the size, share of width and height."""
@@ -66,26 +66,6 @@ def warp(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     )
     grid = F.affine_grid(torch.stack(rows, 1).to(images), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-
-
-def load_crnn(path: str) -> CRNN:
-    """A CRNN from a folder or from a file of the public weights, in eval mode.
-
-    Raises:
-        FileNotFoundError: neither is there.
-        ValueError: something else is there, or a CRNN of another alphabet.
-    """
-    if Path(path).is_file():
-        model = load_public_crnn(path)
-    elif (Path(path) / "config.json").is_file():
-        model = CRNN.from_pretrained(path)
-    else:
-        raise FileNotFoundError(f"No CRNN {path}: train one with training/train_crnn.py, or name a file of weights.")
-    if model.config.num_classes != len(ALPHABET) + 1:
-        raise ValueError(
-            f"The CRNN in {path} has {model.config.num_classes} classes, of another alphabet than {ALPHABET}."
-        )
-    return model.eval()
 
 
 class Recognition(Task):

@@ -20,7 +20,6 @@ from tadisr.training.data import one_line
 from tadisr.training.textdiff_config import TextDiffConfig
 from tadisr.training.textdiff_lines import Batch, validation_lines
 from tadisr.training.textdiff_loop import Task, fit
-from tadisr.training.train_crnn import load_crnn
 from torch import nn
 
 from tadisr.evaluation.line_recognizers import load_recognizer
@@ -28,6 +27,7 @@ from tadisr.evaluation.text_lines import AVERAGE, BICUBIC, evaluate_lines
 from tadisr.models.textdiff.enhancement import TextEnhancementModule
 from tadisr.models.textdiff.interpreter import TextPriorInterpreter
 from tadisr.models.textdiff.network import TextDiffNetwork, textdiff_scheduler
+from tadisr.models.textdiff.recognizer import load_crnn
 from tadisr.models.textdiff.residual_unet import ResidualUNet
 from tadisr.textdiff_losses import textdiff_loss
 

@@ -3,7 +3,7 @@
 Judges, as `load_recognizer` names them:
 
 - `rapidocr`, `paddleocr`, `tesseract`: the OCR engines of `tadisr.ocr`;
-- `crnn:PATH`: this project's CRNN (a folder), or the public PyTorch weights (a file);
+- `crnn:crnn-tiny`, the bundled CRNN, or `crnn:PATH`: another one (a folder), or the public PyTorch weights (a file);
 - `aster:FILE`, `moran:FILE`: TorchScript files of those networks (`CONVENTIONS`), which this project does not ship.
 """
 
@@ -135,11 +135,9 @@ def load_recognizer(name: str, device: str = "cpu") -> Recognizer:
 def _crnn(path: str, device: str) -> Recognizer:
     import torch
 
-    from tadisr.models.textdiff.recognizer import CRNN, load_public_crnn
+    from tadisr.models.textdiff.recognizer import load_crnn
 
-    if not Path(path).exists():
-        raise FileNotFoundError(f"No CRNN {path}: name a folder of this project's, or a file of the public weights.")
-    model = (load_public_crnn(path) if Path(path).is_file() else CRNN.from_pretrained(path)).to(device).eval()
+    model = load_crnn(path).to(device)
 
     def read(images: torch.Tensor) -> list[str]:
         with torch.inference_mode():

@@ -15,6 +15,9 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
+from tadisr.checkpoints import BUNDLED
+
+BUNDLED_CRNN = "crnn-tiny"
 ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 HEIGHT, WIDTH = 32, 100  # of the gray image that CRNN reads
 _LUMA = (0.299, 0.587, 0.114)
@@ -137,6 +140,30 @@ class CRNN(ModelMixin, ConfigMixin):
     def read(self, images: torch.Tensor) -> list[str]:
         """The text of each RGB crop (N, 3, H, W) in [0, 1], lower case. The model should be in `eval()` mode."""
         return self.decode(self(self.prepare(images)))
+
+
+def load_crnn(path: str | Path) -> CRNN:
+    """A CRNN in eval mode, float32: the bundled "crnn-tiny", a folder, or a file of the public weights.
+
+    Raises:
+        FileNotFoundError: none of these is there.
+        ValueError: something else is there, or a CRNN of another alphabet.
+    """
+    folder = BUNDLED / BUNDLED_CRNN if str(path) == BUNDLED_CRNN else Path(path)
+    if folder.is_file():
+        model = load_public_crnn(folder)
+    elif (folder / "config.json").is_file():
+        model = CRNN.from_pretrained(folder, torch_dtype=torch.float32)
+    else:
+        raise FileNotFoundError(
+            f"No CRNN {path}: give {BUNDLED_CRNN}, a folder that training/train_crnn.py wrote, or a file of the public "
+            "weights."
+        )
+    if model.config.num_classes != len(ALPHABET) + 1:
+        raise ValueError(
+            f"The CRNN in {path} has {model.config.num_classes} classes, of another alphabet than {ALPHABET}."
+        )
+    return model.eval()
 
 
 def load_public_crnn(path: str | Path) -> CRNN:
