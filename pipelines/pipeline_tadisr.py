@@ -3,55 +3,44 @@
 Shapes: B batch, H, W pixels of the output, h, w latent size.
 """
 
-import copy
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate.utils.memory import clear_device_cache
 from diffusers import (
     AutoencoderKL,
     CogView4Transformer2DModel,
     DDPMScheduler,
     DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
+    PipelineQuantizationConfig,
     UNet2DConditionModel,
 )
 from PIL import Image
 from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
 from torch import nn
 
-from tadisr.adapters import load_adapter, save_adapter
-from tadisr.checkpoints import AdapterIndex, adapter_backbone, read_adapter_index, resolve, resolve_base
+from tadisr.adapters import save_adapter
+from tadisr.checkpoints import AdapterIndex, read_adapter_index, resolve
 from tadisr.evaluation.trust import Thresholds, TrustReport, check_text, trust_engine
 from tadisr.images import COLOR_FIXES, fix_color, to_images, to_masks, to_tensors, upsample
+from tadisr.loading import load_adapted
+from tadisr.memory import contiguous_weights, fuse_adapter, is_out_of_memory, quantization_by_model
 from tadisr.models.attention import record_text_attention
-from tadisr.models.backbone import Backbone, check_fits
+from tadisr.models.backbone import Backbone
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor
 from tadisr.models.lora import ADAPTER
-from tadisr.models.network import denoise, load_base, one_backbone
+from tadisr.models.network import denoise, one_backbone
 from tadisr.models.prompt import TextPrompt
-from tadisr.tiling import auto_tile, run_tiled
+from tadisr.tiling import TilePlan, auto_tile, run_tiled
 
 ImageInput = Image.Image | np.ndarray | torch.Tensor
 MIN_SIDE = 64  # pixels of the output: smaller images are padded, so that every normalisation has something to measure
-
-
-@contextmanager
-def contiguous_weights(models: Iterable[nn.Module]) -> Iterator[None]:
-    """Within, channels-last weights are in PyTorch's default layout, the only one that safetensors writes."""
-    changed = [p for model in models for p in model.parameters() if not p.is_contiguous()]
-    for parameter in changed:
-        parameter.data = parameter.data.contiguous()
-    try:
-        yield
-    finally:
-        for parameter in changed:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 class TADiSRPipeline(DiffusionPipeline):
@@ -98,6 +87,7 @@ class TADiSRPipeline(DiffusionPipeline):
             joint_decoder=joint_decoder,
         )
         self.register_to_config(base_model=base_model, base_revision=base_revision)
+        self._largest_tile: int | None = None  # output pixels: what tile="auto" has been found to fit
 
     @property
     def backbone(self) -> Backbone:
@@ -116,6 +106,7 @@ class TADiSRPipeline(DiffusionPipeline):
         return_dict: bool = True,
         tile_progress: Callable[[Iterable], Iterable] = iter,
         report: bool | Thresholds = False,
+        tile_batch: int | None = None,
     ) -> TADiSRPipelineOutput | tuple[list, ...]:
         """Restore one image, a batch, or a list of images of any sizes.
 
@@ -123,7 +114,8 @@ class TADiSRPipeline(DiffusionPipeline):
             image: PIL image; array (H, W), (H, W, 3) uint8 or float in [0, 1]; tensor (3, H, W) or (B, 3, H, W) in
                 [0, 1]; or a list of those.
             scale: integer factor, at least 1.
-            tile: side of a tile in output pixels; "auto" picks it from the free memory; None never tiles.
+            tile: side of a tile in output pixels; "auto" picks it from the free memory, and a smaller one where that
+                was not enough; None never tiles.
             overlap: least overlap of neighbouring tiles in output pixels.
             color_fix: "none"; "wavelet": the low frequencies of the input; "adain": its channel means and deviations.
             output_type: "pil", "np" or "pt".
@@ -131,6 +123,7 @@ class TADiSRPipeline(DiffusionPipeline):
             tile_progress: wraps the iterator over an image's tiles, for a progress bar.
             report: also read every line of text before and after, and say which ones to check, by the given
                 `Thresholds` or the usual ones; needs the extra "ocr". The reports' `to_dict` gives JSON values.
+            tile_batch: tiles restored at a time; None: as many as are faster and fit, where `tile` is a number.
 
         Returns:
             `TADiSRPipelineOutput`, every image exactly `scale` times its input's size.
@@ -138,13 +131,14 @@ class TADiSRPipeline(DiffusionPipeline):
         Raises:
             ValueError, TypeError: arguments that cannot work, before any work is done.
             ImportError: a report without the packages that read, also at once.
+            MemoryError: not enough memory for the tile; the message says which one to try.
         """
         # 1. Check.
-        self.check_inputs(scale, tile, overlap, color_fix, output_type, report)
+        self.check_inputs(scale, tile, overlap, color_fix, output_type, report, tile_batch)
         images, masks, reports = [], [], []
         for lr in to_tensors(image):  # (1, 3, H / scale, W / scale) in [0, 1]
             # 2. Encode, denoise in one step and decode both streams, tile by tile.
-            sr, mask_logits = self.restore(lr, scale, tile, overlap, tile_progress)  # (1, 3, H, W), (1, 1, H, W)
+            sr, mask_logits = self.restore(lr, scale, tile, overlap, tile_progress, tile_batch)  # (1, 3 and 1, H, W)
             # 3. Colour, once for the whole image.
             fix_color(sr, lr.float().cpu(), color_fix)
             # 4. Post-process.
@@ -166,6 +160,7 @@ class TADiSRPipeline(DiffusionPipeline):
         color_fix: str,
         output_type: str,
         report: bool | Thresholds = False,
+        tile_batch: int | None = None,
     ) -> None:
         """Raise ValueError for arguments that cannot work, ImportError for a report without the packages that read."""
         if not isinstance(scale, int) or scale < 1:
@@ -176,6 +171,8 @@ class TADiSRPipeline(DiffusionPipeline):
             )
         if overlap < 0 or (isinstance(tile, int) and overlap > tile // 2):
             raise ValueError(f"overlap must be between 0 and half a tile, got {overlap} for tiles of {tile}.")
+        if tile_batch is not None and (not isinstance(tile_batch, int) or tile_batch < 1):
+            raise ValueError(f"tile_batch must be None or an integer of at least 1, got {tile_batch!r}.")
         if color_fix not in COLOR_FIXES:
             raise ValueError(f"color_fix must be one of {', '.join(COLOR_FIXES)}, got {color_fix!r}.")
         if output_type not in ("pil", "np", "pt"):
@@ -192,26 +189,41 @@ class TADiSRPipeline(DiffusionPipeline):
         tile: int | str | None = "auto",
         overlap: int = 64,
         tile_progress: Callable[[Iterable], Iterable] = iter,
+        tile_batch: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """One whole image, tile by tile.
 
         lr (1, 3, h, w) in [0, 1] to the image (1, 3, H, W) in [0, 1] and mask logits (1, 1, H, W), float32 on the CPU.
+        After an out-of-memory error tile="auto" starts again with half the side; `tile_progress` is then called anew.
+
+        Raises:
+            MemoryError: not enough memory for the given tile, or for the least one; the message says what to try.
         """
         for model in self.convolutional():
             model.to(memory_format=torch.channels_last)  # as the images: else every layer copies its input
-        height, width = lr.shape[-2:]
-        if tile == "auto":
-            tile = auto_tile(self.backbone.dtype, self._execution_device, max(self.vae.config.block_out_channels))
-        side = max(height, width) if tile is None else max(1, tile // scale)
-        sr, mask_logits = run_tiled(
-            lambda part: self.restore_tile(part, scale),
-            lr,
-            side,
-            min(overlap // scale, side // 2),
-            scale,
-            tile_progress,
-        )
-        return sr.clamp_(0, 1), mask_logits
+        fits = auto_tile(self.vae.dtype, self._execution_device, max(self.vae.config.block_out_channels))
+        plan = TilePlan(tile, tile_batch, max(lr.shape[-2:]) * scale, min(fits, self._largest_tile or fits))
+        while True:
+            side = max(1, plan.side // scale)  # LR pixels
+            try:
+                sr, mask_logits = run_tiled(
+                    lambda part: self.restore_tile(part, scale),
+                    lr,
+                    side,
+                    min(overlap // scale, side // 2),
+                    scale,
+                    tile_progress,
+                    plan.batch,
+                )
+                return sr.clamp_(0, 1), mask_logits
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # The exception is gone by now, and with it the tile that it held.
+            clear_device_cache(garbage_collection=True)
+            plan.shrink()
+            if tile == "auto":
+                self._largest_tile = plan.side
 
     def restore_tile(self, lr: torch.Tensor, scale: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
         """lr (B, 3, h, w) in [0, 1] to the image (B, 3, H, W), nominally in [0, 1], and mask logits (B, 1, H, W)."""
@@ -229,7 +241,7 @@ class TADiSRPipeline(DiffusionPipeline):
         pad = [max(MIN_SIDE, -(-side // factor) * factor) - side for side in x.shape[-2:]]
         if any(pad):
             x = F.pad(x, (0, pad[1], 0, pad[0]), mode="replicate")
-        return (x * 2 - 1).to(self.backbone.dtype).contiguous(memory_format=torch.channels_last)
+        return (x * 2 - 1).to(self.vae.dtype).contiguous(memory_format=torch.channels_last)
 
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """x_L (B, 3, H, W) in [-1, 1] to z_L (B, c, h, w), the posterior's mode, and the encoder's block inputs."""
@@ -264,6 +276,29 @@ class TADiSRPipeline(DiffusionPipeline):
         """The models that work on images, whose weights take channels-last layout in use."""
         return [self.vae, self.backbone, self.joint_decoder]
 
+    def fuse_lora(self, generator: torch.Generator | None = None) -> "TADiSRPipeline":
+        """Add the adapter into the base's weights, for good: layers then cost what the bare base's cost.
+
+        `save_pretrained` still writes the adapter exactly. To take it out again, load the base anew. In half precision
+        weights are rounded at random, right on average; by `generator`, of their device, if not by one seeded with 0.
+        Quantised weights keep their adapter beside them. Returns the pipeline.
+
+        Raises:
+            ValueError: under sequential offload: fuse first.
+        """
+        for model in (self.vae, self.backbone):
+            fuse_adapter(model, ADAPTER, generator)
+        return self
+
+    def compile(self, **options: Any) -> "TADiSRPipeline":
+        """Compile the backbone and both decoders with `torch.compile`, in place; `options` are its own.
+
+        The first image of each tile size takes minutes more. Returns the pipeline.
+        """
+        for model in (self.backbone, self.joint_decoder):
+            model.compile(**options)
+        return self
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "TADiSRPipeline":
         """Load a bundled model by name, a folder, or a Hub repository; a whole pipeline, or an adapter on its base.
@@ -272,7 +307,8 @@ class TADiSRPipeline(DiffusionPipeline):
             pretrained_model_name_or_path: "tadisr-tiny", a folder, or "user/model".
             kwargs: `torch_dtype` (float32 by default, whatever the files hold); `revision`, `token`, `cache_dir`,
                 `local_files_only` for the Hub; `base_model` to take an adapter's base from somewhere else; `prompt`, a
-                `TextPrompt`, instead of the saved one; the rest as in `DiffusionPipeline.from_pretrained`.
+                `TextPrompt`, instead of the saved one; `quantization_config`, diffusers', for 8 or 4 bits: a
+                `PipelineQuantizationConfig`, or the backbone's alone; the rest as in `DiffusionPipeline`.
 
         Raises:
             FileNotFoundError: no such model, or an adapter whose base is not here; the message says what to fetch.
@@ -282,43 +318,21 @@ class TADiSRPipeline(DiffusionPipeline):
         base_model = kwargs.pop("base_model", None)
         folder = resolve(pretrained_model_name_or_path, **hub)
         index = read_adapter_index(folder)
+        dtype = kwargs.pop("torch_dtype", kwargs.pop("dtype", torch.float32))
         if index is None:
-            return super().from_pretrained(folder, **{"torch_dtype": torch.float32} | kwargs)
+            if base_model is not None:
+                raise ValueError(f"{pretrained_model_name_or_path} is no adapter: leave base_model out.")
+            if (config := kwargs.get("quantization_config")) is not None:
+                part = "transformer" if (folder / "transformer").is_dir() else "unet"
+                mapping = quantization_by_model(config, part)
+                kwargs["quantization_config"] = PipelineQuantizationConfig(quant_mapping=mapping)
+            return super().from_pretrained(folder, torch_dtype=dtype, **kwargs)
         hub.pop("revision", None)
         if base_model is not None:  # whose revisions are its own
             index = AdapterIndex(str(base_model), prompt=index.prompt)
-        return cls._from_adapter(
-            folder, index, hub, kwargs.pop("torch_dtype", torch.float32), kwargs.pop("prompt", None)
-        )
-
-    @classmethod
-    def _from_adapter(
-        cls, folder: Path, index: AdapterIndex, hub: dict[str, Any], dtype: torch.dtype, prompt: TextPrompt | None
-    ) -> "TADiSRPipeline":
-        part = adapter_backbone(folder)
-        if prompt is None and not (folder / "prompt").is_dir():
-            words = f", {index.prompt!r}" if index.prompt else ""
-            raise FileNotFoundError(
-                f"The adapter in {folder} has no prompt/: make it once with the base's text encoder, by tadisr.models."
-                f"prompt.TextPrompt.from_base({index.base_model!r}{words}).save_pretrained({str(folder / 'prompt')!r})."
-            )
-        base = resolve_base(index, part, **hub)
-        if prompt is None:
-            prompt = TextPrompt.from_pretrained(folder, subfolder="prompt", torch_dtype=dtype)
-        else:
-            prompt = copy.deepcopy(prompt).to(dtype)
-        joint_decoder = JointSegmentationDecoder.from_pretrained(folder, subfolder="joint_decoder", torch_dtype=dtype)
-        models, scheduler = load_base(base, part, dtype)
-        check_fits(models["vae"], models[part], prompt)
-        load_adapter(folder, models)
-        return cls(
-            **models,
-            scheduler=scheduler,
-            prompt=prompt,
-            joint_decoder=joint_decoder,
-            base_model=index.base_model,
-            base_revision=index.base_revision,
-        )
+        options = {k: kwargs[k] for k in ("prompt", "variant", "quantization_config") if kwargs.get(k) is not None}
+        parts = load_adapted(folder, index, hub, dtype, **options)
+        return cls(**parts, base_model=index.base_model, base_revision=index.base_revision)
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
         """Write safetensors: the adapter alone where the base carries one, else the whole pipeline.

@@ -1,10 +1,15 @@
 """Cut an image into overlapping tiles and blend what comes back, without ever holding more than one result more."""
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 import torch
 
+logger = logging.getLogger(__name__)
 Window = tuple[int, int]
+LEAST_TILE = 128  # output pixels: below it a tile is hardly more than overlap
+BATCH_SIDE = 512  # output pixels: tiles that make up such a square together are as fast as one of that size
 
 
 def windows(length: int, tile: int, overlap: int) -> list[Window]:
@@ -46,16 +51,18 @@ def run_tiled(
     tile: int,
     overlap: int,
     scale: int,
-    progress: Callable[[Iterator], Iterator] = iter,
+    progress: Callable[[Iterable], Iterable] = iter,
+    batch: int = 1,
 ) -> tuple[torch.Tensor, ...]:
     """Apply `function` to every tile and blend each of its results with the same windows.
 
     Args:
-        function: (1, C, h, w) to a tuple of (1, C', scale h, scale w).
-        image: (1, C, H, W), on any device; tiles are views of it.
+        function: (B, C, h, w) to a tuple of (B, C', scale h, scale w).
+        image: (1, C, H, W), on any device.
         tile, overlap: in pixels of `image`.
         scale: how much larger the results are.
         progress: wraps the iterator over tiles.
+        batch: B, how many tiles at most `function` gets at a time.
 
     Returns:
         The blended results, float32 on the CPU, (1, C', scale H, scale W). Where an image fits one tile, exactly what
@@ -72,19 +79,21 @@ def run_tiled(
         for start, stop in windows(length, tile, overlap):
             window = (start * scale, stop * scale)
             totals[axis][slice(*window)] += blend_weights(window, length * scale, overlap * scale)
-    for rows, columns in progress(grid):
-        results = function(image[..., slice(*rows), slice(*columns)])
-        spans = [(start * scale, stop * scale) for start, stop in (rows, columns)]
-        weight_rows, weight_columns = (
-            blend_weights(span, length * scale, overlap * scale) / total[slice(*span)]
-            for span, length, total in zip(spans, (height, width), totals, strict=True)
-        )
+    tiles = iter(progress(grid))
+    while chunk := list(islice(tiles, batch)):
+        results = function(torch.cat([image[..., slice(*rows), slice(*columns)] for rows, columns in chunk]))
         if not sums:
-            sums = [torch.zeros(*result.shape[:2], height * scale, width * scale) for result in results]
-        for total, result in zip(sums, results, strict=True):
-            total[..., slice(*spans[0]), slice(*spans[1])] += (
-                result.float().cpu() * weight_rows[:, None] * weight_columns
+            sums = [torch.zeros(1, result.shape[1], height * scale, width * scale) for result in results]
+        for number, window in enumerate(chunk):
+            spans = [(start * scale, stop * scale) for start, stop in window]
+            weight_rows, weight_columns = (
+                blend_weights(span, length * scale, overlap * scale) / total[slice(*span)]
+                for span, length, total in zip(spans, (height, width), totals, strict=True)
             )
+            for total, result in zip(sums, results, strict=True):
+                total[..., slice(*spans[0]), slice(*spans[1])] += (
+                    result[number].float().cpu() * weight_rows[:, None] * weight_columns
+                )
     return tuple(sums)
 
 
@@ -102,3 +111,49 @@ def auto_tile(dtype: torch.dtype, device: torch.device, widest: int, smallest: i
     bytes_per_pixel = 12 * max(widest // 4, 16) * dtype.itemsize
     side = int((0.5 * free / bytes_per_pixel) ** 0.5) // 64 * 64
     return min(max(side, smallest), largest)
+
+
+def auto_batch(tile: int, largest: int) -> int:
+    """How many tiles to restore at a time where memory is enough for one of side `largest`; both in output pixels.
+
+    >>> [auto_batch(tile, 1024) for tile in (128, 192, 256, 512, 1024)]
+    [16, 4, 4, 1, 1]
+    """
+    return max(1, min(BATCH_SIDE, largest) // tile) ** 2
+
+
+class TilePlan:
+    """How large tiles are and how many are restored at a time, and what to try where memory is not enough.
+
+    Args:
+        tile: as asked for: side in output pixels; "auto"; None: no tiles.
+        batch: tiles at a time as asked for; None: as many as are faster and fit.
+        whole: the image's longer side, in output pixels.
+        fits: side of a tile that should fit the memory.
+    """
+
+    def __init__(self, tile: int | str | None, batch: int | None, whole: int, fits: int):
+        self.tile_is_given, self.batch_is_given = tile != "auto", batch is not None
+        self.side = min(fits if tile == "auto" else tile or whole, whole)
+        self.batch = batch or (auto_batch(tile, fits) if isinstance(tile, int) else 1)
+
+    def shrink(self) -> None:
+        """After an out-of-memory error: tiles one by one, or of half the side. What was asked for stays as it is.
+
+        Raises:
+            MemoryError: nothing is left to try; the message says what else can be done.
+        """
+        smaller = max(self.side // 2 // 64 * 64, LEAST_TILE)
+        if self.batch > 1 and not self.batch_is_given:
+            logger.warning("Not enough memory for %d tiles of %d pixels at a time: now one.", self.batch, self.side)
+            self.batch = 1
+        elif smaller < self.side and not self.tile_is_given:
+            logger.warning("Not enough memory for tiles of %d pixels: from now on %d.", self.side, smaller)
+            self.side = smaller
+        else:
+            advice = "bfloat16, offloading to the CPU, or a smaller image"
+            if smaller < self.side:
+                advice = f'tile={smaller} or tile="auto"'
+            if self.batch > 1:
+                advice = "tile_batch=1"
+            raise MemoryError(f"Not enough memory for {self.batch} x {self.side} x {self.side} pixels: try {advice}.")

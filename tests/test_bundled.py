@@ -23,7 +23,7 @@ def test_small_documented_and_in_half_precision_on_disk(pipe):
     assert bundled_names() == ["tadisr-tiny"]
     folder = BUNDLED / "tadisr-tiny"
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 20e6
-    assert "train_lora.py" in (folder / "README.md").read_text(encoding="utf-8")
+    assert "make train-tiny" in (folder / "README.md").read_text(encoding="utf-8")
     assert pipe.unet.dtype == pipe.vae.dtype == pipe.joint_decoder.dtype == torch.float32
 
 

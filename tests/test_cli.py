@@ -397,6 +397,28 @@ def test_damaged_model(run, model):
     assert code == 2 and len(lines) == 1 and lines[0].startswith("tadisr: cannot load damaged: ")
 
 
+def test_an_adapter_whose_base_is_elsewhere(run, tmp_path, capfd):
+    base = tiny.sd(tmp_path)
+    base.save_pretrained("base")
+    tiny.on_base(base, base_model="not/here").save_pretrained("adapter")
+    Image.fromarray(noise()).save("a.png")
+    capfd.readouterr()  # the bars of saving
+    code, lines = run("a.png", "-o", "out", "--model", "adapter", "--base-model", "nowhere")
+    assert code == 2 and len(lines) == 1
+    assert "The adapter's base nowhere is missing or incomplete" in lines[0] and "give --base-model FOLDER" in lines[0]
+    code, lines = run("a.png", "-o", "out", "--model", "adapter", "--base-model", "base", "--dtype", "float32")
+    assert code == 0 and lines == ["tadisr: 1 of 1 restored: out/a.png"]
+    pipe = tadisr.TADiSRPipeline.from_pretrained("adapter", base_model="base")
+    expected = np.asarray(pipe(Image.open("a.png")).images[0])
+    assert np.array_equal(opened("out/a.png"), expected)
+
+
+def test_a_base_for_a_whole_model(run):
+    Image.fromarray(noise()).save("a.png")
+    code, lines = run("a.png", "-o", "out", "--base-model", "nowhere")
+    assert code == 2 and len(lines) == 1 and "is no adapter: leave base_model out" in lines[0]
+
+
 def test_small_tiles_have_small_overlaps(run):
     Image.fromarray(noise(40, 20)).save("a.png")
     assert run("a.png", "-o", "out", "--tile", 64)[0] == 0

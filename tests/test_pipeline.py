@@ -137,6 +137,8 @@ def test_options(free, tile, color_fix):
         ({"tile": "big"}, "tile must be"),
         ({"tile": 256, "overlap": 129}, "overlap must be between"),
         ({"overlap": -1}, "overlap must be between"),
+        ({"tile_batch": 0}, "tile_batch must be None or an integer of at least 1, got 0"),
+        ({"tile_batch": 1.5}, "tile_batch must be"),
         ({"color_fix": "histogram"}, "one of none, wavelet, adain"),
         ({"output_type": "latent"}, "output_type must be"),
         ({"image": PHOTO * 2}, r"values in \[0, 1\]"),

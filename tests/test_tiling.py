@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tadisr.tiling import auto_tile, blend_weights, run_tiled, tile_grid, windows
+from tadisr.tiling import TilePlan, auto_tile, blend_weights, run_tiled, tile_grid, windows
 
 SIDES = st.integers(1, 60)
 TILES = st.integers(1, 40).flatmap(lambda tile: st.tuples(st.just(tile), st.integers(0, tile - 1)))
@@ -41,6 +41,40 @@ def test_the_identity_reproduces_the_image(height, width, tile, scale):
     assert shapes == {(1, 2, min(tile[0], height), min(tile[0], width))}
     torch.testing.assert_close(one, enlarge(image, scale), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(other, enlarge(image[:, :1] * -3, scale), atol=1e-5, rtol=1e-5)
+
+
+@settings(deadline=None, max_examples=15)
+@given(height=SIDES, width=SIDES, tile=TILES, batch=st.integers(2, 9))
+def test_tiles_in_batches_are_the_same(height, width, tile, batch):
+    image = torch.rand(1, 2, height, width, generator=torch.Generator().manual_seed(0))
+    sizes = []
+
+    def function(part):
+        sizes.append(len(part))
+        return part.cumsum(-1), part[:, :1]  # not the same wherever a tile begins
+
+    one_by_one = run_tiled(function, image, *tile, 1)
+    count = len(sizes)
+    assert set(sizes) == {1}
+    sizes.clear()
+    for one, other in zip(one_by_one, run_tiled(function, image, *tile, 1, batch=batch), strict=True):
+        torch.testing.assert_close(one, other)
+    assert sum(sizes) == count and max(sizes) == min(batch, count) and set(sizes[:-1]) <= {batch}
+
+
+def test_plans():
+    """What is asked for stays; what is automatic is as much as fits, and as is faster."""
+    for tile, batch, whole, fits, expected in (
+        ("auto", None, 4000, 768, (768, 1)),
+        ("auto", None, 300, 768, (300, 1)),
+        (None, None, 4000, 768, (4000, 1)),
+        (256, None, 4000, 768, (256, 4)),
+        (256, None, 4000, 256, (256, 1)),
+        (256, 3, 4000, 256, (256, 3)),
+        (1024, None, 4000, 256, (1024, 1)),
+    ):
+        plan = TilePlan(tile, batch, whole, fits)
+        assert (plan.side, plan.batch) == expected
 
 
 @settings(deadline=None, max_examples=15)

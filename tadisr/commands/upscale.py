@@ -35,6 +35,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", default="tadisr-tiny", help="bundled name, folder or Hub id (default: %(default)s)")
     parser.add_argument("--revision", help="revision of a Hub model")
+    parser.add_argument(
+        "--base-model", metavar="BASE", help="an adapter's base, a folder or Hub id, where the one it names is not here"
+    )
     parser.add_argument("--scale", type=int, default=4, help="whole factor (default: %(default)s)")
     parser.add_argument(
         "--tile", type=_tile, default="auto", help="side of a tile in output pixels, auto or none (default: auto)"
@@ -192,11 +195,16 @@ def _load(args: argparse.Namespace) -> "TADiSRPipeline":
     dtype = args.dtype
     if dtype == "auto":  # float16 overflows in the VAE of SDXL and Kolors
         dtype = "bfloat16" if torch.device(device).type == "cuda" else "float32"
+    options = {} if args.base_model is None else {"base_model": args.base_model}
     try:
-        pipe = TADiSRPipeline.from_pretrained(args.model, torch_dtype=getattr(torch, dtype), revision=args.revision)
-        return pipe.to(device)
+        pipe = TADiSRPipeline.from_pretrained(
+            args.model, torch_dtype=getattr(torch, dtype), revision=args.revision, **options
+        )
+        pipe.to(device)
+        return pipe if pipe.device.type == "cpu" else pipe.fuse_lora()  # on a CPU it takes longer than a few tiles gain
     except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
-        raise UserError(f"cannot load {args.model}: {short(error)}") from None
+        advice = short(error).replace("base_model=FOLDER", "--base-model FOLDER")
+        raise UserError(f"cannot load {args.model}: {advice}") from None
 
 
 def _with_progress(
@@ -221,9 +229,10 @@ def _with_progress(
         for number, (source, output) in enumerate(jobs, 1):
             tiles = progress.add_task(source.name, total=None)
 
-            def tile_progress(grid: Iterable, tiles: int = tiles) -> Iterator:
+            def tile_progress(grid: Iterable, tiles: int = tiles, before: int = number - 1) -> Iterator:
                 grid = list(grid)
-                progress.update(tiles, total=len(grid))
+                progress.update(tiles, total=len(grid), completed=0)  # again with smaller ones, where memory was short
+                progress.update(images, completed=before)
                 for tile in grid:
                     yield tile
                     progress.advance(tiles)

@@ -40,11 +40,14 @@ class ChannelAttention(nn.Module):
 
 
 class _Residual(nn.Module):
-    """The scale of one stream's update."""
+    """Adds an update to one stream, by a scale for each channel."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.scale = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+    def forward(self, stream: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
+        return torch.addcmul(stream, self.scale, update)  # here: offloaded weights are there for their own `forward`
 
 
 class _Branch(_Residual):
@@ -97,8 +100,8 @@ class CrossDecoderInteractionBlock(nn.Module):
         image_value, image_gate = self.image.value_and_gate(image)
         mask_value, mask_gate = mask_branch.value_and_gate(mask)
         return (
-            torch.addcmul(image, self.image.scale, self.image.update(image_value * mask_gate.sigmoid())),
-            torch.addcmul(mask, self.mask.scale, mask_branch.update(mask_value * image_gate.sigmoid())),
+            self.image(image, self.image.update(image_value * mask_gate.sigmoid())),
+            self.mask(mask, mask_branch.update(mask_value * image_gate.sigmoid())),
         )
 
 
@@ -138,6 +141,6 @@ class MutualGateInteractionBlock(nn.Module):
     def forward(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Image and mask features, both (B, C, H', W'), to the same; the image's unchanged."""
         gated = self.value1(self.norm1(mask)) * self.gate1(self.norm1(image))
-        mask = torch.addcmul(mask, self.first.scale, self.out1(self.attention(gated)))
+        mask = self.first(mask, self.out1(self.attention(gated)))
         gated = self.value2(self.norm2(mask)) * self.gate2(self.norm2(image))
-        return image, torch.addcmul(mask, self.second.scale, self.out2(gated))
+        return image, self.second(mask, self.out2(gated))

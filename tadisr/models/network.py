@@ -114,10 +114,17 @@ def denoise(
     return one_step(latents, predict(backbone, latents, told, prompt, pixels_per_latent), scheduler, timestep)
 
 
-def load_base(folder: Path, part: str, dtype: torch.dtype) -> tuple[dict[str, ModelMixin], SchedulerMixin]:
+def load_base(
+    folder: Path,
+    part: str,
+    dtype: torch.dtype,
+    variant: str | None = None,
+    quantization: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, ModelMixin], SchedulerMixin]:
     """What restoring needs of the base in `folder`: {"vae": ..., "unet" or "transformer": ...}, and its scheduler.
 
-    `part`: "unet" or "transformer", as `tadisr.checkpoints.check_base` found it.
+    `part`: "unet" or "transformer", as `tadisr.checkpoints.check_base` found it. `variant`: of the weight files, such
+    as fp16; None takes plain ones where there are any. `quantization`: a model's name to diffusers' configuration.
 
     Raises:
         ValueError: a scheduler that is not one for this backbone.
@@ -126,7 +133,13 @@ def load_base(folder: Path, part: str, dtype: torch.dtype) -> tuple[dict[str, Mo
     config = DDPMScheduler.load_config(folder, subfolder="scheduler")
     scheduler = ddpm_scheduler(config) if part == "unet" else flow_scheduler(config)
     models = {
-        name: cls.from_pretrained(folder, subfolder=name, variant=weights_variant(folder / name), torch_dtype=dtype)
+        name: cls.from_pretrained(
+            folder,
+            subfolder=name,
+            variant=variant or weights_variant(folder / name),
+            torch_dtype=dtype,
+            quantization_config=(quantization or {}).get(name),
+        )
         for name, cls in (("vae", AutoencoderKL), (part, backbone_class))
     }
     return models, scheduler

@@ -1,0 +1,54 @@
+"""An adapter and its base, from their folders, as the parts of a pipeline."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tadisr.adapters import load_adapter
+from tadisr.checkpoints import AdapterIndex, adapter_backbone, resolve_base
+from tadisr.memory import quantization_by_model
+from tadisr.models.backbone import check_fits
+from tadisr.models.joint_decoder import JointSegmentationDecoder
+from tadisr.models.network import load_base
+from tadisr.models.prompt import TextPrompt
+
+
+def load_adapted(
+    folder: Path,
+    index: AdapterIndex,
+    hub: dict[str, Any],
+    dtype: torch.dtype,
+    prompt: TextPrompt | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Vae, unet or transformer, scheduler, prompt and joint_decoder: the adapter in `folder` on the base it names.
+
+    `hub`: as in `tadisr.checkpoints.resolve`; `prompt`: instead of the saved one; `options`: `variant` of the base's
+    weight files, and diffusers' `quantization_config`.
+
+    Raises:
+        FileNotFoundError: the base, or a part of the adapter, is not here; the message says what to fetch or make.
+        ValueError: a base that the adapter does not fit.
+    """
+    part = adapter_backbone(folder)
+    if prompt is None and not (folder / "prompt").is_dir():
+        words = f", {index.prompt!r}" if index.prompt else ""
+        raise FileNotFoundError(
+            f"The adapter in {folder} has no prompt/: make it once with the base's text encoder, by tadisr.models."
+            f"prompt.TextPrompt.from_base({index.base_model!r}{words}).save_pretrained({str(folder / 'prompt')!r})."
+        )
+    base = resolve_base(index, part, **hub)
+    if prompt is None:
+        prompt = TextPrompt.from_pretrained(folder, subfolder="prompt", torch_dtype=dtype)
+    else:
+        prompt = copy.deepcopy(prompt).to(dtype)
+    joint_decoder = JointSegmentationDecoder.from_pretrained(folder, subfolder="joint_decoder", torch_dtype=dtype)
+    quantization = quantization_by_model(options.pop("quantization_config", None), part)
+    if quantization:
+        options["quantization"] = quantization
+    models, scheduler = load_base(base, part, dtype, **options)
+    check_fits(models["vae"], models[part], prompt)
+    load_adapter(folder, models)
+    return {**models, "scheduler": scheduler, "prompt": prompt, "joint_decoder": joint_decoder}

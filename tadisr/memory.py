@@ -1,0 +1,88 @@
+"""Weights in memory: their layout, adapters added into them, quantisation; and errors of not enough memory."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate.utils.memory import should_reduce_batch_size
+from diffusers import PipelineQuantizationConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+
+@contextmanager
+def contiguous_weights(models: Iterable[nn.Module]) -> Iterator[None]:
+    """Within, channels-last weights are in PyTorch's default layout, the only one that safetensors writes."""
+    changed = [p for model in models for p in model.parameters() if not p.is_contiguous()]
+    for parameter in changed:
+        parameter.data = parameter.data.contiguous()
+    try:
+        yield
+    finally:
+        for parameter in changed:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a device, or the CPU's allocator, had no memory left: a smaller tile may fit.
+
+    >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."))
+    True
+    """
+    windows = isinstance(error, RuntimeError) and "DefaultCPUAllocator: not enough memory" in str(error)
+    return isinstance(error, MemoryError) or windows or should_reduce_batch_size(error)
+
+
+def fuse_adapter(model: nn.Module, adapter: str, generator: torch.Generator | None = None) -> None:
+    """Add a LoRA adapter into the weights that it changes, which then cost what the bare model's cost.
+
+    The adapter itself stays as it is, so that it can still be saved. Weights of half precision are rounded at random,
+    up or down by how near each is: to the nearest, most of an adapter far smaller than its weights would be lost.
+    Quantised weights are left alone, with the adapter beside them. `generator` is of their device,
+    by default one seeded with 0.
+
+    Raises:
+        ValueError: weights that are not there, under sequential offload.
+    """
+    for layer in model.modules():
+        if not isinstance(layer, BaseTunerLayer) or adapter in layer.merged_adapters:
+            continue
+        weight = layer.get_base_layer().weight
+        if type(weight) is not nn.Parameter or type(weight.data) is not torch.Tensor or not weight.is_floating_point():
+            continue
+        if weight.is_meta:
+            raise ValueError("The weights are offloaded one by one: fuse_lora() before enabling that.")
+        generator = torch.Generator(weight.device).manual_seed(0) if generator is None else generator
+        fused = weight.detach().float() + layer.get_delta_weight(adapter).float()
+        if weight.dtype != torch.float32:
+            fused = _dithered(fused, weight.dtype, generator)
+        # Not in place: weights may be a view of the file that they were loaded from.
+        weight.data = fused.to(weight.dtype).contiguous(memory_format=_layout(weight))
+        layer.merged_adapters.append(adapter)
+
+
+def _dithered(exact: torch.Tensor, dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
+    """`exact`, float32, with noise of the width of `dtype`'s steps: rounded to the nearest it is right on average."""
+    noise = torch.rand(exact.shape, generator=generator, device=exact.device).sub_(0.5)
+    power = (exact.view(torch.int32) & 0x7F800000).view(torch.float32)  # the power of two at or below each value
+    return torch.addcmul(exact, noise, power, value=torch.finfo(dtype).eps)
+
+
+def _layout(weight: torch.Tensor) -> torch.memory_format:
+    last = weight.dim() == 4 and not weight.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def quantization_by_model(config: Any, backbone: str) -> dict[str, Any]:
+    """A model's name ("vae", "unet" or "transformer") to diffusers' configuration of how to quantise its weights.
+
+    config: a `PipelineQuantizationConfig`, which names the models; another configuration of diffusers'
+        (`BitsAndBytesConfig`, `TorchAoConfig`, ...) is the backbone's; or None.
+    """
+    if config is None:
+        return {}
+    if not isinstance(config, PipelineQuantizationConfig):
+        return {backbone: config}
+    found = {name: config._resolve_quant_config(module_name=name) for name in ("vae", backbone)}
+    return {name: value for name, value in found.items() if value is not None}
