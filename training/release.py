@@ -1,6 +1,6 @@
 """Make the bundled form of a trained pipeline: half precision, named as it is bundled.
 
-    python training/release.py runs/tiny_last/weights tadisr/weights/tadisr-tiny [--strength 0.75]
+    python training/release.py runs/tiny_reader/weights tadisr/weights/tadisr-tiny [--strength 0.75]
 
 What else lies in the target folder, such as its model card, stays. `--strength` scales what the network adds to the
 enlarged input, inside its last layer: pages are drawn more regularly than photographs look, and what is learned on them
