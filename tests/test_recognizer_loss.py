@@ -47,6 +47,8 @@ def write_graph(path, rng):
     x = affine(hard_swish(affine(convolution(x, 8, 8, 3, groups=8))))
     x = affine(hard_swish(affine(convolution(x, 8, 12, 1))))
     x = affine(hard_swish(affine(convolution(x, 12, 12, 3, groups=12))))
+    x = node("Mul", x, node("HardSigmoid", x, alpha=1 / 6, beta=0.5))
+    x = node("Mul", x, node("HardSigmoid", node("ReduceMean", x, axes=[2, 3], keepdims=1), alpha=1 / 6, beta=0.5))
     x = convolution(x, 12, CLASSES, 1)
     x = node("ReduceMean", x, axes=[2], keepdims=0)  # (N, classes, T)
     x = node("Softmax", node("Transpose", x, perm=[0, 2, 1]), axis=2)
@@ -74,14 +76,15 @@ def test_merged_graph_is_the_same_function(graph):
     names = [node.name for node in module.graph.nodes if node.op.startswith("call")]
     kinds = [str(node.target) if node.op == "call_function" else type(module.get_submodule(node.target)).__name__
              for node in module.graph.nodes if node.op.startswith("call")]  # fmt: skip
-    assert kinds.count("OnnxBinaryMathOperation") == 0 and kinds.count("Conv2d") == 5, names
-    assert sum("hardswish" in kind for kind in kinds) == 3 and sum("method add" in kind for kind in kinds) == 1
+    assert kinds.count("OnnxBinaryMathOperation") == 1 and kinds.count("Conv2d") == 5, names
+    assert sum("hardswish" in kind for kind in kinds) == 4 and sum("hardsigmoid" in kind for kind in kinds) == 1
+    assert sum("method add" in kind for kind in kinds) == 2  # before the convolution that pads, and the hard swish
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_loss_is_least_for_the_hr_line_itself_and_its_gradient_leads_there(graph):
-    loss = RecognizerLoss(graph, perturb=False)
-    loss.model.register_forward_hook(lambda module, inputs, output: output**4 / (output**4).sum(-1, keepdim=True))
+    loss = RecognizerLoss([graph], perturb=False)
+    loss.models[0].register_forward_hook(lambda module, inputs, output: output**4 / (output**4).sum(-1, keepdim=True))
     generator = torch.Generator().manual_seed(0)
     target = torch.rand(3, 3, 32, 64, generator=generator) * 2 - 1
     boxes = torch.tensor([[2, 30, 0, 64], [0, 32, 5, 40], [4, 20, 1, 9]])
@@ -105,12 +108,25 @@ def test_perturbed_lines_differ_each_time_and_little():
 
 
 def test_long_lines_are_cut_not_squeezed(graph):
-    loss = RecognizerLoss(graph)
+    loss = RecognizerLoss([graph])
     image = torch.linspace(-1, 1, 512).expand(1, 3, 32, 512)
     (line,) = loss.lines(image, torch.tensor([[0, 24, 0, 512]]))  # 160 of 512 columns fill 320
     assert line[0, 0, -1] == pytest.approx(float(image[0, 0, 0, 159]), abs=0.01)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_each_call_asks_one_of_several_recognisers(graph, tmp_path):
+    other = write_graph(tmp_path / "other.onnx", np.random.default_rng(5))
+    loss, calls = RecognizerLoss([graph, other], perturb=False), []
+    for number, model in enumerate(loss.models):
+        model.register_forward_hook(lambda *_, number=number: calls.append(number))
+    image = torch.rand(1, 3, 48, 64) * 2 - 1
+    torch.manual_seed(0)
+    for _ in range(8):
+        loss(image, image, torch.tensor([[0, 48, 0, 64]]))
+    assert set(calls) == {0, 1} and calls[::2] == calls[1::2]  # the HR and the SR line are read by the same one
+
+
 def test_a_missing_file_says_where_to_get_it(tmp_path):
     with pytest.raises(FileNotFoundError, match="No recogniser at .*none.onnx: PP-OCR ONNX files come with"):
-        RecognizerLoss(tmp_path / "none.onnx")
+        RecognizerLoss([tmp_path / "none.onnx"])

@@ -107,14 +107,14 @@ def test_summary_and_best():
 
 
 def test_a_judge_is_not_the_teacher(tmp_path):
-    judge = load_judge("rapidocr", None)
+    judge = load_judge("rapidocr", [])
     import rapidocr
 
     names = {name.rsplit("/", 1)[1] for name in judge.describe()["models"]}
     models = [path for path in Path(rapidocr.__file__).parent.rglob("*.onnx") if path.name in names]
     teacher = next(path for path in models if "rec" in path.name)
     with pytest.raises(ValueError, match="judge with another engine"):
-        load_judge("rapidocr", str(teacher))
+        load_judge("rapidocr", ["none.onnx", str(teacher)])
 
 
 def test_trackers_get_terms_scores_and_pictures(run):

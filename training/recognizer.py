@@ -1,6 +1,7 @@
-"""A frozen text recogniser as a loss: what is read in the SR line must be what is read in the HR line."""
+"""Frozen text recognisers as a loss: what is read in the SR line must be what is read in the HR line."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,6 +18,9 @@ MAX_NOISE = 0.15  # sigma, of values in [-1, 1]
 class RecognizerLoss(nn.Module):
     """Whether a PP-OCR recogniser reads in SR lines, step by step, what it reads in HR lines.
 
+    Of several recognisers each call draws one, by PyTorch's own random numbers: what only one of them likes to see wins
+    nothing with the others, and a step costs no more.
+
     The generalised cross-entropy `(1 - q^g) / g`, g = 0.5, of the probability q that SR gives to HR's reading: between
     cross-entropy (g to 0), whose gradient is spent on what no network can make legible again, and plain accuracy
     (g = 1), which has nearly none where there is still much to win. Steps where the HR line shows a character weigh 1,
@@ -25,9 +29,9 @@ class RecognizerLoss(nn.Module):
     that, patterns that only this recogniser likes do not. Judge what is trained with this by *another* recogniser.
     """
 
-    def __init__(self, onnx_file: str | Path, perturb: bool = True):
+    def __init__(self, onnx_files: Sequence[str | Path], perturb: bool = True):
         super().__init__()
-        self.model, self.perturb = load_onnx(onnx_file), perturb
+        self.models, self.perturb = nn.ModuleList(load_onnx(file) for file in onnx_files), perturb
 
     def lines(self, images: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """Cut and scale lines: images (N, 3, H, W) RGB in [-1, 1], boxes (N, 4) to (N, 3, 48, 320) BGR."""
@@ -42,14 +46,15 @@ class RecognizerLoss(nn.Module):
 
     def forward(self, image: torch.Tensor, target: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """Both images (N, 3, H, W) in [-1, 1]; a scalar."""
+        model = self.models[int(torch.randint(len(self.models), ()))]
         with torch.no_grad():
-            wanted = self.model(self.lines(target, boxes))  # (N, T, classes), probabilities, class 0 is blank
+            wanted = model(self.lines(target, boxes))  # (N, T, classes), probabilities, class 0 is blank
             confidence, label = wanted.max(-1)
             is_char = label > 0
             sure = (confidence * is_char).sum(1) / is_char.sum(1).clamp_min(1) > 0.6
             weight = torch.where(is_char, 1.0, 0.1) * sure[:, None]
         lines = self.lines(image.clamp(-1, 1), boxes)
-        read = self.model(perturbed(lines) if self.perturb else lines)
+        read = model(perturbed(lines) if self.perturb else lines)
         agreement = read.gather(-1, label[..., None]).squeeze(-1).clamp_min(1e-6)  # q
         loss = (1 - agreement**EXPONENT) / EXPONENT
         return (loss * weight).sum() / weight.sum().clamp_min(1)

@@ -46,11 +46,22 @@ class _Fusion:
         self.module, self.graph = module, module.graph
 
     def run(self) -> None:
-        for step in (self.hard_swish, self.affine_after_convolution, self.affine_before_convolution):
+        for step in (self.hard_sigmoid, self.hard_swish, self.affine_after_convolution, self.affine_before_convolution):
             for node in list(self.graph.nodes):
                 step(node)
             self.graph.eliminate_dead_code()
         self.module.recompile()
+
+    def hard_sigmoid(self, node: fx.Node) -> None:
+        """`clamp(x / 6 + 1/2, 0, 1)`, which may be a hard swish's: `x` times it."""
+        layer = self.layer(node)
+        if type(layer).__name__ != "OnnxHardSigmoid" or abs(layer.alpha - 1 / 6) > 1e-4 or layer.beta != 0.5:
+            return
+        (x,), users = node.args, list(node.users)
+        swish = len(users) == 1 and self.operation(users[0]) == "mul" and x in users[0].args
+        with self.graph.inserting_before(node):
+            new = self.graph.call_function(F.hardswish if swish else F.hardsigmoid, (x,))
+        self.replace(users[0] if swish else node, new)
 
     def hard_swish(self, node: fx.Node) -> None:
         """`x * relu6(x + 3) / 6`"""
@@ -105,10 +116,14 @@ class _Fusion:
             layer.bias = nn.Parameter(torch.zeros(layer.out_channels), requires_grad=False)
         return layer
 
+    def operation(self, node: fx.Node) -> str | None:
+        """The name of an elementwise operation: add, mul, div."""
+        function = getattr(self.layer(node), "math_op_function", None)
+        return function and function.__name__.removeprefix("_onnx_")
+
     def operands(self, node: fx.Node, name: str) -> tuple[fx.Node, float | None] | tuple[None, None]:
         """(x, c) of an elementwise "add", "mul" or "div", c where the other operand is one constant; else two None."""
-        operation = getattr(self.layer(node), "math_op_function", None)
-        if operation is None or operation.__name__.removeprefix("_onnx_") != name:
+        if self.operation(node) != name:
             return None, None
         first, second = node.args
         if name != "div" and self.scalar(first) is not None:

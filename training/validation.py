@@ -142,18 +142,18 @@ def main_score(scores: dict[str, float], metric: str | None) -> tuple[str, float
     return name, -scores[name] if name in LOWER_IS_BETTER else scores[name]
 
 
-def load_judge(engine: str, recognizer: str | None) -> Any:
+def load_judge(engine: str, recognizers: Sequence[str]) -> Any:
     """The OCR engine that judges.
 
     Raises:
-        ValueError: it reads with the very network that `recognizer` holds. ImportError: it is not installed.
+        ValueError: it reads with a network that `recognizers` hold. ImportError: it is not installed.
     """
     from tadisr.ocr import load_engine
 
     judge = load_engine(engine)
-    if recognizer and Path(recognizer).is_file():
-        trained_against = hashlib.sha256(Path(recognizer).read_bytes()).hexdigest()
-        if trained_against in judge.describe().get("models", {}).values():
+    known = judge.describe().get("models", {}).values()
+    for recognizer in filter(lambda name: Path(name).is_file(), recognizers):
+        if hashlib.sha256(Path(recognizer).read_bytes()).hexdigest() in known:
             raise ValueError(f"{engine} reads with {recognizer}, which is trained against: judge with another engine.")
     return judge
 
