@@ -10,9 +10,9 @@ from tadisr.training.recognizer_graph import load_onnx
 from torch import nn
 
 HEIGHT, WIDTH = 48, 320  # PP-OCR's recognition input
+STRIDE = 8  # pixels a step of the reading is wide
 EXPONENT = 0.5
-MAX_BLUR = 1.2  # sigma in pixels of a line 48 pixels high
-MAX_NOISE = 0.15  # sigma, of values in [-1, 1]
+MAX_NOISE = 0.1  # sigma, of values in [-1, 1]
 
 
 class RecognizerLoss(nn.Module):
@@ -25,8 +25,9 @@ class RecognizerLoss(nn.Module):
     cross-entropy (g to 0), whose gradient is spent on what no network can make legible again, and plain accuracy
     (g = 1), which has nearly none where there is still much to win. Steps where the HR line shows a character weigh 1,
     blanks 0.1; lines that the recogniser is unsure of in HR (mean confidence of its characters below 0.6) are left out.
-    The SR lines are blurred a little and given noise first, anew each time (unless `perturb` is False): strokes survive
-    that, patterns that only this recogniser likes do not. Judge what is trained with this by *another* recogniser.
+    The SR lines are given noise first, anew each time (unless `perturb` is False): strokes survive that, patterns that
+    only these recognisers like do not. They are not blurred: what makes doubtful strokes illegible is that they are
+    sharp, and blur would hide it. Judge what is trained with this by *another* recogniser.
     """
 
     def __init__(self, onnx_files: Sequence[str | Path], perturb: bool = True):
@@ -34,15 +35,16 @@ class RecognizerLoss(nn.Module):
         self.models, self.perturb = nn.ModuleList(load_onnx(file) for file in onnx_files), perturb
 
     def lines(self, images: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        """Cut and scale lines: images (N, 3, H, W) RGB in [-1, 1], boxes (N, 4) to (N, 3, 48, 320) BGR."""
-        out = images.new_zeros(len(images), 3, HEIGHT, WIDTH)
-        for i, (top, bottom, left, right) in enumerate(boxes.tolist()):
+        """Cut and scale lines: images (N, 3, H, W) RGB in [-1, 1], boxes (N, 4) to (N, 3, 48, W') BGR, W' at most 320."""
+        crops = []
+        for image, (top, bottom, left, right) in zip(images, boxes.tolist(), strict=True):
             right = min(right, left + math.ceil((bottom - top) * WIDTH / HEIGHT))  # longer lines are cut, not squeezed
-            crop = images[i : i + 1, [2, 1, 0], top:bottom, left:right]
+            crop = image[None, [2, 1, 0], top:bottom, left:right]
             width = min(WIDTH, max(1, round(HEIGHT * (right - left) / (bottom - top))))
             crop = F.interpolate(crop, size=(HEIGHT, width), mode="bilinear", align_corners=False, antialias=True)
-            out[i, :, :, :width] = crop[0]
-        return out
+            crops.append(crop[0])
+        widest = math.ceil(max(crop.shape[-1] for crop in crops) / STRIDE) * STRIDE
+        return torch.stack([F.pad(crop, (0, widest - crop.shape[-1])) for crop in crops])
 
     def forward(self, image: torch.Tensor, target: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """Both images (N, 3, H, W) in [-1, 1]; a scalar."""
@@ -61,10 +63,5 @@ class RecognizerLoss(nn.Module):
 
 
 def perturbed(lines: torch.Tensor) -> torch.Tensor:
-    """Lines (N, 3, H, W) in [-1, 1] as another camera might have seen them, by PyTorch's own random numbers."""
-    sigma = (torch.rand(()) * MAX_BLUR).clamp_min(0.1)
-    taps = torch.exp(-((torch.arange(-3.0, 4.0) / sigma) ** 2) / 2).to(lines)
-    taps = (taps / taps.sum()).expand(3, 1, 1, 7)
-    blurred = F.conv2d(F.pad(lines, (3, 3, 3, 3), mode="replicate"), taps, groups=3)
-    blurred = F.conv2d(blurred, taps.mT, groups=3)
-    return blurred + torch.rand(()) * MAX_NOISE * torch.randn_like(lines)
+    """Lines (N, 3, H, W) in [-1, 1] with the noise of another camera, by PyTorch's own random numbers."""
+    return lines + torch.rand(()) * MAX_NOISE * torch.randn_like(lines)

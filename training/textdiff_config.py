@@ -160,6 +160,15 @@ class TextDiffConfig(TextDiffLossWeights, LineTraining):
     detach_condition: bool = False
     """Keep the gradient of the U-Net's inputs from the enhancement module."""
 
+    # Legibility to others than CRNN, a term of ours.
+    readers: list[str] = field(default_factory=list)
+    """ONNX text recognisers (PP-OCR), as in train_lora.py: each step one of them compares what it reads in the coarse or
+    the final image with what it reads in HR."""
+    reading: float = 1.0
+    """Weight of that term."""
+    reading_lines: int = 6
+    """Lines of the batch that are read."""
+
     # Validation.
     num_inference_steps: int = 5
     """Sampling steps in validation."""

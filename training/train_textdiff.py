@@ -17,6 +17,7 @@ from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 from tadisr.training.checkpoints import CheckpointError
 from tadisr.training.config import parse
 from tadisr.training.data import one_line
+from tadisr.training.recognizer import RecognizerLoss
 from tadisr.training.textdiff_config import TextDiffConfig
 from tadisr.training.textdiff_lines import Batch, validation_lines
 from tadisr.training.textdiff_loop import Task, fit
@@ -105,6 +106,7 @@ class Enhancement(Task):
         if config.recognizer:
             self.reader = load_crnn(config.recognizer).requires_grad_(False)
             self.reader.to(device, memory_format=torch.channels_last)
+        self.legibility = RecognizerLoss(config.readers).to(device) if config.readers else None
         self.judge = load_recognizer(config.validation_ocr) if config.validation_ocr else None
         self.lines = validation_lines(config)
 
@@ -114,7 +116,14 @@ class Enhancement(Task):
             self.network.recognizer.eval()  # its batch statistics stay, too
         lr, hr = (batch[name].contiguous(memory_format=torch.channels_last) for name in ("lr", "hr"))
         output = network(lr, hr, generator)
-        return textdiff_loss(output, hr, batch["mask"], self.config, self.reader)
+        terms = textdiff_loss(output, hr, batch["mask"], self.config, self.reader)
+        if self.legibility is not None:
+            final = torch.rand(()) < 0.5
+            image = output.sr + output.predicted_residual if final else output.sr
+            image, target = (x[: self.config.reading_lines].float() * 2 - 1 for x in (image, hr))
+            whole = torch.tensor([[0, hr.shape[2], 0, hr.shape[3]]]).expand(len(image), 4)
+            terms["reading"] = self.config.reading * self.legibility(image, target, whole)
+        return terms
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], str]:
