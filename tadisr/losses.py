@@ -30,6 +30,8 @@ class LossWeights:
     text_mse: float = 0.0
     """The same of squared errors, whose best answer to a doubtful stroke is a faint one, where L1's is none at all."""
     text_weight: float = 3.0
+    ssim: float = 0.0
+    """Ours: 1 - SSIM of the lumas."""
 
 
 def sobel(image: torch.Tensor) -> torch.Tensor:
@@ -40,6 +42,25 @@ def sobel(image: torch.Tensor) -> torch.Tensor:
     kernel = image.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
     weight = torch.stack([kernel, kernel.T]).unsqueeze(1).repeat(image.shape[1], 1, 1, 1)  # (2C, 1, 3, 3)
     return F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), weight, groups=image.shape[1])
+
+
+def luma_ssim(image: torch.Tensor, target: torch.Tensor, window: int = 7) -> torch.Tensor:
+    """Mean SSIM of the lumas of images (B, 3, H, W) in [-1, 1], as `tadisr.metrics.image.ssim` measures it.
+
+    Raises:
+        ValueError: a side shorter than the window.
+    """
+    if min(image.shape[-2:]) < window:
+        raise ValueError(f"SSIM needs at least {window} x {window} pixels, got {tuple(image.shape)}.")
+    luma = image.new_tensor([0.299, 0.587, 0.114])
+    x, y = (torch.einsum("bchw,c->bhw", part / 2 + 0.5, luma) for part in (image, target))
+    means = F.avg_pool2d(torch.stack([x, y, x * x, y * y, x * y], 1), window, 1)  # (B, 5, h, w)
+    x, y, xx, yy, xy = means.unbind(1)
+    unbiased = window**2 / (window**2 - 1)
+    variances, covariance = (xx - x * x + yy - y * y) * unbiased, (xy - x * y) * unbiased
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = (2 * x * y + c1) * (2 * covariance + c2) / ((x * x + y * y + c1) * (variances + c2))
+    return similarity.mean()
 
 
 def modified_focal_loss(
@@ -121,6 +142,8 @@ def tadisr_loss(
                 terms["text_l1"] = weights.text_l1 * (near_text * error.abs()).mean()
             if weights.text_mse:
                 terms["text_mse"] = weights.text_mse * (near_text * error.square()).mean()
+        if weights.ssim:
+            terms["ssim"] = weights.ssim * (1 - luma_ssim(image, target))
         if mask_logits is None:
             return terms
         mask_logits = mask_logits.float()

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from tadisr.losses import LossWeights, dice_loss, focal_loss, modified_focal_loss, sobel, tadisr_loss
+from tadisr.losses import LossWeights, dice_loss, focal_loss, luma_ssim, modified_focal_loss, sobel, tadisr_loss
+from tadisr.metrics.image import ssim
 
 
 @pytest.fixture
@@ -120,6 +121,21 @@ def test_without_a_mask_stream_only_the_image_counts(batch):
     image, target, _, mask = batch
     terms = tadisr_loss(image, target, None, mask, LossWeights(lpips=0, text_l1=1.0))
     assert terms.keys() == {"mse", "text_l1"}
+
+
+def test_ssim_term_is_the_metric(batch):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (2, 20, 33, 3)).astype(np.uint8)
+    target = np.clip(image + rng.normal(0, 30, image.shape), 0, 255).astype(np.uint8)
+    tensors = [torch.from_numpy(x).permute(0, 3, 1, 2) / 127.5 - 1 for x in (image, target)]
+    measured = np.mean([ssim(*pair) for pair in zip(image, target, strict=True)])
+    assert luma_ssim(*tensors).item() == pytest.approx(measured, abs=2e-3)  # the metric rounds lumas
+    assert luma_ssim(tensors[0], tensors[0]) == pytest.approx(1)
+    mask = torch.zeros(2, 1, 20, 33)
+    terms = tadisr_loss(*tensors, None, mask, LossWeights(lpips=0, ssim=2.0))
+    assert terms["ssim"].item() == pytest.approx(2 * (1 - luma_ssim(*tensors).item()))
+    with pytest.raises(ValueError, match=r"SSIM needs at least 7 x 7 pixels, got \(2, 3, 6, 33\)"):
+        luma_ssim(tensors[0][:, :, :6], tensors[1][:, :, :6])
 
 
 def test_lpips_without_a_network_is_refused(batch):

@@ -41,7 +41,7 @@ def test_all_stages_improve_the_validation(tmp_path, monkeypatch):
     assert second[-1]["psnr"] > first[-1]["psnr"]
     assert "text_mse" in runs.records(tmp_path / "two")[0].keys() - {"text_l1", "recognizer"}
 
-    changes |= {"init_from": tmp_path / "two" / "weights", "recognizer": [reader], "recognizer_lines": 2}
+    changes |= {"init_from": tmp_path / "two" / "weights", "recognizer": reader, "recognizer_lines": 2}
     third = stage("tiny_reader", data, tmp_path / "three", **changes)
     assert third[-1]["psnr"] > second[-1]["psnr"] - 0.1 and "recognizer" in runs.records(tmp_path / "three")[0]
 

@@ -98,7 +98,7 @@ class TrainConfig(LossWeights):
     lpips_weights: str | None = None
     """File of torchvision's vgg16 weights for the LPIPS loss, if they are not to be downloaded."""
     recognizer: list[str] = field(default_factory=list)
-    """ONNX text recognisers (PP-OCR), of which each step compares one's readings of SR and HR lines; none: no such term."""
+    """ONNX text recognisers (PP-OCR); each step compares one's readings of SR and HR lines. None: no such term."""
     recognizer_weight: float = 0.012
     recognizer_lines: int = 6
     """Line strips per step and process that the recogniser reads."""

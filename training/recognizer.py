@@ -35,7 +35,7 @@ class RecognizerLoss(nn.Module):
         self.models, self.perturb = nn.ModuleList(load_onnx(file) for file in onnx_files), perturb
 
     def lines(self, images: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        """Cut and scale lines: images (N, 3, H, W) RGB in [-1, 1], boxes (N, 4) to (N, 3, 48, W') BGR, W' at most 320."""
+        """Cut and scale lines: images (N, 3, H, W) RGB in [-1, 1], boxes (N, 4) to (N, 3, 48, W <= 320) BGR."""
         crops = []
         for image, (top, bottom, left, right) in zip(images, boxes.tolist(), strict=True):
             right = min(right, left + math.ceil((bottom - top) * WIDTH / HEIGHT))  # longer lines are cut, not squeezed
