@@ -6,6 +6,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import textdiff_runs
 import torch
@@ -16,6 +17,7 @@ from tadisr.training import config, train_crnn, train_textdiff
 from tadisr.training.checkpoints import read_best
 from tadisr.training.config import parse
 from tadisr.training.textdiff_config import CRNNConfig, TextDiffConfig
+from test_recognizer_loss import write_graph
 from textdiff_runs import READER, SHARED, TOY, flags, interrupted, save_reader
 
 from tadisr.models.textdiff.recognizer import CRNN
@@ -61,6 +63,18 @@ class TestTextDiff:
         pipe = TextDiffPipeline.from_pretrained(whole / "best")
         image = pipe(torch.rand(3, 16, 64, generator=torch.Generator().manual_seed(0)), 2, output_type="pt").images[0]
         assert image.shape == (3, 32, 128)
+
+    @pytest.mark.filterwarnings("ignore::UserWarning")  # onnx2torch's own
+    def test_other_readers_judge_coarse_and_final_images(self, train, tmp_path):
+        pytest.importorskip("onnx2torch")
+        graph = write_graph(tmp_path / "reader.onnx", np.random.default_rng(0))
+        settings = {"readers": [graph], "reading": 2.0, "reading_lines": 1, "max_train_steps": 4}
+        whole = train(tmp_path / "whole", **settings)
+        readings = [record["reading"] for record in runs.records(whole) if "reading" in record]
+        assert len(readings) == 4 and 0 < max(readings) <= 2 * 2  # 0 where the reader is unsure of the HR line
+        broken = interrupted(whole, tmp_path / "broken", 2)
+        train(broken, **settings, resume_from_checkpoint="latest")
+        runs.assert_same(whole, broken)
 
     def test_it_learns(self, train, tmp_path):
         """A few lines by heart: masks, residuals and readings."""
