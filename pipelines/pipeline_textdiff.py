@@ -37,6 +37,8 @@ class TextDiffPipeline(DiffusionPipeline):
         scheduler: as from `textdiff_scheduler`.
         crop_size: height and width of the LR crops that the model was trained on.
         diffusion: False for a U-Net that was trained to give the residual at once (an ablation).
+        temperature: of the sampling, from 0 to 1, where a call names none. 1 is the paper's: from pure noise, to one of
+            the images that the line may be. 0 is without noise: no strokes that only noise has chosen.
 
     Crops keep their detail whatever their size: each runs at its own size and aspect, a small one enlarged to the
     height of `crop_size`, and what the model changes is added to it. Long lines are cut into overlapping pieces of at
@@ -44,7 +46,8 @@ class TextDiffPipeline(DiffusionPipeline):
     crops beside it.
 
     Raises:
-        ValueError: components that do not fit each other: a mask that is read but not made, another alphabet.
+        ValueError: components that do not fit each other: a mask that is read but not made, another alphabet; a
+            temperature outside 0 to 1.
 
     Example:
         >>> from PIL import Image
@@ -63,12 +66,14 @@ class TextDiffPipeline(DiffusionPipeline):
         scheduler: DDIMScheduler,
         crop_size: list[int] | tuple[int, int] = (16, 64),  # in a form that diffusers can check
         diffusion: bool = True,
+        temperature: float = 1.0,
     ):
         super().__init__()
         if len(crop_size) != 2 or not 0 < crop_size[0] < crop_size[1]:
             raise ValueError(f"crop_size must be a height and a greater width, got {list(crop_size)}.")
+        _check_temperature(temperature)
         self.register_modules(enhancement=enhancement, prior=prior, residual=residual, scheduler=scheduler)
-        self.register_to_config(crop_size=list(crop_size), diffusion=diffusion)
+        self.register_to_config(crop_size=list(crop_size), diffusion=diffusion, temperature=temperature)
         _ = self.network  # refuses what does not fit
 
     @property
@@ -85,6 +90,7 @@ class TextDiffPipeline(DiffusionPipeline):
         batch_size: int = 64,
         output_type: str = "pil",
         return_dict: bool = True,
+        temperature: float | None = None,
     ) -> TextDiffPipelineOutput | tuple[list, list | None, list]:
         """Restore one crop, a batch, or a list of crops of any sizes.
 
@@ -97,6 +103,7 @@ class TextDiffPipeline(DiffusionPipeline):
             batch_size: pieces of lines that run at once.
             output_type: "pil", "np" or "pt".
             return_dict: False returns the tuple (images, text_masks, coarse_images).
+            temperature: of the sampling, from 0 to 1; None: the pipeline's own.
 
         Returns:
             `TextDiffPipelineOutput`, everything exactly s (2) times its crop's size.
@@ -105,7 +112,8 @@ class TextDiffPipeline(DiffusionPipeline):
             ValueError, TypeError: arguments that cannot work, before any work is done.
         """
         # 1. Check.
-        self.check_inputs(num_inference_steps, batch_size, output_type)
+        temperature = self.config.temperature if temperature is None else temperature
+        self.check_inputs(num_inference_steps, batch_size, output_type, temperature)
         crops = _tensors(image)
         seeds = _seeds(generator, len(crops))
         network, scale = self.network, self.enhancement.config.scale
@@ -114,7 +122,8 @@ class TextDiffPipeline(DiffusionPipeline):
             # 2. Enhance: the coarse image and the mask.
             coarse, mask, _ = network.enhance(self._placed(lr))  # (N, 3, H, W), (N, 1, H, W)
             # 3. Sample the residual.
-            image = network.refine(coarse, mask, num_inference_steps, _generators(seeds, numbers))
+            noise = _generators(seeds, numbers)
+            image = network.refine(coarse, mask, num_inference_steps, noise, temperature=temperature)
             base = upsample(lr, scale).to(image.device)
             changes = [image - base, coarse.float() - base]
             return torch.cat(changes if mask is None else [*changes, mask.float()], dim=1)
@@ -141,6 +150,7 @@ class TextDiffPipeline(DiffusionPipeline):
         batch_size: int = 64,
         output_type: str = "pil",
         return_dict: bool = True,
+        temperature: float | None = None,
     ) -> TextDiffPipelineOutput | tuple[list, list | None]:
         """The paper's cascade: sharpen text lines that another method made; sizes stay.
 
@@ -148,7 +158,7 @@ class TextDiffPipeline(DiffusionPipeline):
             images: as for `__call__`, but at their final size.
             masks: text probability, one for each image and of its size: PIL "L", (H, W) or (1, H, W). None: the mask
                 branch finds them in the images, reduced by s.
-            num_inference_steps, generator, batch_size, output_type: as for `__call__`.
+            num_inference_steps, generator, batch_size, output_type, temperature: as for `__call__`.
             return_dict: False returns the tuple (images, text_masks).
 
         Returns:
@@ -157,7 +167,8 @@ class TextDiffPipeline(DiffusionPipeline):
         Raises:
             ValueError, TypeError: also masks for a model that reads none.
         """
-        self.check_inputs(num_inference_steps, batch_size, output_type)
+        temperature = self.config.temperature if temperature is None else temperature
+        self.check_inputs(num_inference_steps, batch_size, output_type, temperature)
         crops = _tensors(images)
         seeds = _seeds(generator, len(crops))
         if masks is not None:
@@ -170,7 +181,9 @@ class TextDiffPipeline(DiffusionPipeline):
                 size = [side // scale for side in image.shape[-2:]]
                 lr = F.interpolate(given, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
                 mask = network.enhance(self._placed(lr))[1]
-            change = network.refine(image, mask, num_inference_steps, _generators(seeds, numbers)) - image.float()
+            noise = _generators(seeds, numbers)
+            refined = network.refine(image, mask, num_inference_steps, noise, temperature=temperature)
+            change = refined - image.float()
             return change if mask is None else torch.cat([change, mask.float()], dim=1)
 
         refined, used = [], []
@@ -183,7 +196,9 @@ class TextDiffPipeline(DiffusionPipeline):
         result = TextDiffPipelineOutput(images=refined, text_masks=used or None)
         return result if return_dict else (result.images, result.text_masks)
 
-    def check_inputs(self, num_inference_steps: int, batch_size: int, output_type: str) -> None:
+    def check_inputs(
+        self, num_inference_steps: int, batch_size: int, output_type: str, temperature: float = 1.0
+    ) -> None:
         """Raise ValueError for arguments that cannot work, and for components in training mode."""
         limit = self.scheduler.config.num_train_timesteps
         if not isinstance(num_inference_steps, int) or not 1 <= num_inference_steps <= limit:
@@ -192,6 +207,7 @@ class TextDiffPipeline(DiffusionPipeline):
             raise ValueError(f"batch_size must be an integer of at least 1, got {batch_size!r}.")
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f'output_type must be "pil", "np" or "pt", got {output_type!r}.')
+        _check_temperature(temperature)
         for name in ("enhancement", "prior", "residual"):
             if getattr(self, name).training:
                 raise ValueError(f"{name} is in training mode, where results are random: call pipe.{name}.eval().")
@@ -240,6 +256,11 @@ class TextDiffPipeline(DiffusionPipeline):
                     "config.json to what they hold."
                 )
         return pipe
+
+
+def _check_temperature(temperature: float) -> None:
+    if not 0 <= temperature <= 1:
+        raise ValueError(f"temperature must be from 0 to 1, got {temperature!r}.")
 
 
 def _tensors(images: ImageInput | Sequence[ImageInput]) -> list[torch.Tensor]:

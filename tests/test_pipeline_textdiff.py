@@ -112,6 +112,25 @@ def test_results_do_not_depend_on_the_batch(pipe):
     assert close([refined], [[pipe.refine(crop, 2, output_type="pt").images[0] for crop in crops]])
 
 
+def test_temperature_is_how_much_noise_there_is(pipe, tmp_path):
+    def sampled(pipe, temperature=None, seed=0, method="__call__"):
+        generator = torch.Generator().manual_seed(seed)
+        return getattr(pipe, method)(CROP, generator=generator, output_type="pt", temperature=temperature).images[0]
+
+    for method in ("__call__", "refine"):
+        still, warm, hot = (sampled(pipe, t, method=method) for t in (0.0, 0.3, 1.0))
+        assert torch.equal(still, sampled(pipe, 0.0, seed=1, method=method))
+        assert 0 < (warm - still).abs().mean() < (hot - still).abs().mean()
+        assert torch.equal(hot, sampled(pipe, method=method)) and not torch.equal(hot, sampled(pipe, 1.0, 1, method))
+    cold = TextDiffPipeline(**pipe.components, temperature=0.0)
+    cold.save_pretrained(tmp_path)
+    assert torch.equal(sampled(TextDiffPipeline.from_pretrained(tmp_path)), sampled(pipe, 0.0))
+    with pytest.raises(ValueError, match="temperature must be from 0 to 1, got 1.5"):
+        pipe(CROP, temperature=1.5)
+    with pytest.raises(ValueError, match="temperature must be from 0 to 1, got -1"):
+        TextDiffPipeline(**pipe.components, temperature=-1)
+
+
 def test_noise_comes_from_the_generators(pipe):
     pair = [CROP, CROP]
     default, again = run(pipe, pair), run(pipe, pair)

@@ -297,7 +297,7 @@ def test_lines_named_in_a_file(run):
 def test_seed_and_steps(run):
     write("boxes.json", [{"quad": [[10, 10], [60, 10], [60, 40], [10, 40]]}])
     results = []
-    for arguments in ((), ("--seed", 0, "--steps", 5), ("--seed", 1), ("--steps", 2)):
+    for arguments in ((), ("--seed", 0, "--steps", 5), ("--seed", 1), ("--steps", 2), ("--temperature", 0)):
         assert run("photo.png", "-o", "out.png", "--boxes", "boxes.json", *arguments)[0] == 0
         results.append(opened("out.png"))
     assert np.array_equal(results[0], results[1])
@@ -339,6 +339,7 @@ def test_only_the_first_frame(run):
         (["photo.png", "-o", "photo.png"], "photo.png would replace the input photo.png"),
         (["photo.png", "-o", "out.gif"], "cannot write out.gif: name a folder, or a file ending in"),
         (["photo.png", "--steps", "0"], "--steps must be an integer from 1 to 200, got 0"),
+        (["photo.png", "--temperature", "1.5"], "--temperature must be from 0 to 1, got 1.5"),
         (["photo.png", "--steps", "201"], "--steps must be an integer from 1 to 200, got 201"),
         (["photo.png", "--seed", "-1"], "--seed must be at least 0"),
         (["photo.png", "--device", "tpu9"], "cannot use device tpu9"),

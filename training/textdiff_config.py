@@ -172,6 +172,8 @@ class TextDiffConfig(TextDiffLossWeights, LineTraining):
     # Validation.
     num_inference_steps: int = 5
     """Sampling steps in validation."""
+    temperature: float = 1.0
+    """Noise of the sampling, 0 to 1, in validation and where the saved pipeline is not told."""
     validation_ocr: str | None = None
     """A second judge beside the frozen CRNN, as `tadisr.evaluation.line_recognizers` names them, such as rapidocr."""
     best_metric: str = "accuracy"

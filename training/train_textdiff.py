@@ -79,7 +79,7 @@ def run_in_float32(module: nn.Module) -> None:
     module.forward = in_float32
 
 
-def as_pipeline(network: TextDiffNetwork) -> TextDiffPipeline:
+def as_pipeline(network: TextDiffNetwork, temperature: float = 1.0) -> TextDiffPipeline:
     """The network's parts as a pipeline, sharing their weights."""
     return TextDiffPipeline(
         enhancement=network.enhancement,
@@ -87,6 +87,7 @@ def as_pipeline(network: TextDiffNetwork) -> TextDiffPipeline:
         residual=network.unet,
         scheduler=network.scheduler,
         diffusion=network.diffusion,
+        temperature=temperature,
     )
 
 
@@ -151,12 +152,13 @@ class Enhancement(Task):
     def _restore(self, lr: torch.Tensor) -> torch.Tensor:
         sr, mask, _ = self.network.enhance(lr)
         noise = [torch.Generator().manual_seed(0) for _ in lr]  # as the pipeline draws it
-        return self.network.refine(sr, mask, self.config.num_inference_steps, noise)
+        steps, temperature = self.config.num_inference_steps, self.config.temperature
+        return self.network.refine(sr, mask, steps, noise, temperature=temperature)
 
     def save(self, folder: Path) -> None:
         """A folder for `TextDiffPipeline.from_pretrained`."""
         with contiguous_weights([self.network]):
-            as_pipeline(self.network).save_pretrained(folder)
+            as_pipeline(self.network, self.config.temperature).save_pretrained(folder)
 
 
 def main(argv: list[str] | None = None) -> None:

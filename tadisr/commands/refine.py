@@ -28,6 +28,7 @@ def register(parser: argparse.ArgumentParser) -> None:
         '{"quad": [[x, y], ...]}, four corners in pixels, clockwise from the text\'s top left (default: %(default)s)',
     )
     parser.add_argument("--steps", type=int, default=5, help="of diffusion, 1 to 200 (default: %(default)s)")
+    parser.add_argument("--temperature", type=float, help="of its noise, 0 (none) to 1 (default: the model's)")
     parser.add_argument("--seed", type=int, default=0, help="of its noise (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps, ... (default: the fastest here)")
 
@@ -65,9 +66,10 @@ def _refine(photo: "np.ndarray", args: argparse.Namespace) -> tuple["np.ndarray"
         raise UserError(f"--boxes: {error}") from None
     pipe = _load(args)
     try:
-        pipe.check_inputs(args.steps, 1, "np")
+        pipe.check_inputs(args.steps, 1, "np", args.temperature or 0.0)
     except ValueError as error:
-        raise UserError(str(error).replace("num_inference_steps", "--steps")) from None
+        message = str(error).replace("num_inference_steps", "--steps").replace("temperature", "--temperature")
+        raise UserError(message) from None
     if quads is None:
         quads = find_boxes(photo, _engine())
     if not quads:
@@ -75,7 +77,8 @@ def _refine(photo: "np.ndarray", args: argparse.Namespace) -> tuple["np.ndarray"
 
     def refiner(lines: "list[np.ndarray]") -> "list[np.ndarray]":
         generator = torch.Generator().manual_seed(args.seed)
-        return pipe.refine(lines, args.steps, generator=generator, output_type="np").images
+        noise = {"generator": generator, "temperature": args.temperature}
+        return pipe.refine(lines, args.steps, output_type="np", **noise).images
 
     try:
         refined = refine_lines(photo, quads, refiner)

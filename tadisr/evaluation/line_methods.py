@@ -2,14 +2,17 @@
 
 A method is `WHAT` or `NAME=WHAT`, with options as `WHAT:KEY=VALUE;KEY=VALUE`. WHAT is
 
-- a TextDiff model: a bundled name, a folder, a Hub id. `steps=N` of the sampling (5); `output=coarse`: TEM alone;
+- a TextDiff model: a bundled name, a folder, a Hub id. `steps=N` of the sampling (5), `temperature=T` of its noise (the
+  model's own); `output=coarse`: TEM alone;
 - a TADiSR pipeline, likewise: what it makes at 4 times the size is reduced to the wanted one;
 - bicubic, on which only `refine` makes sense, since that row is always there;
 - a TorchScript file (.pt), lines (N, 3, h, w) in [0, 1] to (N, 3, 2h, 2w), or a file that spandrel loads (.pth).
 
-On any of them `refine=MODEL` puts the residual diffusion of a TextDiff model (the paper's cascade), with `steps=N`.
+On any of them `refine=MODEL` puts the residual diffusion of a TextDiff model (the paper's cascade), with `steps=N` and
+`temperature=T`.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,10 +50,14 @@ def load_line_methods(specs: Sequence[str], device: str = "cpu") -> dict[str, Li
 
 def _options(spec: str, rest: str) -> dict[str, str]:
     options = dict(option.partition("=")[::2] for option in filter(None, rest.split(";")))
-    if unknown := set(options) - {"steps", "output", "refine"}:
-        raise ValueError(f"{spec} has no option {sorted(unknown)[0]!r}: there are steps, output and refine.")
+    if unknown := set(options) - {"steps", "temperature", "output", "refine"}:
+        raise ValueError(
+            f"{spec} has no option {sorted(unknown)[0]!r}: there are steps, temperature, output and refine."
+        )
     if not options.get("steps", "5").isdecimal():
         raise ValueError(f"{spec}: steps must be a number, not {options['steps']!r}.")
+    if not re.fullmatch(r"[01]|0?\.\d+", options.get("temperature", "1")):
+        raise ValueError(f"{spec}: temperature must be a number from 0 to 1, not {options['temperature']!r}.")
     if options.get("output", "image") not in OUTPUTS:
         raise ValueError(f"{spec}: output must be {' or '.join(OUTPUTS)}, not {options['output']!r}.")
     return options
@@ -62,15 +69,16 @@ def _method(name: str, what: str, options: dict[str, str], device: str, models: 
             models[what] = _load(what, device)
         return models[what]
 
-    refine, steps = options.get("refine"), int(options.get("steps", "5"))
+    refine, noise = options.get("refine"), options.get("temperature")
+    sampling = {"num_inference_steps": int(options.get("steps", "5")), "temperature": noise and float(noise)}
     if what == BICUBIC and not refine:
         raise ValueError(f"{name}: the row {BICUBIC} is always there; only with refine=MODEL is it another method.")
     model = None if what == BICUBIC else load(what)
     diffuses = type(model).__name__ == "TextDiffPipeline"
     if "output" in options and not diffuses:
         raise ValueError(f"{name}: only TextDiff models have an output to choose, not {what}.")
-    if "steps" in options and not (diffuses or refine):
-        raise ValueError(f"{name}: {what} takes no steps.")
+    if unused := {"steps", "temperature"} & set(options) if not (diffuses or refine) else set():
+        raise ValueError(f"{name}: {what} takes no {min(unused)}.")
 
     def plain(lr: "torch.Tensor") -> "torch.Tensor":
         import torch
@@ -79,7 +87,7 @@ def _method(name: str, what: str, options: dict[str, str], device: str, models: 
         if model is None:
             return bicubic(lr, size)
         if diffuses:
-            result = model(lr, num_inference_steps=steps, output_type="pt")
+            result = model(lr, **sampling, output_type="pt")
             return torch.stack(result.coarse_images if options.get("output") == "coarse" else result.images)
         if type(model).__name__ == "TADiSRPipeline":
             large = torch.stack(model(lr, scale=TADISR_SCALE, tile=None, output_type="pt").images)
@@ -97,7 +105,7 @@ def _method(name: str, what: str, options: dict[str, str], device: str, models: 
         import torch
 
         images = plain(lr).clamp(0, 1)
-        return torch.stack(sharpener.refine(images, num_inference_steps=steps, output_type="pt").images)
+        return torch.stack(sharpener.refine(images, **sampling, output_type="pt").images)
 
     return refined
 

@@ -64,6 +64,7 @@ def refine(
     generator: torch.Generator | list[torch.Generator] | None = None,
     eta: float | None = None,
     diffusion: bool = True,
+    temperature: float = 1.0,
 ) -> torch.Tensor:
     """Sharpen images, TEM's or any method's: sample the residual by Eq. 9 and add it.
 
@@ -81,16 +82,21 @@ def refine(
             x0 prediction and 1 for noise prediction.
         diffusion (`bool`, defaults to `True`): False: one pass at timestep 0 on a residual of zeros, without noise, for
             a U-Net trained so (Table 3's ablation).
+        temperature (`float`, defaults to 1.0): factor of all noise that is drawn. 1 as published: a sample of what the
+            line may be, with strokes that noise has chosen. 0: no noise, no `generator`, and closer to the truth.
 
     Returns:
         (N, 3, H, W) float32, not clamped.
 
     Raises:
-        ValueError: a number of steps outside 1 to 200, or what `ResidualUNet.forward` refuses.
+        ValueError: a number of steps outside 1 to 200, a temperature outside 0 to 1, or what `ResidualUNet.forward`
+            refuses.
     """
     limit = scheduler.config.num_train_timesteps
     if not 1 <= num_inference_steps <= limit:
         raise ValueError(f"Expected 1 to {limit} sampling steps, got num_inference_steps={num_inference_steps}.")
+    if not 0 <= temperature <= 1:
+        raise ValueError(f"Expected a temperature from 0 to 1, got {temperature}.")
     images, dtype = images.float(), unet.dtype
     condition = (images.to(dtype), mask.to(dtype) if mask is not None and unet.config.mask else None)
     if not diffusion:
@@ -99,7 +105,13 @@ def refine(
         eta = 1.0 if scheduler.config.prediction_type == "epsilon" else 0.0
     scheduler.set_timesteps(num_inference_steps)
     timesteps = scheduler.timesteps[:num_inference_steps]  # rounding makes a few counts, such as 29, one too long
-    x = randn_tensor(images.shape, generator=generator, device=images.device, dtype=torch.float32)
+
+    def noise_of_size(factor: float) -> torch.Tensor:
+        if factor == 0:
+            return torch.zeros_like(images)
+        return factor * randn_tensor(images.shape, generator=generator, device=images.device, dtype=images.dtype)
+
+    x = noise_of_size(temperature)
     for timestep, previous in zip(timesteps.tolist(), [*timesteps[1:].tolist(), -1], strict=True):
         alpha_bar = float(scheduler.alphas_cumprod[timestep])
         alpha_bar_previous = float(scheduler.alphas_cumprod[previous]) if previous >= 0 else 1.0
@@ -108,8 +120,7 @@ def refine(
         noise = (x - alpha_bar**0.5 * x0) / (1 - alpha_bar) ** 0.5
         variance = (1 - alpha_bar_previous) / (1 - alpha_bar) * (1 - alpha_bar / alpha_bar_previous) * eta**2
         x = alpha_bar_previous**0.5 * x0 + max(0.0, 1 - alpha_bar_previous - variance) ** 0.5 * noise
-        if variance > 0:
-            x = x + variance**0.5 * randn_tensor(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        x = x + noise_of_size(temperature * max(0.0, variance) ** 0.5)
     return images + x
 
 
@@ -187,9 +198,11 @@ class TextDiffNetwork(nn.Module):
         num_inference_steps: int = 5,
         generator: torch.Generator | list[torch.Generator] | None = None,
         eta: float | None = None,
+        temperature: float = 1.0,
     ) -> torch.Tensor:
         """The cascade: MRD on TEM's or any method's images (N, 3, H, W) in [0, 1]; see the function `refine`."""
-        return refine(self.unet, self.scheduler, sr, mask, num_inference_steps, generator, eta, self.diffusion)
+        how = num_inference_steps, generator, eta, self.diffusion, temperature
+        return refine(self.unet, self.scheduler, sr, mask, *how)
 
     def forward(
         self, lr: torch.Tensor, hr: torch.Tensor, generator: torch.Generator | None = None
