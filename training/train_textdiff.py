@@ -116,12 +116,13 @@ class Enhancement(Task):
         if not self.config.text_prior:
             self.network.recognizer.eval()  # its batch statistics stay, too
         lr, hr = (batch[name].contiguous(memory_format=torch.channels_last) for name in ("lr", "hr"))
-        output = network(lr, hr, generator)
+        count = min(self.config.reading_lines, len(lr)) if self.legibility else 0
+        output = network(lr, hr, generator, first_lines=count)
         terms = textdiff_loss(output, hr, batch["mask"], self.config, self.reader)
         if self.legibility is not None:
-            final = torch.rand(()) < 0.5
-            image = output.sr + output.predicted_residual if final else output.sr
-            image, target = (x[: self.config.reading_lines].float() * 2 - 1 for x in (image, hr))
+            final = output.sr[:count] + output.first_estimate
+            image = torch.cat([output.sr[: count // 2], final[count // 2 :]])
+            image, target = image.float() * 2 - 1, hr[:count] * 2 - 1
             whole = torch.tensor([[0, hr.shape[2], 0, hr.shape[3]]]).expand(len(image), 4)
             terms["reading"] = self.config.reading * self.legibility(image, target, whole)
         return terms

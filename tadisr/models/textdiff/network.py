@@ -142,6 +142,8 @@ class TextDiffPrediction:
     """x0 = hr - sr (N, 3, H, W)."""
     predicted_residual: torch.Tensor
     """The estimate of x0 (N, 3, H, W); `sr + predicted_residual` is the final image."""
+    first_estimate: torch.Tensor | None = None
+    """Of the first lines: the estimate of x0 that sampling without noise begins with, which has not seen `hr`."""
 
 
 class TextDiffNetwork(nn.Module):
@@ -205,11 +207,12 @@ class TextDiffNetwork(nn.Module):
         return refine(self.unet, self.scheduler, sr, mask, *how)
 
     def forward(
-        self, lr: torch.Tensor, hr: torch.Tensor, generator: torch.Generator | None = None
+        self, lr: torch.Tensor, hr: torch.Tensor, generator: torch.Generator | None = None, first_lines: int = 0
     ) -> TextDiffPrediction:
         """One step of Algorithm 1 up to its losses: `lr` (N, 3, h, w) and `hr` (N, 3, H, W) in [0, 1].
 
-        Timesteps are uniform, noise is normal, both from `generator`.
+        Timesteps are uniform, noise is normal, both from `generator`. Of the first `first_lines` lines there is
+        `first_estimate`, too.
 
         Raises:
             ValueError: `hr` is not `scale` times as large as `lr`.
@@ -225,7 +228,8 @@ class TextDiffNetwork(nn.Module):
             condition = tuple(None if x is None else x.detach() for x in condition)
         if not self.diffusion:
             prediction = self.unet(torch.zeros_like(sr), 0, *condition)
-            return TextDiffPrediction(sr, mask_logits, prior, prediction, residual, residual, prediction)
+            first = prediction[:first_lines] if first_lines else None
+            return TextDiffPrediction(sr, mask_logits, prior, prediction, residual, residual, prediction, first)
 
         device = generator.device if generator is not None else lr.device
         timesteps = torch.randint(
@@ -236,4 +240,10 @@ class TextDiffNetwork(nn.Module):
         prediction = self.unet(noisy, timesteps, *condition)
         estimate = clean_residual(self.scheduler, prediction, noisy, timesteps)
         target = noise if self.scheduler.config.prediction_type == "epsilon" else residual
-        return TextDiffPrediction(sr, mask_logits, prior, prediction, target, residual, estimate)
+        first = self._first_estimate(*(x if x is None else x[:first_lines] for x in condition)) if first_lines else None
+        return TextDiffPrediction(sr, mask_logits, prior, prediction, target, residual, estimate, first)
+
+    def _first_estimate(self, sr: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        x = torch.zeros_like(sr)
+        last = torch.full((len(sr),), self.scheduler.config.num_train_timesteps - 1, device=sr.device)
+        return clean_residual(self.scheduler, self.unet(x, last, sr, mask), x, last)
