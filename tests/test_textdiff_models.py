@@ -296,6 +296,17 @@ def test_timesteps_are_spread_over_the_whole_schedule():
     assert ((counts > 60) & (counts < 140)).all()
 
 
+@pytest.mark.parametrize("diffusion", [True, False])
+def test_first_estimate_is_what_one_step_without_noise_adds(pair, diffusion):
+    network = tiny_network(trained=True, diffusion=diffusion).eval()
+    output = network(*pair, torch.Generator().manual_seed(0), first_lines=1)
+    mask = output.mask_logits.sigmoid()
+    whole = network.refine(output.sr.detach(), mask.detach(), 1, temperature=0.0)
+    assert output.first_estimate.shape == (1, *output.sr.shape[1:])
+    torch.testing.assert_close(output.sr[:1] + output.first_estimate, whole[:1])
+    assert network(*pair).first_estimate is None
+
+
 @pytest.mark.parametrize("detach", [False, True])
 def test_detached_conditions_carry_no_gradient_into_tem(pair, detach):
     network = tiny_network(trained=True, detach_condition=detach)
