@@ -1,65 +1,44 @@
-"""Bundled weights: half precision, under their own name, and as strong as asked."""
-
-import json
+"""The bundled form of trained weights: averages and strength."""
 
 import pytest
+import tiny
 import tiny_textdiff
 import torch
-import training_runs as runs
-from safetensors.torch import load_file
-from tadisr.training.config import TrainConfig
-from tadisr.training.hub import as_pipeline
+from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 from tadisr.training.release import release
 
-from tadisr import TADiSRPipeline, TextDiffPipeline
-from tadisr.images import upsample
+
+def saved(folder, seed):
+    pipe = tiny.lean()
+    torch.manual_seed(seed)
+    for part in (pipe.unet, pipe.vae, pipe.joint_decoder):
+        for parameter in part.parameters():
+            parameter.data += 0.02 * torch.randn_like(parameter)
+    pipe.save_pretrained(folder)
+    return folder
 
 
-@pytest.fixture
-def trained(tmp_path):
-    (tmp_path / "base.json").write_text(json.dumps(runs.BASE))
-    config = TrainConfig(
-        base_config=str(tmp_path / "base.json"), train_data_dir=["data"], encoder_skips=True, image_residual=True,
-        lpips=0.0,
-    )  # fmt: skip
-    network = runs.toy_network(config)
+def test_averages_and_scales_what_is_added(tmp_path):
+    one, two = (saved(tmp_path / str(seed), seed) for seed in (1, 2))
+    release(one, tmp_path / "mean", others=[two])
+    release(one, tmp_path / "half", strength=0.5)
+    pipes = [TADiSRPipeline.from_pretrained(tmp_path / name) for name in ("1", "2", "mean", "half")]
+    for part in ("unet", "vae", "joint_decoder"):
+        first, second, mean, _ = (getattr(pipe, part).state_dict() for pipe in pipes)
+        for key, value in mean.items():
+            torch.testing.assert_close(value, (first[key] + second[key]) / 2, atol=2e-3, rtol=2e-3)  # float16
+
+    lr = tiny.photo(24, 16)
+    bicubic = pipes[0].prepare_image(lr)[..., :64, :96] / 2 + 0.5
     with torch.no_grad():
-        network.vae.decoder.conv_out.weight.normal_(0, 0.1)
-    as_pipeline(network, config).save_pretrained(tmp_path / "run" / "weights")
-    return tmp_path / "run" / "weights"
+        whole, half = (pipe.restore_tile(lr)[0] - bicubic for pipe in (pipes[0], pipes[3]))
+    assert whole.abs().mean() > 1e-3
+    torch.testing.assert_close(half, whole / 2, atol=5e-3, rtol=0)
 
 
-def test_half_precision_under_its_own_name(trained, tmp_path):
-    (tmp_path / "small").mkdir()
-    (tmp_path / "small" / "README.md").write_text("the card")
-    release(trained, tmp_path / "small")
-    files = list((tmp_path / "small").rglob("*.safetensors"))
-    assert len(files) == 4 and {x.dtype for file in files for x in load_file(file).values()} == {torch.float16}
-    names = [json.loads(path.read_text()).get("_name_or_path") for path in (tmp_path / "small").rglob("*.json")]
-    assert set(names) == {"small", None} and (tmp_path / "small" / "README.md").read_text() == "the card"
-
-
-def test_strength_scales_what_is_added(trained, tmp_path):
-    lr = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) / 2 + 0.25
-    base = upsample(lr, 4)
-    release(trained, tmp_path / "weak", strength=0.5)
-    (strong,), (weak,) = (
-        TADiSRPipeline.from_pretrained(folder)(lr, output_type="pt").images for folder in (trained, tmp_path / "weak")
-    )
-    inside = (strong > 0.01) & (strong < 0.99)
-    added = (strong - base[0])[inside]
-    assert added.abs().mean() > 0.01
-    torch.testing.assert_close((weak - base[0])[inside], added / 2, atol=2e-3, rtol=0.02)
-
-
-def test_textdiff_has_no_strength(tmp_path):
-    tiny_textdiff.textdiff().save_pretrained(tmp_path / "run")
-    release(tmp_path / "run", tmp_path / "small")
-    assert TextDiffPipeline.from_pretrained(tmp_path / "small").residual.dtype == torch.float32
+def test_what_has_no_strength(tmp_path):
+    tiny_textdiff.textdiff().save_pretrained(tmp_path / "lines")
     with pytest.raises(ValueError, match="adds nothing to an enlarged input"):
-        release(tmp_path / "run", tmp_path / "small", strength=0.5)
-
-
-def test_only_whole_pipelines(tmp_path):
+        release(tmp_path / "lines", tmp_path / "out", strength=0.5)
     with pytest.raises(FileNotFoundError, match="holds no whole pipeline"):
-        release(tmp_path, tmp_path / "small")
+        release(tmp_path / "nowhere", tmp_path / "out")

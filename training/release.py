@@ -1,23 +1,39 @@
 """Make the bundled form of a trained pipeline: half precision, named as it is bundled.
 
-    python training/release.py runs/tiny_reader/weights tadisr/weights/tadisr-tiny [--strength 0.75]
+    python training/release.py runs/tiny_reader/weights tadisr/weights/tadisr-tiny [--strength 0.55] [--average DIR ...]
 
 What else lies in the target folder, such as its model card, stays. `--strength` scales what the network adds to the
 enlarged input, inside its last layer: pages are drawn more regularly than photographs look, and what is learned on them
-is a little too sure of itself.
+is a little too sure of itself. `--average` names further pipelines of the same run, or of runs that went on from it:
+the mean of their weights is steadier than each.
 """
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from diffusers import DiffusionPipeline
 from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 
 
-def release(source: Path, target: Path, strength: float = 1.0) -> None:
-    """Write `source`, a whole pipeline, as float16 to `target`.
+def average(pipe: DiffusionPipeline, others: Sequence[Path]) -> None:
+    """Give `pipe` the mean of its own weights and those of pipelines of the same architecture, in place.
+
+    Raises:
+        RuntimeError: another architecture.
+    """
+    pipes = [pipe, *(type(pipe).from_pretrained(other) for other in others)]
+    for name, part in pipe.components.items():
+        if isinstance(part, torch.nn.Module):
+            states = [getattr(one, name).state_dict() for one in pipes]
+            part.load_state_dict({key: sum(state[key] for state in states) / len(states) for key in states[0]})
+
+
+def release(source: Path, target: Path, strength: float = 1.0, others: Sequence[Path] = ()) -> None:
+    """Write `source`, a whole pipeline, as float16 to `target`, averaged with others.
 
     Raises:
         FileNotFoundError: there is no whole pipeline in `source`.
@@ -29,6 +45,7 @@ def release(source: Path, target: Path, strength: float = 1.0) -> None:
     kinds = {kind.__name__: kind for kind in (TADiSRPipeline, TextDiffPipeline)}
     kind = kinds[json.loads(index.read_text(encoding="utf-8"))["_class_name"]]
     pipe = kind.from_pretrained(source)
+    average(pipe, others)
     if strength != 1:
         if kind is not TADiSRPipeline or not pipe.joint_decoder.config.image_residual:
             raise ValueError(f"{source} adds nothing to an enlarged input: it has no strength to change.")
@@ -48,5 +65,6 @@ if __name__ == "__main__":
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("--strength", type=float, default=1.0)
+    parser.add_argument("--average", type=Path, nargs="+", default=[], metavar="FOLDER")
     arguments = parser.parse_args()
-    release(arguments.source, arguments.target, arguments.strength)
+    release(arguments.source, arguments.target, arguments.strength, arguments.average)
