@@ -52,7 +52,7 @@ class TextDiffPipeline(DiffusionPipeline):
     Example:
         >>> from PIL import Image
         >>> from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
-        >>> pipe = TextDiffPipeline.from_pretrained("runs/textdiff_tiny/best")  # doctest: +SKIP
+        >>> pipe = TextDiffPipeline.from_pretrained("textdiff-tiny")
         >>> pipe(Image.open("line.png")).images[0].save("sharp.png")  # doctest: +SKIP
     """
 
@@ -230,7 +230,7 @@ class TextDiffPipeline(DiffusionPipeline):
         """Load a bundled model by name, a folder, or a Hub repository.
 
         Args:
-            pretrained_model_name_or_path: a folder, or "user/model".
+            pretrained_model_name_or_path: "textdiff-tiny", a folder, or "user/model".
             kwargs: `torch_dtype` (float32 by default, whatever the files hold); `revision`, `token`, `cache_dir`,
                 `local_files_only` for the Hub; the rest as in `DiffusionPipeline.from_pretrained`.
 

@@ -20,7 +20,7 @@ def pipe():
 
 
 def test_small_documented_and_in_half_precision_on_disk(pipe):
-    assert bundled_names() == ["tadisr-tiny"]
+    assert bundled_names() == ["tadisr-tiny", "textdiff-tiny"]
     folder = BUNDLED / "tadisr-tiny"
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 20e6
     assert "make train-tiny" in (folder / "README.md").read_text(encoding="utf-8")
@@ -86,3 +86,39 @@ def test_the_recogniser_reads():
     assert next(reader.parameters()).dtype == torch.float32
     read = reader.read(torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255)
     assert sum(a == b for a, b in zip(read, words, strict=True)) >= 4, read
+
+
+def test_lines_get_closer_to_the_truth():
+    from PIL import ImageDraw, ImageFont
+    from tadisr.data_synthesis.degrade import degrade
+    from tadisr.training.textdiff_data import SEVERITIES
+
+    from tadisr import TextDiffPipeline
+    from tadisr.evaluation.text_lines import bicubic
+
+    folder = BUNDLED / "textdiff-tiny"
+    assert sum(path.stat().st_size for path in folder.rglob("*")) < 15e6
+    assert "train_textdiff.py" in (folder / "README.md").read_text(encoding="utf-8")
+    rng = np.random.default_rng(0)
+    hr, lr, truth = [], [], []
+    for word in ["exit2047", "platform", "ticket", "garden", "museum", "16may"]:
+        mask = Image.new("L", (128, 32))
+        ImageDraw.Draw(mask).text((4, 0), word, 255, ImageFont.load_default(24))
+        mask = np.asarray(mask.crop(mask.getbbox()).resize((120, 28)).resize((128, 32)))
+        ground, ink = rng.integers(150, 240, 3), rng.integers(0, 90, 3)
+        hr.append((ground + (ink - ground) * (mask[..., None] / 255)).astype(np.uint8))
+        lr.append(degrade(hr[-1], SEVERITIES["easy"], rng))
+        truth.append(mask)
+    lr, hr = (torch.from_numpy(np.stack(x)).permute(0, 3, 1, 2) / 255 for x in (lr, hr))
+    pipe = TextDiffPipeline.from_pretrained("textdiff-tiny")
+    assert pipe.config.temperature == 0 and pipe.enhancement.dtype == torch.float32
+
+    def errors(images):
+        return (images - hr).square().mean((1, 2, 3))
+
+    base, result = bicubic(lr, hr.shape[-2:]).clamp(0, 1), pipe(lr, output_type="pt")
+    restored, refined = (torch.stack(x) for x in (result.images, pipe.refine(base, output_type="pt").images))
+    assert (errors(restored) < errors(base)).all() and errors(restored).mean() < 0.8 * errors(base).mean()
+    assert errors(refined).mean() < errors(base).mean()
+    found = torch.stack(result.text_masks)[:, 0].numpy()
+    assert mask_iou(found > 0.5, np.stack(truth) > 127) > 0.4
