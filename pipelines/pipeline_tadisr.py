@@ -308,14 +308,15 @@ class TADiSRPipeline(DiffusionPipeline):
             kwargs: `torch_dtype` (float32 by default, whatever the files hold); `revision`, `token`, `cache_dir`,
                 `local_files_only` for the Hub; `base_model` to take an adapter's base from somewhere else; `prompt`, a
                 `TextPrompt`, instead of the saved one; `quantization_config`, diffusers', for 8 or 4 bits: a
-                `PipelineQuantizationConfig`, or the backbone's alone; the rest as in `DiffusionPipeline`.
+                `PipelineQuantizationConfig`, or the backbone's alone; `fuse_lora=True` to add an adapter into its base's
+                weights at once, see `fuse_lora`; the rest as in `DiffusionPipeline`.
 
         Raises:
             FileNotFoundError: no such model, or an adapter whose base is not here; the message says what to fetch.
             ValueError: a base that the adapter does not fit, or of a kind that is not supported.
         """
         hub = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
-        base_model = kwargs.pop("base_model", None)
+        base_model, fuse = kwargs.pop("base_model", None), kwargs.pop("fuse_lora", False)
         folder = resolve(pretrained_model_name_or_path, **hub)
         index = read_adapter_index(folder)
         dtype = kwargs.pop("torch_dtype", kwargs.pop("dtype", torch.float32))
@@ -332,7 +333,8 @@ class TADiSRPipeline(DiffusionPipeline):
             index = AdapterIndex(str(base_model), prompt=index.prompt)
         options = {k: kwargs[k] for k in ("prompt", "variant", "quantization_config") if kwargs.get(k) is not None}
         parts = load_adapted(folder, index, hub, dtype, **options)
-        return cls(**parts, base_model=index.base_model, base_revision=index.base_revision)
+        pipe = cls(**parts, base_model=index.base_model, base_revision=index.base_revision)
+        return pipe.fuse_lora() if fuse else pipe
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
         """Write safetensors: the adapter alone where the base carries one, else the whole pipeline.
