@@ -308,8 +308,8 @@ class TADiSRPipeline(DiffusionPipeline):
             kwargs: `torch_dtype` (float32 by default, whatever the files hold); `revision`, `token`, `cache_dir`,
                 `local_files_only` for the Hub; `base_model` to take an adapter's base from somewhere else; `prompt`, a
                 `TextPrompt`, instead of the saved one; `quantization_config`, diffusers', for 8 or 4 bits: a
-                `PipelineQuantizationConfig`, or the backbone's alone; `fuse_lora=True` to add an adapter into its base's
-                weights at once, see `fuse_lora`; the rest as in `DiffusionPipeline`.
+                `PipelineQuantizationConfig`, or the backbone's alone; `fuse_lora=True` to add an adapter into its
+                base's weights at once, see `fuse_lora`; the rest as in `DiffusionPipeline`.
 
         Raises:
             FileNotFoundError: no such model, or an adapter whose base is not here; the message says what to fetch.
