@@ -35,9 +35,10 @@ class AdapterIndex:
         (folder / ADAPTER_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
 
-def bundled_names() -> list[str]:
-    """The models that the package carries."""
-    return sorted(path.name for path in BUNDLED.iterdir() if (path / "model_index.json").is_file())
+def bundled_names(pipeline: str = "") -> list[str]:
+    """The models that the package carries; with a class's name, that class's."""
+    indices = {path.parent.name: path.read_text(encoding="utf-8") for path in BUNDLED.glob("*/model_index.json")}
+    return sorted(name for name, index in indices.items() if pipeline in ("", json.loads(index)["_class_name"]))
 
 
 def resolve(name: str | Path, allow_patterns: list[str] | None = None, **hub: str | bool | None) -> Path:

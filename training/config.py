@@ -205,7 +205,7 @@ def parse(argv: list[str] | None, kind: type[T]) -> T:
                 raise ValueError("--config needs a file.")
             from_file = []
             for key, value in read_yaml(Path(argv[at + 1]), kind).items():
-                if value is not None and f"--{key}" not in argv:
+                if value not in (None, []) and f"--{key}" not in argv:
                     from_file += [f"--{key}", *map(str, value if isinstance(value, list) else [value])]
             argv = from_file + argv[:at] + argv[at + 2 :]
         parser = HfArgumentParser(kind, allow_abbrev=False)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 INTERPOLATIONS = {name: Image.Resampling[name.upper()] for name in ("nearest", "bicubic", "lanczos")}
 REAL_ESRGAN = "realesrgan"
+TADISR = "TADiSRPipeline"
 MODEL_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 LR_ANCHOR, HR_ANCHOR = "bicubic", "hr"
 OVERLAP = 64  # of tiles, in output pixels
@@ -210,10 +211,10 @@ def load_method(name: str, what: str, data: Pairs, options: Options) -> Method:
         return _load_network(name, what, data.scale, options)
     if path.is_dir() and not any((path / file).is_file() for file in ("model_index.json", ADAPTER_FILE)):
         return ImageFolder(name, path, data)
-    if not path.is_dir() and what not in bundled_names() and not re.fullmatch(r"[\w.-]+/[\w.-]+", what):
+    if not path.is_dir() and what not in bundled_names(TADISR) and not re.fullmatch(r"[\w.-]+/[\w.-]+", what):
+        names = ", ".join([*INTERPOLATIONS, REAL_ESRGAN, *bundled_names(TADISR)])
         raise ValueError(
-            f"No method {what}: give {', '.join([*INTERPOLATIONS, REAL_ESRGAN, *bundled_names()])}, a model file, "
-            "a folder of images, or a pipeline's folder or Hub id."
+            f"No method {what}: give {names}, a model file, a folder of images, or a pipeline's folder or Hub id."
         )
     return _load_tadisr(name, what, data.scale, options)
 
