@@ -9,7 +9,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from tadisr.models.attention import cross_attention_layers
 from tadisr.models.interaction import INTERACTIONS, interaction_block
-from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor, vae_patch
+from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, text_gain, vae_factor, vae_patch
 from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel
 
 VAES = {
@@ -360,3 +360,38 @@ def test_lean_classes_and_their_round_trip(tmp_path):
         again = type(model).from_pretrained(folder)
         assert equal(model, again) and not norms(again)
     assert norms(JointSegmentationDecoder.from_base(tiny.vae(), tiny.unet()))
+
+
+def test_text_gain_is_the_strength_on_text_and_one_far_from_it():
+    logits = torch.full((1, 1, 64, 64), -20.0)
+    logits[..., 24:40, 20:44] = 20.0
+    gain = text_gain(logits, 0.25)
+    assert gain.shape == logits.shape
+    torch.testing.assert_close(gain[..., 28:36, 24:40], torch.full((1, 1, 8, 16), 0.25), atol=1e-3, rtol=0)
+    assert (gain[..., :11, :] > 0.999).all() and (gain[..., 53:, :] > 0.999).all()
+    steps = gain.diff(dim=-2).abs().max()
+    assert 0 < steps < 0.12, "a seam would show"
+    torch.testing.assert_close(text_gain(torch.full((1, 1, 8, 8), 20.0), 0.5), torch.full((1, 1, 8, 8), 0.5))
+
+
+def test_text_strength_scales_the_correction_on_text_alone():
+    pipe = tiny.lean()
+    torch.manual_seed(0)
+    for parameter in (*pipe.vae.decoder.parameters(), *pipe.joint_decoder.parameters()):
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    lr = tiny.photo(24, 16)
+    with torch.no_grad():
+        start = pipe.prepare_image(lr)[..., :64, :96] / 2 + 0.5
+        whole, logits = pipe.restore_tile(lr)
+        pipe.joint_decoder.register_to_config(text_strength=0.3)
+        gated, same_logits = pipe.restore_tile(lr)
+    torch.testing.assert_close(same_logits, logits)
+    gain = text_gain(logits, 0.3)
+    assert gain.amax() - gain.amin() > 0.05 and (whole - start).abs().mean() > 1e-3
+    inside = (..., slice(8, 56), slice(8, 88))  # the padding outside the image has logits, too
+    torch.testing.assert_close((gated - start)[inside], ((whole - start) * gain)[inside], atol=1e-5, rtol=1e-4)
+
+
+def test_text_strength_without_image_residual_is_refused():
+    with pytest.raises(ValueError, match="text_strength is of what image_residual adds"):
+        JointSegmentationDecoder([], [], block_out_channels=[8], norm_num_groups=4, text_strength=0.5)

@@ -35,10 +35,17 @@ def test_averages_and_scales_what_is_added(tmp_path):
     assert whole.abs().mean() > 1e-3
     torch.testing.assert_close(half, whole / 2, atol=5e-3, rtol=0)
 
+    release(one, tmp_path / "soft", text_strength=0.25)
+    soft = TADiSRPipeline.from_pretrained(tmp_path / "soft")
+    assert soft.joint_decoder.config.text_strength == 0.25
+    assert not torch.equal(soft.restore_tile(lr)[0], pipes[0].restore_tile(lr)[0])
+
 
 def test_what_has_no_strength(tmp_path):
     tiny_textdiff.textdiff().save_pretrained(tmp_path / "lines")
     with pytest.raises(ValueError, match="adds nothing to an enlarged input"):
         release(tmp_path / "lines", tmp_path / "out", strength=0.5)
+    with pytest.raises(ValueError, match="adds nothing to an enlarged input"):
+        release(tmp_path / "lines", tmp_path / "out", text_strength=0.5)
     with pytest.raises(FileNotFoundError, match="holds no whole pipeline"):
         release(tmp_path / "nowhere", tmp_path / "out")

@@ -271,3 +271,29 @@ def test_four_triplets_are_learned_by_heart(tmp_path):
     scores = runs.records(out)[-1]
     print({name: round(value, 3) for name, value in scores.items()})
     assert scores["mask_iou"] > 0.9 and scores["ocr_accuracy"] > 0.9
+
+
+def test_more_layers_start_as_the_network_they_were_added_to(tmp_path):
+    pipe = tiny.lean()
+    pipe.save_pretrained(tmp_path / "shallow")
+    shape = {name: dict(getattr(pipe, name).config) for name in ("vae", "unet", "prompt")} | {"scheduler": {}}
+    shape["joint_decoder"] = {"mask_layers_per_block": pipe.vae.config.layers_per_block}
+    path, image = tmp_path / "shape.json", torch.rand(1, 3, 64, 64) * 2 - 1
+
+    def outputs(**changes):
+        path.write_text(json.dumps(shape | {"vae": shape["vae"] | changes}))
+        network = build_network(
+            TrainConfig(
+                base_config=str(path), init_from=str(tmp_path / "shallow"), train_data_dir=["x"], encoder_skips=True,
+                image_residual=True,
+            )
+        )  # fmt: skip
+        with torch.no_grad(), network.recording():
+            return network(image), len(trainable(network))
+
+    (wanted, few), (found, many) = outputs(), outputs(layers_per_block=3)
+    torch.testing.assert_close(found, wanted)
+    assert many == few + 4 * 4  # two more ResBlocks in each of encoder and decoder, two layers in each
+    assert (wanted[0] - image).abs().mean() > 1e-3
+    with pytest.raises(ValueError, match="init_from holds another LeanAutoencoderKL: decoder.up_blocks.0.resnets.1"):
+        outputs(layers_per_block=0)

@@ -1,6 +1,7 @@
 """The network to train: a pretrained base with new adapters, or a small base from scratch."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -43,7 +44,7 @@ def build_network(config: TrainConfig) -> TADiSRNetwork:
             nn.init.zeros_(models["vae"].decoder.conv_out.bias)
     if config.init_from:
         for name, model in models.items():
-            model.load_state_dict(type(model).from_pretrained(config.init_from, subfolder=name).state_dict())
+            start_from(model, type(model).from_pretrained(config.init_from, subfolder=name).state_dict())
     network = TADiSRNetwork(**{"unet": None} | models, scheduler=scheduler)
     if not config.joint_decoder:
         drop_mask_stream(models["joint_decoder"])
@@ -51,6 +52,21 @@ def build_network(config: TrainConfig) -> TADiSRNetwork:
         for model in (backbone, models["joint_decoder"]):
             model.enable_gradient_checkpointing()
     return network.to(memory_format=torch.channels_last)
+
+
+def start_from(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Load `weights` of the same model or of one with fewer layers per block; the ResBlocks it lacks start as identity.
+
+    Raises:
+        ValueError: another architecture.
+    """
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    if unexpected or not all(".resnets." in key and ".conv_shortcut." not in key for key in missing):
+        odd = sorted([*unexpected, *missing])[0]
+        raise ValueError(f"init_from holds another {type(model).__name__}: {odd} is only in one of the two.")
+    for key in missing:
+        if ".conv2." in key:
+            nn.init.zeros_(model.get_parameter(key))
 
 
 def trainable(network: nn.Module) -> list[nn.Parameter]:
@@ -142,6 +158,8 @@ def load_prompt(config: TrainConfig) -> TextPrompt:
 
 def _joint_decoder(vae: AutoencoderKL, backbone: Backbone, config: TrainConfig) -> JointSegmentationDecoder:
     options = {} if config.text_attention else {"text_attention": False}
+    if config.base_config:
+        options |= json.loads(Path(config.base_config).read_text(encoding="utf-8")).get("joint_decoder", {})
     skips, residual = (config.encoder_skips, config.image_residual) if config.base_config else (False, False)
     return JointSegmentationDecoder.from_base(vae, backbone, skips, residual, **options)
 

@@ -1,11 +1,13 @@
 """Make the bundled form of a trained pipeline: half precision, named as it is bundled.
 
-    python training/release.py runs/tiny_reader/weights tadisr/weights/tadisr-tiny [--strength 0.55] [--average DIR ...]
+    python training/release.py runs/tiny_reader/weights tadisr/weights/tadisr-tiny [--strength 0.75] \\
+        [--text-strength 0.33] [--average DIR ...]
 
 What else lies in the target folder, such as its model card, stays. `--strength` scales what the network adds to the
 enlarged input, inside its last layer: pages are drawn more regularly than photographs look, and what is learned on them
-is a little too sure of itself. `--average` names further pipelines of the same run, or of runs that went on from it:
-the mean of their weights is steadier than each.
+is a little too sure of itself. `--text-strength` scales it further on text, by the network's own mask. `--average`
+names further pipelines of the same run, or of runs that went on from it: the mean of their weights is steadier than
+each.
 """
 
 import argparse
@@ -32,7 +34,9 @@ def average(pipe: DiffusionPipeline, others: Sequence[Path]) -> None:
             part.load_state_dict({key: sum(state[key] for state in states) / len(states) for key in states[0]})
 
 
-def release(source: Path, target: Path, strength: float = 1.0, others: Sequence[Path] = ()) -> None:
+def release(
+    source: Path, target: Path, strength: float = 1.0, text_strength: float = 1.0, others: Sequence[Path] = ()
+) -> None:
     """Write `source`, a whole pipeline, as float16 to `target`, averaged with others.
 
     Raises:
@@ -46,13 +50,14 @@ def release(source: Path, target: Path, strength: float = 1.0, others: Sequence[
     kind = kinds[json.loads(index.read_text(encoding="utf-8"))["_class_name"]]
     pipe = kind.from_pretrained(source)
     average(pipe, others)
-    if strength != 1:
+    if (strength, text_strength) != (1, 1):
         if kind is not TADiSRPipeline or not pipe.joint_decoder.config.image_residual:
             raise ValueError(f"{source} adds nothing to an enlarged input: it has no strength to change.")
         last = pipe.vae.decoder.conv_out
         with torch.no_grad():
             last.weight.mul_(strength)
             last.bias.mul_(strength)
+        pipe.joint_decoder.register_to_config(text_strength=text_strength)
     pipe.to(torch.float16).save_pretrained(target)
     for path in target.rglob("*.json"):  # diffusers notes the folder that it loaded from
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -65,6 +70,7 @@ if __name__ == "__main__":
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("--strength", type=float, default=1.0)
+    parser.add_argument("--text-strength", type=float, default=1.0)
     parser.add_argument("--average", type=Path, nargs="+", default=[], metavar="FOLDER")
     arguments = parser.parse_args()
-    release(arguments.source, arguments.target, arguments.strength, arguments.average)
+    release(arguments.source, arguments.target, arguments.strength, arguments.text_strength, arguments.average)
