@@ -132,6 +132,6 @@ def textdiff_loss(
                     wanted = recognizer.classify(seen[-1]).softmax(-1)
                 terms["text_prior"] = weights.text_prior * text_prior_loss(output.prior.float(), wanted)
             if weights.joint:
-                features = recognizer.features(recognizer.prepare(sr + estimate))
+                features = recognizer.features(recognizer.prepare(output.sharpened.float() + estimate))
                 terms["joint"] = weights.joint * joint_loss(features, seen)
     return terms

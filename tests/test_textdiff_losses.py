@@ -1,6 +1,7 @@
 """TextDiff's losses against numbers worked out by hand and against the papers' formulas."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -123,6 +124,14 @@ def test_the_joint_loss_compares_all_seven_activations(output, truth, recognizer
         weight.mul_(2)
         assert textdiff_loss(output, hr, mask, only_joint, recognizer)["joint"] != before["joint"], i
         weight.copy_(kept)
+
+
+def test_the_joint_loss_is_of_what_was_sharpened(output, truth, recognizer):
+    only_joint = TextDiffLossWeights(gradient=0, mask=0, text_prior=0, diffusion=0, edge=0)
+    other = replace(output, base=output.sr + 0.25, predicted_residual=output.predicted_residual - 0.25)
+    found, wanted = (textdiff_loss(x, *truth, only_joint, recognizer)["joint"] for x in (other, output))
+    torch.testing.assert_close(found, wanted)
+    assert textdiff_loss(replace(output, base=truth[0]), *truth, only_joint, recognizer)["joint"] != wanted
 
 
 def test_pixel_term_is_ours_and_off_by_default(output, truth):

@@ -307,6 +307,23 @@ def test_first_estimate_is_what_one_step_without_noise_adds(pair, diffusion):
     assert network(*pair).first_estimate is None
 
 
+def test_foreign_lines_are_sharpened_from_between_tem_and_bicubic(pair):
+    network, (lr, hr) = tiny_network(trained=True).eval(), pair
+    output = network(lr, hr, torch.Generator().manual_seed(3), first_lines=3, foreign=1.0)
+    assert torch.equal(output.sr, network(lr, hr).sr)
+    way = torch.nn.functional.interpolate(lr, (8, 24), mode="bicubic", antialias=True) - output.sr
+    moved = output.sharpened - output.sr
+    weight = (moved * way).sum((1, 2, 3)) / way.square().sum((1, 2, 3))
+    torch.testing.assert_close(moved, weight[:, None, None, None] * way)
+    assert ((weight > 0) & (weight < 1)).all() and weight.std() > 0.05
+    assert torch.equal(output.residual, hr - output.sharpened)
+    mask = output.mask_logits.sigmoid().detach()
+    whole = network.refine(output.sharpened.detach(), mask, 1, temperature=0.0)
+    torch.testing.assert_close(output.sharpened + output.first_estimate, whole)
+    many = network(lr[:1].expand(400, 3, 4, 12), hr[:1].expand(400, 3, 8, 24), foreign=0.3)
+    assert 80 < (many.sharpened != many.sr).flatten(1).any(1).sum() < 160
+
+
 @pytest.mark.parametrize("detach", [False, True])
 def test_detached_conditions_carry_no_gradient_into_tem(pair, detach):
     network = tiny_network(trained=True, detach_condition=detach)

@@ -68,7 +68,7 @@ class TestTextDiff:
     def test_other_readers_judge_coarse_and_final_images(self, train, tmp_path):
         pytest.importorskip("onnx2torch")
         graph = write_graph(tmp_path / "reader.onnx", np.random.default_rng(0))
-        settings = {"readers": [graph], "reading": 2.0, "reading_lines": 1, "max_train_steps": 4}
+        settings = {"foreign": 0.5, "readers": [graph], "reading": 2.0, "reading_lines": 1, "max_train_steps": 4}
         whole = train(tmp_path / "whole", **settings)
         readings = [record["reading"] for record in runs.records(whole) if "reading" in record]
         assert len(readings) == 4 and 0 < max(readings) <= 2 * 2  # 0 where the reader is unsure of the HR line
@@ -219,6 +219,7 @@ def script(data, reader, monkeypatch, tmp_path):
         ("train_crnn", {"validation_data_dir": ["{}/plain", "{}/greek/../plain"]}, "Folders of one name"),
         ("train_textdiff", {"recognizer": None}, "Set recognizer to a CRNN .*train_crnn.py"),
         ("train_textdiff", {"recognizer": None, "init_from": "x"}, "set recognizer"),
+        ("train_textdiff", {"foreign": 1.5}, "foreign is a share from 0 to 1, not 1.5"),
         ("train_textdiff", {"recognizer": "nowhere"}, "No CRNN nowhere: give crnn-tiny"),
         ("train_textdiff", {"init_from": "nowhere/at/all"}, "nowhere/at/all"),
         ("train_textdiff", {"train_data_dir": ["{}/plain"], "mask_rule": "exact"}, "plain stores no masks: set"),

@@ -160,6 +160,10 @@ class TextDiffConfig(TextDiffLossWeights, LineTraining):
     detach_condition: bool = False
     """Keep the gradient of the U-Net's inputs from the enhancement module."""
 
+    foreign: float = 0.0
+    """Share of lines whose U-Net sharpens something between the enhancement module's image and the bicubic one, so that
+    it helps other methods, too (`TextDiffPipeline.refine`)."""
+
     # Legibility to others than CRNN, a term of ours.
     readers: list[str] = field(default_factory=list)
     """ONNX text recognisers (PP-OCR), as in train_lora.py: each step one of them compares what it reads in coarse and
@@ -187,6 +191,8 @@ class TextDiffConfig(TextDiffLossWeights, LineTraining):
             raise ValueError(
                 "The joint and text prior losses and the accuracy in validation need a recogniser: set recognizer."
             )
+        if not 0 <= self.foreign <= 1:
+            raise ValueError(f"foreign is a share from 0 to 1, not {self.foreign}.")
         for name, known in (("prediction_type", ("sample", "epsilon")), ("best_metric", BEST)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)}.")

@@ -117,10 +117,10 @@ class Enhancement(Task):
             self.network.recognizer.eval()  # its batch statistics stay, too
         lr, hr = (batch[name].contiguous(memory_format=torch.channels_last) for name in ("lr", "hr"))
         count = min(self.config.reading_lines, len(lr)) if self.legibility else 0
-        output = network(lr, hr, generator, first_lines=count)
+        output = network(lr, hr, generator, first_lines=count, foreign=self.config.foreign)
         terms = textdiff_loss(output, hr, batch["mask"], self.config, self.reader)
         if self.legibility is not None:
-            final = output.sr[:count] + output.first_estimate
+            final = output.sharpened[:count] + output.first_estimate
             image = torch.cat([output.sr[: count // 2], final[count // 2 :]])
             image, target = image.float() * 2 - 1, hr[:count] * 2 - 1
             whole = torch.tensor([[0, hr.shape[2], 0, hr.shape[3]]]).expand(len(image), 4)

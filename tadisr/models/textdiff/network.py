@@ -10,6 +10,7 @@ from diffusers import DDIMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
+from tadisr.images import upsample
 from tadisr.models.textdiff.enhancement import TextEnhancementModule
 from tadisr.models.textdiff.recognizer import CRNN
 from tadisr.models.textdiff.residual_unet import ResidualUNet
@@ -137,13 +138,20 @@ class TextDiffPrediction:
     prediction: torch.Tensor
     """The U-Net's output (N, 3, H, W)."""
     target: torch.Tensor
-    """What `prediction` should be: x0 = hr - sr, or the noise for noise prediction."""
+    """What `prediction` should be: `residual`, or the noise for noise prediction."""
     residual: torch.Tensor
-    """x0 = hr - sr (N, 3, H, W)."""
+    """x0 = hr - sharpened (N, 3, H, W)."""
     predicted_residual: torch.Tensor
-    """The estimate of x0 (N, 3, H, W); `sr + predicted_residual` is the final image."""
+    """The estimate of x0 (N, 3, H, W); `sharpened + predicted_residual` is the final image."""
     first_estimate: torch.Tensor | None = None
     """Of the first lines: the estimate of x0 that sampling without noise begins with, which has not seen `hr`."""
+    base: torch.Tensor | None = None
+    """What MRD sharpens (N, 3, H, W), where that is not `sr`."""
+
+    @property
+    def sharpened(self) -> torch.Tensor:
+        """The image that `predicted_residual` is added to."""
+        return self.sr if self.base is None else self.base
 
 
 class TextDiffNetwork(nn.Module):
@@ -207,12 +215,18 @@ class TextDiffNetwork(nn.Module):
         return refine(self.unet, self.scheduler, sr, mask, *how)
 
     def forward(
-        self, lr: torch.Tensor, hr: torch.Tensor, generator: torch.Generator | None = None, first_lines: int = 0
+        self,
+        lr: torch.Tensor,
+        hr: torch.Tensor,
+        generator: torch.Generator | None = None,
+        first_lines: int = 0,
+        foreign: float = 0.0,
     ) -> TextDiffPrediction:
         """One step of Algorithm 1 up to its losses: `lr` (N, 3, h, w) and `hr` (N, 3, H, W) in [0, 1].
 
         Timesteps are uniform, noise is normal, both from `generator`. Of the first `first_lines` lines there is
-        `first_estimate`, too.
+        `first_estimate`, too. `foreign`: the share of lines, from 0 to 1, whose MRD sharpens something between TEM's
+        image and the bicubic one, for what other methods make.
 
         Raises:
             ValueError: `hr` is not `scale` times as large as `lr`.
@@ -222,14 +236,15 @@ class TextDiffNetwork(nn.Module):
         sr, mask_logits = self.enhancement(lr, prior.detach())
         if hr.shape != sr.shape:
             raise ValueError(f"Expected HR images {tuple(sr.shape)}, got {tuple(hr.shape)}.")
-        residual = hr - sr
-        condition = sr, mask_logits.sigmoid() if self.unet.config.mask else None
+        base = self._mixed(sr, lr, foreign, generator) if foreign else sr
+        residual = hr - base
+        condition = base, mask_logits.sigmoid() if self.unet.config.mask else None
         if self.detach_condition:
             condition = tuple(None if x is None else x.detach() for x in condition)
         if not self.diffusion:
             prediction = self.unet(torch.zeros_like(sr), 0, *condition)
             first = prediction[:first_lines] if first_lines else None
-            return TextDiffPrediction(sr, mask_logits, prior, prediction, residual, residual, prediction, first)
+            return TextDiffPrediction(sr, mask_logits, prior, prediction, residual, residual, prediction, first, base)
 
         device = generator.device if generator is not None else lr.device
         timesteps = torch.randint(
@@ -241,7 +256,14 @@ class TextDiffNetwork(nn.Module):
         estimate = clean_residual(self.scheduler, prediction, noisy, timesteps)
         target = noise if self.scheduler.config.prediction_type == "epsilon" else residual
         first = self._first_estimate(*(x if x is None else x[:first_lines] for x in condition)) if first_lines else None
-        return TextDiffPrediction(sr, mask_logits, prior, prediction, target, residual, estimate, first)
+        return TextDiffPrediction(sr, mask_logits, prior, prediction, target, residual, estimate, first, base)
+
+    def _mixed(
+        self, sr: torch.Tensor, lr: torch.Tensor, share: float, generator: torch.Generator | None
+    ) -> torch.Tensor:
+        device = generator.device if generator is not None else lr.device
+        draw, weight = torch.rand(2, len(lr), 1, 1, 1, generator=generator, device=device).to(lr.device)
+        return torch.lerp(sr, upsample(lr, self.enhancement.config.scale).to(sr.dtype), weight * (draw < share))
 
     def _first_estimate(self, sr: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         x = torch.zeros_like(sr)
