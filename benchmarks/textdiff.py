@@ -53,11 +53,16 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", help="of the weights: float32, bfloat16 or float16")
     parser.add_argument("--threads", type=int, help="of torch on a CPU (default: its own choice)")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    pipe = untrained() if args.model == "untrained" else TextDiffPipeline.from_pretrained(args.model)
+    dtype = getattr(torch, args.dtype)
+    if args.model == "untrained":
+        pipe = untrained().to(dtype)
+    else:
+        pipe = TextDiffPipeline.from_pretrained(args.model, torch_dtype=dtype)
     pipe.to(args.device)
 
     parts = ("prior", "enhancement", "residual")
@@ -67,7 +72,7 @@ def main() -> None:
 
     height, width = pipe.config.crop_size
     crops = torch.rand(args.batch, 3, height, width, generator=torch.Generator().manual_seed(0))
-    on_device, network = crops.to(args.device), pipe.network
+    on_device, network = crops.to(args.device, pipe.enhancement.dtype), pipe.network
 
     def five_steps() -> torch.Tensor:
         sr, mask, _ = network.enhance(on_device)

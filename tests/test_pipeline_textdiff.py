@@ -317,6 +317,8 @@ def test_half_precision(pipe, tmp_path):
     assert TextDiffPipeline.from_pretrained(tmp_path / "half").enhancement.dtype == torch.float32
     half = TextDiffPipeline.from_pretrained(tmp_path / "half", torch_dtype=torch.bfloat16)
     assert {half.enhancement.dtype, half.prior.dtype, half.residual.dtype} == {torch.bfloat16}
+    for name, weight in half.enhancement.named_parameters():
+        assert weight.dtype == (torch.float32 if ".gru." in name else torch.bfloat16), name
     for one, other in zip(run(half), run(pipe), strict=True):
         assert one[0].dtype == torch.float32 and (one[0] - other[0]).abs().mean() < 0.03
     refined = half.refine(CROP, output_type="pt").images[0]

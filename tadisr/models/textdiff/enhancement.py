@@ -46,8 +46,8 @@ class RecurrentLayer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.project(x).permute(self.order)
-        states, _ = self.gru(x.flatten(1, 2))  # (steps, sequences, C)
-        states = states.view(x.shape)
+        states, _ = self.gru(x.flatten(1, 2).to(self.gru.weight_ih_l0.dtype))  # (steps, sequences, C)
+        states = states.view(x.shape).to(x.dtype)
         return states.permute(1, 3, 2, 0) if self.order[0] == 3 else states.permute(1, 3, 0, 2)
 
 
@@ -151,6 +151,8 @@ class TextEnhancementModule(ModelMixin, ConfigMixin):
     Raises:
         ValueError: widths that cannot be divided as said.
     """
+
+    _keep_in_fp32_modules = ["gru"]  # many small steps: half precision makes them slower on CPUs, and less exact
 
     @register_to_config
     def __init__(
