@@ -94,6 +94,7 @@ def test_mistakes_are_one_line(data, tmp_path):
         (["--checkpointing_steps", "0"], "checkpointing_steps must be at least 1"),
         (["--resolution", "50"], "multiple of scale"),
         (["--realce_share", "1"], "realce_share"),
+        (["--recognizer_strength", "1.5"], "recognizer_strength is a share from 0 to 1, not 1.5"),
         (["--realce_segmenter", "text-segmenter-tiny"], "realce_mask_dir"),
         (["--degradation", "stored", "--augmentation"], "augmentation"),
         (["--streaming", "--cache_pages"], "streaming"),

@@ -14,8 +14,10 @@ from tadisr.training import train_lora
 from tadisr.training.base import build_network, check_base, trainable
 from tadisr.training.config import TrainConfig
 from tadisr.training.trainer import training_step
+from tadisr.training.validation import network_input
 
 from tadisr import TADiSRPipeline
+from tadisr.models.network import TADiSRNetwork
 
 slow = pytest.mark.skipif(not os.environ.get("TADISR_SLOW"), reason="minutes; set TADISR_SLOW=1")
 
@@ -98,6 +100,29 @@ def test_gradient_checkpointing_changes_no_gradient_and_keeps_less(base, tmp_pat
     for plain, checkpointed in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, checkpointed)
     assert kept[1] < 0.5 * kept[0]
+
+
+@pytest.mark.parametrize("least", [1.0, 0.25, 0.0])
+def test_the_recogniser_reads_what_is_released(tmp_path, least):
+    pipe = tiny.lean()
+    lines = runs.crop_batch(side=64) | {"box": torch.tensor([[0, 64, 0, 64]])}
+    config = TrainConfig(base_config="x", train_data_dir=["x"], lpips=0.0, recognizer_strength=least)
+    network = TADiSRNetwork(pipe.vae, pipe.unet, pipe.prompt, pipe.joint_decoder, pipe.scheduler)
+    start, shares = network_input(lines["lr"], 4), []
+    with torch.no_grad(), network.recording():
+        added = network(start)[0] - start
+
+        def recogniser(image, target, boxes):
+            assert torch.equal(target, lines["hr"] * 2 - 1) and torch.equal(boxes, lines["box"])
+            share = ((image - start) * added).sum() / added.square().sum()
+            torch.testing.assert_close(image - start, share * added, atol=1e-5, rtol=1e-4)
+            shares.append(float(share))
+            return image.mean()
+
+        for _ in range(1 if least == 1 else 12):
+            training_step(network, config, lines, lines, recognizer=recogniser)
+    assert least - 1e-4 < min(shares) and max(shares) < 1 + 1e-4
+    assert max(shares) - min(shares) > 0.3 * (1 - least) - 1e-4
 
 
 def test_the_prompt_is_encoded_once(tmp_path):

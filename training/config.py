@@ -102,6 +102,9 @@ class TrainConfig(LossWeights):
     recognizer_weight: float = 0.012
     recognizer_lines: int = 6
     """Line strips per step and process that the recogniser reads."""
+    recognizer_strength: float = 1.0
+    """It reads the enlarged LR strips plus a share of what the network adds, drawn between this and 1: for weights that
+    are released with less than full strength (training/release.py)."""
 
     # What is kept and reported.
     resume_from_checkpoint: str | None = None
@@ -151,6 +154,8 @@ class TrainConfig(LossWeights):
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.resolution % self.scale:
             raise ValueError(f"resolution must be a multiple of scale, not {self.resolution} of {self.scale}.")
+        if not 0 <= self.recognizer_strength <= 1:
+            raise ValueError(f"recognizer_strength is a share from 0 to 1, not {self.recognizer_strength}.")
         if not 0 <= self.realce_share < 1:
             raise ValueError(f"realce_share must be at least 0 and below 1, not {self.realce_share}.")
         if self.realce_segmenter and not self.realce_mask_dir:

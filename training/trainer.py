@@ -178,7 +178,11 @@ def training_step(
     if recognizer is not None:
         image, line_terms = losses(lines)
         terms = {name: (value + line_terms[name]) / 2 for name, value in terms.items()}
-        reading = recognizer(image.float(), lines["hr"] * 2 - 1, lines["box"])
+        image, least = image.float(), config.recognizer_strength
+        if least < 1:
+            start = network_input(lines["lr"], config.scale)
+            image = torch.lerp(start, image, least + (1 - least) * float(torch.rand(())))
+        reading = recognizer(image, lines["hr"] * 2 - 1, lines["box"])
         terms["recognizer"] = config.recognizer_weight * reading
     return terms
 
