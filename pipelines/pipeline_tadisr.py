@@ -235,13 +235,13 @@ class TADiSRPipeline(DiffusionPipeline):
         return image[..., :height, :width] / 2 + 0.5, mask_logits[..., :height, :width]
 
     def prepare_image(self, lr: torch.Tensor, scale: int = 4) -> torch.Tensor:
-        """x_L: bicubic upscaling, [-1, 1], the borders repeated up to what the VAE takes; on the pipeline's device."""
+        """x_L: bicubic upscaling, [-1, 1], the borders repeated up to what the VAE takes; float32, on the device."""
         x = upsample(lr.to(self._execution_device, torch.float32), scale).clamp_(0, 1)
         factor = vae_factor(self.vae)
         pad = [max(MIN_SIDE, -(-side // factor) * factor) - side for side in x.shape[-2:]]
         if any(pad):
             x = F.pad(x, (0, pad[1], 0, pad[0]), mode="replicate")
-        return (x * 2 - 1).to(self.vae.dtype).contiguous(memory_format=torch.channels_last)
+        return (x * 2 - 1).contiguous(memory_format=torch.channels_last)
 
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """x_L (B, 3, H, W) in [-1, 1] to z_L (B, c, h, w), the posterior's mode, and the encoder's block inputs."""

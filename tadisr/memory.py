@@ -1,4 +1,4 @@
-"""Weights in memory: their layout, adapters added into them, quantisation; and errors of not enough memory."""
+"""Weights in memory: their precision, their layout, adapters added into them, quantisation; and errors of not enough memory."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,6 +9,16 @@ from accelerate.utils.memory import should_reduce_batch_size
 from diffusers import PipelineQuantizationConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
+
+
+def fast_dtype(device: str | torch.device) -> torch.dtype:
+    """bfloat16 where the device has matrix units for it, float32 elsewhere: CUDA, and processors with AMX.
+
+    (Not float16: it overflows in the VAE of SDXL and Kolors.)
+    """
+    kind = torch.device(device).type
+    units = kind == "cuda" or (kind == "cpu" and getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False))
+    return torch.bfloat16 if units else torch.float32
 
 
 @contextmanager

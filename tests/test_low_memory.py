@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from torch._dynamo.testing import CompileCounter
 
 from tadisr import TADiSRPipeline
-from tadisr.memory import fuse_adapter, is_out_of_memory, quantization_by_model
+from tadisr.images import upsample
+from tadisr.memory import fast_dtype, fuse_adapter, is_out_of_memory, quantization_by_model
 from tadisr.models.lora import ADAPTER
 
 PHOTO, SMALL = tiny.photo(100, 75), tiny.photo()  # 400 x 300 and 96 x 68 pixels of output
@@ -308,3 +309,25 @@ def test_compiled_modules_give_the_same():
             torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
         assert graphs.frame_count == 2, "one for the backbone, one for the decoders, for all tiles"
     torch._dynamo.reset()
+
+
+def test_bfloat16_where_there_are_matrix_units_for_it(monkeypatch):
+    for found, wanted in (
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": False}, torch.float32),
+        ({}, torch.float32),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found, raising=False)
+        assert fast_dtype("cpu") is wanted and fast_dtype("cuda:0") is torch.bfloat16
+        assert fast_dtype("mps") is torch.float32
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # before PyTorch 2.10
+    assert fast_dtype(torch.device("cpu")) is torch.float32
+
+
+def test_half_precision_does_not_round_the_input():
+    """What is added may be coarse; what it is added to may not."""
+    pipe = tiny.lean().to(torch.bfloat16)
+    torch.nn.init.zeros_(pipe.vae.decoder.conv_out.weight)
+    torch.nn.init.zeros_(pipe.vae.decoder.conv_out.bias)
+    lr = tiny.photo(24, 16)
+    torch.testing.assert_close(pipe.restore_tile(lr)[0], upsample(lr, 4).clamp(0, 1), atol=1e-6, rtol=0)

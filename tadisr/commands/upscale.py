@@ -73,7 +73,7 @@ def register(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         default="auto",
         choices=["auto", "float32", "float16", "bfloat16"],
-        help="(default: bfloat16 on cuda, else float32)",
+        help="(default: bfloat16 on cuda, and on processors with matrix units for it; else float32)",
     )
 
 
@@ -188,18 +188,15 @@ def _load(args: argparse.Namespace) -> "TADiSRPipeline":
     from diffusers.utils import logging
 
     from tadisr import TADiSRPipeline
+    from tadisr.memory import fast_dtype
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     device = choose_device(args.device)
-    dtype = args.dtype
-    if dtype == "auto":  # float16 overflows in the VAE of SDXL and Kolors
-        dtype = "bfloat16" if torch.device(device).type == "cuda" else "float32"
+    dtype = fast_dtype(device) if args.dtype == "auto" else getattr(torch, args.dtype)
     options = {} if args.base_model is None else {"base_model": args.base_model}
     try:
-        pipe = TADiSRPipeline.from_pretrained(
-            args.model, torch_dtype=getattr(torch, dtype), revision=args.revision, **options
-        )
+        pipe = TADiSRPipeline.from_pretrained(args.model, torch_dtype=dtype, revision=args.revision, **options)
         pipe.to(device)
         return pipe if pipe.device.type == "cpu" else pipe.fuse_lora()  # on a CPU it takes longer than a few tiles gain
     except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything

@@ -247,14 +247,14 @@ def _load_network(name: str, what: str, scale: int, options: Options) -> Network
 
 
 def _load_tadisr(name: str, what: str, scale: int, options: Options) -> TADiSR:
-    import torch
     from diffusers.utils import logging
 
     from tadisr import TADiSRPipeline
+    from tadisr.memory import fast_dtype
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    dtype = torch.bfloat16 if torch.device(options.device).type == "cuda" else torch.float32  # as `tadisr upscale`
+    dtype = fast_dtype(options.device)  # as `tadisr upscale`
     try:
         folder = resolve(what)
         pipe = TADiSRPipeline.from_pretrained(folder, torch_dtype=dtype).to(options.device)

@@ -56,10 +56,11 @@ def text_gain(mask_logits: torch.Tensor, text_strength: float) -> torch.Tensor:
 def encode_mode(vae: AutoencoderKL, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """The scaled mode of the VAE posterior (`z_L = E(x_L)`, deterministic) and the input of every encoder down block.
 
-    image (B, 3, H, W) in [-1, 1], sides divisible by `vae_factor`; latents (B, c, h, w); features shallowest first.
+    image (B, 3, H, W) in [-1, 1], sides divisible by `vae_factor`, of any precision; latents (B, c, h, w); features
+    shallowest first; both of the VAE's precision.
     """
     encoder = vae.encoder
-    x = encoder.conv_in(pixel_unshuffle(image, vae_patch(vae)))
+    x = encoder.conv_in(pixel_unshuffle(image.to(vae.dtype), vae_patch(vae)))
     features = []
     for block in encoder.down_blocks:
         features.append(x)
@@ -218,7 +219,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             latents: denoised and still scaled latents `z_H` (B, c, h, w).
             attention_maps: what `record_text_attention` recorded, layer name -> (B, n, L).
             features: the encoder's, from `encode_mode`; used where the config has `encoder_skips`.
-            image: the encoded image (B, 3, H, W); used where the config has `image_residual`.
+            image: the encoded image (B, 3, H, W), best in float32; used where the config has `image_residual`.
 
         Returns:
             The image (B, 3, H, W), nominally in [-1, 1] and not clamped, and the mask logits (B, 1, H, W).
