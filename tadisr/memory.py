@@ -1,4 +1,4 @@
-"""Weights in memory: their precision, their layout, adapters added into them, quantisation; and errors of not enough memory."""
+"""Weights in memory: precision, layout, adapters added into them, quantisation; and errors of not enough memory."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
