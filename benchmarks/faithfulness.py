@@ -8,6 +8,7 @@ are among the weakest fifth of the picture; their energy in the SR image is repo
 """
 
 import argparse
+import zlib
 from pathlib import Path
 
 import cv2
@@ -61,9 +62,9 @@ def main() -> None:
     if args.photos:
         files = [line for line in args.photos.read_text(encoding="utf-8").splitlines() if line.strip()]
         rows = []
-        for number, file in enumerate(files):
+        for file in files:
             hr = photograph(file)
-            lr = degrade(hr, Degradation.preset("mild"), np.random.default_rng(number))
+            lr = degrade(hr, Degradation.preset("mild"), np.random.default_rng(zlib.crc32(Path(file).name.encode())))
             sr = np.asarray(pipe(Image.fromarray(lr)).images[0])
             rows.append((psnr(bicubic(lr), hr), psnr(sr, hr), flatness(sr, hr)))
             print(f"{Path(file).name}: bicubic {rows[-1][0]:.2f} dB, {rows[-1][1]:.2f} dB; flat {rows[-1][2]:.2f}")  # noqa: T201
