@@ -64,4 +64,4 @@ train-tiny: .venv/ready-dev $(RECOGNIZERS)
 	$(TRAIN) training/train_lora.py --config training/configs/tiny.yaml --resume_from_checkpoint latest
 	$(TRAIN) training/train_lora.py --config training/configs/tiny_pixels.yaml --resume_from_checkpoint latest
 	$(TRAIN) training/train_lora.py --config training/configs/tiny_reader.yaml --resume_from_checkpoint latest
-	$(BIN)/python training/release.py runs/tiny_reader/weights tadisr/weights/tadisr-tiny --strength 0.55
+	$(BIN)/python training/release.py runs/tiny_reader/weights tadisr/weights/tadisr-tiny --strength 0.75 --text-strength 0.33

@@ -39,6 +39,9 @@ class TextDiffPipeline(DiffusionPipeline):
         diffusion: False for a U-Net that was trained to give the residual at once (an ablation).
         temperature: of the sampling, from 0 to 1, where a call names none. 1 is the paper's: from pure noise, to one of
             the images that the line may be. 0 is without noise: no strokes that only noise has chosen.
+        strength: the share of what the model adds to the enlarged crop that is added, from 0 to 1, where a call names
+            none. 1 is the paper's; a small model reads best below it: a doubtful stroke that stays soft is guessed
+            right more often than one that was sharpened.
 
     Crops keep their detail whatever their size: each runs at its own size and aspect, a small one enlarged to the
     height of `crop_size`, and what the model changes is added to it. Long lines are cut into overlapping pieces of at
@@ -47,7 +50,7 @@ class TextDiffPipeline(DiffusionPipeline):
 
     Raises:
         ValueError: components that do not fit each other: a mask that is read but not made, another alphabet; a
-            temperature outside 0 to 1.
+            temperature or strength outside 0 to 1.
 
     Example:
         >>> from PIL import Image
@@ -67,13 +70,16 @@ class TextDiffPipeline(DiffusionPipeline):
         crop_size: list[int] | tuple[int, int] = (16, 64),  # in a form that diffusers can check
         diffusion: bool = True,
         temperature: float = 1.0,
+        strength: float = 1.0,
     ):
         super().__init__()
         if len(crop_size) != 2 or not 0 < crop_size[0] < crop_size[1]:
             raise ValueError(f"crop_size must be a height and a greater width, got {list(crop_size)}.")
-        _check_temperature(temperature)
+        _check_shares(temperature=temperature, strength=strength)
         self.register_modules(enhancement=enhancement, prior=prior, residual=residual, scheduler=scheduler)
-        self.register_to_config(crop_size=list(crop_size), diffusion=diffusion, temperature=temperature)
+        self.register_to_config(
+            crop_size=list(crop_size), diffusion=diffusion, temperature=temperature, strength=strength
+        )
         _ = self.network  # refuses what does not fit
 
     @property
@@ -91,6 +97,7 @@ class TextDiffPipeline(DiffusionPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
         temperature: float | None = None,
+        strength: float | None = None,
     ) -> TextDiffPipelineOutput | tuple[list, list | None, list]:
         """Restore one crop, a batch, or a list of crops of any sizes.
 
@@ -104,6 +111,7 @@ class TextDiffPipeline(DiffusionPipeline):
             output_type: "pil", "np" or "pt".
             return_dict: False returns the tuple (images, text_masks, coarse_images).
             temperature: of the sampling, from 0 to 1; None: the pipeline's own.
+            strength: of what is added, from 0 to 1; None: the pipeline's own. `coarse_images` are always at 1.
 
         Returns:
             `TextDiffPipelineOutput`, everything exactly s (2) times its crop's size.
@@ -113,7 +121,8 @@ class TextDiffPipeline(DiffusionPipeline):
         """
         # 1. Check.
         temperature = self.config.temperature if temperature is None else temperature
-        self.check_inputs(num_inference_steps, batch_size, output_type, temperature)
+        strength = self.config.strength if strength is None else strength
+        self.check_inputs(num_inference_steps, batch_size, output_type, temperature, strength)
         crops = _tensors(image)
         seeds = _seeds(generator, len(crops))
         network, scale = self.network, self.enhancement.config.scale
@@ -125,7 +134,7 @@ class TextDiffPipeline(DiffusionPipeline):
             noise = _generators(seeds, numbers)
             image = network.refine(coarse, mask, num_inference_steps, noise, temperature=temperature)
             base = upsample(lr, scale).to(image.device)
-            changes = [image - base, coarse.float() - base]
+            changes = [strength * (image - base), coarse.float() - base]
             return torch.cat(changes if mask is None else [*changes, mask.float()], dim=1)
 
         # 4. Post-process.
@@ -151,6 +160,7 @@ class TextDiffPipeline(DiffusionPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
         temperature: float | None = None,
+        strength: float | None = None,
     ) -> TextDiffPipelineOutput | tuple[list, list | None]:
         """The paper's cascade: sharpen text lines that another method made; sizes stay.
 
@@ -158,7 +168,7 @@ class TextDiffPipeline(DiffusionPipeline):
             images: as for `__call__`, but at their final size.
             masks: text probability, one for each image and of its size: PIL "L", (H, W) or (1, H, W). None: the mask
                 branch finds them in the images, reduced by s.
-            num_inference_steps, generator, batch_size, output_type, temperature: as for `__call__`.
+            num_inference_steps, generator, batch_size, output_type, temperature, strength: as for `__call__`.
             return_dict: False returns the tuple (images, text_masks).
 
         Returns:
@@ -168,7 +178,8 @@ class TextDiffPipeline(DiffusionPipeline):
             ValueError, TypeError: also masks for a model that reads none.
         """
         temperature = self.config.temperature if temperature is None else temperature
-        self.check_inputs(num_inference_steps, batch_size, output_type, temperature)
+        strength = self.config.strength if strength is None else strength
+        self.check_inputs(num_inference_steps, batch_size, output_type, temperature, strength)
         crops = _tensors(images)
         seeds = _seeds(generator, len(crops))
         if masks is not None:
@@ -183,7 +194,7 @@ class TextDiffPipeline(DiffusionPipeline):
                 mask = network.enhance(self._placed(lr))[1]
             noise = _generators(seeds, numbers)
             refined = network.refine(image, mask, num_inference_steps, noise, temperature=temperature)
-            change = refined - image.float()
+            change = strength * (refined - image.float())
             return change if mask is None else torch.cat([change, mask.float()], dim=1)
 
         refined, used = [], []
@@ -197,7 +208,12 @@ class TextDiffPipeline(DiffusionPipeline):
         return result if return_dict else (result.images, result.text_masks)
 
     def check_inputs(
-        self, num_inference_steps: int, batch_size: int, output_type: str, temperature: float = 1.0
+        self,
+        num_inference_steps: int,
+        batch_size: int,
+        output_type: str,
+        temperature: float = 1.0,
+        strength: float = 1.0,
     ) -> None:
         """Raise ValueError for arguments that cannot work, and for components in training mode."""
         limit = self.scheduler.config.num_train_timesteps
@@ -207,7 +223,7 @@ class TextDiffPipeline(DiffusionPipeline):
             raise ValueError(f"batch_size must be an integer of at least 1, got {batch_size!r}.")
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f'output_type must be "pil", "np" or "pt", got {output_type!r}.')
-        _check_temperature(temperature)
+        _check_shares(temperature=temperature, strength=strength)
         for name in ("enhancement", "prior", "residual"):
             if getattr(self, name).training:
                 raise ValueError(f"{name} is in training mode, where results are random: call pipe.{name}.eval().")
@@ -258,9 +274,10 @@ class TextDiffPipeline(DiffusionPipeline):
         return pipe
 
 
-def _check_temperature(temperature: float) -> None:
-    if not 0 <= temperature <= 1:
-        raise ValueError(f"temperature must be from 0 to 1, got {temperature!r}.")
+def _check_shares(**shares: float) -> None:
+    for name, value in shares.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must be from 0 to 1, got {value!r}.")
 
 
 def _tensors(images: ImageInput | Sequence[ImageInput]) -> list[torch.Tensor]:

@@ -131,6 +131,23 @@ def test_temperature_is_how_much_noise_there_is(pipe, tmp_path):
         TextDiffPipeline(**pipe.components, temperature=-1)
 
 
+def test_strength_is_the_share_of_what_is_added(pipe, tmp_path):
+    for method, start in (("__call__", upsample(CROP, 2)[0]), ("refine", CROP[0])):
+        make = getattr(pipe, method)
+        whole, half = (make(CROP, output_type="pt", strength=s).images[0] for s in (None, 0.5))
+        unclipped = ((whole > 0) & (whole < 1) & (half > 0) & (half < 1)).all(0)
+        assert unclipped.float().mean() > 0.1 and (whole - start).abs().mean() > 1e-3
+        torch.testing.assert_close((half - start)[:, unclipped], (whole - start)[:, unclipped] / 2, atol=1e-5, rtol=0)
+    soft = TextDiffPipeline(**pipe.components, strength=0.5)
+    soft.save_pretrained(tmp_path)
+    again = TextDiffPipeline.from_pretrained(tmp_path)
+    assert torch.equal(again(CROP, output_type="pt").images[0], pipe(CROP, output_type="pt", strength=0.5).images[0])
+    with pytest.raises(ValueError, match="strength must be from 0 to 1, got 1.5"):
+        pipe(CROP, strength=1.5)
+    with pytest.raises(ValueError, match="strength must be from 0 to 1, got -1"):
+        TextDiffPipeline(**pipe.components, strength=-1)
+
+
 def test_noise_comes_from_the_generators(pipe):
     pair = [CROP, CROP]
     default, again = run(pipe, pair), run(pipe, pair)

@@ -339,6 +339,7 @@ def test_only_the_first_frame(run):
         (["photo.png", "-o", "photo.png"], "photo.png would replace the input photo.png"),
         (["photo.png", "-o", "out.gif"], "cannot write out.gif: name a folder, or a file ending in"),
         (["photo.png", "--steps", "0"], "--steps must be an integer from 1 to 200, got 0"),
+        (["photo.png", "--strength", "1.5"], "--strength must be from 0 to 1, got 1.5"),
         (["photo.png", "--temperature", "1.5"], "--temperature must be from 0 to 1, got 1.5"),
         (["photo.png", "--steps", "201"], "--steps must be an integer from 1 to 200, got 201"),
         (["photo.png", "--seed", "-1"], "--seed must be at least 0"),

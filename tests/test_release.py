@@ -5,6 +5,7 @@ import tiny
 import tiny_textdiff
 import torch
 from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
+from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 from tadisr.training.release import release
 
 
@@ -41,10 +42,10 @@ def test_averages_and_scales_what_is_added(tmp_path):
     assert not torch.equal(soft.restore_tile(lr)[0], pipes[0].restore_tile(lr)[0])
 
 
-def test_what_has_no_strength(tmp_path):
+def test_what_has_which_strength(tmp_path):
     tiny_textdiff.textdiff().save_pretrained(tmp_path / "lines")
-    with pytest.raises(ValueError, match="adds nothing to an enlarged input"):
-        release(tmp_path / "lines", tmp_path / "out", strength=0.5)
+    release(tmp_path / "lines", tmp_path / "out", strength=0.5)
+    assert TextDiffPipeline.from_pretrained(tmp_path / "out").config.strength == 0.5
     with pytest.raises(ValueError, match="adds nothing to an enlarged input"):
         release(tmp_path / "lines", tmp_path / "out", text_strength=0.5)
     with pytest.raises(FileNotFoundError, match="holds no whole pipeline"):

@@ -4,10 +4,10 @@
         [--text-strength 0.33] [--average DIR ...]
 
 What else lies in the target folder, such as its model card, stays. `--strength` scales what the network adds to the
-enlarged input, inside its last layer: pages are drawn more regularly than photographs look, and what is learned on them
-is a little too sure of itself. `--text-strength` scales it further on text, by the network's own mask. `--average`
-names further pipelines of the same run, or of runs that went on from it: the mean of their weights is steadier than
-each.
+enlarged input, inside its last layer (TextDiff keeps it as a setting): pages are drawn more regularly than photographs
+look, and what is learned on them is a little too sure of itself. `--text-strength` scales it further on text, by the
+network's own mask. `--average` names further pipelines of the same run, or of runs that went on from it: the mean of
+their weights is steadier than each.
 """
 
 import argparse
@@ -50,7 +50,9 @@ def release(
     kind = kinds[json.loads(index.read_text(encoding="utf-8"))["_class_name"]]
     pipe = kind.from_pretrained(source)
     average(pipe, others)
-    if (strength, text_strength) != (1, 1):
+    if kind is TextDiffPipeline and text_strength == 1:
+        pipe.register_to_config(strength=strength)
+    elif (strength, text_strength) != (1, 1):
         if kind is not TADiSRPipeline or not pipe.joint_decoder.config.image_residual:
             raise ValueError(f"{source} adds nothing to an enlarged input: it has no strength to change.")
         last = pipe.vae.decoder.conv_out

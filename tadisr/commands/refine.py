@@ -1,6 +1,7 @@
 """`tadisr refine`: a photo in, the same photo with its lines of text sharpened out."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ def register(parser: argparse.ArgumentParser) -> None:
         '{"quad": [[x, y], ...]}, four corners in pixels, clockwise from the text\'s top left (default: %(default)s)',
     )
     parser.add_argument("--steps", type=int, default=5, help="of diffusion, 1 to 200 (default: %(default)s)")
+    parser.add_argument("--strength", type=float, help="share of the change, 0 to 1 (default: the model's)")
     parser.add_argument("--temperature", type=float, help="of its noise, 0 (none) to 1 (default: the model's)")
     parser.add_argument("--seed", type=int, default=0, help="of its noise (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps, ... (default: the fastest here)")
@@ -66,9 +68,9 @@ def _refine(photo: "np.ndarray", args: argparse.Namespace) -> tuple["np.ndarray"
         raise UserError(f"--boxes: {error}") from None
     pipe = _load(args)
     try:
-        pipe.check_inputs(args.steps, 1, "np", args.temperature or 0.0)
+        pipe.check_inputs(args.steps, 1, "np", args.temperature or 0.0, args.strength or 0.0)
     except ValueError as error:
-        message = str(error).replace("num_inference_steps", "--steps").replace("temperature", "--temperature")
+        message = re.sub(r"^(temperature|strength)", r"--\1", str(error).replace("num_inference_steps", "--steps"))
         raise UserError(message) from None
     if quads is None:
         quads = find_boxes(photo, _engine())
@@ -77,7 +79,7 @@ def _refine(photo: "np.ndarray", args: argparse.Namespace) -> tuple["np.ndarray"
 
     def refiner(lines: "list[np.ndarray]") -> "list[np.ndarray]":
         generator = torch.Generator().manual_seed(args.seed)
-        noise = {"generator": generator, "temperature": args.temperature}
+        noise = {"generator": generator, "temperature": args.temperature, "strength": args.strength}
         return pipe.refine(lines, args.steps, output_type="np", **noise).images
 
     try:

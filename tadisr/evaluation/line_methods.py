@@ -2,14 +2,14 @@
 
 A method is `WHAT` or `NAME=WHAT`, with options as `WHAT:KEY=VALUE;KEY=VALUE`. WHAT is
 
-- a TextDiff model: a bundled name, a folder, a Hub id. `steps=N` of the sampling (5), `temperature=T` of its noise (the
-  model's own); `output=coarse`: TEM alone;
+- a TextDiff model: a bundled name, a folder, a Hub id. `steps=N` of the sampling (5), `temperature=T` of its noise,
+  `strength=S` of what it adds (the model's own); `output=coarse`: TEM alone;
 - a TADiSR pipeline, likewise: what it makes at 4 times the size is reduced to the wanted one;
 - bicubic, on which only `refine` makes sense, since that row is always there;
 - a TorchScript file (.pt), lines (N, 3, h, w) in [0, 1] to (N, 3, 2h, 2w), or a file that spandrel loads (.pth).
 
-On any of them `refine=MODEL` puts the residual diffusion of a TextDiff model (the paper's cascade), with `steps=N` and
-`temperature=T`.
+On any of them `refine=MODEL` puts the residual diffusion of a TextDiff model (the paper's cascade), with `steps=N`,
+`temperature=T` and `strength=S`.
 """
 
 import re
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LineMethod = Callable[["torch.Tensor"], "torch.Tensor"]
 OUTPUTS = ("image", "coarse")
+_SHARES = ("temperature", "strength")
 SCALE = 2  # of HR to LR lines
 TADISR_SCALE = 4
 
@@ -50,14 +51,15 @@ def load_line_methods(specs: Sequence[str], device: str = "cpu") -> dict[str, Li
 
 def _options(spec: str, rest: str) -> dict[str, str]:
     options = dict(option.partition("=")[::2] for option in filter(None, rest.split(";")))
-    if unknown := set(options) - {"steps", "temperature", "output", "refine"}:
+    if unknown := set(options) - {"steps", *_SHARES, "output", "refine"}:
         raise ValueError(
-            f"{spec} has no option {sorted(unknown)[0]!r}: there are steps, temperature, output and refine."
+            f"{spec} has no option {sorted(unknown)[0]!r}: there are steps, temperature, strength, output and refine."
         )
     if not options.get("steps", "5").isdecimal():
         raise ValueError(f"{spec}: steps must be a number, not {options['steps']!r}.")
-    if not re.fullmatch(r"[01]|0?\.\d+", options.get("temperature", "1")):
-        raise ValueError(f"{spec}: temperature must be a number from 0 to 1, not {options['temperature']!r}.")
+    for share in _SHARES:
+        if not re.fullmatch(r"[01]|0?\.\d+", options.get(share, "1")):
+            raise ValueError(f"{spec}: {share} must be a number from 0 to 1, not {options[share]!r}.")
     if options.get("output", "image") not in OUTPUTS:
         raise ValueError(f"{spec}: output must be {' or '.join(OUTPUTS)}, not {options['output']!r}.")
     return options
@@ -69,15 +71,16 @@ def _method(name: str, what: str, options: dict[str, str], device: str, models: 
             models[what] = _load(what, device)
         return models[what]
 
-    refine, noise = options.get("refine"), options.get("temperature")
-    sampling = {"num_inference_steps": int(options.get("steps", "5")), "temperature": noise and float(noise)}
+    refine = options.get("refine")
+    sampling = {name: float(options[name]) for name in _SHARES if name in options}
+    sampling["num_inference_steps"] = int(options.get("steps", "5"))
     if what == BICUBIC and not refine:
         raise ValueError(f"{name}: the row {BICUBIC} is always there; only with refine=MODEL is it another method.")
     model = None if what == BICUBIC else load(what)
     diffuses = type(model).__name__ == "TextDiffPipeline"
     if "output" in options and not diffuses:
         raise ValueError(f"{name}: only TextDiff models have an output to choose, not {what}.")
-    if unused := {"steps", "temperature"} & set(options) if not (diffuses or refine) else set():
+    if unused := {"steps", *_SHARES} & set(options) if not (diffuses or refine) else set():
         raise ValueError(f"{name}: {what} takes no {min(unused)}.")
 
     def plain(lr: "torch.Tensor") -> "torch.Tensor":
