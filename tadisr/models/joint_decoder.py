@@ -45,10 +45,11 @@ def text_gain(mask_logits: torch.Tensor, text_strength: float) -> torch.Tensor:
     """
     size = 2 * _TEXT_MARGIN + 1
     near = mask_logits.sigmoid()
-    for window in ((size, 1), (1, size)):
-        near = max_pool2d(near, window, stride=1, padding=(window[0] // 2, window[1] // 2))
-    for _ in range(2):
-        near = avg_pool2d(near, size, stride=1, padding=_TEXT_MARGIN, count_include_pad=False)
+    both = [((size, 1), (_TEXT_MARGIN, 0)), ((1, size), (0, _TEXT_MARGIN))]  # one axis at a time is faster
+    for window, padding in both:
+        near = max_pool2d(near, window, stride=1, padding=padding)
+    for window, padding in both * 2:
+        near = avg_pool2d(near, window, stride=1, padding=padding, count_include_pad=False)
     return 1 - (1 - text_strength) * near
 
 
