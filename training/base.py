@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, SchedulerMixin
@@ -31,12 +32,10 @@ def build_network(config: TrainConfig) -> TADiSRNetwork:
     Raises:
         ValueError: a base that does not fit. FileNotFoundError: no such base.
     """
-    if config.base_config:
-        models, scheduler = _from_scratch(config)
-    else:
-        models, scheduler = _on_base(config)
+    shape = _read_shape(config.base_config) if config.base_config else {}
+    models, scheduler = _from_scratch(shape) if shape else _on_base(config)
     backbone = one_backbone(models.get("unet"), models.get("transformer"))
-    models["joint_decoder"] = _joint_decoder(models["vae"], backbone, config)
+    models["joint_decoder"] = _joint_decoder(models["vae"], backbone, config, shape.get("joint_decoder", {}))
     if config.base_config:
         initialize(models["vae"], models["unet"], models["joint_decoder"])
         if config.image_residual:  # start at the upsampled input
@@ -74,11 +73,13 @@ def trainable(network: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
-def _from_scratch(config: TrainConfig) -> tuple[dict[str, nn.Module], DDPMScheduler]:
-    path = Path(config.base_config)
-    if not path.is_file():
+def _read_shape(path: str) -> dict[str, dict[str, Any]]:
+    if not Path(path).is_file():
         raise FileNotFoundError(f"No base_config {path}.")
-    base = json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _from_scratch(base: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, nn.Module], DDPMScheduler]:
     models = {
         "vae": LeanAutoencoderKL(**base["vae"]),
         "unet": LeanUNet2DConditionModel(**base["unet"]),
@@ -156,10 +157,10 @@ def load_prompt(config: TrainConfig) -> TextPrompt:
     return prompt
 
 
-def _joint_decoder(vae: AutoencoderKL, backbone: Backbone, config: TrainConfig) -> JointSegmentationDecoder:
-    options = {} if config.text_attention else {"text_attention": False}
-    if config.base_config:
-        options |= json.loads(Path(config.base_config).read_text(encoding="utf-8")).get("joint_decoder", {})
+def _joint_decoder(
+    vae: AutoencoderKL, backbone: Backbone, config: TrainConfig, shape: Mapping[str, Any]
+) -> JointSegmentationDecoder:
+    options = dict(shape) if config.text_attention else {"text_attention": False, **shape}
     skips, residual = (config.encoder_skips, config.image_residual) if config.base_config else (False, False)
     return JointSegmentationDecoder.from_base(vae, backbone, skips, residual, **options)
 
