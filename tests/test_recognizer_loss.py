@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tadisr.training.recognizer import RecognizerLoss, perturbed
+from tadisr.training.recognizer import RecognizerLoss, perturbed, shifted
 from tadisr.training.recognizer_graph import load_onnx
 
 onnx = pytest.importorskip("onnx")
@@ -105,6 +105,26 @@ def test_perturbed_lines_differ_each_time_and_little():
     changes = [float((one - smooth)[..., 4:-4, 4:-4].abs().mean()) for one in made]
     assert len(set(changes)) == 20 and max(changes) < 0.2
     assert not torch.allclose(made[0][0], made[0][1])
+
+
+def test_shifted_boxes_stay_within_the_image_and_small_ones_stay():
+    boxes = torch.tensor([[0, 20, 3, 64], [4, 32, 0, 64], [10, 16, 0, 64]])
+    torch.manual_seed(0)
+    made = torch.stack([shifted(boxes, (32, 64)) for _ in range(50)])
+    assert made.min() == 0 and made[..., 1].max() == 32 and made[..., 3].max() == 64
+    assert (made - boxes).abs().max() == 2 and len(made[:, 0].unique(dim=0)) > 20
+    assert (made[:, 2] == boxes[2]).all()
+
+
+def test_stretched_lines_are_wider_and_show_the_same(graph):
+    loss = RecognizerLoss([graph])
+    image = torch.linspace(-1, 1, 64).expand(2, 3, 48, 64)
+    box = torch.tensor([[0, 48, 0, 64]]).expand(2, 4)
+    plain, wide = loss.lines(image, box), loss.lines(image, box, stretch=1.25)
+    assert plain.shape[-1] == 64 and wide.shape[-1] == 80
+    assert float((wide[0, 0, 0, ::5] - plain[0, 0, 0, ::4]).abs().max()) < 0.02
+    long = torch.linspace(-1, 1, 512).expand(1, 3, 48, 512)
+    assert loss.lines(long, torch.tensor([[0, 48, 0, 512]]), stretch=1.25)[0, 0, 0, -1] == pytest.approx(0, abs=0.01)
 
 
 def test_long_lines_are_cut_not_squeezed(graph):

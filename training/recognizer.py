@@ -13,6 +13,8 @@ HEIGHT, WIDTH = 48, 320  # PP-OCR's recognition input
 STRIDE = 8  # pixels a step of the reading is wide
 EXPONENT = 0.5
 MAX_NOISE = 0.1  # sigma, of values in [-1, 1]
+MAX_SHIFT = 2  # pixels, of each side of a line's box
+MAX_STRETCH = 1.2  # of a line's width, or by its inverse
 
 
 class RecognizerLoss(nn.Module):
@@ -25,22 +27,24 @@ class RecognizerLoss(nn.Module):
     cross-entropy (g to 0), whose gradient is spent on what no network can make legible again, and plain accuracy
     (g = 1), which has nearly none where there is still much to win. Steps where the HR line shows a character weigh 1,
     blanks 0.1; lines that the recogniser is unsure of in HR (mean confidence of its characters below 0.6) are left out.
-    The SR lines are given noise first, anew each time (unless `perturb` is False): strokes survive that, patterns that
-    only these recognisers like do not. They are not blurred: what makes doubtful strokes illegible is that they are
-    sharp, and blur would hide it. Judge what is trained with this by *another* recogniser.
+    Unless `perturb` is False, each call cuts its lines a little wider or narrower and stretches them, SR and HR alike,
+    and gives the SR lines noise: strokes survive that, patterns that only these recognisers like, pixel by pixel, do
+    not. They are not blurred: what makes doubtful strokes illegible is that they are sharp, and blur would hide it.
+    Judge what is trained with this by *another* recogniser.
     """
 
     def __init__(self, onnx_files: Sequence[str | Path], perturb: bool = True):
         super().__init__()
         self.models, self.perturb = nn.ModuleList(load_onnx(file) for file in onnx_files), perturb
 
-    def lines(self, images: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    def lines(self, images: torch.Tensor, boxes: torch.Tensor, stretch: float = 1.0) -> torch.Tensor:
         """Cut and scale lines: images (N, 3, H, W) RGB in [-1, 1], boxes (N, 4) to (N, 3, 48, W <= 320) BGR."""
         crops = []
         for image, (top, bottom, left, right) in zip(images, boxes.tolist(), strict=True):
-            right = min(right, left + math.ceil((bottom - top) * WIDTH / HEIGHT))  # longer lines are cut, not squeezed
+            scale = HEIGHT / (bottom - top) * stretch
+            right = min(right, left + math.ceil(WIDTH / scale))  # longer lines are cut, not squeezed
             crop = image[None, [2, 1, 0], top:bottom, left:right]
-            width = min(WIDTH, max(1, round(HEIGHT * (right - left) / (bottom - top))))
+            width = min(WIDTH, max(1, round(scale * (right - left))))
             crop = F.interpolate(crop, size=(HEIGHT, width), mode="bilinear", align_corners=False, antialias=True)
             crops.append(crop[0])
         widest = math.ceil(max(crop.shape[-1] for crop in crops) / STRIDE) * STRIDE
@@ -49,17 +53,32 @@ class RecognizerLoss(nn.Module):
     def forward(self, image: torch.Tensor, target: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """Both images (N, 3, H, W) in [-1, 1]; a scalar."""
         model = self.models[int(torch.randint(len(self.models), ()))]
+        stretch = 1.0
+        if self.perturb:
+            boxes = shifted(boxes, image.shape[-2:])
+            stretch = MAX_STRETCH ** float(torch.rand(()) * 2 - 1)
         with torch.no_grad():
-            wanted = model(self.lines(target, boxes))  # (N, T, classes), probabilities, class 0 is blank
+            wanted = model(self.lines(target, boxes, stretch))  # (N, T, classes), probabilities, class 0 is blank
             confidence, label = wanted.max(-1)
             is_char = label > 0
             sure = (confidence * is_char).sum(1) / is_char.sum(1).clamp_min(1) > 0.6
             weight = torch.where(is_char, 1.0, 0.1) * sure[:, None]
-        lines = self.lines(image.clamp(-1, 1), boxes)
+        lines = self.lines(image.clamp(-1, 1), boxes, stretch)
         read = model(perturbed(lines) if self.perturb else lines)
         agreement = read.gather(-1, label[..., None]).squeeze(-1).clamp_min(1e-6)  # q
         loss = (1 - agreement**EXPONENT) / EXPONENT
         return (loss * weight).sum() / weight.sum().clamp_min(1)
+
+
+def shifted(boxes: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Boxes (N, 4), each side moved by up to `MAX_SHIFT` pixels, by PyTorch's own random numbers, within (H, W).
+
+    Boxes too small to be moved stay.
+    """
+    moved = boxes + torch.randint(-MAX_SHIFT, MAX_SHIFT + 1, boxes.shape, device=boxes.device)
+    moved = moved.clamp_min(0).minimum(boxes.new_tensor(size).repeat_interleave(2))
+    keep = (boxes[:, 1::2] - boxes[:, ::2]).amin(1, keepdim=True) > 4 * MAX_SHIFT
+    return torch.where(keep, moved, boxes)
 
 
 def perturbed(lines: torch.Tensor) -> torch.Tensor:
