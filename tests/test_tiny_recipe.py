@@ -33,17 +33,13 @@ def test_all_stages_improve_the_validation(tmp_path, monkeypatch):
     data = pages.data_set(tmp_path / "set", 20, 256, font_size=(24, 40))
     reader = write_graph(tmp_path / "reader.onnx", np.random.default_rng(0))
 
-    first = stage("tiny", data, tmp_path / "one", max_train_steps=60, validation_steps=30)
+    first = stage("tiny_pixels", data, tmp_path / "one", max_train_steps=60, validation_steps=30)
     assert first[-1]["psnr"] > first[0]["psnr"] > first[0]["psnr_bicubic"]
+    assert "text_mse" in runs.records(tmp_path / "one")[0].keys() - {"text_l1", "recognizer"}
 
-    changes = {"init_from": tmp_path / "one" / "weights", "max_train_steps": 20, "validation_steps": 20}
-    second = stage("tiny_pixels", data, tmp_path / "two", **changes)
-    assert second[-1]["psnr"] > first[-1]["psnr"]
-    assert "text_mse" in runs.records(tmp_path / "two")[0].keys() - {"text_l1", "recognizer"}
+    changes = {"init_from": tmp_path / "one" / "weights", "recognizer": reader, "recognizer_lines": 2}
+    second = stage("tiny_reader", data, tmp_path / "two", **changes, max_train_steps=20, validation_steps=20)
+    assert second[-1]["psnr"] > first[-1]["psnr"] - 0.3 and "recognizer" in runs.records(tmp_path / "two")[0]
 
-    changes |= {"init_from": tmp_path / "two" / "weights", "recognizer": reader, "recognizer_lines": 2}
-    third = stage("tiny_reader", data, tmp_path / "three", **changes)
-    assert third[-1]["psnr"] > second[-1]["psnr"] - 0.3 and "recognizer" in runs.records(tmp_path / "three")[0]
-
-    pipe = TADiSRPipeline.from_pretrained(tmp_path / "three" / "weights")
+    pipe = TADiSRPipeline.from_pretrained(tmp_path / "two" / "weights")
     assert sum(parameter.numel() for parameter in pipe.unet.parameters()) > 3e6  # the size that is shipped

@@ -11,6 +11,7 @@ import torch
 import training_runs as runs
 import yaml
 from tadisr.training.config import TrainConfig, parse_config, read_yaml
+from tadisr.training.trainer import build_optimizer
 
 from tadisr import TADiSRPipeline
 
@@ -22,14 +23,16 @@ def data(tmp_path_factory):
     return pages.data_set(tmp_path_factory.mktemp("ftsr") / "set", 10, 256, font_size=(18, 32))
 
 
-def test_train_resume_load_restore(data, tmp_path):
-    whole = runs.train(data, tmp_path / "whole", ema_decay=0.9, validation_data_dir=data)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_train_resume_load_restore(data, tmp_path, optimizer):
+    options = {"ema_decay": 0.9, "validation_data_dir": data, "optimizer": optimizer}
+    whole = runs.train(data, tmp_path / "whole", **options)
     # as if interrupted after four of six steps
     shutil.copytree(whole, resumed := tmp_path / "resumed")
     for name in ("checkpoint-6", "weights", "best"):
         shutil.rmtree(resumed / name)
     (resumed / "best.json").unlink()
-    runs.train(data, resumed, ema_decay=0.9, validation_data_dir=data, resume_from_checkpoint="latest")
+    runs.train(data, resumed, **options, resume_from_checkpoint="latest")
     runs.assert_same(whole, resumed)
 
     pipe = TADiSRPipeline.from_pretrained(resumed / "weights")
@@ -69,6 +72,17 @@ def test_lora_on_a_pretrained_base(data, tmp_path):
 def test_learning_rate_follows_the_schedule(data, tmp_path):
     run = runs.train(data, tmp_path / "run", lr_scheduler="constant_with_warmup", max_train_steps=4)
     assert [record["lr"] for record in runs.records(run)] == [5e-4, 1e-3, 1e-3, 1e-3]
+
+
+def test_optimizers_are_timms_with_the_configured_values():
+    weights = [torch.nn.Parameter(torch.ones(4, 4)), torch.nn.Parameter(torch.ones(4))]
+    values = {"base_config": "b", "train_data_dir": ["d"], "learning_rate": 0.5, "adam_beta2": 0.9}
+    for name in ("adamw", "nadamw", "muon"):
+        optimizer = build_optimizer(TrainConfig(**values, optimizer=name), weights)
+        assert name in type(optimizer).__name__.lower()
+        assert {(group["lr"], group["betas"][1]) for group in optimizer.param_groups} == {(0.5, 0.9)}
+    with pytest.raises(ValueError, match="No optimizer is called muom: take adamw, muon"):
+        build_optimizer(TrainConfig(**values, optimizer="muom"), weights)
 
 
 def test_mistakes_are_one_line(data, tmp_path):

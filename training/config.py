@@ -79,6 +79,8 @@ class TrainConfig(LossWeights):
     max_train_steps: int = 200_000
     gradient_accumulation_steps: int = 1
     gradient_checkpointing: bool = False
+    optimizer: str = "adamw"
+    """adamw, or one of timm's (pip install timm), such as muon, whose steps are as large as AdamW's."""
     learning_rate: float = 5e-5
     lr_scheduler: str = "constant"
     """One of diffusers' schedules: constant, constant_with_warmup, cosine, linear, ..."""

@@ -35,6 +35,7 @@ from tadisr.training.trainer import (
     Log,
     all_finite,
     averaged,
+    build_optimizer,
     load_lpips,
     report_bad_batch,
     start_accelerator,
@@ -88,12 +89,7 @@ def main(argv: list[str] | None = None) -> None:
         network = network.to(memory_format=torch.contiguous_format)
     lpips = load_lpips(config)
     recognizer = RecognizerLoss(config.recognizer) if config.recognizer else None
-    optimizer = torch.optim.AdamW(
-        trainable(network),
-        config.learning_rate,
-        (config.adam_beta1, config.adam_beta2),
-        weight_decay=config.adam_weight_decay,
-    )
+    optimizer = build_optimizer(config, trainable(network))
     schedule = get_scheduler(
         config.lr_scheduler,
         optimizer,

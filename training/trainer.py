@@ -97,6 +97,22 @@ def load_lpips(config: TrainConfig) -> nn.Module | None:
     return network.eval().requires_grad_(False)
 
 
+def build_optimizer(config: TrainConfig, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimiser that `config.optimizer` names, with AdamW's learning rate, betas and weight decay.
+
+    Raises:
+        ImportError: timm is not installed. ValueError: it knows no such optimiser.
+    """
+    rate, betas, decay = config.learning_rate, (config.adam_beta1, config.adam_beta2), config.adam_weight_decay
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, rate, betas, weight_decay=decay)
+    from timm.optim import create_optimizer_v2, list_optimizers
+
+    if config.optimizer not in list_optimizers():
+        raise ValueError(f"No optimizer is called {config.optimizer}: take adamw, muon or another of timm's.")
+    return create_optimizer_v2(parameters, config.optimizer, lr=rate, weight_decay=decay, betas=betas)
+
+
 class Batches:
     """The run's batches from step `step` on: (crops, line strips or None), on the device.
 
