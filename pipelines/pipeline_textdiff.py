@@ -18,6 +18,7 @@ from tadisr.pipelines.pipeline_output import TextDiffPipelineOutput
 from tadisr.checkpoints import resolve
 from tadisr.images import to_images, to_tensors, upsample
 from tadisr.line_pieces import run_pieces
+from tadisr.memory import contiguous_weights
 from tadisr.models.textdiff.enhancement import TextEnhancementModule
 from tadisr.models.textdiff.network import TextDiffNetwork
 from tadisr.models.textdiff.recognizer import CRNN
@@ -125,7 +126,7 @@ class TextDiffPipeline(DiffusionPipeline):
         self.check_inputs(num_inference_steps, batch_size, output_type, temperature, strength)
         crops = _tensors(image)
         seeds = _seeds(generator, len(crops))
-        network, scale = self.network, self.enhancement.config.scale
+        network, scale = self._prepared(), self.enhancement.config.scale
 
         def restore(lr: torch.Tensor, numbers: list[int]) -> torch.Tensor:  # (N, 3, h, w)
             # 2. Enhance: the coarse image and the mask.
@@ -184,7 +185,7 @@ class TextDiffPipeline(DiffusionPipeline):
         seeds = _seeds(generator, len(crops))
         if masks is not None:
             crops = self._with_masks(crops, masks)
-        network, scale = self.network, self.enhancement.config.scale
+        network, scale = self._prepared(), self.enhancement.config.scale
 
         def sharpen(given: torch.Tensor, numbers: list[int]) -> torch.Tensor:  # (N, 3 or 4, H, W)
             image, mask = self._placed(given[:, :3]), self._placed(given[:, 3:]) if given.shape[1] > 3 else None
@@ -228,8 +229,23 @@ class TextDiffPipeline(DiffusionPipeline):
             if getattr(self, name).training:
                 raise ValueError(f"{name} is in training mode, where results are random: call pipe.{name}.eval().")
 
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Write all components as safetensors; `kwargs` as in `DiffusionPipeline.save_pretrained`."""
+        with contiguous_weights(self._models()):
+            super().save_pretrained(save_directory, **kwargs)
+
+    def _models(self) -> list[torch.nn.Module]:
+        return [self.enhancement, self.prior, self.residual]
+
+    def _prepared(self) -> TextDiffNetwork:
+        """The network, its weights in the images' layout: else every convolution copies its input."""
+        for model in self._models():
+            model.to(memory_format=torch.channels_last)
+        return self.network
+
     def _placed(self, images: torch.Tensor) -> torch.Tensor:
-        return images.to(self._execution_device, self.enhancement.dtype)
+        images = images.to(self._execution_device, self.enhancement.dtype)
+        return images.contiguous(memory_format=torch.channels_last)
 
     def _with_masks(self, crops: list[torch.Tensor], masks: ImageInput | Sequence[ImageInput]) -> list[torch.Tensor]:
         """The crops with their masks as a fourth channel."""

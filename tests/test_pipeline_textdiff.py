@@ -124,7 +124,10 @@ def test_temperature_is_how_much_noise_there_is(pipe, tmp_path):
         assert torch.equal(hot, sampled(pipe, method=method)) and not torch.equal(hot, sampled(pipe, 1.0, 1, method))
     cold = TextDiffPipeline(**pipe.components, temperature=0.0)
     cold.save_pretrained(tmp_path)
-    assert torch.equal(sampled(TextDiffPipeline.from_pretrained(tmp_path)), sampled(pipe, 0.0))
+    # not to the bit: a loaded weight of one pixel may lie otherwise in memory, and is added up in another order
+    torch.testing.assert_close(
+        sampled(TextDiffPipeline.from_pretrained(tmp_path)), sampled(pipe, 0.0), atol=1e-5, rtol=0
+    )
     with pytest.raises(ValueError, match="temperature must be from 0 to 1, got 1.5"):
         pipe(CROP, temperature=1.5)
     with pytest.raises(ValueError, match="temperature must be from 0 to 1, got -1"):
@@ -141,7 +144,8 @@ def test_strength_is_the_share_of_what_is_added(pipe, tmp_path):
     soft = TextDiffPipeline(**pipe.components, strength=0.5)
     soft.save_pretrained(tmp_path)
     again = TextDiffPipeline.from_pretrained(tmp_path)
-    assert torch.equal(again(CROP, output_type="pt").images[0], pipe(CROP, output_type="pt", strength=0.5).images[0])
+    images = [p(CROP, output_type="pt", **o).images[0] for p, o in ((again, {}), (pipe, {"strength": 0.5}))]
+    torch.testing.assert_close(*images, atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="strength must be from 0 to 1, got 1.5"):
         pipe(CROP, strength=1.5)
     with pytest.raises(ValueError, match="strength must be from 0 to 1, got -1"):
@@ -151,7 +155,7 @@ def test_strength_is_the_share_of_what_is_added(pipe, tmp_path):
 def test_noise_comes_from_the_generators(pipe):
     pair = [CROP, CROP]
     default, again = run(pipe, pair), run(pipe, pair)
-    assert close(default, again, 0) and close([default[0][:1]], [default[0][1:]], 1e-6), "a fixed seed for all"
+    assert close(default, again, 0) and close([default[0][:1]], [default[0][1:]], 1e-5), "a fixed seed for all"
     generator = seeded(1)
     first, second = run(pipe, pair, generator=generator), run(pipe, pair, generator=generator)
     assert close(first, run(pipe, pair, generator=seeded(1)), 0)

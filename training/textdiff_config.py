@@ -43,6 +43,8 @@ class LineTraining:
     """Lines per process."""
     max_train_steps: int = 1_000_000
     gradient_accumulation_steps: int = 1
+    optimizer: str = "adamw"
+    """adamw, or one of timm's, such as muon."""
     learning_rate: float = 1e-4
     lr_scheduler: str = "constant"
     """One of diffusers' schedules: constant, constant_with_warmup, cosine, linear, ..."""

@@ -26,7 +26,7 @@ from tadisr.training.checkpoints import (
 from tadisr.training.textdiff_config import LineTraining
 from tadisr.training.textdiff_lines import Batch, training_loader
 from tadisr.training.train_lora import find_checkpoint
-from tadisr.training.trainer import Log, all_finite, averaged, report_bad_batch, start_accelerator
+from tadisr.training.trainer import Log, all_finite, averaged, build_optimizer, report_bad_batch, start_accelerator
 from torch import nn
 
 
@@ -78,13 +78,7 @@ def fit(config: LineTraining, task_of: type[Task]) -> None:
     # 1. Components.
     task = task_of(config, accelerator.device)
     parameters = trainable(task.network)
-    optimizer = torch.optim.AdamW(
-        parameters,
-        config.learning_rate,
-        (config.adam_beta1, config.adam_beta2),
-        weight_decay=config.adam_weight_decay,
-        fused=True,
-    )
+    optimizer = build_optimizer(config, parameters)
     schedule = get_scheduler(
         config.lr_scheduler,
         optimizer,
