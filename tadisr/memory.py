@@ -12,13 +12,14 @@ from torch import nn
 
 
 def fast_dtype(device: str | torch.device) -> torch.dtype:
-    """bfloat16 where the device has matrix units for it, float32 elsewhere: CUDA, and processors with AMX.
+    """bfloat16 where the device computes faster in it, float32 elsewhere: CUDA, and processors with AMX or AVX512-BF16.
 
     (Not float16: it overflows in the VAE of SDXL and Kolors.)
     """
     kind = torch.device(device).type
-    units = kind == "cuda" or (kind == "cpu" and getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False))
-    return torch.bfloat16 if units else torch.float32
+    known = getattr(torch.cpu, "get_capabilities", dict)() if kind == "cpu" else {}
+    faster = kind == "cuda" or known.get("amx_bf16", False) or known.get("avx512_bf16", False)
+    return torch.bfloat16 if faster else torch.float32
 
 
 @contextmanager

@@ -315,6 +315,7 @@ def test_bfloat16_where_there_are_matrix_units_for_it(monkeypatch):
     for found, wanted in (
         ({"amx_bf16": True}, torch.bfloat16),
         ({"amx_bf16": False}, torch.float32),
+        ({"amx_bf16": False, "avx512_bf16": True}, torch.bfloat16),
         ({}, torch.float32),
     ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found, raising=False)
