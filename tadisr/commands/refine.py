@@ -19,7 +19,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("photo", metavar="PHOTO", type=Path, help="at its final size, such as another method's output")
     parser.add_argument("-o", "--output", metavar="OUT", help="file or folder (default: tadisr-output/)")
-    parser.add_argument("--model", required=True, help="bundled name, folder or Hub id of a TextDiff pipeline")
+    parser.add_argument(
+        "--model", default="textdiff-tiny", help="TextDiff pipeline: bundled name, folder or Hub id (default: %(default)s)"
+    )
     parser.add_argument("--revision", help="revision of a Hub model")
     parser.add_argument(
         "--boxes",
@@ -105,12 +107,14 @@ def _engine():
 def _load(args: argparse.Namespace) -> "TextDiffPipeline":
     from diffusers.utils import logging
 
+    from tadisr.memory import fast_dtype
     from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     device = choose_device(args.device)
     try:
-        return TextDiffPipeline.from_pretrained(args.model, revision=args.revision).to(device)
+        dtype = fast_dtype(device)
+        return TextDiffPipeline.from_pretrained(args.model, revision=args.revision, torch_dtype=dtype).to(device)
     except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
         raise UserError(f"cannot load {args.model}: {short(error)}") from None
