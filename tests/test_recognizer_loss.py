@@ -1,9 +1,12 @@
 """A recogniser's ONNX graph as a loss: the same function after merging, and a gradient that reads."""
 
 import numpy as np
+import pages
 import pytest
 import torch
-from tadisr.training.recognizer import RecognizerLoss, perturbed, shifted
+import training_runs as runs
+from tadisr.training import adapt_recognizer
+from tadisr.training.recognizer import RecognizerLoss, cut_lines, perturbed, reading, shifted
 from tadisr.training.recognizer_graph import load_onnx
 
 onnx = pytest.importorskip("onnx")
@@ -88,7 +91,7 @@ def test_loss_is_least_for_the_hr_line_itself_and_its_gradient_leads_there(graph
     generator = torch.Generator().manual_seed(0)
     target = torch.rand(3, 3, 32, 64, generator=generator) * 2 - 1
     boxes = torch.tensor([[2, 30, 0, 64], [0, 32, 5, 40], [4, 20, 1, 9]])
-    assert loss.lines(target, boxes).shape == (3, 3, 48, 112)  # the widest, in whole steps
+    assert cut_lines(target, boxes).shape == (3, 3, 48, 112)  # the widest, in whole steps
     image = (target + 0.4 * torch.randn(target.shape, generator=generator)).requires_grad_()
     before = loss(image, target, boxes)
     (gradient,) = torch.autograd.grad(before, image)
@@ -116,21 +119,19 @@ def test_shifted_boxes_stay_within_the_image_and_small_ones_stay():
     assert (made[:, 2] == boxes[2]).all()
 
 
-def test_stretched_lines_are_wider_and_show_the_same(graph):
-    loss = RecognizerLoss([graph])
+def test_stretched_lines_are_wider_and_show_the_same():
     image = torch.linspace(-1, 1, 64).expand(2, 3, 48, 64)
     box = torch.tensor([[0, 48, 0, 64]]).expand(2, 4)
-    plain, wide = loss.lines(image, box), loss.lines(image, box, stretch=1.25)
+    plain, wide = cut_lines(image, box), cut_lines(image, box, stretch=1.25)
     assert plain.shape[-1] == 64 and wide.shape[-1] == 80
     assert float((wide[0, 0, 0, ::5] - plain[0, 0, 0, ::4]).abs().max()) < 0.02
     long = torch.linspace(-1, 1, 512).expand(1, 3, 48, 512)
-    assert loss.lines(long, torch.tensor([[0, 48, 0, 512]]), stretch=1.25)[0, 0, 0, -1] == pytest.approx(0, abs=0.01)
+    assert cut_lines(long, torch.tensor([[0, 48, 0, 512]]), stretch=1.25)[0, 0, 0, -1] == pytest.approx(0, abs=0.01)
 
 
-def test_long_lines_are_cut_not_squeezed(graph):
-    loss = RecognizerLoss([graph])
+def test_long_lines_are_cut_not_squeezed():
     image = torch.linspace(-1, 1, 512).expand(1, 3, 32, 512)
-    (line,) = loss.lines(image, torch.tensor([[0, 24, 0, 512]]))  # 160 of 512 columns fill 320
+    (line,) = cut_lines(image, torch.tensor([[0, 24, 0, 512]]))  # 160 of 512 columns fill 320
     assert line[0, 0, -1] == pytest.approx(float(image[0, 0, 0, 159]), abs=0.01)
 
 
@@ -150,3 +151,25 @@ def test_each_call_asks_one_of_several_recognisers(graph, tmp_path):
 def test_a_missing_file_says_where_to_get_it(tmp_path):
     with pytest.raises(FileNotFoundError, match="No recogniser at .*none.onnx: PP-OCR ONNX files come with"):
         RecognizerLoss([tmp_path / "none.onnx"])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_adapting_teaches_to_read_lr_lines(graph, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(runs.ROOT)
+    runs.fresh()
+    data = pages.data_set(tmp_path / "set", 6, 256, font_size=(24, 40))
+    # characters everywhere, of whose reading the teacher is sure
+    monkeypatch.setattr(
+        adapt_recognizer, "reading", lambda *args: (label := reading(*args)[0], label.new_ones(label.shape))
+    )
+    out = tmp_path / "soft.safetensors"
+    flags = [graph, "--data", data, "--restorer", "tadisr-tiny", "-o", out, "--steps", 40, "--learning-rate", 1e-2]
+    adapt_recognizer.main([*map(str, flags)])
+    losses = [float(line.split("'loss': ")[1].rstrip("}\n")) for line in capsys.readouterr().out.splitlines()]
+    assert len(losses) == 2 and losses[1] < losses[0]
+    plain, adapted = load_onnx(graph), load_onnx(out)
+    assert not adapted.training and not any(p.requires_grad for p in adapted.parameters())
+    x = torch.rand(1, 3, 48, 64)
+    assert (plain(x) - adapted(x)).abs().max() > 1e-3
+    with pytest.raises(SystemExit):
+        adapt_recognizer.main([*map(str, flags[:6]), "elsewhere/soft.safetensors"])

@@ -37,19 +37,6 @@ class RecognizerLoss(nn.Module):
         super().__init__()
         self.models, self.perturb = nn.ModuleList(load_onnx(file) for file in onnx_files), perturb
 
-    def lines(self, images: torch.Tensor, boxes: torch.Tensor, stretch: float = 1.0) -> torch.Tensor:
-        """Cut and scale lines: images (N, 3, H, W) RGB in [-1, 1], boxes (N, 4) to (N, 3, 48, W <= 320) BGR."""
-        crops = []
-        for image, (top, bottom, left, right) in zip(images, boxes.tolist(), strict=True):
-            scale = HEIGHT / (bottom - top) * stretch
-            right = min(right, left + math.ceil(WIDTH / scale))  # longer lines are cut, not squeezed
-            crop = image[None, [2, 1, 0], top:bottom, left:right]
-            width = min(WIDTH, max(1, round(scale * (right - left))))
-            crop = F.interpolate(crop, size=(HEIGHT, width), mode="bilinear", align_corners=False, antialias=True)
-            crops.append(crop[0])
-        widest = math.ceil(max(crop.shape[-1] for crop in crops) / STRIDE) * STRIDE
-        return torch.stack([F.pad(crop, (0, widest - crop.shape[-1])) for crop in crops])
-
     def forward(self, image: torch.Tensor, target: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """Both images (N, 3, H, W) in [-1, 1]; a scalar."""
         model = self.models[int(torch.randint(len(self.models), ()))]
@@ -57,17 +44,38 @@ class RecognizerLoss(nn.Module):
         if self.perturb:
             boxes = shifted(boxes, image.shape[-2:])
             stretch = MAX_STRETCH ** float(torch.rand(()) * 2 - 1)
-        with torch.no_grad():
-            wanted = model(self.lines(target, boxes, stretch))  # (N, T, classes), probabilities, class 0 is blank
-            confidence, label = wanted.max(-1)
-            is_char = label > 0
-            sure = (confidence * is_char).sum(1) / is_char.sum(1).clamp_min(1) > 0.6
-            weight = torch.where(is_char, 1.0, 0.1) * sure[:, None]
-        lines = self.lines(image.clamp(-1, 1), boxes, stretch)
+        label, weight = reading(model, cut_lines(target, boxes, stretch))
+        lines = cut_lines(image.clamp(-1, 1), boxes, stretch)
         read = model(perturbed(lines) if self.perturb else lines)
         agreement = read.gather(-1, label[..., None]).squeeze(-1).clamp_min(1e-6)  # q
         loss = (1 - agreement**EXPONENT) / EXPONENT
         return (loss * weight).sum() / weight.sum().clamp_min(1)
+
+
+def cut_lines(images: torch.Tensor, boxes: torch.Tensor, stretch: float = 1.0) -> torch.Tensor:
+    """Cut and scale lines: images (N, 3, H, W) RGB in [-1, 1], boxes (N, 4) to (N, 3, 48, W <= 320) BGR."""
+    crops = []
+    for image, (top, bottom, left, right) in zip(images, boxes.tolist(), strict=True):
+        scale = HEIGHT / (bottom - top) * stretch
+        right = min(right, left + math.ceil(WIDTH / scale))  # longer lines are cut, not squeezed
+        crop = image[None, [2, 1, 0], top:bottom, left:right]
+        width = min(WIDTH, max(1, round(scale * (right - left))))
+        crop = F.interpolate(crop, size=(HEIGHT, width), mode="bilinear", align_corners=False, antialias=True)
+        crops.append(crop[0])
+    widest = math.ceil(max(crop.shape[-1] for crop in crops) / STRIDE) * STRIDE
+    return torch.stack([F.pad(crop, (0, widest - crop.shape[-1])) for crop in crops])
+
+
+@torch.no_grad()
+def reading(model: nn.Module, lines: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a recogniser reads in lines (N, 3, 48, W), step by step: classes (N, T), and what each step weighs.
+
+    A character weighs 1, a blank (class 0) 0.1, everything 0 in lines whose characters' mean confidence is 0.6 or less.
+    """
+    confidence, label = model(lines).max(-1)  # of (N, T, classes), probabilities
+    is_char = label > 0
+    sure = (confidence * is_char).sum(1) / is_char.sum(1).clamp_min(1) > 0.6
+    return label, torch.where(is_char, 1.0, 0.1) * sure[:, None]
 
 
 def shifted(boxes: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

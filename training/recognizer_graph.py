@@ -10,16 +10,26 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import fx, nn
 
 
 def load_onnx(path: str | Path) -> fx.GraphModule:
     """A frozen, differentiable module that computes what the ONNX file does.
 
+    Of a safetensors file (`save_adapted`): what the ONNX file that it names does, with these weights.
+
     Raises:
         FileNotFoundError: no such file.
     """
-    if not Path(path).is_file():
+    path = Path(path)
+    if path.suffix == ".safetensors" and path.is_file():
+        with safe_open(path, "pt") as file:
+            module = load_onnx(path.parent / file.metadata()["onnx"])
+            module.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        return module
+    if not path.is_file():
         raise FileNotFoundError(f"No recogniser at {path}: PP-OCR ONNX files come with the rapidocr wheels.")
     import onnx2torch
     import onnxruntime
@@ -34,6 +44,12 @@ def load_onnx(path: str | Path) -> fx.GraphModule:
         module = onnx2torch.convert(options.optimized_model_filepath)
     fuse(module.eval().requires_grad_(False))
     return module.to(memory_format=torch.channels_last)
+
+
+def save_adapted(module: fx.GraphModule, onnx_file: Path, path: Path) -> None:
+    """Write the weights of a module that was loaded from `onnx_file` and trained on; both files stay in one folder."""
+    weights = {name: value.contiguous() for name, value in module.state_dict().items()}
+    save_file(weights, path, {"onnx": onnx_file.name})
 
 
 def fuse(module: fx.GraphModule) -> None:

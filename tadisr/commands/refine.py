@@ -20,7 +20,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photo", metavar="PHOTO", type=Path, help="at its final size, such as another method's output")
     parser.add_argument("-o", "--output", metavar="OUT", help="file or folder (default: tadisr-output/)")
     parser.add_argument(
-        "--model", default="textdiff-tiny", help="TextDiff pipeline: bundled name, folder or Hub id (default: %(default)s)"
+        "--model",
+        default="textdiff-tiny",
+        help="TextDiff pipeline: bundled, a folder or Hub id (default: %(default)s)",
     )
     parser.add_argument("--revision", help="revision of a Hub model")
     parser.add_argument(
