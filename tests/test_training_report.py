@@ -1,6 +1,7 @@
 """Validation in the loop, trackers, the model card and the Hub."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import training_runs as runs
 import yaml
 from hub_server import HubServer
 from PIL import Image
+from safetensors.torch import save_file
 from tadisr.data_synthesis.read import open_pages
 from tadisr.training.config import TrainConfig
 from tadisr.training.hub import command_line, create_repository, model_card, push
@@ -115,6 +117,13 @@ def test_a_judge_is_not_the_teacher(tmp_path):
     teacher = next(path for path in models if "rec" in path.name)
     with pytest.raises(ValueError, match="judge with another engine"):
         load_judge("rapidocr", ["none.onnx", str(teacher)])
+    shutil.copy(teacher, tmp_path)
+    save_file({"weight": torch.zeros(1)}, adapted := tmp_path / "soft.safetensors", {"onnx": teacher.name})
+    with pytest.raises(ValueError, match="judge with another engine"):
+        load_judge("rapidocr", [str(adapted)])
+    save_file({"weight": torch.zeros(1)}, adapted)
+    with pytest.raises(ValueError, match="soft.safetensors names no ONNX file: training/adapt_recognizer.py writes"):
+        load_judge("rapidocr", [str(adapted)])
 
 
 def test_trackers_get_terms_scores_and_pictures(run):

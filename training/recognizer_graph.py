@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import fx, nn
 
 
@@ -24,10 +24,9 @@ def load_onnx(path: str | Path) -> fx.GraphModule:
         FileNotFoundError: no such file.
     """
     path = Path(path)
-    if path.suffix == ".safetensors" and path.is_file():
-        with safe_open(path, "pt") as file:
-            module = load_onnx(path.parent / file.metadata()["onnx"])
-            module.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    if (graph := graph_file(path)) != path:
+        module = load_onnx(graph)
+        module.load_state_dict(load_file(path))
         return module
     if not path.is_file():
         raise FileNotFoundError(f"No recogniser at {path}: PP-OCR ONNX files come with the rapidocr wheels.")
@@ -44,6 +43,21 @@ def load_onnx(path: str | Path) -> fx.GraphModule:
         module = onnx2torch.convert(options.optimized_model_filepath)
     fuse(module.eval().requires_grad_(False))
     return module.to(memory_format=torch.channels_last)
+
+
+def graph_file(path: Path) -> Path:
+    """The ONNX file whose graph a recogniser has: the one that a safetensors file names, else the file itself.
+
+    Raises:
+        ValueError: a safetensors file that names none.
+    """
+    if path.suffix != ".safetensors" or not path.is_file():
+        return path
+    with safe_open(path, "pt") as file:
+        name = (file.metadata() or {}).get("onnx")
+    if name is None:
+        raise ValueError(f"{path} names no ONNX file: training/adapt_recognizer.py writes files that do.")
+    return path.parent / name
 
 
 def save_adapted(module: fx.GraphModule, onnx_file: Path, path: Path) -> None:

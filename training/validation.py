@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from tadisr.data_synthesis.read import open_pages
 from tadisr.training.config import TrainConfig
+from tadisr.training.recognizer_graph import graph_file
 from torch import nn
 
 from tadisr.images import upsample
@@ -152,8 +153,8 @@ def load_judge(engine: str, recognizers: Sequence[str]) -> Any:
 
     judge = load_engine(engine)
     known = judge.describe().get("models", {}).values()
-    for recognizer in filter(lambda name: Path(name).is_file(), recognizers):
-        if hashlib.sha256(Path(recognizer).read_bytes()).hexdigest() in known:
+    for recognizer in filter(Path.is_file, (graph_file(Path(name)) for name in recognizers)):
+        if hashlib.sha256(recognizer.read_bytes()).hexdigest() in known:
             raise ValueError(f"{engine} reads with {recognizer}, which is trained against: judge with another engine.")
     return judge
 
