@@ -284,6 +284,13 @@ def test_lines_are_found_and_refined(run):
     assert {path.name for path in Path().iterdir()} == {"photo.png", "out.png"}
 
 
+def test_the_bundled_model_by_default(run):
+    write("boxes.json", [{"quad": [[10, 10], [110, 10], [110, 40], [10, 40]]}])
+    assert cli.main(["refine", "photo.png", "-o", "out.png", "--boxes", "boxes.json", "--device", "cpu"]) == 0
+    changed = np.abs(opened("photo.png").astype(int) - opened("out.png"))
+    assert 0 < changed[12:38, 12:108].mean() < 20 and not changed[50:].any()
+
+
 def test_lines_named_in_a_file(run):
     write("boxes.json", [{"quad": [[10, 10], [110, 10], [110, 40], [10, 40]]}])
     assert run("photo.png", "-o", "out", "--boxes", "boxes.json") == (
