@@ -314,7 +314,8 @@ def test_round_trip_of_the_released_configurations(kind, tmp_path):
     with torch.no_grad():
         latents, features = encode_mode(vae, noise(1, 3, 16, 24))
     (image, mask), other = decoder(vae, latents, {}, features), again.eval()(vae, latents, {}, features)
-    assert torch.equal(image, other[0]) and torch.equal(mask, other[1])
+    for made, wanted in zip((image, mask), other, strict=True):  # not to the bit: weights may lie otherwise in memory
+        torch.testing.assert_close(made, wanted, atol=1e-5, rtol=0)
     (image.square().mean() + mask.square().mean()).backward()
     assert not [name for name, parameter in decoder.named_parameters() if parameter.grad is None]
     gradients = {name: parameter.grad.clone() for name, parameter in decoder.named_parameters()}

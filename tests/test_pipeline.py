@@ -47,8 +47,14 @@ def run(pipe, image=PHOTO, **kwargs):
     return pipe(image, output_type="pt", return_dict=False, **kwargs)
 
 
-def same(one, other):
-    return all(torch.equal(a, b) for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True))
+def same(one, other, atol=0.0):
+    pairs = [(a, b) for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True)]
+    return all(a.shape == b.shape and (a - b).abs().max() <= atol for a, b in pairs)
+
+
+def reloaded(one, other):
+    """The same, though some processors add up in another order where the loaded weights lie otherwise in memory."""
+    return same(one, other, atol=1e-5)
 
 
 # ---- in and out
@@ -256,12 +262,12 @@ def test_whole_pipeline_round_trip(pipe, tmp_path):
     assert not list(tmp_path.rglob("*.bin"))
     assert not list(tmp_path.glob("text_encoder*")) and not list(tmp_path.glob("tokenizer*"))
     again = TADiSRPipeline.from_pretrained(tmp_path)
-    assert type(again) is TADiSRPipeline and same(run(again), run(pipe))
+    assert type(again) is TADiSRPipeline and reloaded(run(again), run(pipe))
 
 
 def test_lean_round_trip(free, tmp_path):
     free.save_pretrained(tmp_path)
-    assert same(run(TADiSRPipeline.from_pretrained(str(tmp_path))), run(free))
+    assert reloaded(run(TADiSRPipeline.from_pretrained(str(tmp_path))), run(free))
 
 
 def test_adapter_round_trip_without_text_encoders(adapted, tmp_path):
@@ -279,11 +285,11 @@ def test_adapter_round_trip_without_text_encoders(adapted, tmp_path):
         assert {name for name, component in again.components.items() if component is not None} == {
             "vae", "unet", "scheduler", "prompt", "joint_decoder",
         }  # fmt: skip
-        assert same(run(again), run(pipe))
+        assert reloaded(run(again), run(pipe))
     again.save_pretrained(tmp_path / "again")
     index = json.loads((tmp_path / "again" / "tadisr_adapter.json").read_text())
     assert index == {"base_model": str(tmp_path / "base"), "base_revision": None, "prompt": None}
-    assert same(run(TADiSRPipeline.from_pretrained(tmp_path / "again")), run(pipe))
+    assert reloaded(run(TADiSRPipeline.from_pretrained(tmp_path / "again")), run(pipe))
 
 
 def _made(folder):

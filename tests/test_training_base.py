@@ -98,7 +98,7 @@ def test_gradient_checkpointing_changes_no_gradient_and_keeps_less(base, tmp_pat
         gradients.append([parameter.grad for parameter in trainable(network)])
         kept.append(sum(saved.values()))
     for plain, checkpointed in zip(*gradients, strict=True):
-        torch.testing.assert_close(plain, checkpointed)
+        torch.testing.assert_close(plain, checkpointed, atol=1e-4, rtol=1e-5)
     assert kept[1] < 0.5 * kept[0]
 
 
