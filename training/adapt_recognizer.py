@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
         schedule.step()
         optimizer.zero_grad()
         if step % 20 == 0 or step == args.steps:
-            accelerator.print({"step": step, "loss": round(float(loss), 3)}, flush=True)
+            accelerator.print({"step": step, "loss": round(loss.item(), 3)}, flush=True)
     if accelerator.is_main_process:
         save_adapted(accelerator.unwrap_model(student), args.recognizer, args.output)
     accelerator.end_training()
