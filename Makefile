@@ -35,7 +35,7 @@ style: .venv/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# A tadisr-tiny from nothing in runs/tiny_release (docs/tadisr-tiny.md), in 1.5 hours. Interrupt it at any time; the same
+# A tadisr-tiny from nothing in runs/tiny_release (docs/tadisr-tiny.md), in about 1.5 hours. Interrupt it at any time; the same
 # command goes on.
 RECOGNIZERS := $(addprefix data/recognizer/,ch_PP-OCRv3_rec_infer.onnx ch_PP-OCRv4_rec_infer.onnx PP-OCRv5_rec_mobile.onnx)
 SOFT := data/recognizer/PP-OCRv5_soft.safetensors
