@@ -8,6 +8,7 @@ import tiny_textdiff
 import torch
 import yaml
 from evaluation_samples import write_folder
+from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 from textdiff_runs import databases
 
 from tadisr import cli
@@ -66,7 +67,18 @@ def test_options_override_the_config(model, reader, lines, tmp_path):
     assert run("--config", config, *arguments, "-o", tmp_path / "out", "--weights", tmp_path) == 0
 
 
-def test_methods_do_what_their_options_say(model):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_models_run_in_the_fastest_precision(model, monkeypatch, dtype):
+    monkeypatch.setattr("tadisr.memory.fast_dtype", lambda device: dtype)
+    lr = torch.rand(1, 3, 16, 64, generator=torch.Generator().manual_seed(0))
+    pipe = TextDiffPipeline.from_pretrained(model, torch_dtype=dtype)
+    wanted = pipe(lr, num_inference_steps=1, output_type="pt").images
+    (method,) = load_line_methods([f"a={model}:steps=1"]).values()
+    torch.testing.assert_close(method(lr), torch.stack(wanted))
+
+
+def test_methods_do_what_their_options_say(model, monkeypatch):
+    monkeypatch.setattr("tadisr.memory.fast_dtype", lambda device: torch.float32)
     lr = torch.rand(2, 3, 16, 64, generator=torch.Generator().manual_seed(0))
     specs = [f"a={model}:steps=3", f"b={model}:output=coarse", f"c=bicubic:refine={model};steps=3", "d=tadisr-tiny"]
     methods = load_line_methods(specs)

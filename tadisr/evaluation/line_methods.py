@@ -117,8 +117,9 @@ def _load(what: str, device: str) -> Any:
     """A pipeline, or a module."""
     import json
 
-    import torch
     from diffusers.utils import logging
+
+    from tadisr.memory import fast_dtype
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -131,7 +132,8 @@ def _load(what: str, device: str) -> Any:
         from tadisr import TextDiffPipeline as Pipeline
     else:
         from tadisr import TADiSRPipeline as Pipeline
-    pipe = Pipeline.from_pretrained(folder).to(torch.device(device))
+    # in the precision of `tadisr upscale` and `tadisr refine`
+    pipe = Pipeline.from_pretrained(folder, torch_dtype=fast_dtype(device)).to(device)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
