@@ -43,6 +43,7 @@ class TextDiffPipeline(DiffusionPipeline):
         strength: the share of what the model adds to the enlarged crop that is added, from 0 to 1, where a call names
             none. 1 is the paper's; a small model reads best below it: a doubtful stroke that stays soft is guessed
             right more often than one that was sharpened.
+        residual_strength: the share of MRD's residual in it, from 0 to 1, where a call names none. 1 is the paper's.
 
     Crops keep their detail whatever their size: each runs at its own size and aspect, a small one enlarged to the
     height of `crop_size`, and what the model changes is added to it. Long lines are cut into overlapping pieces of at
@@ -72,15 +73,15 @@ class TextDiffPipeline(DiffusionPipeline):
         diffusion: bool = True,
         temperature: float = 1.0,
         strength: float = 1.0,
+        residual_strength: float = 1.0,
     ):
         super().__init__()
         if len(crop_size) != 2 or not 0 < crop_size[0] < crop_size[1]:
             raise ValueError(f"crop_size must be a height and a greater width, got {list(crop_size)}.")
-        _check_shares(temperature=temperature, strength=strength)
+        shares = {"temperature": temperature, "strength": strength, "residual_strength": residual_strength}
+        _check_shares(**shares)
         self.register_modules(enhancement=enhancement, prior=prior, residual=residual, scheduler=scheduler)
-        self.register_to_config(
-            crop_size=list(crop_size), diffusion=diffusion, temperature=temperature, strength=strength
-        )
+        self.register_to_config(crop_size=list(crop_size), diffusion=diffusion, **shares)
         _ = self.network  # refuses what does not fit
 
     @property
@@ -99,6 +100,7 @@ class TextDiffPipeline(DiffusionPipeline):
         return_dict: bool = True,
         temperature: float | None = None,
         strength: float | None = None,
+        residual_strength: float | None = None,
     ) -> TextDiffPipelineOutput | tuple[list, list | None, list]:
         """Restore one crop, a batch, or a list of crops of any sizes.
 
@@ -113,6 +115,7 @@ class TextDiffPipeline(DiffusionPipeline):
             return_dict: False returns the tuple (images, text_masks, coarse_images).
             temperature: of the sampling, from 0 to 1; None: the pipeline's own.
             strength: of what is added, from 0 to 1; None: the pipeline's own. `coarse_images` are always at 1.
+            residual_strength: of MRD's residual in it, from 0 to 1; None: the pipeline's own.
 
         Returns:
             `TextDiffPipelineOutput`, everything exactly s (2) times its crop's size.
@@ -123,7 +126,8 @@ class TextDiffPipeline(DiffusionPipeline):
         # 1. Check.
         temperature = self.config.temperature if temperature is None else temperature
         strength = self.config.strength if strength is None else strength
-        self.check_inputs(num_inference_steps, batch_size, output_type, temperature, strength)
+        share = self.config.residual_strength if residual_strength is None else residual_strength
+        self.check_inputs(num_inference_steps, batch_size, output_type, temperature, strength, share)
         crops = _tensors(image)
         seeds = _seeds(generator, len(crops))
         network, scale = self._prepared(), self.enhancement.config.scale
@@ -135,7 +139,8 @@ class TextDiffPipeline(DiffusionPipeline):
             noise = _generators(seeds, numbers)
             image = network.refine(coarse, mask, num_inference_steps, noise, temperature=temperature)
             base = upsample(lr, scale).to(image.device)
-            changes = [strength * (image - base), coarse.float() - base]
+            coarse = coarse.float()
+            changes = [strength * (torch.lerp(coarse, image, share) - base), coarse - base]
             return torch.cat(changes if mask is None else [*changes, mask.float()], dim=1)
 
         # 4. Post-process.
@@ -162,6 +167,7 @@ class TextDiffPipeline(DiffusionPipeline):
         return_dict: bool = True,
         temperature: float | None = None,
         strength: float | None = None,
+        residual_strength: float | None = None,
     ) -> TextDiffPipelineOutput | tuple[list, list | None]:
         """The paper's cascade: sharpen text lines that another method made; sizes stay.
 
@@ -169,7 +175,8 @@ class TextDiffPipeline(DiffusionPipeline):
             images: as for `__call__`, but at their final size.
             masks: text probability, one for each image and of its size: PIL "L", (H, W) or (1, H, W). None: the mask
                 branch finds them in the images, reduced by s.
-            num_inference_steps, generator, batch_size, output_type, temperature, strength: as for `__call__`.
+            num_inference_steps, generator, batch_size, output_type, temperature, strength, residual_strength: as for
+                `__call__`; of the residual both strengths' product is added.
             return_dict: False returns the tuple (images, text_masks).
 
         Returns:
@@ -180,7 +187,8 @@ class TextDiffPipeline(DiffusionPipeline):
         """
         temperature = self.config.temperature if temperature is None else temperature
         strength = self.config.strength if strength is None else strength
-        self.check_inputs(num_inference_steps, batch_size, output_type, temperature, strength)
+        share = self.config.residual_strength if residual_strength is None else residual_strength
+        self.check_inputs(num_inference_steps, batch_size, output_type, temperature, strength, share)
         crops = _tensors(images)
         seeds = _seeds(generator, len(crops))
         if masks is not None:
@@ -195,7 +203,7 @@ class TextDiffPipeline(DiffusionPipeline):
                 mask = network.enhance(self._placed(lr))[1]
             noise = _generators(seeds, numbers)
             refined = network.refine(image, mask, num_inference_steps, noise, temperature=temperature)
-            change = strength * (refined - image.float())
+            change = strength * share * (refined - image.float())
             return change if mask is None else torch.cat([change, mask.float()], dim=1)
 
         refined, used = [], []
@@ -215,6 +223,7 @@ class TextDiffPipeline(DiffusionPipeline):
         output_type: str,
         temperature: float = 1.0,
         strength: float = 1.0,
+        residual_strength: float = 1.0,
     ) -> None:
         """Raise ValueError for arguments that cannot work, and for components in training mode."""
         limit = self.scheduler.config.num_train_timesteps
@@ -224,7 +233,7 @@ class TextDiffPipeline(DiffusionPipeline):
             raise ValueError(f"batch_size must be an integer of at least 1, got {batch_size!r}.")
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f'output_type must be "pil", "np" or "pt", got {output_type!r}.')
-        _check_shares(temperature=temperature, strength=strength)
+        _check_shares(temperature=temperature, strength=strength, residual_strength=residual_strength)
         for name in ("enhancement", "prior", "residual"):
             if getattr(self, name).training:
                 raise ValueError(f"{name} is in training mode, where results are random: call pipe.{name}.eval().")

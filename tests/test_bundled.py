@@ -112,7 +112,8 @@ def test_lines_get_closer_to_the_truth():
         truth.append(mask)
     lr, hr = (torch.from_numpy(np.stack(x)).permute(0, 3, 1, 2) / 255 for x in (lr, hr))
     pipe = TextDiffPipeline.from_pretrained("textdiff-tiny")
-    assert (pipe.config.temperature, pipe.config.strength) == (0, 0.3) and pipe.enhancement.dtype == torch.float32
+    settings = [pipe.config[name] for name in ("temperature", "strength", "residual_strength")]
+    assert settings == [0, 0.4, 0.5] and pipe.enhancement.dtype == torch.float32
 
     def errors(images):
         return (images - hr).square().mean((1, 2, 3))

@@ -152,6 +152,25 @@ def test_strength_is_the_share_of_what_is_added(pipe, tmp_path):
         TextDiffPipeline(**pipe.components, strength=-1)
 
 
+def test_residual_strength_is_the_share_of_the_diffusion(pipe, tmp_path):
+    whole = pipe(CROP, output_type="pt")
+    image, coarse = whole.images[0], whole.coarse_images[0]
+    none, half = (pipe(CROP, output_type="pt", residual_strength=s).images[0] for s in (0.0, 0.5))
+    torch.testing.assert_close(none, coarse, atol=1e-5, rtol=0)
+    unclipped = ((image > 0) & (image < 1) & (coarse > 0) & (coarse < 1)).all(0)
+    assert unclipped.float().mean() > 0.1 and (image - coarse).abs().mean() > 1e-3
+    torch.testing.assert_close(half[:, unclipped], (image + coarse)[:, unclipped] / 2, atol=1e-5, rtol=0)
+    TextDiffPipeline(**pipe.components, residual_strength=0.5).save_pretrained(tmp_path)
+    again = TextDiffPipeline.from_pretrained(tmp_path)
+    torch.testing.assert_close(again(CROP, output_type="pt").images[0], half, atol=1e-5, rtol=0)
+    sharpened = [pipe.refine(CROP, output_type="pt", strength=s).images[0] for s in (0.5, 0.25)]
+    torch.testing.assert_close(again.refine(CROP, output_type="pt").images[0], sharpened[0], atol=1e-5, rtol=0)
+    half_of_half = pipe.refine(CROP, output_type="pt", strength=0.5, residual_strength=0.5).images[0]
+    torch.testing.assert_close(half_of_half, sharpened[1], atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="residual_strength must be from 0 to 1, got 1.5"):
+        pipe(CROP, residual_strength=1.5)
+
+
 def test_noise_comes_from_the_generators(pipe):
     pair = [CROP, CROP]
     default, again = run(pipe, pair), run(pipe, pair)
@@ -329,7 +348,7 @@ def test_round_trip(mask, tmp_path):
     assert torch.equal(again.scheduler.betas, pipe.scheduler.betas)
     crops = [CROP, tiny.photo(100, 9)]
     for one, other in zip(run(again, crops), run(pipe, crops), strict=True):
-        assert (one is other is None) or close([one], [other], 0)
+        assert (one is other is None) or close([one], [other], 1e-5)
 
 
 def test_half_precision(pipe, tmp_path):

@@ -44,8 +44,9 @@ def test_averages_and_scales_what_is_added(tmp_path):
 
 def test_what_has_which_strength(tmp_path):
     tiny_textdiff.textdiff().save_pretrained(tmp_path / "lines")
-    release(tmp_path / "lines", tmp_path / "out", strength=0.5)
-    assert TextDiffPipeline.from_pretrained(tmp_path / "out").config.strength == 0.5
+    release(tmp_path / "lines", tmp_path / "out", strength=0.5, residual_strength=0.25)
+    settings = TextDiffPipeline.from_pretrained(tmp_path / "out").config
+    assert (settings.strength, settings.residual_strength) == (0.5, 0.25)
     with pytest.raises(ValueError, match="adds nothing to an enlarged input"):
         release(tmp_path / "lines", tmp_path / "out", text_strength=0.5)
     with pytest.raises(FileNotFoundError, match="holds no whole pipeline"):

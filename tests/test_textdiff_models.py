@@ -78,6 +78,8 @@ def test_unet_depends_on_time_image_by_image():
     mixed = unet(image, torch.tensor([3, 190]), image, image[:, :1])
     assert torch.allclose(mixed, torch.stack([early[0], late[1]]), atol=1e-5)
     assert not torch.allclose(early, late, atol=1e-4)
+    with torch.no_grad():  # where it works in place
+        assert torch.equal(unet(image, 3, image, image[:, :1]), early)
 
 
 def test_unet_reads_the_mask_at_its_bottom_too():

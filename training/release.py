@@ -6,8 +6,9 @@
 What else lies in the target folder, such as its model card, stays. `--strength` scales what the network adds to the
 enlarged input, inside its last layer (TextDiff keeps it as a setting): pages are drawn more regularly than photographs
 look, and what is learned on them is a little too sure of itself. `--text-strength` scales it further on text, by the
-network's own mask. `--average` names further pipelines of the same run, or of runs that went on from it: the mean of
-their weights is steadier than each.
+network's own mask; TextDiff's `--residual-strength`, a setting too, scales the diffusion's part in it. `--average`
+names further pipelines of the same run, or of runs that went on from it: the mean of their weights is steadier than
+each.
 """
 
 import argparse
@@ -35,13 +36,18 @@ def average(pipe: DiffusionPipeline, others: Sequence[Path]) -> None:
 
 
 def release(
-    source: Path, target: Path, strength: float = 1.0, text_strength: float = 1.0, others: Sequence[Path] = ()
+    source: Path,
+    target: Path,
+    strength: float = 1.0,
+    text_strength: float = 1.0,
+    others: Sequence[Path] = (),
+    residual_strength: float = 1.0,
 ) -> None:
     """Write `source`, a whole pipeline, as float16 to `target`, averaged with others.
 
     Raises:
         FileNotFoundError: there is no whole pipeline in `source`.
-        ValueError: a strength for a pipeline whose output is not added to its input.
+        ValueError: a strength for a pipeline that has none of the kind.
     """
     index = source / "model_index.json"
     if not index.is_file():
@@ -51,7 +57,9 @@ def release(
     pipe = kind.from_pretrained(source)
     average(pipe, others)
     if kind is TextDiffPipeline and text_strength == 1:
-        pipe.register_to_config(strength=strength)
+        pipe.register_to_config(strength=strength, residual_strength=residual_strength)
+    elif residual_strength != 1:
+        raise ValueError(f"{source} has no residual to weaken: only TextDiff has one.")
     elif (strength, text_strength) != (1, 1):
         if kind is not TADiSRPipeline or not pipe.joint_decoder.config.image_residual:
             raise ValueError(f"{source} adds nothing to an enlarged input: it has no strength to change.")
@@ -73,6 +81,14 @@ if __name__ == "__main__":
     parser.add_argument("target", type=Path)
     parser.add_argument("--strength", type=float, default=1.0)
     parser.add_argument("--text-strength", type=float, default=1.0)
+    parser.add_argument("--residual-strength", type=float, default=1.0)
     parser.add_argument("--average", type=Path, nargs="+", default=[], metavar="FOLDER")
     arguments = parser.parse_args()
-    release(arguments.source, arguments.target, arguments.strength, arguments.text_strength, arguments.average)
+    release(
+        arguments.source,
+        arguments.target,
+        arguments.strength,
+        arguments.text_strength,
+        arguments.average,
+        arguments.residual_strength,
+    )

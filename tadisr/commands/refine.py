@@ -83,8 +83,10 @@ def _refine(photo: "np.ndarray", args: argparse.Namespace) -> tuple["np.ndarray"
 
     def refiner(lines: "list[np.ndarray]") -> "list[np.ndarray]":
         generator = torch.Generator().manual_seed(args.seed)
-        noise = {"generator": generator, "temperature": args.temperature, "strength": args.strength}
-        return pipe.refine(lines, args.steps, output_type="np", **noise).images
+        noise = {"generator": generator, "temperature": args.temperature}
+        # all of the change here is the residual's: --strength is its whole share
+        shares = {} if args.strength is None else {"strength": args.strength, "residual_strength": 1.0}
+        return pipe.refine(lines, args.steps, output_type="np", **noise, **shares).images
 
     try:
         refined = refine_lines(photo, quads, refiner)

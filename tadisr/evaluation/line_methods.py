@@ -3,13 +3,14 @@
 A method is `WHAT` or `NAME=WHAT`, with options as `WHAT:KEY=VALUE;KEY=VALUE`. WHAT is
 
 - a TextDiff model: a bundled name, a folder, a Hub id. `steps=N` of the sampling (5), `temperature=T` of its noise,
-  `strength=S` of what it adds (the model's own); `output=coarse`: TEM alone;
+  `strength=S` of what it adds, `residual_strength=R` of MRD's part in that (the model's own); `output=coarse`: TEM
+  alone;
 - a TADiSR pipeline, likewise: what it makes at 4 times the size is reduced to the wanted one;
 - bicubic, on which only `refine` makes sense, since that row is always there;
 - a TorchScript file (.pt), lines (N, 3, h, w) in [0, 1] to (N, 3, 2h, 2w), or a file that spandrel loads (.pth).
 
 On any of them `refine=MODEL` puts the residual diffusion of a TextDiff model (the paper's cascade), with `steps=N`,
-`temperature=T` and `strength=S`.
+`temperature=T`, `strength=S` and `residual_strength=R`.
 """
 
 import re
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 LineMethod = Callable[["torch.Tensor"], "torch.Tensor"]
 OUTPUTS = ("image", "coarse")
-_SHARES = ("temperature", "strength")
+_SHARES = ("temperature", "strength", "residual_strength")
 SCALE = 2  # of HR to LR lines
 TADISR_SCALE = 4
 
@@ -53,7 +54,8 @@ def _options(spec: str, rest: str) -> dict[str, str]:
     options = dict(option.partition("=")[::2] for option in filter(None, rest.split(";")))
     if unknown := set(options) - {"steps", *_SHARES, "output", "refine"}:
         raise ValueError(
-            f"{spec} has no option {sorted(unknown)[0]!r}: there are steps, temperature, strength, output and refine."
+            f"{spec} has no option {sorted(unknown)[0]!r}: there are steps, temperature, strength, residual_strength, "
+            "output and refine."
         )
     if not options.get("steps", "5").isdecimal():
         raise ValueError(f"{spec}: steps must be a number, not {options['steps']!r}.")
