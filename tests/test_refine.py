@@ -291,6 +291,16 @@ def test_the_bundled_model_by_default(run):
     assert 0 < changed[12:38, 12:108].mean() < 20 and not changed[50:].any()
 
 
+def test_strength_is_that_of_the_whole_change(run):
+    tiny_textdiff.textdiff().save_pretrained("own")
+    values = json.loads(Path("own/model_index.json").read_text(encoding="utf-8"))
+    write("own/model_index.json", values | {"residual_strength": 0.0})
+    assert run("photo.png", "-o", "same.png", "--model", "own")[0] == 0
+    assert run("photo.png", "-o", "sharp.png", "--model", "own", "--strength", 1)[0] == 0
+    assert np.array_equal(opened("same.png"), opened("photo.png"))
+    assert not np.array_equal(opened("sharp.png"), opened("photo.png"))
+
+
 def test_lines_named_in_a_file(run):
     write("boxes.json", [{"quad": [[10, 10], [110, 10], [110, 40], [10, 40]]}])
     assert run("photo.png", "-o", "out", "--boxes", "boxes.json") == (
