@@ -153,7 +153,7 @@ class TestConfig:
         tiny = parse(["--config", str(CONFIGS / "tiny.yaml"), "--seed=3"], TextDiffConfig)
         assert (tiny.tem_channels, tiny.mask_rule, tiny.seed) == (32, "exact", 3)
         second = parse(["--config", str(CONFIGS / "tiny_reader.yaml")], TextDiffConfig)
-        assert len(second.readers) == 4 and (second.reading, second.reading_lines, second.pixel) == (5.0, 8, 100.0)
+        assert len(second.readers) == 3 and (second.reading, second.reading_lines, second.pixel) == (10.0, 8, 100.0)
         crnn = parse(["--config", str(CONFIGS / "crnn_tiny.yaml"), "--hidden", "16"], CRNNConfig)
         assert (crnn.channels, crnn.hidden) == ([32, 64, 128, 128, 256, 256, 256], 16)
         for name in ("wo_mask", "noise_prediction", "unet", "wo_joint", "published_schedule"):
