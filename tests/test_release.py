@@ -47,7 +47,8 @@ def test_what_has_which_strength(tmp_path):
     release(tmp_path / "lines", tmp_path / "out", strength=0.5, residual_strength=0.25)
     settings = TextDiffPipeline.from_pretrained(tmp_path / "out").config
     assert (settings.strength, settings.residual_strength) == (0.5, 0.25)
-    with pytest.raises(ValueError, match="adds nothing to an enlarged input"):
-        release(tmp_path / "lines", tmp_path / "out", text_strength=0.5)
+    for pipe, wrong in (("lines", "text_strength"), (saved(tmp_path / "photos", 1).name, "residual_strength")):
+        with pytest.raises(ValueError, match=f"{pipe} has no such strength"):
+            release(tmp_path / pipe, tmp_path / "out", **{wrong: 0.5})
     with pytest.raises(FileNotFoundError, match="holds no whole pipeline"):
         release(tmp_path / "nowhere", tmp_path / "out")

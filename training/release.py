@@ -40,8 +40,8 @@ def release(
     target: Path,
     strength: float = 1.0,
     text_strength: float = 1.0,
-    others: Sequence[Path] = (),
     residual_strength: float = 1.0,
+    others: Sequence[Path] = (),
 ) -> None:
     """Write `source`, a whole pipeline, as float16 to `target`, averaged with others.
 
@@ -58,11 +58,12 @@ def release(
     average(pipe, others)
     if kind is TextDiffPipeline and text_strength == 1:
         pipe.register_to_config(strength=strength, residual_strength=residual_strength)
-    elif residual_strength != 1:
-        raise ValueError(f"{source} has no residual to weaken: only TextDiff has one.")
-    elif (strength, text_strength) != (1, 1):
-        if kind is not TADiSRPipeline or not pipe.joint_decoder.config.image_residual:
-            raise ValueError(f"{source} adds nothing to an enlarged input: it has no strength to change.")
+    elif (strength, text_strength, residual_strength) != (1, 1, 1):
+        if kind is TextDiffPipeline or residual_strength != 1 or not pipe.joint_decoder.config.image_residual:
+            raise ValueError(
+                f"{source} has no such strength: only pipelines that add to an enlarged input have any, text_strength "
+                "is TADiSR's, residual_strength TextDiff's."
+            )
         last = pipe.vae.decoder.conv_out
         with torch.no_grad():
             last.weight.mul_(strength)
@@ -82,13 +83,5 @@ if __name__ == "__main__":
     parser.add_argument("--strength", type=float, default=1.0)
     parser.add_argument("--text-strength", type=float, default=1.0)
     parser.add_argument("--residual-strength", type=float, default=1.0)
-    parser.add_argument("--average", type=Path, nargs="+", default=[], metavar="FOLDER")
-    arguments = parser.parse_args()
-    release(
-        arguments.source,
-        arguments.target,
-        arguments.strength,
-        arguments.text_strength,
-        arguments.average,
-        arguments.residual_strength,
-    )
+    parser.add_argument("--average", type=Path, nargs="+", default=[], metavar="FOLDER", dest="others")
+    release(**vars(parser.parse_args()))
