@@ -9,7 +9,14 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from tadisr.models.attention import cross_attention_layers
 from tadisr.models.interaction import INTERACTIONS, interaction_block
-from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, text_gain, vae_factor, vae_patch
+from tadisr.models.joint_decoder import (
+    JointSegmentationDecoder,
+    encode_mode,
+    text_doubt,
+    text_gain,
+    vae_factor,
+    vae_patch,
+)
 from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel
 
 VAES = {
@@ -375,6 +382,27 @@ def test_text_gain_is_the_strength_on_text_and_one_far_from_it():
     torch.testing.assert_close(text_gain(torch.full((1, 1, 8, 8), 20.0), 0.5), torch.full((1, 1, 8, 8), 0.5))
 
 
+def test_text_whose_strokes_are_sure_has_a_strength_of_its_own():
+    logits = torch.full((1, 1, 96, 203), -20.0)
+    logits[..., 32:64:4, 10:90] = 20.0  # strokes that are sure
+    logits[..., 32:64, 113:193] = 0.0  # something, but what?
+    gain = text_gain(logits, 0.2, 0.8)
+    assert gain.shape == logits.shape
+    sure, doubtful = (..., slice(40, 56), slice(30, 70)), (..., slice(40, 56), slice(133, 173))
+    torch.testing.assert_close(gain[sure], text_gain(logits, 0.8)[sure], atol=0.01, rtol=0)
+    torch.testing.assert_close(gain[doubtful], text_gain(logits, 0.2)[doubtful], atol=0.01, rtol=0)
+    assert abs(gain[sure] - 0.8).max() < 0.01 and abs(gain[doubtful] - 0.6).max() < 0.01, "as far as it is text"
+    assert (gain[..., :16, :] > 0.999).all()
+    assert max(gain.diff(dim=axis).abs().max() for axis in (-1, -2)) < 0.12, "a seam would show"
+
+
+@pytest.mark.parametrize(("probability", "doubt"), [(0.0, 0), (1e-4, 0), (0.5, 1), (0.65, 0.5), (0.95, 0), (1.0, 0)])
+@pytest.mark.parametrize("shape", [(8, 8), (1, 5), (33, 70)])
+def test_doubt_of_an_even_mask(probability, doubt, shape):
+    mask = torch.full((2, 1, *shape), probability)
+    torch.testing.assert_close(text_doubt(mask), torch.full_like(mask, doubt), atol=0.05, rtol=0)
+
+
 def test_text_strength_scales_the_correction_on_text_alone():
     pipe = tiny.lean()
     torch.manual_seed(0)
@@ -386,6 +414,8 @@ def test_text_strength_scales_the_correction_on_text_alone():
         whole, logits = pipe.restore_tile(lr)
         pipe.joint_decoder.register_to_config(text_strength=0.3)
         gated, same_logits = pipe.restore_tile(lr)
+        pipe.joint_decoder.register_to_config(text_strength=1.0, clear_text_strength=0.0)
+        assert not torch.equal(pipe.restore_tile(lr)[0], whole)
     torch.testing.assert_close(same_logits, logits)
     gain = text_gain(logits, 0.3)
     assert gain.amax() - gain.amin() > 0.05 and (whole - start).abs().mean() > 1e-3
@@ -393,6 +423,7 @@ def test_text_strength_scales_the_correction_on_text_alone():
     torch.testing.assert_close((gated - start)[inside], ((whole - start) * gain)[inside], atol=1e-5, rtol=1e-4)
 
 
-def test_text_strength_without_image_residual_is_refused():
+@pytest.mark.parametrize("strengths", [{"text_strength": 0.5}, {"clear_text_strength": 0.0}])
+def test_text_strength_without_image_residual_is_refused(strengths):
     with pytest.raises(ValueError, match="text_strength is of what image_residual adds"):
-        JointSegmentationDecoder([], [], block_out_channels=[8], norm_num_groups=4, text_strength=0.5)
+        JointSegmentationDecoder([], [], block_out_channels=[8], norm_num_groups=4, **strengths)

@@ -36,9 +36,9 @@ def test_averages_and_scales_what_is_added(tmp_path):
     assert whole.abs().mean() > 1e-3
     torch.testing.assert_close(half, whole / 2, atol=5e-3, rtol=0)
 
-    release(one, tmp_path / "soft", text_strength=0.25)
+    release(one, tmp_path / "soft", text_strength=0.25, clear_text_strength=0.75)
     soft = TADiSRPipeline.from_pretrained(tmp_path / "soft")
-    assert soft.joint_decoder.config.text_strength == 0.25
+    assert (soft.joint_decoder.config.text_strength, soft.joint_decoder.config.clear_text_strength) == (0.25, 0.75)
     assert not torch.equal(soft.restore_tile(lr)[0], pipes[0].restore_tile(lr)[0])
 
 
@@ -47,7 +47,8 @@ def test_what_has_which_strength(tmp_path):
     release(tmp_path / "lines", tmp_path / "out", strength=0.5, residual_strength=0.25)
     settings = TextDiffPipeline.from_pretrained(tmp_path / "out").config
     assert (settings.strength, settings.residual_strength) == (0.5, 0.25)
-    for pipe, wrong in (("lines", "text_strength"), (saved(tmp_path / "photos", 1).name, "residual_strength")):
+    saved(tmp_path / "photos", 1)
+    for pipe, wrong in (("lines", "text_strength"), ("lines", "clear_text_strength"), ("photos", "residual_strength")):
         with pytest.raises(ValueError, match=f"{pipe} has no such strength"):
             release(tmp_path / pipe, tmp_path / "out", **{wrong: 0.5})
     with pytest.raises(FileNotFoundError, match="holds no whole pipeline"):

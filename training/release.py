@@ -1,14 +1,14 @@
 """Make the bundled form of a trained pipeline: half precision, named as it is bundled.
 
     python training/release.py runs/tiny_reader/weights tadisr/weights/tadisr-tiny [--strength 0.75] \\
-        [--text-strength 0.33] [--average DIR ...]
+        [--text-strength 0.25] [--clear-text-strength 1] [--average DIR ...]
 
 What else lies in the target folder, such as its model card, stays. `--strength` scales what the network adds to the
 enlarged input, inside its last layer (TextDiff keeps it as a setting): pages are drawn more regularly than photographs
 look, and what is learned on them is a little too sure of itself. `--text-strength` scales it further on text, by the
-network's own mask; TextDiff's `--residual-strength`, a setting too, scales the diffusion's part in it. `--average`
-names further pipelines of the same run, or of runs that went on from it: the mean of their weights is steadier than
-each.
+network's own mask, and `--clear-text-strength` where that is sure of the strokes; TextDiff's `--residual-strength`, a
+setting too, scales the diffusion's part in it. `--average` names further pipelines of the same run, or of runs that
+went on from it: the mean of their weights is steadier than each.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import torch
 from diffusers import DiffusionPipeline
 from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
+from tadisr.training.data import one_line
 
 
 def average(pipe: DiffusionPipeline, others: Sequence[Path]) -> None:
@@ -40,6 +41,7 @@ def release(
     target: Path,
     strength: float = 1.0,
     text_strength: float = 1.0,
+    clear_text_strength: float | None = None,
     residual_strength: float = 1.0,
     others: Sequence[Path] = (),
 ) -> None:
@@ -56,19 +58,20 @@ def release(
     kind = kinds[json.loads(index.read_text(encoding="utf-8"))["_class_name"]]
     pipe = kind.from_pretrained(source)
     average(pipe, others)
-    if kind is TextDiffPipeline and text_strength == 1:
+    on_text = text_strength, clear_text_strength
+    if kind is TextDiffPipeline and on_text == (1, None):
         pipe.register_to_config(strength=strength, residual_strength=residual_strength)
-    elif (strength, text_strength, residual_strength) != (1, 1, 1):
+    elif (strength, *on_text, residual_strength) != (1, 1, None, 1):
         if kind is TextDiffPipeline or residual_strength != 1 or not pipe.joint_decoder.config.image_residual:
             raise ValueError(
-                f"{source} has no such strength: only pipelines that add to an enlarged input have any, text_strength "
-                "is TADiSR's, residual_strength TextDiff's."
+                f"{source} has no such strength: only pipelines that add to an enlarged input have any, those on "
+                "text are TADiSR's, residual_strength is TextDiff's."
             )
         last = pipe.vae.decoder.conv_out
         with torch.no_grad():
             last.weight.mul_(strength)
             last.bias.mul_(strength)
-        pipe.joint_decoder.register_to_config(text_strength=text_strength)
+        pipe.joint_decoder.register_to_config(text_strength=text_strength, clear_text_strength=clear_text_strength)
     pipe.to(torch.float16).save_pretrained(target)
     for path in target.rglob("*.json"):  # diffusers notes the folder that it loaded from
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -82,6 +85,10 @@ if __name__ == "__main__":
     parser.add_argument("target", type=Path)
     parser.add_argument("--strength", type=float, default=1.0)
     parser.add_argument("--text-strength", type=float, default=1.0)
+    parser.add_argument("--clear-text-strength", type=float)
     parser.add_argument("--residual-strength", type=float, default=1.0)
     parser.add_argument("--average", type=Path, nargs="+", default=[], metavar="FOLDER", dest="others")
-    release(**vars(parser.parse_args()))
+    try:
+        release(**vars(parser.parse_args()))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise SystemExit(one_line(error)) from None
