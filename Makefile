@@ -35,7 +35,7 @@ style: .venv/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# A tadisr-tiny from nothing in runs/tiny_release (docs/tadisr-tiny.md), in about 1.5 hours. Interrupt it at any time; the same
+# A tadisr-tiny from nothing in runs/tiny_release (docs/tadisr-tiny.md), in about 2.7 hours. Interrupt it at any time; the same
 # command goes on.
 RECOGNIZERS := $(addprefix data/recognizer/,ch_PP-OCRv3_rec_infer.onnx ch_PP-OCRv4_rec_infer.onnx PP-OCRv5_rec_mobile.onnx)
 SOFT := $(addprefix data/recognizer/,PP-OCRv4_soft.safetensors PP-OCRv5_soft.safetensors)
@@ -70,6 +70,7 @@ train-tiny: .venv/ready-dev $(RECOGNIZERS)
 	$(BIN)/tadisr synthesize -o data/ftsr --recipe tiny --size 512 --num 3000 --seed 0 --num-proc 2
 	$(BIN)/tadisr synthesize -o data/ftsr_lines --recipe tiny_lines --size 512 --num 2400 --seed 10 --num-proc 2
 	$(TRAIN) training/train_lora.py --config training/configs/tiny_pixels.yaml --resume_from_checkpoint latest
+	$(TRAIN) training/train_lora.py --config training/configs/tiny_deep.yaml --resume_from_checkpoint latest
 	$(MAKE) $(SOFT)
 	$(TRAIN) training/train_lora.py --config training/configs/tiny_reader.yaml --resume_from_checkpoint latest
-	$(BIN)/python training/release.py runs/tiny_reader/weights runs/tiny_release --strength 0.75 --text-strength 0.33
+	$(BIN)/python training/release.py runs/tiny_reader/weights runs/tiny_release --strength 0.75 --text-strength 0.267 --clear-text-strength 0.667
