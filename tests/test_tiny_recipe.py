@@ -38,9 +38,15 @@ def test_all_stages_improve_the_validation(tmp_path, monkeypatch):
     terms = next(record for record in runs.records(tmp_path / "one") if "lr" in record)
     assert "text_mse" in terms and not {"text_l1", "recognizer"} & terms.keys()
 
-    changes = {"init_from": tmp_path / "one" / "weights", "recognizer": reader, "recognizer_lines": 2}
-    second = stage("tiny_reader", data, tmp_path / "two", **changes, max_train_steps=20, validation_steps=20)
-    assert second[-1]["psnr"] > first[-1]["psnr"] - 0.3 and "recognizer" in runs.records(tmp_path / "two")[0]
+    start = {"init_from": tmp_path / "one" / "weights"}
+    second = stage("tiny_deep", data, tmp_path / "two", **start, max_train_steps=20, validation_steps=20)
+    assert second[-1]["psnr"] > first[-1]["psnr"] - 0.1
 
-    pipe = TADiSRPipeline.from_pretrained(tmp_path / "two" / "weights")
-    assert sum(parameter.numel() for parameter in pipe.unet.parameters()) > 3e6  # the size that is shipped
+    changes = {"init_from": tmp_path / "two" / "weights", "recognizer": reader, "recognizer_lines": 2}
+    third = stage("tiny_reader", data, tmp_path / "three", **changes, max_train_steps=20, validation_steps=20)
+    assert third[-1]["psnr"] > first[-1]["psnr"] - 0.3 and "recognizer" in runs.records(tmp_path / "three")[0]
+
+    trained, shipped = (TADiSRPipeline.from_pretrained(w) for w in (tmp_path / "three" / "weights", "tadisr-tiny"))
+    for part in ("vae", "unet", "joint_decoder"):
+        shapes = ({key: x.shape for key, x in getattr(pipe, part).state_dict().items()} for pipe in (trained, shipped))
+        assert next(shapes) == next(shapes), "what is shipped has this recipe's form"
