@@ -53,3 +53,13 @@ def test_what_has_which_strength(tmp_path):
             release(tmp_path / pipe, tmp_path / "out", **{wrong: 0.5})
     with pytest.raises(FileNotFoundError, match="holds no whole pipeline"):
         release(tmp_path / "nowhere", tmp_path / "out")
+
+
+def test_another_architecture_has_no_mean(tmp_path):
+    one, two = saved(tmp_path / "1", 1), tmp_path / "2"
+    deeper = tiny.lean()
+    deeper.vae = type(deeper.vae).from_config({**deeper.vae.config, "layers_per_block": 2})
+    deeper.save_pretrained(two)
+    with pytest.raises(ValueError, match="2 has a vae of another architecture"):
+        release(one, tmp_path / "out", others=[two])
+    assert not (tmp_path / "out").exists()

@@ -27,12 +27,16 @@ def average(pipe: DiffusionPipeline, others: Sequence[Path]) -> None:
     """Give `pipe` the mean of its own weights and those of pipelines of the same architecture, in place.
 
     Raises:
-        RuntimeError: another architecture.
+        ValueError: another architecture.
     """
     pipes = [pipe, *(type(pipe).from_pretrained(other) for other in others)]
     for name, part in pipe.components.items():
         if isinstance(part, torch.nn.Module):
             states = [getattr(one, name).state_dict() for one in pipes]
+            shapes = [{key: value.shape for key, value in state.items()} for state in states]
+            for other, found in zip(others, shapes[1:], strict=True):
+                if found != shapes[0]:
+                    raise ValueError(f"{other} has a {name} of another architecture: they have no mean.")
             part.load_state_dict({key: sum(state[key] for state in states) / len(states) for key in states[0]})
 
 
