@@ -46,8 +46,8 @@ def text_gain(
     """What to multiply a correction by: `text_strength` on and near text, 1 far from it; (B, 1, H, W), as the logits.
 
     What is text with a probability of .5 counts wholly. The mask is widened by 4 pixels and its border made soft, so
-    that no seam shows. With `clear_text_strength` text is
-    scaled by this where the mask is sure of its strokes; see `text_doubt`.
+    that no seam shows. With `clear_text_strength` text is scaled by that where the mask is sure of its strokes; see
+    `text_doubt`.
     """
     mask = mask_logits.sigmoid()
     near = (2 * mask).clamp(max=1)
@@ -64,9 +64,9 @@ def text_gain(
 def text_doubt(mask: torch.Tensor) -> torch.Tensor:
     """From 0 where the mask is sure of the strokes around, to 1 where it is not: (B, 1, H, W), as the probabilities.
 
-    Doubt is `sum m (1 - m) / sum m` over about a letter: thin and crowded strokes make a mask of halves. Readers do
-    see in it what they cannot read: where it is below .3 they read bicubic text to .96, above .7 to .15
-    (docs/tadisr-tiny.md).
+    Doubt is `sum m (1 - m) / sum m` over about a letter: thin and crowded strokes make a mask of halves. It tells what
+    can be read: of bicubic text a reader gets .96 where this is below .3, and .15 where it is above .7
+    (docs/tadisr-tiny.md). The result rises from 0 to 1 between .25 and .45 of it.
     """
     sums = torch.cat([mask, mask * (1 - mask)], dim=1)
     for (window, padding), stride in zip(_along_axes(_DOUBT_MARGIN), ((4, 1), (1, 4)), strict=True):
