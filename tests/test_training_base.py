@@ -11,7 +11,7 @@ import torch
 import training_runs as runs
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from tadisr.training import train_lora
-from tadisr.training.base import build_network, check_base, trainable
+from tadisr.training.base import _read_shape, build_network, check_base, trainable
 from tadisr.training.config import TrainConfig
 from tadisr.training.trainer import training_step
 from tadisr.training.validation import network_input
@@ -322,3 +322,12 @@ def test_more_layers_start_as_the_network_they_were_added_to(tmp_path):
     assert (wanted[0] - image).abs().mean() > 1e-3
     with pytest.raises(ValueError, match="init_from holds another LeanAutoencoderKL: decoder.up_blocks.0.resnets.1"):
         outputs(layers_per_block=0)
+
+
+def test_a_base_config_may_change_values_of_another(tmp_path):
+    (tmp_path / "one.json").write_text('{"vae": {"a": 1, "b": 2}, "unet": {"c": 3}}')
+    (tmp_path / "two.json").write_text('{"extends": "one.json", "vae": {"b": 4}, "prompt": {"d": 5}}')
+    assert _read_shape(tmp_path / "two.json") == {"vae": {"a": 1, "b": 4}, "unet": {"c": 3}, "prompt": {"d": 5}}
+    (tmp_path / "one.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"No base_config .*one\.json"):
+        _read_shape(tmp_path / "two.json")

@@ -73,10 +73,14 @@ def trainable(network: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
-def _read_shape(path: str) -> dict[str, dict[str, Any]]:
-    if not Path(path).is_file():
+def _read_shape(path: str | Path) -> dict[str, dict[str, Any]]:
+    """`"extends": FILE`, relative to it, names a base_config whose values it changes."""
+    path = Path(path)
+    if not path.is_file():
         raise FileNotFoundError(f"No base_config {path}.")
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    shape = json.loads(path.read_text(encoding="utf-8"))
+    inherited = _read_shape(path.parent / shape.pop("extends")) if "extends" in shape else {}
+    return inherited | {part: inherited.get(part, {}) | values for part, values in shape.items()}
 
 
 def _from_scratch(base: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, nn.Module], DDPMScheduler]:
