@@ -37,7 +37,7 @@ from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, v
 from tadisr.models.lora import ADAPTER
 from tadisr.models.network import denoise, one_backbone
 from tadisr.models.prompt import TextPrompt
-from tadisr.tiling import TilePlan, auto_tile, run_tiled
+from tadisr.tiling import TilePlan, alike, auto_tile, run_tiled
 
 ImageInput = Image.Image | np.ndarray | torch.Tensor
 MIN_SIDE = 64  # pixels of the output: smaller images are padded, so that every normalisation has something to measure
@@ -120,7 +120,7 @@ class TADiSRPipeline(DiffusionPipeline):
             color_fix: "none"; "wavelet": the low frequencies of the input; "adain": its channel means and deviations.
             output_type: "pil", "np" or "pt".
             return_dict: False returns the tuple (images, text_masks), and reports where there are any.
-            tile_progress: wraps the iterator over an image's tiles, for a progress bar.
+            tile_progress: wraps the iterator over an image's tiles, for a progress bar; over a group's of small images.
             report: also read every line of text before and after, and say which ones to check, by the given
                 `Thresholds` or the usual ones; needs the extra "ocr". The reports' `to_dict` gives JSON values.
             tile_batch: tiles restored at a time; None: as many as are faster and fit, where `tile` is a number.
@@ -136,17 +136,19 @@ class TADiSRPipeline(DiffusionPipeline):
         # 1. Check.
         self.check_inputs(scale, tile, overlap, color_fix, output_type, report, tile_batch)
         images, masks, reports = [], [], []
-        for lr in to_tensors(image):  # (1, 3, H / scale, W / scale) in [0, 1]
+        for group in alike(to_tensors(image), scale):  # small ones together: 2.5 times as fast
             # 2. Encode, denoise in one step and decode both streams, tile by tile.
-            sr, mask_logits = self.restore(lr, scale, tile, overlap, tile_progress, tile_batch)  # (1, 3 and 1, H, W)
-            # 3. Colour, once for the whole image.
-            fix_color(sr, lr.float().cpu(), color_fix)
-            # 4. Post-process.
+            lr = torch.cat(group)  # (B, 3, H / scale, W / scale) in [0, 1]
+            sr, mask_logits = self.restore(lr, scale, tile, overlap, tile_progress, tile_batch)  # (B, 3 and 1, H, W)
+            for one_lr, one_sr in zip(group, sr.split(1), strict=True):
+                # 3. Colour, once for the whole image.
+                fix_color(one_sr, one_lr.float().cpu(), color_fix)
+                # 4. Read the text before and after.
+                if report:
+                    reports.append(self.report(one_lr, one_sr, scale, None if report is True else report))
+            # 5. Post-process.
             images += to_images(sr, output_type)
             masks += to_masks(mask_logits, output_type)
-            # 5. Read the text before and after.
-            if report:
-                reports.append(self.report(lr, sr, scale, None if report is True else report))
         self.maybe_free_model_hooks()
         if not return_dict:
             return (images, masks, reports) if report else (images, masks)
@@ -191,9 +193,9 @@ class TADiSRPipeline(DiffusionPipeline):
         tile_progress: Callable[[Iterable], Iterable] = iter,
         tile_batch: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One whole image, tile by tile.
+        """One whole image, or several of one size at once, tile by tile.
 
-        lr (1, 3, h, w) in [0, 1] to the image (1, 3, H, W) in [0, 1] and mask logits (1, 1, H, W), float32 on the CPU.
+        lr (B, 3, h, w) in [0, 1] to the image (B, 3, H, W) in [0, 1] and mask logits (B, 1, H, W), float32 on the CPU.
         After an out-of-memory error tile="auto" starts again with half the side; `tile_progress` is then called anew.
 
         Raises:

@@ -1,15 +1,15 @@
 """Cut an image into overlapping tiles and blend what comes back, without ever holding more than one result more."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby, islice
 
 import torch
 
 logger = logging.getLogger(__name__)
 Window = tuple[int, int]
 LEAST_TILE = 128  # output pixels: below it a tile is hardly more than overlap
-BATCH_SIDE = 512  # output pixels: tiles that make up such a square together are as fast as one of that size
+BATCH_SIDE = 512  # output pixels: tiles or images that make up such a square together are as fast as one of that size
 
 
 def windows(length: int, tile: int, overlap: int) -> list[Window]:
@@ -57,15 +57,15 @@ def run_tiled(
     """Apply `function` to every tile and blend each of its results with the same windows.
 
     Args:
-        function: (B, C, h, w) to a tuple of (B, C', scale h, scale w).
-        image: (1, C, H, W), on any device.
+        function: (N, C, h, w) to a tuple of (N, C', scale h, scale w).
+        image: (B, C, H, W), on any device.
         tile, overlap: in pixels of `image`.
         scale: how much larger the results are.
         progress: wraps the iterator over tiles.
-        batch: B, how many tiles at most `function` gets at a time.
+        batch: how many tiles of each image at most `function` gets at a time.
 
     Returns:
-        The blended results, float32 on the CPU, (1, C', scale H, scale W). Where an image fits one tile, exactly what
+        The blended results, float32 on the CPU, (B, C', scale H, scale W). Where an image fits one tile, exactly what
         `function` returned for the whole.
     """
     height, width = image.shape[-2:]
@@ -83,7 +83,8 @@ def run_tiled(
     while chunk := list(islice(tiles, batch)):
         results = function(torch.cat([image[..., slice(*rows), slice(*columns)] for rows, columns in chunk]))
         if not sums:
-            sums = [torch.zeros(1, result.shape[1], height * scale, width * scale) for result in results]
+            sums = [torch.zeros(len(image), result.shape[1], height * scale, width * scale) for result in results]
+        results = [result.unflatten(0, (len(chunk), len(image))) for result in results]
         for number, window in enumerate(chunk):
             spans = [(start * scale, stop * scale) for start, stop in window]
             weight_rows, weight_columns = (
@@ -120,6 +121,14 @@ def auto_batch(tile: int, largest: int) -> int:
     [16, 4, 4, 1, 1]
     """
     return max(1, min(BATCH_SIDE, largest) // tile) ** 2
+
+
+def alike(images: Sequence[torch.Tensor], scale: int) -> Iterator[list[torch.Tensor]]:
+    """Neighbours of one size, (1, C, h, w) each, in groups of at most `BATCH_SIDE` squared output pixels; or one."""
+    for ((height, width), _), group in groupby(images, key=lambda image: (image.shape[-2:], image.device)):
+        count = max(1, BATCH_SIDE**2 // (height * width * scale**2))
+        while some := list(islice(group, count)):
+            yield some
 
 
 class TilePlan:

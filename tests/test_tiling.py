@@ -60,6 +60,9 @@ def test_tiles_in_batches_are_the_same(height, width, tile, batch):
     for one, other in zip(one_by_one, run_tiled(function, image, *tile, 1, batch=batch), strict=True):
         torch.testing.assert_close(one, other)
     assert sum(sizes) == count and max(sizes) == min(batch, count) and set(sizes[:-1]) <= {batch}
+    pair = run_tiled(function, torch.cat([image.flip(-1), image]), *tile, 1, batch=batch)
+    for one, both in zip(one_by_one, pair, strict=True):
+        torch.testing.assert_close(one, both[1:])
 
 
 def test_plans():
