@@ -1,6 +1,6 @@
 """Text segmentation on images with exact masks: foreground IoU, F, and speed.
 
-python benchmarks/segmenter.py data/ftsr/test [--model text-segmenter-tiny] [--limit 200]
+python benchmarks/segmenter.py data/ftsr [--model text-segmenter-tiny] [--limit 200]
 
 DATA is an FTSR data set (its test split is used) or KIND:PATH, such as textseg:data/TextSeg. Each image is measured as
 it is and worn (blur, resampling, noise, JPEG at random strengths, the same in every run).

@@ -21,7 +21,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=512, help="side of an HR image in pixels (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes (default: %(default)s)")
     parser.add_argument(
-        "--recipe", default="free", help="free, paper, tiny, or a .yaml file (default: %(default)s: needs no data set)"
+        "--recipe",
+        default="free",
+        help="free (the default: needs no data set), paper, tiny, tiny_lines, or a .yaml file",
     )
     parser.add_argument(
         "--source",

@@ -105,7 +105,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "recipe") -> T:
 
 
 def load_recipe(name: str) -> Recipe:
-    """A bundled recipe ("free", "paper") or a YAML file.
+    """A bundled recipe ("free", "paper", "tiny", "tiny_lines") or a YAML file.
 
     Raises:
         FileNotFoundError: neither of them.

@@ -136,7 +136,7 @@ class TADiSRPipeline(DiffusionPipeline):
         # 1. Check.
         self.check_inputs(scale, tile, overlap, color_fix, output_type, report, tile_batch)
         images, masks, reports = [], [], []
-        for group in alike(to_tensors(image), scale):  # small ones together: 2.5 times as fast
+        for group in alike(to_tensors(image), scale, self._fits()):  # small ones together: 2.5 times as fast
             # 2. Encode, denoise in one step and decode both streams, tile by tile.
             lr = torch.cat(group)  # (B, 3, H / scale, W / scale) in [0, 1]
             sr, mask_logits = self.restore(lr, scale, tile, overlap, tile_progress, tile_batch)  # (B, 3 and 1, H, W)
@@ -203,8 +203,7 @@ class TADiSRPipeline(DiffusionPipeline):
         """
         for model in self.convolutional():
             model.to(memory_format=torch.channels_last)  # as the images: else every layer copies its input
-        fits = auto_tile(self.vae.dtype, self._execution_device, max(self.vae.config.block_out_channels))
-        plan = TilePlan(tile, tile_batch, max(lr.shape[-2:]) * scale, min(fits, self._largest_tile or fits))
+        plan = TilePlan(tile, tile_batch, max(lr.shape[-2:]) * scale, self._fits())
         while True:
             side = max(1, plan.side // scale)  # LR pixels
             try:
@@ -226,6 +225,11 @@ class TADiSRPipeline(DiffusionPipeline):
             plan.shrink()
             if tile == "auto":
                 self._largest_tile = plan.side
+
+    def _fits(self) -> int:
+        """Side of a tile, in output pixels, that should fit the memory free now."""
+        side = auto_tile(self.vae.dtype, self._execution_device, max(self.vae.config.block_out_channels))
+        return min(side, self._largest_tile or side)
 
     def restore_tile(self, lr: torch.Tensor, scale: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
         """lr (B, 3, h, w) in [0, 1] to the image (B, 3, H, W), nominally in [0, 1], and mask logits (B, 1, H, W)."""

@@ -222,6 +222,11 @@ def upright(line: np.ndarray) -> np.ndarray:
     return np.rot90(line) if line.shape[0] >= 1.5 * line.shape[1] else line
 
 
+def is_box(quad: np.ndarray) -> bool:
+    """Whether there is anything to cut out: detectors also give boxes that are clipped to a line at the border."""
+    return min(cv2.minAreaRect(quad)[1]) >= 1 and cv2.contourArea(quad) >= 1
+
+
 def crop_line(image: np.ndarray, quad: np.ndarray) -> np.ndarray:
     """Cut a line out by its corners and make it upright.
 

@@ -123,10 +123,10 @@ def auto_batch(tile: int, largest: int) -> int:
     return max(1, min(BATCH_SIDE, largest) // tile) ** 2
 
 
-def alike(images: Sequence[torch.Tensor], scale: int) -> Iterator[list[torch.Tensor]]:
-    """Neighbours of one size, (1, C, h, w) each, in groups of at most `BATCH_SIDE` squared output pixels; or one."""
+def alike(images: Sequence[torch.Tensor], scale: int, fits: int) -> Iterator[list[torch.Tensor]]:
+    """Neighbours of one size, (1, C, h, w) each, in groups of at most `fits` or `BATCH_SIDE` squared output pixels."""
     for ((height, width), _), group in groupby(images, key=lambda image: (image.shape[-2:], image.device)):
-        count = max(1, BATCH_SIDE**2 // (height * width * scale**2))
+        count = max(1, min(BATCH_SIDE, fits) ** 2 // (height * width * scale**2))
         while some := list(islice(group, count)):
             yield some
 

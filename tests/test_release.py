@@ -49,8 +49,18 @@ def test_what_has_which_strength(tmp_path):
     assert (settings.strength, settings.residual_strength) == (0.5, 0.25)
     saved(tmp_path / "photos", 1)
     for pipe, wrong in (("lines", "text_strength"), ("lines", "clear_text_strength"), ("photos", "residual_strength")):
-        with pytest.raises(ValueError, match=f"{pipe} has no such strength"):
+        with pytest.raises(ValueError, match=f"{pipe} has no {wrong}"):
             release(tmp_path / pipe, tmp_path / "out", **{wrong: 0.5})
+    release(tmp_path / "out", tmp_path / "again", residual_strength=0.75)
+    settings = TextDiffPipeline.from_pretrained(tmp_path / "again").config
+    assert (settings.strength, settings.residual_strength) == (0.5, 0.75), "what is not given stays"
+    with pytest.raises(ValueError, match="strength must be from 0 to 1, got 1.5"):
+        release(tmp_path / "lines", tmp_path / "large", strength=1.5)
+    index = tmp_path / "lines" / "model_index.json"
+    index.write_text(index.read_text().replace("TextDiffPipeline", "DDPMPipeline"))
+    with pytest.raises(ValueError, match="lines holds a DDPMPipeline: only TADiSRPipeline and TextDiffPipeline"):
+        release(tmp_path / "lines", tmp_path / "large")
+    assert not (tmp_path / "large").exists()
     with pytest.raises(FileNotFoundError, match="holds no whole pipeline"):
         release(tmp_path / "nowhere", tmp_path / "out")
 

@@ -118,7 +118,7 @@ class TestScript:
             ({"train_data_dir": ["textseg:nowhere"]}, "TextSeg is not in nowhere"),
             ({"bce": 0.0, "focal": 0.0, "dice": 0.0}, "at least one of bce, focal and dice"),
             ({"photo_list": "nowhere.txt"}, "No list of photographs nowhere.txt"),
-            ({"resume_from_checkpoint": "latest"}, "No complete checkpoint"),
+            ({"resume_from_checkpoint": "nowhere"}, "No complete checkpoint to resume from: nowhere"),
             ({"pretrained_model_name_or_path": str(tmp_path / "sam")}, "No model"),
         ):
             with pytest.raises(SystemExit) as stopped:

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import shutil
 
 import pages
 import pytest
@@ -322,6 +323,13 @@ def test_more_layers_start_as_the_network_they_were_added_to(tmp_path):
     assert (wanted[0] - image).abs().mean() > 1e-3
     with pytest.raises(ValueError, match="init_from holds another LeanAutoencoderKL: decoder.up_blocks.0.resnets.1"):
         outputs(layers_per_block=0)
+    with pytest.raises(ValueError, match=r"LeanAutoencoderKL: encoder.conv_in.weight is \(8, .* there and \(16,"):
+        outputs(block_out_channels=[16])
+    shutil.rmtree(tmp_path / "shallow")
+    with pytest.raises(FileNotFoundError, match="No model .*shallow"):
+        outputs()
+    with pytest.raises(ValueError, match="init_from starts a base from scratch"):
+        TrainConfig(pretrained_model_name_or_path="base", init_from="run", train_data_dir=["x"])
 
 
 def test_a_base_config_may_change_values_of_another(tmp_path):

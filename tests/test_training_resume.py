@@ -84,6 +84,16 @@ def test_best_and_last_are_kept(data, tmp_path):
     assert not list(out.glob(".*"))
 
 
+def test_the_best_of_a_later_step_is_another_runs(data, tmp_path):
+    settings = {"validation_data_dir": data, "validation_steps": 2, "max_train_steps": 2}
+    out = runs.train(data, tmp_path / "run", **settings)
+    best = read_best(out)
+    write_best(out, best | {"step": 9, "value": 1e9})
+    shutil.rmtree(out / "checkpoint-2")
+    runs.train(data, out, **settings)
+    assert read_best(out) == best
+
+
 @pytest.mark.parametrize("step", [3, 6])
 def test_stopped_between_a_validation_and_its_checkpoint(data, tmp_path, monkeypatch, step):
     settings = {"validation_data_dir": data, "validation_steps": 3, "checkpointing_steps": 3, "max_train_steps": 6}
@@ -119,6 +129,8 @@ def test_a_new_run_does_not_write_into_an_old_one(data, tmp_path):
         runs.train(data, out)
     with pytest.raises(FileNotFoundError, match="No complete checkpoint to resume from: .*checkpoint-7"):
         runs.train(data, out, resume_from_checkpoint=out / "checkpoint-7")
+    with pytest.raises(FileNotFoundError, match="No complete checkpoint to resume from: .*run; name a checkpoint-N"):
+        runs.train(data, out, resume_from_checkpoint=out)
     again = runs.train(data, tmp_path / "new", max_train_steps=2, resume_from_checkpoint="latest")  # none yet
     runs.assert_same(out, again)
 

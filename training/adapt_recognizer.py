@@ -18,7 +18,8 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.optimization import get_scheduler
 from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
-from tadisr.training.data import ConcatPages, FTSRLines, one_line
+from tadisr.training.checkpoints import mistakes_in_one_line
+from tadisr.training.data import ConcatPages, FTSRLines
 from tadisr.training.recognizer import cut_lines, perturbed, reading
 from tadisr.training.recognizer_graph import load_onnx, save_adapted
 from tadisr.training.validation import network_input
@@ -81,7 +82,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with mistakes_in_one_line():
         main()
-    except (FileNotFoundError, ImportError, ValueError) as error:
-        raise SystemExit(one_line(error)) from None

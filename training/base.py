@@ -42,8 +42,9 @@ def build_network(config: TrainConfig) -> TADiSRNetwork:
             nn.init.zeros_(models["vae"].decoder.conv_out.weight)
             nn.init.zeros_(models["vae"].decoder.conv_out.bias)
     if config.init_from:
+        folder = resolve(config.init_from)
         for name, model in models.items():
-            start_from(model, type(model).from_pretrained(config.init_from, subfolder=name).state_dict())
+            start_from(model, type(model).from_pretrained(folder, subfolder=name).state_dict())
     network = TADiSRNetwork(**{"unet": None} | models, scheduler=scheduler)
     if not config.joint_decoder:
         drop_mask_stream(models["joint_decoder"])
@@ -59,6 +60,12 @@ def start_from(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     Raises:
         ValueError: another architecture.
     """
+    for key, own in model.state_dict().items():
+        if key in weights and weights[key].shape != own.shape:
+            raise ValueError(
+                f"init_from holds another {type(model).__name__}: {key} is {tuple(weights[key].shape)} there and "
+                f"{tuple(own.shape)} here."
+            )
     missing, unexpected = model.load_state_dict(weights, strict=False)
     if unexpected or not all(".resnets." in key and ".conv_shortcut." not in key for key in missing):
         odd = sorted([*unexpected, *missing])[0]

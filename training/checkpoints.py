@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from tadisr.training.data import one_line
 from torch import nn
 
 BEST_FILE = "best.json"
@@ -22,19 +25,46 @@ class CheckpointError(RuntimeError):
     """A checkpoint could not be written; what was there before is whole."""
 
 
-def _step(folder: Path) -> int:
-    return int(folder.name.split("-")[1])
+@contextmanager
+def mistakes_in_one_line() -> Iterator[None]:
+    """Settings that cannot be, missing files, a full disk: end the program with one line, not a traceback."""
+    try:
+        yield
+    except (OSError, ImportError, ValueError, SafetensorError, CheckpointError) as error:
+        raise SystemExit(one_line(error)) from None
+
+
+def step_of(checkpoint: Path | None) -> int:
+    """Steps done by a `checkpoint-N`; without one 0."""
+    return int(checkpoint.name.split("-")[1]) if checkpoint else 0
+
+
+def _is_whole(folder: Path) -> bool:
+    name, _, step = folder.name.partition("-")
+    return name == "checkpoint" and step.isdecimal() and (folder / MARK).is_file()
 
 
 def whole_checkpoints(output_dir: Path) -> list[Path]:
     """Every `checkpoint-N` folder that was written completely, oldest first."""
-    found = [p for p in output_dir.glob("checkpoint-*") if p.name.split("-")[1].isdigit() and (p / MARK).is_file()]
-    return sorted(found, key=_step)
+    return sorted(filter(_is_whole, output_dir.glob("checkpoint-*")), key=step_of)
 
 
 def latest_checkpoint(output_dir: Path) -> Path | None:
     """The newest `checkpoint-N` folder that was written completely."""
     return next(reversed(whole_checkpoints(output_dir)), None)
+
+
+def checkpoint_named(wanted: str, output_dir: Path) -> Path | None:
+    """What `--resume_from_checkpoint` names: a `checkpoint-N` folder; "latest" is the newest, None without one.
+
+    Raises:
+        FileNotFoundError: the folder is not there, no checkpoint, or not whole.
+    """
+    if wanted == "latest":
+        return latest_checkpoint(output_dir)
+    if not _is_whole(Path(wanted)):
+        raise FileNotFoundError(f"No complete checkpoint to resume from: {wanted}; name a checkpoint-N folder.")
+    return Path(wanted)
 
 
 def remove_torn(output_dir: Path) -> None:
@@ -85,14 +115,18 @@ def rotate(output_dir: Path, limit: int) -> None:
     """Delete all but the newest `limit` checkpoints and the best one."""
     best = (read_best(output_dir) or {}).get("step")
     for old in whole_checkpoints(output_dir)[:-limit]:
-        if _step(old) != best:
+        if step_of(old) != best:
             shutil.rmtree(old)
 
 
-def read_best(output_dir: Path) -> dict[str, Any] | None:
-    """What best.json says: step, metric and all scores of the best validation so far."""
+def read_best(output_dir: Path, step: int | None = None) -> dict[str, Any] | None:
+    """What best.json says: step, metric and all scores of the best validation so far.
+
+    A run that starts at `step` has no best of a later one: that was another run, or will be done again.
+    """
     path = output_dir / BEST_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    best = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return None if best and step is not None and best["step"] > step else best
 
 
 def write_best(output_dir: Path, values: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ class TrainConfig(LossWeights):
     base_config: str | None = None
     """JSON file describing a base to build and train from scratch instead (all its weights are trained)."""
     init_from: str | None = None
-    """Folder of a saved pipeline whose weights to start from (with fresh optimiser state)."""
+    """With base_config: a saved pipeline whose weights to start from (with fresh optimiser state)."""
     rank_unet: int = 4
     rank_vae: int = 2
     prompt: str = "best quality,highres,extremely detailed,text"
@@ -100,7 +100,8 @@ class TrainConfig(LossWeights):
     lpips_weights: str | None = None
     """File of torchvision's vgg16 weights for the LPIPS loss, if they are not to be downloaded."""
     recognizer: list[str] = field(default_factory=list)
-    """ONNX text recognisers (PP-OCR); each step compares one's readings of SR and HR lines. None: no such term."""
+    """Text recognisers, PP-OCR's ONNX files or adapt_recognizer.py's; each step compares one's readings of SR and HR
+    lines. None: no such term."""
     recognizer_weight: float = 0.012
     recognizer_lines: int = 6
     """Line strips per step and process that the recogniser reads."""
@@ -166,6 +167,8 @@ class TrainConfig(LossWeights):
             raise ValueError("degradation: stored takes the LR images as they are: set augmentation to false.")
         if self.streaming and (self.recognizer or self.cache_pages):
             raise ValueError("With streaming neither recognizer nor cache_pages works: both need the whole data set.")
+        if self.init_from and not self.base_config:
+            raise ValueError("init_from starts a base from scratch (base_config), not adapters on a pretrained one.")
         if self.best_metric == "ocr_accuracy" and not self.validation_ocr:
             raise ValueError("best_metric ocr_accuracy needs validation_ocr: name an OCR engine.")
 

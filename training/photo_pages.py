@@ -7,6 +7,7 @@ all edges are strokes, and makes photographs without text worse than bicubic doe
 """
 
 import argparse
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,9 +43,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     files = [line.strip() for line in args.photo_list.read_text(encoding="utf-8").splitlines() if line.strip()]
-    folders = {kind: args.output / "train" / kind for kind in ("hr", "mask")}
+    if args.output.exists():
+        parser.error(f"{args.output} is there already: remove it first")
+    part = args.output.with_name(f".{args.output.name}.part")  # renamed when it is whole
+    shutil.rmtree(part, ignore_errors=True)
+    folders = {kind: part / "train" / kind for kind in ("hr", "mask")}
     for folder in folders.values():
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True)
     empty = Image.new("L", (args.size, args.size))
     made = 0
     for number, file in enumerate(files):
@@ -56,6 +61,7 @@ def main() -> None:
             Image.fromarray(page).save(folders["hr"] / f"{made:06d}.png", compress_level=1)
             empty.save(folders["mask"] / f"{made:06d}.png")
             made += 1
+    part.rename(args.output)
     print(f"{made} pages of {len(files)} photographs in {args.output}")  # noqa: T201
 
 

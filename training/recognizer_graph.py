@@ -21,7 +21,7 @@ def load_onnx(path: str | Path) -> fx.GraphModule:
     Of a safetensors file (`save_adapted`): what the ONNX file that it names does, with these weights.
 
     Raises:
-        FileNotFoundError: no such file.
+        FileNotFoundError: no such file. ImportError: the packages of the extra "recognizer" are missing.
     """
     path = Path(path)
     if (graph := graph_file(path)) != path:
@@ -30,8 +30,11 @@ def load_onnx(path: str | Path) -> fx.GraphModule:
         return module
     if not path.is_file():
         raise FileNotFoundError(f"No recogniser at {path}: PP-OCR ONNX files come with the rapidocr wheels.")
-    import onnx2torch
-    import onnxruntime
+    try:
+        import onnx2torch
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError(f"Recognisers need {error.name}: pip install 'tadisr[recognizer]'.") from None
 
     with tempfile.TemporaryDirectory() as folder:
         # Merges batch normalisations and constants, which onnx2torch cannot convert as Paddle's exporter writes them.

@@ -43,39 +43,48 @@ def average(pipe: DiffusionPipeline, others: Sequence[Path]) -> None:
 def release(
     source: Path,
     target: Path,
-    strength: float = 1.0,
-    text_strength: float = 1.0,
+    strength: float | None = None,
+    text_strength: float | None = None,
     clear_text_strength: float | None = None,
-    residual_strength: float = 1.0,
+    residual_strength: float | None = None,
     others: Sequence[Path] = (),
 ) -> None:
-    """Write `source`, a whole pipeline, as float16 to `target`, averaged with others.
+    """Write `source`, a whole pipeline, as float16 to `target`, averaged with others; strengths not given stay.
 
     Raises:
         FileNotFoundError: there is no whole pipeline in `source`.
-        ValueError: a strength for a pipeline that has none of the kind.
+        ValueError: another kind of pipeline; a strength that it does not have, or that cannot be.
     """
     index = source / "model_index.json"
     if not index.is_file():
         raise FileNotFoundError(f"{source} holds no whole pipeline: there is no model_index.json.")
     kinds = {kind.__name__: kind for kind in (TADiSRPipeline, TextDiffPipeline)}
-    kind = kinds[json.loads(index.read_text(encoding="utf-8"))["_class_name"]]
-    pipe = kind.from_pretrained(source)
+    name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+    if name not in kinds:
+        raise ValueError(f"{source} holds a {name}: only {' and '.join(kinds)} are bundled.")
+    pipe = kinds[name].from_pretrained(source)
     average(pipe, others)
-    on_text = text_strength, clear_text_strength
-    if kind is TextDiffPipeline and on_text == (1, None):
-        pipe.register_to_config(strength=strength, residual_strength=residual_strength)
-    elif (strength, *on_text, residual_strength) != (1, 1, None, 1):
-        if kind is TextDiffPipeline or residual_strength != 1 or not pipe.joint_decoder.config.image_residual:
-            raise ValueError(
-                f"{source} has no such strength: only pipelines that add to an enlarged input have any, those on "
-                "text are TADiSR's, residual_strength is TextDiff's."
-            )
-        last = pipe.vae.decoder.conv_out
+    on_text = {"text_strength": text_strength, "clear_text_strength": clear_text_strength}
+    given = {"strength": strength, **on_text, "residual_strength": residual_strength}
+    given = {name: value for name, value in given.items() if value is not None}
+    if isinstance(pipe, TextDiffPipeline):
+        has = {"strength", "residual_strength"}
+    else:
+        has = {"strength", *on_text} if pipe.joint_decoder.config.image_residual else set()
+    if wrong := sorted(set(given) - has):
+        raise ValueError(
+            f"{source} has no {wrong[0]}: only pipelines that add to an enlarged input have any; those on text are "
+            "TADiSR's, residual_strength is TextDiff's."
+        )
+    if isinstance(pipe, TextDiffPipeline):
+        pipe.check_inputs(1, 1, "pt", **given)
+        pipe.register_to_config(**given)
+    else:
+        factor = given.pop("strength", 1.0)
         with torch.no_grad():
-            last.weight.mul_(strength)
-            last.bias.mul_(strength)
-        pipe.joint_decoder.register_to_config(text_strength=text_strength, clear_text_strength=clear_text_strength)
+            for parameter in pipe.vae.decoder.conv_out.parameters():
+                parameter.mul_(factor)
+        pipe.joint_decoder.register_to_config(**given)
     pipe.to(torch.float16).save_pretrained(target)
     for path in target.rglob("*.json"):  # diffusers notes the folder that it loaded from
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -87,10 +96,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
-    parser.add_argument("--strength", type=float, default=1.0)
-    parser.add_argument("--text-strength", type=float, default=1.0)
+    parser.add_argument("--strength", type=float)
+    parser.add_argument("--text-strength", type=float)
     parser.add_argument("--clear-text-strength", type=float)
-    parser.add_argument("--residual-strength", type=float, default=1.0)
+    parser.add_argument("--residual-strength", type=float)
     parser.add_argument("--average", type=Path, nargs="+", default=[], metavar="FOLDER", dest="others")
     try:
         release(**vars(parser.parse_args()))

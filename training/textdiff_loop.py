@@ -21,6 +21,7 @@ from tadisr.training.checkpoints import (
     remove_torn,
     replace_folder,
     save_checkpoint,
+    step_of,
     write_best,
 )
 from tadisr.training.textdiff_config import LineTraining
@@ -71,7 +72,7 @@ def fit(config: LineTraining, task_of: type[Task]) -> None:
     torch.set_flush_denormal(True)  # gradients of saturated units underflow, and CPUs crawl on denormal numbers
     output_dir = Path(config.output_dir)
     checkpoint = find_checkpoint(config)
-    step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
+    step = step_of(checkpoint)
     accelerator = start_accelerator(config)
     set_seed(config.seed)
 
@@ -157,7 +158,7 @@ class Keeper:
     def __init__(self, accelerator: Accelerator, config: LineTraining, task: Task, log: Log):
         self.accelerator, self.task, self.log = accelerator, task, log
         self.output_dir = Path(config.output_dir)
-        self.best = read_best(self.output_dir)
+        self.best = read_best(self.output_dir, log.since)
 
     def __call__(self, step: int) -> bool:
         """Whether it is the best so far; called by all processes, of which the first does the work."""

@@ -1,6 +1,7 @@
 """Train CRNN, the text recogniser: TextDiff's prior generator, the features of its joint loss, and a judge.
 
-    python -m tadisr.training.textdiff_data --out data/textdiff/train --num 40000 --split train --num-proc 2
+    python -m tadisr.training.textdiff_data --out data/textdiff/train --num 30000 --split train --seed 1 --num-proc 2
+    python -m tadisr.training.textdiff_data --out data/textdiff/validation --num 500 --split validation --seed 2
     accelerate launch training/train_crnn.py --config training/configs/textdiff/crnn_tiny.yaml
 
 It learns by CTC to read lines as HR, as LR, and as anything between. Interrupt it at any time;
@@ -14,9 +15,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from tadisr.pipelines.pipeline_tadisr import contiguous_weights
-from tadisr.training.checkpoints import CheckpointError
+from tadisr.training.checkpoints import mistakes_in_one_line
 from tadisr.training.config import parse
-from tadisr.training.data import one_line
 from tadisr.training.textdiff_config import CRNNConfig
 from tadisr.training.textdiff_lines import Batch, validation_lines
 from tadisr.training.textdiff_loop import Task, fit
@@ -114,7 +114,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with mistakes_in_one_line():
         main()
-    except (FileNotFoundError, ImportError, ValueError, CheckpointError) as error:
-        raise SystemExit(one_line(error)) from None

@@ -17,16 +17,15 @@ from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from tadisr.training.base import build_network, trainable
 from tadisr.training.checkpoints import (
-    MARK,
-    CheckpointError,
+    checkpoint_named,
     keep_trained_only,
-    latest_checkpoint,
+    mistakes_in_one_line,
     remove_torn,
     save_checkpoint,
+    step_of,
     whole_checkpoints,
 )
 from tadisr.training.config import TrainConfig, parse_config
-from tadisr.training.data import one_line
 from tadisr.training.hub import create_repository, push
 from tadisr.training.recognizer import RecognizerLoss
 from tadisr.training.trainer import (
@@ -50,13 +49,9 @@ def find_checkpoint(config: TrainConfig) -> Path | None:
         FileNotFoundError: the one that was asked for is not there, or not whole.
         ValueError: another run's checkpoints are in the way.
     """
-    output_dir, wanted = Path(config.output_dir), config.resume_from_checkpoint
-    if wanted == "latest":
-        return latest_checkpoint(output_dir)
-    if wanted:
-        if not (Path(wanted) / MARK).is_file():
-            raise FileNotFoundError(f"No complete checkpoint to resume from: {wanted}.")
-        return Path(wanted)
+    output_dir = Path(config.output_dir)
+    if config.resume_from_checkpoint:
+        return checkpoint_named(config.resume_from_checkpoint, output_dir)
     if whole_checkpoints(output_dir):
         raise ValueError(
             f"{output_dir} holds checkpoints of an earlier run: add --resume_from_checkpoint latest to go on with it, "
@@ -71,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_flush_denormal(True)  # gradients of saturated units underflow, and CPUs crawl on denormal numbers
     output_dir = Path(config.output_dir)
     checkpoint = find_checkpoint(config)
-    step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
+    step = step_of(checkpoint)
     accelerator = start_accelerator(config)
     set_seed(config.seed)
     repository = None
@@ -168,7 +163,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with mistakes_in_one_line():
         main()
-    except (FileNotFoundError, ImportError, ValueError, CheckpointError) as error:
-        raise SystemExit(one_line(error)) from None

@@ -21,9 +21,10 @@ from accelerate.utils import set_seed
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from tadisr.data_synthesis.segment import TextSegmenter, TinyConfig, TinyTextSegmenter
+from tadisr.training.checkpoints import checkpoint_named, mistakes_in_one_line, save_checkpoint, step_of
 from tadisr.training.config import parse
 from tadisr.training.segmentation_data import SegmentationCrops, photo_list, validation_images
-from tadisr.training.trainer import latest_checkpoint, save_checkpoint, trainable
+from tadisr.training.trainer import trainable
 from torch.utils.data import DataLoader
 
 from tadisr.losses import dice_loss, focal_loss
@@ -83,7 +84,7 @@ class SegmenterConfig:
     mixed_precision: str = "no"
     dataloader_num_workers: int = 1
     resume_from_checkpoint: str | None = None
-    """A checkpoint folder, or "latest"."""
+    """A checkpoint folder, or "latest"; with the latter a run that has none yet starts at step 0."""
     checkpointing_steps: int = 500
     checkpoints_total_limit: int = 2
     validation_steps: int = 500
@@ -202,14 +203,10 @@ def main() -> None:
         accelerator.register_for_checkpointing(ema)
 
     # 3. Resume.
-    step = 0
-    if config.resume_from_checkpoint:
-        wanted = config.resume_from_checkpoint
-        folder = latest_checkpoint(output_dir) if wanted == "latest" else Path(wanted)
-        if folder is None or not (folder / "config.yaml").is_file():
-            raise SystemExit(f"No complete checkpoint to resume from: {folder or output_dir}.")
-        accelerator.load_state(str(folder))
-        step = int(folder.name.split("-")[1])
+    checkpoint = checkpoint_named(config.resume_from_checkpoint, output_dir) if config.resume_from_checkpoint else None
+    step = step_of(checkpoint)
+    if checkpoint:
+        accelerator.load_state(str(checkpoint))
         loader = accelerator.skip_first_batches(loader, step * config.gradient_accumulation_steps)
     accelerator.print(
         f"{sum(p.numel() for p in parameters):,} trained parameters, {len(crops):,} crops; "
@@ -270,7 +267,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with mistakes_in_one_line():
         main()
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(str(error)) from None

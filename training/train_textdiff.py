@@ -14,9 +14,8 @@ from pathlib import Path
 import torch
 from tadisr.pipelines.pipeline_tadisr import contiguous_weights
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
-from tadisr.training.checkpoints import CheckpointError
+from tadisr.training.checkpoints import mistakes_in_one_line
 from tadisr.training.config import parse
-from tadisr.training.data import one_line
 from tadisr.training.recognizer import RecognizerLoss
 from tadisr.training.textdiff_config import TextDiffConfig
 from tadisr.training.textdiff_lines import Batch, validation_lines
@@ -168,7 +167,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with mistakes_in_one_line():
         main()
-    except (FileNotFoundError, ImportError, ValueError, CheckpointError) as error:
-        raise SystemExit(one_line(error)) from None

@@ -313,7 +313,7 @@ class Keeper:
         self.accelerator, self.config, self.log = accelerator, config, log
         self.output_dir = Path(config.output_dir)
         self.validator = Validator(config, accelerator) if config.validation_data_dir else None
-        self.best = read_best(self.output_dir)
+        self.best = read_best(self.output_dir, log.since)
 
     def __call__(self, network: nn.Module, step: int) -> bool:
         """Score, write OUTPUT_DIR/weights, and OUTPUT_DIR/best where it is the best so far; whether it is."""

@@ -35,7 +35,8 @@ class Validator:
 
     Raises:
         FileNotFoundError, ValueError: no such data set.
-        ValueError: a judge that is also the recogniser trained against. ImportError: an engine that is not installed.
+        ValueError: a judge that is also the recogniser trained against; best_metric lpips without weights.
+        ImportError: an engine that is not installed.
     """
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator):
@@ -44,6 +45,8 @@ class Validator:
         self.count = min(len(self.pages), config.num_validation_images)
         self.judge = load_judge(config.validation_ocr, config.recognizer) if config.validation_ocr else None
         self.lpips = load_lpips_metric(config.validation_lpips, accelerator.device)
+        if config.best_metric == "lpips" and self.lpips is None:
+            raise ValueError("best_metric lpips needs AlexNet's weights: name their folder in validation_lpips.")
 
     @torch.no_grad()
     def __call__(self, network: nn.Module) -> tuple[dict[str, float], np.ndarray | None]:

@@ -80,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
             )  # fmt: skip
     except OSError as error:  # a data set that is not there, a disk that is full
         raise UserError(f"{error.filename}: {error.strerror}" if error.strerror else str(error)) from None
+    except MemoryError:
+        raise UserError(f"not enough memory: try a smaller --tile than {args.tile}, or another --device") from None
     except (ValueError, ImportError, RuntimeError) as error:
         raise UserError(str(error)) from None
     print(main_table(report))  # noqa: T201

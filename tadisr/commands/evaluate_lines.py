@@ -68,13 +68,20 @@ def run(args: argparse.Namespace) -> int:
                 if args.limit is not None and len(lines) > args.limit:
                     subsets[name] = Subset(lines, range(args.limit))
                     subsets[name].batch_size = getattr(lines, "batch_size", None)
-        judges = {name.partition(":")[0]: load_recognizer(name, device) for name in given["judges"]}
+        judges = {}
+        for spec in given["judges"]:
+            name = spec.partition(":")[0]
+            if name in judges:
+                raise ValueError(f"Two judges are called {name}: judge with one after the other.")
+            judges[name] = load_recognizer(spec, device)
         methods = load_line_methods(given["methods"], device)
         args.output.mkdir(parents=True, exist_ok=True)
         lpips, note = _lpips(args.weights, device)
         report = evaluate_lines(methods, subsets, judges, args.batch_size, lpips, args.seed)
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}" if error.strerror else str(error)) from None
+    except MemoryError:
+        raise UserError(f"not enough memory: try a smaller --batch-size than {args.batch_size}") from None
     except (ValueError, ImportError, RuntimeError) as error:
         raise UserError(str(error)) from None
     settings = {name: list(map(str, given[name])) for name in LISTS} | {"limit": args.limit}

@@ -60,7 +60,7 @@ def _options(spec: str, rest: str) -> dict[str, str]:
     if not options.get("steps", "5").isdecimal():
         raise ValueError(f"{spec}: steps must be a number, not {options['steps']!r}.")
     for share in _SHARES:
-        if not re.fullmatch(r"[01]|0?\.\d+", options.get(share, "1")):
+        if not re.fullmatch(r"0|0?\.\d+|1(\.0*)?|0\.", options.get(share, "1")):
             raise ValueError(f"{spec}: {share} must be a number from 0 to 1, not {options[share]!r}.")
     if options.get("output", "image") not in OUTPUTS:
         raise ValueError(f"{spec}: output must be {' or '.join(OUTPUTS)}, not {options['output']!r}.")

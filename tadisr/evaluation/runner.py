@@ -14,7 +14,7 @@ from tadisr.files import write_image
 from tadisr.metrics.image import psnr, ssim
 from tadisr.metrics.segmentation import boundary_f, mask_counts
 from tadisr.metrics.text import line_height, script_of
-from tadisr.ocr import OCREngine, crop_line
+from tadisr.ocr import OCREngine, crop_line, is_box
 
 if TYPE_CHECKING:
     from tadisr.metrics.perceptual import LPIPS, InceptionFeatures
@@ -123,7 +123,8 @@ class Runner:
         """A record for every line of the pair, whose readings follow in `_read`."""
         lines = list(pair.lines)
         if self._data.find_lines:
-            lines = [Line(line.text, line.quad, ENGINE) for line in self._judge.find(pair.hr)] + lines
+            found = (line for line in self._judge.find(pair.hr) if is_box(line.quad))
+            lines = [Line(line.text, line.quad, ENGINE) for line in found] + lines
         for index, line in enumerate(lines):
             record = {
                 "image": pair.name,

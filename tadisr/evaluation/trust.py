@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tadisr.ocr import OCREngine, Reading, TextLine, crop_line, load_engine
+from tadisr.ocr import OCREngine, Reading, TextLine, crop_line, is_box, load_engine
 
 AGREE, CHECK = "agree", "check"
 BOTH, OUTPUT, INPUT = "both", "output", "input"
@@ -205,7 +205,7 @@ def match(after: Sequence[TextLine], before: Sequence[TextLine], min_overlap: fl
 
     Where the input's line is longer than the output's, the output may have lost a part: then the input's is read.
     """
-    outputs, inputs = ([line.quad for line in lines if _is_box(line.quad)] for lines in (after, before))
+    outputs, inputs = ([line.quad for line in lines if is_box(line.quad)] for lines in (after, before))
     shares = [_covered(quad, outputs) for quad in inputs]
     longer = [quad for quad, share in zip(inputs, shares, strict=True) if min_overlap <= share < WHOLE]
     regions, waiting = [], list(range(len(longer)))
@@ -217,13 +217,6 @@ def match(after: Sequence[TextLine], before: Sequence[TextLine], min_overlap: fl
             regions.append((quad, BOTH if _covered(quad, inputs) >= min_overlap else OUTPUT))
     regions += [(longer[i], BOTH) for i in waiting]
     return regions + [(quad, INPUT) for quad, share in zip(inputs, shares, strict=True) if share < min_overlap]
-
-
-def _is_box(quad: np.ndarray) -> bool:
-    """Whether there is anything to cut out: detectors also give boxes that are clipped to a line at the border."""
-    import cv2
-
-    return min(cv2.minAreaRect(quad)[1]) >= 1 and cv2.contourArea(quad) >= 1
 
 
 def _covered(quad: np.ndarray, others: Sequence[np.ndarray]) -> float:
