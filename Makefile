@@ -73,4 +73,4 @@ train-tiny: .venv/ready-dev $(RECOGNIZERS)
 	$(TRAIN) training/train_lora.py --config training/configs/tiny_deep.yaml --resume_from_checkpoint latest
 	$(MAKE) $(SOFT)
 	$(TRAIN) training/train_lora.py --config training/configs/tiny_reader.yaml --resume_from_checkpoint latest
-	$(BIN)/python training/release.py runs/tiny_reader/weights runs/tiny_release --strength 0.75 --text-strength 0.267 --clear-text-strength 0.667
+	$(BIN)/python training/release.py runs/tiny_reader/weights runs/tiny_release --strength 0.9 --text-strength 0.222 --clear-text-strength 0.556

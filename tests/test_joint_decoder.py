@@ -379,7 +379,9 @@ def test_text_gain_is_the_strength_on_text_and_one_far_from_it():
     assert (gain[..., :11, :] > 0.999).all() and (gain[..., 53:, :] > 0.999).all()
     steps = gain.diff(dim=-2).abs().max()
     assert 0 < steps < 0.12, "a seam would show"
-    torch.testing.assert_close(text_gain(torch.full((1, 1, 8, 8), 20.0), 0.5), torch.full((1, 1, 8, 8), 0.5))
+    for probability in (0.25, 0.6, 1 - 1e-6):
+        mask = torch.full((1, 1, 8, 8), probability)
+        torch.testing.assert_close(text_gain(mask.logit(), 0.5), torch.full((1, 1, 8, 8), 0.5))
 
 
 def test_text_whose_strokes_are_sure_has_a_strength_of_its_own():

@@ -1,6 +1,6 @@
 """Make the bundled form of a trained pipeline: half precision, named as it is bundled.
 
-    python training/release.py runs/tiny_reader/weights tadisr/weights/tadisr-tiny [--strength 0.75] \\
+    python training/release.py runs/tiny_reader/weights tadisr/weights/tadisr-tiny [--strength 0.9] \\
         [--text-strength 0.25] [--clear-text-strength 1] [--average DIR ...]
 
 What else lies in the target folder, such as its model card, stays. `--strength` scales what the network adds to the

@@ -45,12 +45,12 @@ def text_gain(
 ) -> torch.Tensor:
     """What to multiply a correction by: `text_strength` on and near text, 1 far from it; (B, 1, H, W), as the logits.
 
-    What is text with a probability of .5 counts wholly. The mask is widened by 4 pixels and its border made soft, so
+    What is text with a probability of .25 counts wholly. The mask is widened by 4 pixels and its border made soft, so
     that no seam shows. With `clear_text_strength` text is scaled by that where the mask is sure of its strokes; see
     `text_doubt`.
     """
     mask = mask_logits.sigmoid()
-    near = (2 * mask).clamp(max=1)
+    near = (4 * mask).clamp(max=1)
     for window, padding in _along_axes(_TEXT_MARGIN):
         near = max_pool2d(near, window, stride=1, padding=padding)
     for window, padding in _along_axes(_TEXT_MARGIN) * 2:
