@@ -4,10 +4,11 @@ Every line is read twice with the same engine and in the same region: in the res
 with bicubic interpolation. Where the two readings agree with confidence, restoring changed no text. Where they differ,
 restoring may have made the line legible, or may have made it up: only a person who knows can tell.
 
-Measured with tadisr-tiny and the thresholds below, "right" meaning as the engine reads the same region of the original:
+Measured with tadisr-tiny and the thresholds below (`benchmarks/trust.py`), "right" meaning as the engine reads the same
+region of the original:
 
-    18 real photos           17 lines agree, 16 of them right;   73 to check, 69 of them wrong
-    60 synthesised pages     57 lines agree, 49 of them right;  129 to check, 121 of them wrong
+    18 real photos           22 lines agree, 17 of them right;   62 to check, 52 of them wrong
+    60 synthesised pages    214 lines agree, 195 of them right;  141 to check, 124 of them wrong
 """
 
 import functools
@@ -40,8 +41,9 @@ class Thresholds:
     """When a line is to be checked; all in [0, 1]."""
 
     min_agreement: float = 1.0
-    """Least Levenshtein ratio of the two readings, compared without spaces, case and full-width forms. At 0.9 a fourth
-    of the agreeing lines were wrong, at 0.8 nearly half: one wrong character in a long line is a small difference."""
+    """Least Levenshtein ratio of the two readings, compared without spaces, case and full-width forms. With an earlier
+    tadisr-tiny a fourth of the agreeing lines were wrong at 0.9, nearly half at 0.8: one wrong character in a long line
+    is a small difference."""
     max_score_drop: float = 0.1
     """By how much the engine's confidence may be lower in the restored photo."""
     min_score: float = 0.5
