@@ -1,6 +1,7 @@
 """`tadisr evaluate`: the table on stdout, the reports in the folder, mistakes in one line."""
 
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -75,3 +76,11 @@ def test_mistakes_are_one_line(data, tmp_path, monkeypatch, capsys, arguments, m
     printed = capsys.readouterr()
     assert printed.out == "" and message in printed.err
     assert len(printed.err.splitlines()) == 1 and printed.err.startswith("tadisr: ")
+
+
+def test_not_enough_memory_is_one_line(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("tadisr.evaluation.report.evaluate", Mock(side_effect=MemoryError))
+    assert evaluate("--data", str(data), "--methods", "lanczos", "-o", str(tmp_path)) == 2
+    assert capsys.readouterr().err.strip() == (
+        "tadisr: not enough memory: try a smaller --tile than 1024, or another --device"
+    )

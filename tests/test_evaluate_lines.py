@@ -1,6 +1,7 @@
 """`tadisr evaluate-lines`: methods by name, databases and photographs, reports, mistakes in one line."""
 
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -65,6 +66,13 @@ def test_options_override_the_config(model, reader, lines, tmp_path):
     config.write_text("data: [nowhere]\njudges: [tesseract]\n", encoding="utf-8")
     arguments = ["--data", lines, "--judges", f"crnn:{reader}", "--methods", f"a={model}", "--limit", 1]
     assert run("--config", config, *arguments, "-o", tmp_path / "out", "--weights", tmp_path) == 0
+
+
+def test_not_enough_memory_is_one_line(model, reader, lines, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("tadisr.evaluation.text_lines.evaluate_lines", Mock(side_effect=MemoryError))
+    arguments = ["--data", lines, "--judges", f"crnn:{reader}", "--methods", f"a={model}", "-o", tmp_path / "out"]
+    assert run(*arguments, "--weights", tmp_path) == 2
+    assert "tadisr: not enough memory: try a smaller --batch-size than 64" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
