@@ -78,9 +78,7 @@ def main() -> None:
             hrs.append(hr)
             srs.append(np.asarray(pipe(Image.fromarray(lr)).images[0]))
             quality.append((psnr(bicubic(lr), hr), psnr(srs[-1], hr)))
-            flat = flatness(srs[-1], hr), flatness(hr, hr)
-            print(f"{Path(file).name}: bicubic {quality[-1][0]:.2f} dB, {quality[-1][1]:.2f} dB; flat {flat[0]:.2f}, "
-                  f"HR {flat[1]:.2f}")  # noqa: T201  # fmt: skip
+            print(f"{Path(file).name}: bicubic {quality[-1][0]:.2f} dB, {quality[-1][1]:.2f} dB")  # noqa: T201
         (before, after), gain = np.mean(quality, axis=0), np.diff(quality).min()
         print(f"{len(files)} photographs without text: bicubic {before:.2f} dB, {after:.2f} dB, gain at least "
               f"{gain:+.2f}")  # noqa: T201  # fmt: skip

@@ -123,7 +123,8 @@ class TADiSRPipeline(DiffusionPipeline):
             tile_progress: wraps the iterator over an image's tiles, for a progress bar; over a group's of small images.
             report: also read every line of text before and after, and say which ones to check, by the given
                 `Thresholds` or the usual ones; needs the extra "ocr". The reports' `to_dict` gives JSON values.
-            tile_batch: tiles restored at a time; None: as many as are faster and fit, where `tile` is a number.
+            tile_batch: tiles of an image restored at a time; None: as many as are faster and fit, where `tile` is a
+                number. Small images of one size go through together in any case.
 
         Returns:
             `TADiSRPipelineOutput`, every image exactly `scale` times its input's size.
