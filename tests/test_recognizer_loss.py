@@ -1,11 +1,13 @@
 """A recogniser's ONNX graph as a loss: the same function after merging, and a gradient that reads."""
 
+import shutil
+
 import numpy as np
 import pages
 import pytest
 import torch
 import training_runs as runs
-from tadisr.training import adapt_recognizer
+from tadisr.training import adapt_recognizer, recognizer
 from tadisr.training.recognizer import RecognizerLoss, cut_lines, perturbed, reading, shifted
 from tadisr.training.recognizer_graph import load_onnx
 
@@ -173,3 +175,22 @@ def test_adapting_teaches_to_read_lr_lines(graph, tmp_path, monkeypatch, capsys)
     assert (plain(x) - adapted(x)).abs().max() > 1e-3
     with pytest.raises(SystemExit):
         adapt_recognizer.main([*map(str, flags[:6]), "elsewhere/soft.safetensors"])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_resumed_run_reads_as_an_unbroken_one(graph, tmp_path, monkeypatch):
+    """What the loss draws, readers, shifts and noise, depends on the step, not on the run's past."""
+
+    def sure(*args):  # of random weights no reading is
+        label, _ = reading(*args)
+        return label, label.new_ones(label.shape)
+
+    monkeypatch.setattr(recognizer, "reading", sure)
+    data = pages.data_set(tmp_path / "set", 6, 256, font_size=(18, 32))
+    settings = {"recognizer": graph, "recognizer_lines": 2, "recognizer_weight": 10.0, "recognizer_strength": 0.25}
+    whole = runs.train(data, tmp_path / "whole", **settings)
+    shutil.copytree(whole, broken := tmp_path / "broken")
+    shutil.rmtree(broken / "checkpoint-6")
+    runs.train(data, broken, **settings, resume_from_checkpoint="latest")
+    runs.assert_same(whole, broken)
+    assert all(record["recognizer"] > 0 for record in runs.records(whole))

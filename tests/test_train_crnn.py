@@ -10,7 +10,7 @@ from tadisr.training import train_crnn
 from tadisr.training.checkpoints import read_best
 from tadisr.training.textdiff_config import CRNNConfig
 from tadisr.training.textdiff_lines import NewLines, StoredLines, collate, training_loader, validation_lines
-from tadisr.training.textdiff_loop import step_generator
+from tadisr.training.trainer import step_generator
 from textdiff_runs import interrupted
 from tiny_fonts import write_font
 

@@ -15,6 +15,8 @@ import yaml
 from safetensors.torch import load_file
 from tadisr.data_synthesis.segment import TextSegmenter
 from tadisr.training import train_segmenter
+from tadisr.training.checkpoints import read_best
+from tadisr.training.config import parse
 from tadisr.training.segmentation_data import (
     MaskedImages,
     SegmentationCrops,
@@ -81,11 +83,16 @@ class TestScript:
         assert whole.keys() == resumed.keys() and all(torch.equal(whole[name], resumed[name]) for name in whole)
         other = load_file(train_and_load(train, tmp_path / "other", seed=1))
         assert not torch.equal(whole["head.weight"], other["head.weight"])
+        with pytest.raises(SystemExit, match="holds checkpoints of an earlier run"):
+            train(tmp_path / "whole")
 
         records = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
-        assert [r["step"] for r in records] == [3, 6]
-        assert {"fgiou", "f", "fgiou_worn", "f_worn", "minutes"} <= records[-1].keys()
-        assert sorted(p.name for p in (tmp_path / "whole").glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-6"]
+        assert [r["step"] for r in records] == [3, 6, 6]
+        assert {"step", "fgiou", "f", "fgiou_worn", "f_worn"} == records[-1].keys()
+        best = read_best(tmp_path / "whole")
+        assert best["metric"] == "fgiou" and best["value"] == max(records[0]["fgiou"], records[2]["fgiou"])
+        kept = {f"checkpoint-{step}" for step in (4, 6, best["step"])}
+        assert {p.name for p in (tmp_path / "whole").glob("checkpoint-*")} == kept
         saved = yaml.safe_load((tmp_path / "whole" / "checkpoint-6" / "config.yaml").read_text())
         assert saved["learning_rate"] == 1e-2 and saved["gradient_accumulation_steps"] == 1
         assert TextSegmenter.from_pretrained(tmp_path / "whole" / "weights").config.widths == [8, 8]
@@ -116,6 +123,8 @@ class TestScript:
             ({"train_data_dir": None}, "at least one data set"),
             ({"train_data_dir": [str(tmp_path / "nowhere" / "else")]}, "nowhere"),
             ({"train_data_dir": ["textseg:nowhere"]}, "TextSeg is not in nowhere"),
+            ({"validation_steps": 0}, "validation_steps must be at least 1, not 0"),
+            ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be at least 1"),
             ({"bce": 0.0, "focal": 0.0, "dice": 0.0}, "at least one of bce, focal and dice"),
             ({"photo_list": "nowhere.txt"}, "No list of photographs nowhere.txt"),
             ({"resume_from_checkpoint": "nowhere"}, "No complete checkpoint to resume from: nowhere"),
@@ -128,14 +137,15 @@ class TestScript:
         with pytest.raises(SystemExit, match="works at 64 pixels: set resolution to that, not 96"):
             train(tmp_path / "run", pretrained_model_name_or_path=str(tmp_path / "sam"), resolution=96)
         with pytest.raises(SystemExit, match="No config file"):
-            train_segmenter.parse_config(["--config", "nowhere.yaml"])
+            parse(["--config", "nowhere.yaml"], train_segmenter.SegmenterConfig)
 
     def test_flags_go_over_the_file_and_the_shipped_files_are_valid(self):
-        tiny = train_segmenter.parse_config(
-            ["--config", str(ROOT / "training/configs/segmenter_tiny.yaml"), "--learning_rate", "5", "--seed", "3"]
+        tiny = parse(
+            ["--config", str(ROOT / "training/configs/segmenter_tiny.yaml"), "--learning_rate", "5", "--seed", "3"],
+            train_segmenter.SegmenterConfig,
         )
         assert (tiny.learning_rate, tiny.seed, tiny.pretrained_model_name_or_path) == (5, 3, None)
-        paper = train_segmenter.parse_config(["--config", str(ROOT / "training/configs/segmenter_sam.yaml")])
+        paper = parse(["--config", str(ROOT / "training/configs/segmenter_sam.yaml")], train_segmenter.SegmenterConfig)
         assert paper.train_data_dir == ["textseg:data/TextSeg", "bts:data/BTS"]
         assert (paper.focal, paper.dice, paper.prompt_tokens, paper.resolution) == (20, 1, 12, 1024)
 

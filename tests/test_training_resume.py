@@ -94,6 +94,16 @@ def test_the_best_of_a_later_step_is_another_runs(data, tmp_path):
     assert read_best(out) == best
 
 
+def test_earlier_checkpoints_are_not_mixed_with_later_ones(data, tmp_path):
+    """Rotation goes by number: it would delete what a run from checkpoint-2 writes, and `latest` go on with the old."""
+    out = runs.train(data, tmp_path / "run", checkpoints_total_limit=3)
+    wanted = {"resume_from_checkpoint": out / "checkpoint-2"}
+    with pytest.raises(ValueError, match="holds checkpoint-6, later than .*checkpoint-2: delete what is later"):
+        runs.train(data, out, **wanted)
+    again = runs.train(data, tmp_path / "again", **wanted)
+    assert all(torch.equal(x, runs.weights(again)[name]) for name, x in runs.weights(out).items())
+
+
 @pytest.mark.parametrize("step", [3, 6])
 def test_stopped_between_a_validation_and_its_checkpoint(data, tmp_path, monkeypatch, step):
     settings = {"validation_data_dir": data, "validation_steps": 3, "checkpointing_steps": 3, "max_train_steps": 6}

@@ -67,6 +67,29 @@ def checkpoint_named(wanted: str, output_dir: Path) -> Path | None:
     return Path(wanted)
 
 
+def find_checkpoint(config: Any) -> Path | None:
+    """The checkpoint to go on from; None: start at step 0.
+
+    Raises:
+        FileNotFoundError: the one that was asked for is not there, or not whole.
+        ValueError: another run's checkpoints, or later ones, are in the way.
+    """
+    output_dir = Path(config.output_dir)
+    wanted = config.resume_from_checkpoint
+    checkpoint, held = checkpoint_named(wanted, output_dir) if wanted else None, whole_checkpoints(output_dir)
+    if held and not wanted:
+        raise ValueError(
+            f"{output_dir} holds checkpoints of an earlier run: add --resume_from_checkpoint latest to go on with it, "
+            "or choose another --output_dir."
+        )
+    if held and step_of(held[-1]) > step_of(checkpoint):  # rotation would keep them and delete the new ones
+        raise ValueError(
+            f"{output_dir} holds {held[-1].name}, later than {checkpoint}: delete what is later, or choose another "
+            "--output_dir."
+        )
+    return checkpoint
+
+
 def remove_torn(output_dir: Path) -> None:
     """Delete what an interrupted `save_checkpoint` or `replace_folder` left."""
     for pattern in (".*.part", ".*.old"):

@@ -6,21 +6,91 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from diffusers.optimization import SchedulerType
 from transformers import HfArgumentParser
 
 from tadisr.losses import LossWeights
 
 STORED = "stored"
+LR_SCHEDULERS = tuple(kind.value for kind in SchedulerType if kind is not SchedulerType.PIECEWISE_CONSTANT)
 T = TypeVar("T")
 
 
 @dataclass
-class TrainConfig(LossWeights):
+class LoopConfig:
+    """What every training is told about its steps, and what is kept and reported of them."""
+
+    output_dir: str = "runs/training"
+    """Checkpoints, logs and the trained weights go here."""
+    dataloader_num_workers: int = 1
+
+    # The steps.
+    train_batch_size: int = 1
+    """Items per process."""
+    max_train_steps: int = 100_000
+    gradient_accumulation_steps: int = 1
+    optimizer: str = "adamw"
+    """adamw, or one of timm's (pip install timm), such as muon, whose steps are as large as AdamW's."""
+    learning_rate: float = 1e-4
+    lr_scheduler: str = "constant"
+    """One of diffusers' schedules: constant, constant_with_warmup, cosine, linear, ..."""
+    lr_warmup_steps: int = 0
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_weight_decay: float = 1e-2
+    max_grad_norm: float | None = None
+    """Clip the gradient to this norm; None: no clipping."""
+    ema_decay: float | None = None
+    """Keep an exponential moving average of the trained weights; it is what is validated and saved."""
+    mixed_precision: str = "no"
+    """no, fp16 or bf16."""
+    on_nan: str = "stop"
+    """A loss that is not finite: stop (the batch's items are named in nan_batch.json) or skip the step."""
+    seed: int = 0
+
+    # What is kept and reported.
+    resume_from_checkpoint: str | None = None
+    """A checkpoint folder, or "latest"; with the latter a run that has none yet starts at step 0."""
+    checkpointing_steps: int = 500
+    checkpoints_total_limit: int = 2
+    """Newest checkpoints to keep; the best one is kept besides."""
+    validation_steps: int = 500
+    logging_steps: int = 50
+    report_to: str | None = None
+    """Tracker: tensorboard, wandb, ..."""
+    tracker_project_name: str = "tadisr"
+
+    def __post_init__(self):
+        self.check_choices(mixed_precision=("no", "fp16", "bf16"), on_nan=("stop", "skip"), lr_scheduler=LR_SCHEDULERS)
+        self.check_counts(
+            "train_batch_size", "max_train_steps", "gradient_accumulation_steps", "checkpointing_steps",
+            "checkpoints_total_limit", "validation_steps", "logging_steps",
+        )  # fmt: skip
+
+    def check_choices(self, **known: tuple[str | None, ...]) -> None:
+        """Raises ValueError where a setting is none of those named for it."""
+        for name, choices in known.items():
+            if getattr(self, name) not in choices:
+                named = ", ".join(choice for choice in choices if choice)
+                raise ValueError(f"{name} is one of {named}, not {getattr(self, name)}.")
+
+    def check_counts(self, *names: str) -> None:
+        """Raises ValueError where a setting is below 1."""
+        for name in names:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
+
+    def save(self, path: Path) -> None:
+        """Write the resolved values as YAML."""
+        path.write_text(yaml.safe_dump(asdict(self), sort_keys=False), encoding="utf-8")
+
+
+@dataclass
+class TrainConfig(LossWeights, LoopConfig):
     """The paper's recipe (4.1) by default. Flags are named as in diffusers' own training scripts."""
 
     # The base.
     output_dir: str = "runs/tadisr"
-    """Checkpoints, logs and the trained weights go here."""
     pretrained_model_name_or_path: str | None = None
     """Base pipeline, a folder or Hub id; its U-Net and VAE get LoRA adapters."""
     revision: str | None = None
@@ -71,32 +141,13 @@ class TrainConfig(LossWeights):
     """Share of crops that must hold text."""
     augmentation: bool = False
     """Photographic tones, swapped and inverted colours, zoom and turns; for bases trained from scratch."""
-    dataloader_num_workers: int = 1
 
     # The steps.
-    train_batch_size: int = 1
-    """Crops per process."""
     max_train_steps: int = 200_000
-    gradient_accumulation_steps: int = 1
     gradient_checkpointing: bool = False
-    optimizer: str = "adamw"
-    """adamw, or one of timm's (pip install timm), such as muon, whose steps are as large as AdamW's."""
     learning_rate: float = 5e-5
-    lr_scheduler: str = "constant"
-    """One of diffusers' schedules: constant, constant_with_warmup, cosine, linear, ..."""
-    lr_warmup_steps: int = 0
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.999
-    adam_weight_decay: float = 1e-2
-    max_grad_norm: float | None = None
-    """Clip the gradient to this norm; None: no clipping."""
-    ema_decay: float | None = None
-    """Keep an exponential moving average of the trained weights; it is what is validated and saved."""
     mixed_precision: str = "no"
     """no, fp16 or bf16. A pretrained base's frozen weights are then kept in that type."""
-    on_nan: str = "stop"
-    """A loss that is not finite: stop (the batch's crops are named in nan_batch.json) or skip the step."""
-    seed: int = 0
     lpips_weights: str | None = None
     """File of torchvision's vgg16 weights for the LPIPS loss, if they are not to be downloaded."""
     recognizer: list[str] = field(default_factory=list)
@@ -110,14 +161,8 @@ class TrainConfig(LossWeights):
     are released with less than full strength (training/release.py)."""
 
     # What is kept and reported.
-    resume_from_checkpoint: str | None = None
-    """A checkpoint folder, or "latest"; with the latter a run that has none yet starts at step 0."""
-    checkpointing_steps: int = 500
-    checkpoints_total_limit: int = 2
-    """Newest checkpoints to keep; the best one is kept besides."""
     validation_data_dir: str | None = None
     """FTSR data set whose test split is validated on."""
-    validation_steps: int = 500
     num_validation_images: int = 40
     validation_ocr: str | None = None
     """OCR engine that judges the lines of text (rapidocr, tesseract); not the one of the recogniser loss."""
@@ -125,10 +170,6 @@ class TrainConfig(LossWeights):
     """Folder with torchvision's AlexNet weights; None: LPIPS is measured only if they are in torch.hub's cache."""
     best_metric: str | None = None
     """What "best" means: psnr, ssim, lpips, ocr_accuracy or mask_iou; None: ocr_accuracy where measured, else psnr."""
-    logging_steps: int = 50
-    report_to: str | None = None
-    """Tracker: tensorboard, wandb, ..."""
-    tracker_project_name: str = "tadisr"
     push_to_hub: bool = False
     """Upload the best weights with a model card when training ends."""
     hub_model_id: str | None = None
@@ -140,21 +181,12 @@ class TrainConfig(LossWeights):
             raise ValueError("Set exactly one of pretrained_model_name_or_path and base_config.")
         if not self.train_data_dir:
             raise ValueError("Set train_data_dir to at least one FTSR data set (make one with `tadisr synthesize`).")
-        for name, known in (
-            ("mixed_precision", ("no", "fp16", "bf16")),
-            ("on_nan", ("stop", "skip")),
-            ("degradation", ("real-esrgan", "mild", STORED)),
-            ("best_metric", (None, "psnr", "ssim", "lpips", "ocr_accuracy", "mask_iou")),
-        ):
-            if getattr(self, name) not in known:
-                choices = ", ".join(str(choice) for choice in known if choice)
-                raise ValueError(f"{name} is one of {choices}, not {getattr(self, name)}.")
-        for name in (
-            "resolution", "scale", "train_batch_size", "max_train_steps", "gradient_accumulation_steps",
-            "checkpointing_steps", "checkpoints_total_limit", "validation_steps", "logging_steps",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        super().__post_init__()
+        self.check_choices(
+            degradation=("real-esrgan", "mild", STORED),
+            best_metric=(None, "psnr", "ssim", "lpips", "ocr_accuracy", "mask_iou"),
+        )
+        self.check_counts("resolution", "scale", "num_validation_images", "recognizer_lines", "shuffle_buffer")
         if self.resolution % self.scale:
             raise ValueError(f"resolution must be a multiple of scale, not {self.resolution} of {self.scale}.")
         if not 0 <= self.recognizer_strength <= 1:
@@ -171,10 +203,6 @@ class TrainConfig(LossWeights):
             raise ValueError("init_from starts a base from scratch (base_config), not adapters on a pretrained one.")
         if self.best_metric == "ocr_accuracy" and not self.validation_ocr:
             raise ValueError("best_metric ocr_accuracy needs validation_ocr: name an OCR engine.")
-
-    def save(self, path: Path) -> None:
-        """Write the resolved values as YAML."""
-        path.write_text(yaml.safe_dump(asdict(self), sort_keys=False), encoding="utf-8")
 
 
 def read_yaml(path: Path, kind: type = TrainConfig) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class SegmentationCrops(Dataset):
         photos: photographs without text; `photo_share` of the crops come from them.
         cache: keep every image decoded in memory.
 
-    Each item: image (3, S, S), mask (1, S, S), float32 in [0, 1].
+    Each item: image (3, S, S), mask (1, S, S), float32 in [0, 1]; index, and name: where the crop is from.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class SegmentationCrops(Dataset):
         self._decoded = [one[i] for one, i in self._places] if cache else None
         self.size, self.length, self.seed = size, length, seed
         self.text_share, self.zoom = text_share, zoom
-        self._photos = [_small(path) for path in photos]
+        self._photos = [(str(path), _small(path)) for path in photos]
         self.photo_share = photo_share if self._photos else 0.0
 
     def __len__(self) -> int:
@@ -151,7 +151,7 @@ class SegmentationCrops(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng([self.seed, index])
-        image, mask = self._crop(rng)
+        image, mask, name = self._crop(rng)
         image, mask = self._recolor(image, rng), np.ascontiguousarray(mask)
         if rng.random() < 0.35:
             image = draw_behind(image, mask, rng)
@@ -160,17 +160,19 @@ class SegmentationCrops(Dataset):
             image, mask = np.rot90(image, turns), np.rot90(mask, turns)
         if rng.random() < 0.6:
             image = wear(np.ascontiguousarray(image), rng)
-        return {"image": _to_tensor(image), "mask": _to_tensor(mask[..., None])}
+        return {"image": _to_tensor(image), "mask": _to_tensor(mask[..., None]), "index": index, "name": name}
 
-    def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A crop scaled to (S, S): image and mask."""
+    def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, str]:
+        """A crop scaled to (S, S): image, mask, and where it is from."""
         if rng.random() < self.photo_share:
-            image = self._photos[rng.integers(len(self._photos))]
+            number = int(rng.integers(len(self._photos)))
+            name, image = self._photos[number]
             mask = np.zeros(image.shape[:2], np.uint8)
             text_share = 0.0
         else:
             number = int(rng.integers(len(self._places)))
             one, i = self._places[number]
+            name = f"{one.place}, image {i}"
             image, mask = self._decoded[number] if self._decoded else one[i]
             text_share = self.text_share
         scale = np.exp(rng.uniform(*np.log(self.zoom)))
@@ -199,7 +201,7 @@ class SegmentationCrops(Dataset):
             )
             for part in (image, mask)
         )
-        return image, mask
+        return image, mask, name
 
     def _recolor(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if rng.random() < 0.5:

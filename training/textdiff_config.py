@@ -1,9 +1,8 @@
 """The training configurations of TextDiff: documented dataclasses, read from YAML and from flags."""
 
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
-import yaml
+from tadisr.training.config import LoopConfig
 from tadisr.training.textdiff_data import SEVERITIES
 
 from tadisr.models.textdiff.recognizer import ALPHABET
@@ -14,11 +13,10 @@ BEST = ("accuracy", "psnr", "ssim")
 
 
 @dataclass
-class LineTraining:
-    """What both trainings share: text lines, steps, what is kept. Flags are named as in diffusers' own scripts."""
+class LineTraining(LoopConfig):
+    """What both trainings share: text lines. Flags are named as in diffusers' own scripts."""
 
     output_dir: str = "runs/textdiff"
-    """Checkpoints, logs and the trained weights go here."""
 
     # The data.
     train_data_dir: list[str] = field(default_factory=list)
@@ -36,38 +34,12 @@ class LineTraining:
     """Folders of fonts that lines are rendered with; none: the installed ones."""
     photos: bool = True
     """Render half of the lines on free photographs."""
-    dataloader_num_workers: int = 1
-
-    # The steps.
     train_batch_size: int = 16
     """Lines per process."""
     max_train_steps: int = 1_000_000
-    gradient_accumulation_steps: int = 1
-    optimizer: str = "adamw"
-    """adamw, or one of timm's, such as muon."""
-    learning_rate: float = 1e-4
-    lr_scheduler: str = "constant"
-    """One of diffusers' schedules: constant, constant_with_warmup, cosine, linear, ..."""
-    lr_warmup_steps: int = 0
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.999
-    adam_weight_decay: float = 1e-2
-    max_grad_norm: float | None = None
-    """Clip the gradient to this norm; None: no clipping."""
-    ema_decay: float | None = None
-    """Keep an exponential moving average of the trained weights; it is what is validated and saved."""
-    mixed_precision: str = "no"
-    """no, fp16 or bf16."""
-    on_nan: str = "stop"
-    """A loss that is not finite: stop (the batch's lines are named in nan_batch.json) or skip the step."""
-    seed: int = 0
 
     # What is kept and reported.
-    resume_from_checkpoint: str | None = None
-    """A checkpoint folder, or "latest"; with the latter a run that has none yet starts at step 0."""
     checkpointing_steps: int = 5000
-    checkpoints_total_limit: int = 2
-    """Newest checkpoints to keep; the best one is kept besides."""
     validation_data_dir: list[str] = field(default_factory=list)
     """Databases to validate on. None: rendered lines."""
     validation_split: str = "validation"
@@ -75,32 +47,17 @@ class LineTraining:
     num_validation_lines: int = 500
     """At most so many lines of each database, or so many rendered ones."""
     validation_steps: int = 5000
-    logging_steps: int = 50
-    report_to: str | None = None
-    """Tracker: tensorboard, wandb, ..."""
     tracker_project_name: str = "textdiff"
 
     def __post_init__(self):
-        for name, known in (
-            ("degradation", ("stored", "fresh")),
-            ("severity", (*SEVERITIES, "mixed")),
-            ("mask_rule", MASK_RULES),
-            ("mixed_precision", ("no", "fp16", "bf16")),
-            ("on_nan", ("stop", "skip")),
-            ("validation_split", ("validation", "test")),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)}.")
-        for name in (
-            "train_batch_size", "max_train_steps", "gradient_accumulation_steps", "checkpointing_steps",
-            "checkpoints_total_limit", "num_validation_lines", "validation_steps", "logging_steps",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
-
-    def save(self, path: Path) -> None:
-        """Write the resolved values as YAML."""
-        path.write_text(yaml.safe_dump(asdict(self), sort_keys=False), encoding="utf-8")
+        super().__post_init__()
+        self.check_choices(
+            degradation=("stored", "fresh"),
+            severity=(*SEVERITIES, "mixed"),
+            mask_rule=MASK_RULES,
+            validation_split=("validation", "test"),
+        )
+        self.check_counts("num_validation_lines")
 
 
 @dataclass
@@ -195,6 +152,5 @@ class TextDiffConfig(TextDiffLossWeights, LineTraining):
             )
         if not 0 <= self.foreign <= 1:
             raise ValueError(f"foreign is a share from 0 to 1, not {self.foreign}.")
-        for name, known in (("prediction_type", ("sample", "epsilon")), ("best_metric", BEST)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)}.")
+        self.check_choices(prediction_type=("sample", "epsilon"), best_metric=BEST)
+        self.check_counts("num_inference_steps", "reading_lines")

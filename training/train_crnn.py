@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from tadisr.pipelines.pipeline_tadisr import contiguous_weights
 from tadisr.training.checkpoints import mistakes_in_one_line
 from tadisr.training.config import parse
+from tadisr.training.loop import Batch, Task, fit
 from tadisr.training.textdiff_config import CRNNConfig
-from tadisr.training.textdiff_lines import Batch, validation_lines
-from tadisr.training.textdiff_loop import Task, fit
+from tadisr.training.textdiff_lines import training_loader, validation_lines
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -79,6 +79,10 @@ class Recognition(Task):
             self.network = CRNN(channels=config.channels, hidden=config.hidden)
         self.network.to(memory_format=torch.channels_last)  # a third less time on a CPU, more in bf16
         self.lines = validation_lines(config)
+
+    def loader(self, items: int) -> DataLoader:
+        """Lines."""
+        return training_loader(self.config, items)
 
     def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """The CTC loss of a batch of lines, some of them HR, some LR."""

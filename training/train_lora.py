@@ -17,15 +17,14 @@ from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from tadisr.training.base import build_network, trainable
 from tadisr.training.checkpoints import (
-    checkpoint_named,
+    find_checkpoint,
     keep_trained_only,
     mistakes_in_one_line,
     remove_torn,
     save_checkpoint,
     step_of,
-    whole_checkpoints,
 )
-from tadisr.training.config import TrainConfig, parse_config
+from tadisr.training.config import parse_config
 from tadisr.training.hub import create_repository, push
 from tadisr.training.recognizer import RecognizerLoss
 from tadisr.training.trainer import (
@@ -38,26 +37,9 @@ from tadisr.training.trainer import (
     load_lpips,
     report_bad_batch,
     start_accelerator,
+    step_generator,
     training_step,
 )
-
-
-def find_checkpoint(config: TrainConfig) -> Path | None:
-    """The checkpoint to go on from; None: start at step 0.
-
-    Raises:
-        FileNotFoundError: the one that was asked for is not there, or not whole.
-        ValueError: another run's checkpoints are in the way.
-    """
-    output_dir = Path(config.output_dir)
-    if config.resume_from_checkpoint:
-        return checkpoint_named(config.resume_from_checkpoint, output_dir)
-    if whole_checkpoints(output_dir):
-        raise ValueError(
-            f"{output_dir} holds checkpoints of an earlier run: add --resume_from_checkpoint latest to go on with it, "
-            "or choose another --output_dir."
-        )
-    return None
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -120,10 +102,11 @@ def main(argv: list[str] | None = None) -> None:
     # 4. Train. The recorder stays installed: gradient checkpointing runs the layers again in backward.
     dropped = False  # a loss that is not finite takes its whole step with it
     with plain.recording():
-        for crops, lines in batches:
+        for number, (crops, lines) in enumerate(batches, step * config.gradient_accumulation_steps):
             if step >= config.max_train_steps:
                 break
             with accelerator.accumulate(network):
+                step_generator(config.seed, number, accelerator.process_index)  # what the recogniser loss draws from
                 terms = training_step(network, config, crops, lines, lpips, recognizer)
                 loss = sum(terms.values())
                 if all_finite(accelerator, loss):

@@ -6,7 +6,7 @@
 The first is the paper's recipe on TextZoom, with the public CRNN weights; the second makes textdiff-tiny, on rendered
 lines and with the CRNN of `train_crnn.py`. Table 3's ablations are config files beside them. Interrupt it at any time;
 `--resume_from_checkpoint latest` goes on from the last checkpoint. What it trained lies in OUTPUT_DIR/weights, the best
-so far in OUTPUT_DIR/best, for `TextDiffPipeline.from_pretrained`. Every setting is documented in `textdiff_config.py`.
+so far in OUTPUT_DIR/best, for `TextDiffPipeline.from_pretrained`. Settings: `textdiff_config.py`, `config.py`.
 """
 
 from pathlib import Path
@@ -16,11 +16,12 @@ from tadisr.pipelines.pipeline_tadisr import contiguous_weights
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 from tadisr.training.checkpoints import mistakes_in_one_line
 from tadisr.training.config import parse
+from tadisr.training.loop import Batch, Task, fit
 from tadisr.training.recognizer import RecognizerLoss
 from tadisr.training.textdiff_config import TextDiffConfig
-from tadisr.training.textdiff_lines import Batch, validation_lines
-from tadisr.training.textdiff_loop import Task, fit
+from tadisr.training.textdiff_lines import training_loader, validation_lines
 from torch import nn
+from torch.utils.data import DataLoader
 
 from tadisr.evaluation.line_recognizers import load_recognizer
 from tadisr.evaluation.text_lines import AVERAGE, BICUBIC, evaluate_lines
@@ -109,6 +110,10 @@ class Enhancement(Task):
         self.legibility = RecognizerLoss(config.readers).to(device) if config.readers else None
         self.judge = load_recognizer(config.validation_ocr) if config.validation_ocr else None
         self.lines = validation_lines(config)
+
+    def loader(self, items: int) -> DataLoader:
+        """Lines."""
+        return training_loader(self.config, items)
 
     def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """Eq. 16's terms of a batch of lines."""

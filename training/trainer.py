@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator, FullyShardedDataParallelPlugin
 from accelerate.state import AcceleratorState, PartialState
@@ -111,6 +112,14 @@ def build_optimizer(config: TrainConfig, parameters: Sequence[nn.Parameter]) -> 
     if config.optimizer not in list_optimizers():
         raise ValueError(f"No optimizer is called {config.optimizer}: take adamw, muon or another of timm's.")
     return create_optimizer_v2(parameters, config.optimizer, lr=rate, weight_decay=decay, betas=betas)
+
+
+def step_generator(seed: int, step: int, process: int) -> torch.Generator:
+    """The source of a step's noise. PyTorch's own, which dropout draws from, is set by it, too."""
+    generator = torch.Generator()
+    number = int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0] >> 1)
+    torch.manual_seed(number)
+    return generator.manual_seed(number)
 
 
 class Batches:

@@ -1,4 +1,4 @@
-"""What `train_crnn.py` and `train_textdiff.py` share: the loop, and what is kept of a run.
+"""What `train_crnn.py`, `train_textdiff.py` and `train_segmenter.py` share: the loop, and what is kept of a run.
 
 All that is random in a step depends on (seed, step, process) alone, so a resumed run is the same as an unbroken one.
 """
@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -16,6 +15,7 @@ from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from tadisr.training.base import trainable
 from tadisr.training.checkpoints import (
+    find_checkpoint,
     keep_trained_only,
     read_best,
     remove_torn,
@@ -24,21 +24,34 @@ from tadisr.training.checkpoints import (
     step_of,
     write_best,
 )
-from tadisr.training.textdiff_config import LineTraining
-from tadisr.training.textdiff_lines import Batch, training_loader
-from tadisr.training.train_lora import find_checkpoint
-from tadisr.training.trainer import Log, all_finite, averaged, build_optimizer, report_bad_batch, start_accelerator
+from tadisr.training.config import LoopConfig
+from tadisr.training.trainer import (
+    Log,
+    all_finite,
+    averaged,
+    build_optimizer,
+    report_bad_batch,
+    start_accelerator,
+    step_generator,
+)
 from torch import nn
+from torch.utils.data import DataLoader
+
+Batch = dict[str, torch.Tensor | list[str]]
 
 
 class Task(ABC):
-    """What is trained: a network, its losses, its scores, and how its weights are kept."""
+    """What is trained: a network, its data and losses, its scores, and how its weights are kept."""
 
     network: nn.Module
 
     @abstractmethod
-    def __init__(self, config: LineTraining, device: torch.device):
+    def __init__(self, config: LoopConfig, device: torch.device):
         """Build everything; `network` need not be on the device."""
+
+    @abstractmethod
+    def loader(self, items: int) -> DataLoader:
+        """Batches with "index" and "name" of their items; item i is the same in every run."""
 
     @abstractmethod
     def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
@@ -46,22 +59,14 @@ class Task(ABC):
 
     @abstractmethod
     def validate(self) -> tuple[dict[str, float], str]:
-        """Scores of `self.network`, and the name of the one that is to be high."""
+        """Scores of `self.network`, if there is data to validate on, and the name of the one that is to be high."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write the weights."""
 
 
-def step_generator(seed: int, step: int, process: int) -> torch.Generator:
-    """The source of a step's noise. PyTorch's own, which dropout draws from, is set by it, too."""
-    generator = torch.Generator()
-    number = int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0] >> 1)
-    torch.manual_seed(number)
-    return generator.manual_seed(number)
-
-
-def fit(config: LineTraining, task_of: type[Task]) -> None:
+def fit(config: LoopConfig, task_of: type[Task]) -> None:
     """Train as configured.
 
     Raises:
@@ -90,7 +95,7 @@ def fit(config: LineTraining, task_of: type[Task]) -> None:
     # 2. Data.
     parts = config.gradient_accumulation_steps
     items = config.max_train_steps * parts * config.train_batch_size * accelerator.num_processes
-    loader = training_loader(config, items)
+    loader = task.loader(items)
 
     # 3. Processes.
     if accelerator.is_main_process:
@@ -155,7 +160,7 @@ def fit(config: LineTraining, task_of: type[Task]) -> None:
 class Keeper:
     """Validates, writes OUTPUT_DIR/weights, and OUTPUT_DIR/best where they are the best so far."""
 
-    def __init__(self, accelerator: Accelerator, config: LineTraining, task: Task, log: Log):
+    def __init__(self, accelerator: Accelerator, config: LoopConfig, task: Task, log: Log):
         self.accelerator, self.task, self.log = accelerator, task, log
         self.output_dir = Path(config.output_dir)
         self.best = read_best(self.output_dir, log.since)
@@ -167,11 +172,13 @@ class Keeper:
             self.task.network.eval()
             scores, metric = self.task.validate()
             self.task.network.train()
-            self.log.write_scores(step, scores, None)
             self._write("weights")
+            if scores:
+                self.log.write_scores(step, scores, None)
             value = scores.get(metric, float("-inf"))  # a PSNR may be infinite, and is then left out
             best = self.best
-            if best is None or best["metric"] != metric or best["value"] < value or best["step"] == step:
+            better = best is None or best["metric"] != metric or best["value"] < value or best["step"] == step
+            if scores and better:
                 self.best = {"step": step, "metric": metric, "value": value, "scores": scores}
                 self._write("best")
                 write_best(self.output_dir, self.best)
