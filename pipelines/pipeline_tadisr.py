@@ -111,8 +111,8 @@ class TADiSRPipeline(DiffusionPipeline):
         """Restore one image, a batch, or a list of images of any sizes.
 
         Args:
-            image: PIL image; array (H, W), (H, W, 3) uint8 or float in [0, 1]; tensor (3, H, W) or (B, 3, H, W) in
-                [0, 1]; or a list of those.
+            image: PIL image, of any mode, turned upright if its EXIF says so; array (H, W), (H, W, 3) uint8 or float
+                in [0, 1]; tensor (3, H, W) or (B, 3, H, W) in [0, 1]; or a list of those.
             scale: integer factor, at least 1.
             tile: side of a tile in output pixels; "auto" picks it from the free memory, and a smaller one where that
                 was not enough; None never tiles.

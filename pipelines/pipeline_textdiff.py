@@ -105,8 +105,8 @@ class TextDiffPipeline(DiffusionPipeline):
         """Restore one crop, a batch, or a list of crops of any sizes.
 
         Args:
-            image: PIL image; array (h, w), (h, w, 3) uint8 or float in [0, 1]; tensor (3, h, w) or (N, 3, h, w) in
-                [0, 1]; or a list of those. Each an upright line of text, or a vertical one.
+            image: PIL image, of any mode; array (h, w), (h, w, 3) uint8 or float in [0, 1]; tensor (3, h, w) or
+                (N, 3, h, w) in [0, 1]; or a list of those. Each an upright line of text, or a vertical one.
             num_inference_steps: of the residual's sampling.
             generator: of the noise; a list holds one for each crop. Of a single one all crops take the same seed. None
                 is a fixed seed: the same crop always gives the same image.

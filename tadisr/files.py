@@ -92,6 +92,15 @@ def _open_header(file: io.BufferedReader) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
 
 
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """A PIL image as `read_image` reads its file: upright, (H, W, 3) uint8.
+
+    Raises:
+        ValueError: float or 32-bit values of no usual range.
+    """
+    return _decode(image)[0]
+
+
 def _decode(opened: Image.Image) -> tuple[np.ndarray, np.ndarray | None, bytes | None]:
     """The pixels as RGB, the alpha, and the ICC profile if it describes that RGB."""
     opened.load()
@@ -130,7 +139,7 @@ def _to_8bit(values: np.ndarray, white: int | None) -> np.ndarray:
         low, high = float(values.min()), float(values.max())  # resampling overshoots; NaN and infinity fit nowhere
         white = next((top for top in (1, 255, 65535) if low >= -0.1 * high and high <= 1.1 * top), None)
         if white is None:
-            raise ValueError(f"its values, {low:g} to {high:g}, fit none of the ranges 0 to 1, 255 or 65535")
+            raise ValueError(f"values from {low:g} to {high:g} fit none of the ranges 0 to 1, 255 or 65535")
     return np.rint(values.clip(0, white) * (255 / white)).astype(np.uint8)
 
 

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from tadisr.files import to_rgb
+
 COLOR_FIXES = ("none", "wavelet", "adain")
 
 
@@ -17,7 +19,7 @@ def upsample(image: torch.Tensor, scale: int) -> torch.Tensor:
 
 
 def to_tensors(image: Image.Image | np.ndarray | torch.Tensor | Sequence) -> list[torch.Tensor]:
-    """Whatever the pipeline takes, as tensors (1, 3, H, W) in [0, 1]; uint8 tensors are views of their arrays.
+    """Whatever the pipeline takes, as tensors (1, 3, H, W) in [0, 1]; PIL images as `tadisr upscale` reads their files.
 
     Raises:
         TypeError, ValueError: what the input is and what was expected.
@@ -25,7 +27,7 @@ def to_tensors(image: Image.Image | np.ndarray | torch.Tensor | Sequence) -> lis
     if isinstance(image, (list, tuple)):
         return [tensor for item in image for tensor in to_tensors(item)]
     if isinstance(image, Image.Image):
-        image = np.asarray(image.convert("RGB"))
+        image = to_rgb(image)
     if isinstance(image, np.ndarray):
         if image.ndim == 2:
             image = np.repeat(image[..., None], 3, axis=2)

@@ -15,6 +15,7 @@ from tadisr.pipelines import pipeline_tadisr
 
 from tadisr import TADiSRPipeline
 from tadisr.evaluation import trust
+from tadisr.files import read_image
 from tadisr.images import to_tensors, upsample
 from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.network import one_step, one_step_coefficients
@@ -185,6 +186,21 @@ def test_grey_and_alpha_images():
     assert tensor.shape == (1, 3, 3, 4) and torch.equal(tensor[0, 0], tensor[0, 2])
     assert torch.equal(to_tensors(Image.fromarray(grey))[0], tensor)
     assert to_tensors(Image.new("RGBA", (5, 2)))[0].shape == (1, 3, 2, 5)
+
+
+def test_opened_files_are_what_the_command_line_reads(tmp_path):
+    deep = Image.fromarray((np.linspace(0, 1, 40).reshape(5, 8) * 65535).astype(np.uint16))
+    deep.save(tmp_path / "deep.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)).save(tmp_path / "p.png", exif=exif)
+    Image.fromarray(np.linspace(0, 1, 40, dtype=np.float32).reshape(5, 8)).save(tmp_path / "float.tif")
+    for name, shape in (("deep.png", (5, 8)), ("p.png", (9, 6)), ("float.tif", (5, 8))):
+        with Image.open(tmp_path / name) as image:
+            (tensor,) = to_tensors(image)
+        assert tensor.shape == (1, 3, *shape)
+        assert np.array_equal((tensor[0].permute(1, 2, 0) * 255).round().numpy(), read_image(tmp_path / name).rgb)
+        assert 0.3 < tensor.mean() < 0.7
 
 
 def test_upsampling_is_pillows():
