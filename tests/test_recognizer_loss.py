@@ -151,6 +151,9 @@ def test_each_call_asks_one_of_several_recognisers(graph, tmp_path):
 
 
 def test_a_missing_file_says_where_to_get_it(tmp_path):
+    (tmp_path / "notes.md").write_text("# Notes")
+    with pytest.raises(ValueError, match=r"notes\.md is no ONNX recogniser: "):
+        load_onnx(tmp_path / "notes.md")
     with pytest.raises(FileNotFoundError, match="No recogniser at .*none.onnx: PP-OCR ONNX files come with"):
         RecognizerLoss([tmp_path / "none.onnx"])
 

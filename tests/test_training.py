@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pages
 import pytest
@@ -10,8 +10,11 @@ import tiny
 import torch
 import training_runs as runs
 import yaml
-from tadisr.training.config import TrainConfig, parse_config, read_yaml
-from tadisr.training.trainer import build_optimizer
+from tadisr.training.base import build_network
+from tadisr.training.config import TrainConfig, parse, parse_config, read_yaml
+from tadisr.training.train_segmenter import SegmenterConfig
+from tadisr.training.trainer import build_optimizer, load_lpips
+from tadisr.training.validation import network_factor
 
 from tadisr import TADiSRPipeline
 
@@ -83,6 +86,8 @@ def test_optimizers_are_timms_with_the_configured_values():
         assert {(group["lr"], group["betas"][1]) for group in optimizer.param_groups} == {(0.5, 0.9)}
     with pytest.raises(ValueError, match="No optimizer is called muom: take adamw, muon"):
         build_optimizer(TrainConfig(**values, optimizer="muom"), weights)
+    with pytest.raises(ValueError, match="adan does not work with these settings .*: take adamw or muon"):
+        build_optimizer(TrainConfig(**values, optimizer="adan"), weights)
 
 
 def test_mistakes_are_one_line(data, tmp_path):
@@ -90,6 +95,26 @@ def test_mistakes_are_one_line(data, tmp_path):
     run = runs.launch(runs.flags(data, tmp_path / "run", lpips=5, lpips_weights="nowhere.pth"))
     assert run.returncode == 1 and "Traceback" not in run.stderr
     assert run.stderr.strip().splitlines()[-1].startswith("No LPIPS backbone at nowhere.pth")
+
+
+def test_files_of_another_kind_are_named(tmp_path):
+    (file := tmp_path / "notes.md").write_text("# Notes\n")
+    config = TrainConfig(base_config="b", train_data_dir=["d"], lpips=5, lpips_weights=str(file))
+    with pytest.raises(ValueError, match=r"notes\.md is no copy of torchvision's vgg16 weights"):
+        load_lpips(config)
+    shape = runs.BASE | {"vae": runs.BASE["vae"] | {"layers": 3}}
+    for text, message in (
+        ("{", "base.json is not JSON"),
+        ("[]", "base.json holds no object"),
+        ("{}", "base_config lacks prompt, scheduler, unet, vae"),
+        ('{"vae": 3}', "each part, such as vae, must be an object"),
+        ('{"extends": "base.json"}', "extends itself"),
+        (json.dumps(shape), "vae is no LeanAutoencoderKL: .*layers"),
+    ):
+        (tmp_path / "base.json").write_text(text)
+        with pytest.raises(ValueError, match=message) as error:
+            build_network(TrainConfig(base_config=str(tmp_path / "base.json"), train_data_dir=["d"]))
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +126,9 @@ def test_mistakes_are_one_line(data, tmp_path):
         (["--base_config", "b", "--train_data_dir", "d", "--pretrained_model_name_or_path", "p"], "exactly one"),
         (["--base_config", "b"], "train_data_dir"),
         (["--mixed_precision", "fp8"], "mixed_precision is one of no, fp16, bf16, not fp8"),
+        (["--lr_scheduler", "piecewise_constant"], "lr_scheduler is one of linear"),
+        (["--num_validation_images", "0"], "num_validation_images must be at least 1"),
+        (["--recognizer_lines", "0"], "recognizer_lines must be at least 1"),
         (["--on_nan", "pray"], "on_nan is one of stop, skip"),
         (["--degradation", "harsh"], "degradation is one of real-esrgan, mild, stored"),
         (["--best_metric", "beauty"], "best_metric is one of psnr"),
@@ -130,6 +158,8 @@ def test_config_defaults_are_the_papers_and_unknown_keys_fail(tmp_path):
         ("train_data_dir: [a]\nbase_config: b\nlearning_rte: 1\n", "learning_rte"),
         ("- a\n", "key: value"),
         ("a: [\n", "not YAML"),
+        ("lpips:\n", "lpips must have a value"),
+        ("extends: c.yaml\n", "c.yaml extends itself"),
     ):
         file.write_text(text)
         with pytest.raises(SystemExit, match=message):
@@ -150,10 +180,16 @@ def test_config_files_inherit_and_survive_being_written(tmp_path):
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml"), key=lambda p: p.name), ids=lambda p: p.name)
-def test_bundled_configs_are_read(file):
+def test_bundled_configs_are_read(file, monkeypatch):
+    """And those from scratch make a network for their crops."""
     if file.name.startswith("segmenter"):
-        pytest.skip("train_segmenter.py's")
-    parse_config(["--config", str(file)])
+        assert parse(["--config", str(file)], SegmenterConfig).train_data_dir
+        return
+    config = parse_config(["--config", str(file)])
+    if config.base_config:
+        monkeypatch.chdir(runs.ROOT)
+        network = build_network(replace(config, init_from=None))
+        assert config.resolution % network_factor(network) == 0
 
 
 def test_paper_configs_keep_the_papers_recipe():

@@ -33,7 +33,7 @@ def build_network(config: TrainConfig) -> TADiSRNetwork:
         ValueError: a base that does not fit. FileNotFoundError: no such base.
     """
     shape = _read_shape(config.base_config) if config.base_config else {}
-    models, scheduler = _from_scratch(shape) if shape else _on_base(config)
+    models, scheduler = _from_scratch(shape) if config.base_config else _on_base(config)
     backbone = one_backbone(models.get("unet"), models.get("transformer"))
     models["joint_decoder"] = _joint_decoder(models["vae"], backbone, config, shape.get("joint_decoder", {}))
     if config.base_config:
@@ -85,18 +85,37 @@ def _read_shape(path: str | Path) -> dict[str, dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No base_config {path}.")
-    shape = json.loads(path.read_text(encoding="utf-8"))
-    inherited = _read_shape(path.parent / shape.pop("extends")) if "extends" in shape else {}
+    try:
+        shape = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"base_config {path} is not JSON: {error}") from None
+    if not isinstance(shape, dict):
+        raise ValueError(f"base_config {path} holds no object.")
+    base = shape.pop("extends", None)
+    if base and (path.parent / base).resolve() == path.resolve():
+        raise ValueError(f"base_config {path} extends itself.")
+    inherited = _read_shape(path.parent / base) if base else {}
+    if not all(isinstance(values, dict) for values in shape.values()):
+        raise ValueError(f"base_config {path}: each part, such as vae, must be an object.")
     return inherited | {part: inherited.get(part, {}) | values for part, values in shape.items()}
 
 
 def _from_scratch(base: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, nn.Module], DDPMScheduler]:
-    models = {
-        "vae": LeanAutoencoderKL(**base["vae"]),
-        "unet": LeanUNet2DConditionModel(**base["unet"]),
-        "prompt": TextPrompt(**base["prompt"]),
+    kinds = {
+        "vae": LeanAutoencoderKL,
+        "unet": LeanUNet2DConditionModel,
+        "prompt": TextPrompt,
+        "scheduler": DDPMScheduler,
     }
-    return models, DDPMScheduler(**base["scheduler"])
+    if missing := sorted(kinds.keys() - base.keys()):
+        raise ValueError(f"base_config lacks {', '.join(missing)}.")
+    models = {}
+    for part, kind in kinds.items():
+        try:
+            models[part] = kind(**base[part])
+        except TypeError as error:
+            raise ValueError(f"base_config: {part} is no {kind.__name__}: {error}") from None
+    return models, models.pop("scheduler")
 
 
 def _on_base(config: TrainConfig) -> tuple[dict[str, nn.Module], SchedulerMixin]:

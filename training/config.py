@@ -1,7 +1,7 @@
 """The training configuration: one documented dataclass, read from YAML and from flags."""
 
 import sys
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -219,9 +219,14 @@ def read_yaml(path: Path, kind: type = TrainConfig) -> dict[str, Any]:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds no `key: value` lines.")
-    inherited = read_yaml(path.parent / values.pop("extends"), kind) if "extends" in values else {}
+    base = values.pop("extends", None)
+    if base and (path.parent / base).resolve() == path.resolve():
+        raise ValueError(f"{path} extends itself.")
+    inherited = read_yaml(path.parent / base, kind) if base else {}
     if unknown := sorted(set(values) - {f.name for f in fields(kind)}):
         raise ValueError(f"{path}: unknown keys {', '.join(unknown)}.")
+    if empty := [f.name for f in fields(kind) if f.default not in (None, MISSING) and values.get(f.name, f) is None]:
+        raise ValueError(f"{path}: {', '.join(empty)} must have a value.")
     if values.get("mixed_precision") is False:  # what YAML makes of an unquoted no
         values["mixed_precision"] = "no"
     return inherited | values

@@ -42,7 +42,10 @@ def load_onnx(path: str | Path) -> fx.GraphModule:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(Path(folder) / "merged.onnx")
         options.log_severity_level = 3
-        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        try:
+            onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own types, one for each reason
+            raise ValueError(f"{path} is no ONNX recogniser: {' '.join(str(error).split())[:200]}") from None
         module = onnx2torch.convert(options.optimized_model_filepath)
     fuse(module.eval().requires_grad_(False))
     return module.to(memory_format=torch.channels_last)

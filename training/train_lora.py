@@ -40,6 +40,7 @@ from tadisr.training.trainer import (
     step_generator,
     training_step,
 )
+from tadisr.training.validation import network_factor
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -62,6 +63,8 @@ def main(argv: list[str] | None = None) -> None:
     # 1. Components. One process goes first: it downloads the base and encodes the prompt for all.
     with accelerator.main_process_first():
         network = build_network(config)
+    if config.resolution % (factor := network_factor(network)):
+        raise ValueError(f"With this base resolution must be a multiple of {factor}, not {config.resolution}.")
     if accelerator.distributed_type is DistributedType.FSDP:
         network = network.to(memory_format=torch.contiguous_format)
     lpips = load_lpips(config)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,12 @@ def load_lpips(config: TrainConfig) -> nn.Module | None:
         ) from None
     if file:
         backbone = vgg16()
-        backbone.load_state_dict(torch.load(file, weights_only=True))
+        try:
+            backbone.load_state_dict(torch.load(file, weights_only=True))
+        except (RuntimeError, TypeError, AttributeError, EOFError, UnpicklingError) as error:
+            raise ValueError(
+                f"{file} is no copy of torchvision's vgg16 weights ({' '.join(str(error).split())[:100]})."
+            ) from None
         for part in (getattr(network.net, f"slice{i}") for i in range(1, 6)):
             for name, module in part.named_children():  # named by their index in vgg16().features
                 module.load_state_dict(backbone.features[int(name)].state_dict())
@@ -111,7 +117,12 @@ def build_optimizer(config: TrainConfig, parameters: Sequence[nn.Parameter]) -> 
 
     if config.optimizer not in list_optimizers():
         raise ValueError(f"No optimizer is called {config.optimizer}: take adamw, muon or another of timm's.")
-    return create_optimizer_v2(parameters, config.optimizer, lr=rate, weight_decay=decay, betas=betas)
+    try:
+        return create_optimizer_v2(parameters, config.optimizer, lr=rate, weight_decay=decay, betas=betas)
+    except (AssertionError, IndexError, RuntimeError, TypeError) as error:  # three betas, compiled kernels
+        raise ValueError(
+            f"{config.optimizer} does not work with these settings ({error}): take adamw or muon."
+        ) from None
 
 
 def step_generator(seed: int, step: int, process: int) -> torch.Generator:
