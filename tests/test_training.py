@@ -139,6 +139,7 @@ def test_files_of_another_kind_are_named(tmp_path):
         (["--recognizer_strength", "1.5"], "recognizer_strength is a share from 0 to 1, not 1.5"),
         (["--realce_segmenter", "text-segmenter-tiny"], "realce_mask_dir"),
         (["--degradation", "stored", "--augmentation"], "augmentation"),
+        (["--degradation", "stored", "--recognizer", "r.onnx"], "set degradation to real-esrgan or mild"),
         (["--streaming", "--cache_pages"], "streaming"),
     ],
 )

@@ -134,6 +134,18 @@ def test_line_strips_hold_their_line_at_the_wanted_height(data):
         assert inside.amax() > 0.4  # hairline faces never reach 1
 
 
+def test_line_strips_are_the_pages_own_unless_augmented(data):
+    pages = ConcatPages([data])
+    plain, augmented = (FTSRLines(pages, 6, seed=1, heights=(18, 30), augmentation=on) for on in (False, True))
+    page_colors = np.concatenate([pages.triplet(i).hr.reshape(-1, 3) for i in range(len(pages))])
+    for i in range(6):
+        a, b = plain[i], augmented[i]
+        assert torch.equal(a["mask"], b["mask"]) and torch.equal(a["box"], b["box"])
+        assert not torch.equal(a["hr"], b["hr"])
+        low, high = page_colors.min(0) / 255, page_colors.max(0) / 255
+        assert (a["hr"].amin((1, 2)).numpy() >= low).all() and (a["hr"].amax((1, 2)).numpy() <= high).all()
+
+
 def test_pages_without_lines_of_the_wanted_height_are_an_error(data):
     with pytest.raises(ValueError, match="no horizontal lines of 500 pixels"):
         FTSRLines(ConcatPages([data]), 8, heights=(500, 600))

@@ -197,6 +197,10 @@ class TrainConfig(LossWeights, LoopConfig):
             raise ValueError("realce_segmenter needs realce_mask_dir: the folder to keep its masks in.")
         if self.degradation == STORED and self.augmentation:
             raise ValueError("degradation: stored takes the LR images as they are: set augmentation to false.")
+        if self.degradation == STORED and self.recognizer:
+            raise ValueError(
+                "The recogniser's strips are shrunk and degraded anew: set degradation to real-esrgan or mild."
+            )
         if self.streaming and (self.recognizer or self.cache_pages):
             raise ValueError("With streaming neither recognizer nor cache_pages works: both need the whole data set.")
         if self.init_from and not self.base_config:

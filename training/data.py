@@ -184,7 +184,8 @@ class FTSRLines(Dataset):
     """Strips (height x width HR pixels) around horizontal lines of FTSR pages, for the recogniser loss.
 
     A line's height is drawn from `heights` (HR pixels), and a line at least as high is shrunk to it: what is much
-    smaller is illegible at LR, what is larger is legible anyway, and pages have more of the former.
+    smaller is illegible at LR, what is larger is legible anyway, and pages have more of the former. `augmentation`:
+    photographic tones and inverted colours.
 
     Each item: hr, lr, mask as in `Cropping.draw`, and box (4,): top, bottom, left, right of the line in the strip,
     pixels.
@@ -198,7 +199,9 @@ class FTSRLines(Dataset):
         size: tuple[int, int] = (64, 256),
         heights: tuple[float, float] = (18.0, 50.0),
         degradation: Degradation | None = None,
+        augmentation: bool = True,
     ):
+        self.augmentation = augmentation
         self.pages, self.size, self.length, self.seed = pages, size, length, seed
         self.degradation = degradation or Degradation.preset("mild")
         boxes: list[tuple[int, ...]] = []
@@ -241,9 +244,10 @@ class FTSRLines(Dataset):
             cv2.resize(np.ascontiguousarray(image[place]), self.size[::-1], interpolation=cv2.INTER_AREA)
             for image in (page.hr, page.mask)
         )
-        hr = photographic_tones(hr, rng)
-        if rng.random() < 0.25:
-            hr = 255 - hr
+        if self.augmentation:
+            hr = photographic_tones(hr, rng)
+            if rng.random() < 0.25:
+                hr = 255 - hr
         box = np.array([top - y, bottom - y, left - x, right - x]) * factor + (-2, 2, -2, 2)
         limits = np.repeat(self.size, 2)
         box = np.clip(np.rint(box).astype(np.int64), 0, limits)

@@ -158,7 +158,8 @@ class Batches:
             crops = MixedCrops(crops, realce, config.realce_share, config.seed)
         loaders = [DataLoader(crops, **options)]
         if config.recognizer:
-            strips = FTSRLines(pages, items * config.recognizer_lines, config.seed, degradation=fixed)
+            count = items * config.recognizer_lines
+            strips = FTSRLines(pages, count, config.seed, degradation=fixed, augmentation=config.augmentation)
             loaders.append(DataLoader(strips, **options | {"batch_size": config.recognizer_lines}))
         loaders = [accelerator.prepare_data_loader(loader) for loader in loaders]
         self.loaders = [accelerator.skip_first_batches(loader, seen) for loader in loaders]
