@@ -26,7 +26,7 @@ from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
 from torch import nn
 
 from tadisr.adapters import save_adapter
-from tadisr.checkpoints import AdapterIndex, read_adapter_index, resolve
+from tadisr.checkpoints import AdapterIndex, check_pipeline, read_adapter_index, resolve
 from tadisr.evaluation.trust import Thresholds, TrustReport, check_text, trust_engine
 from tadisr.images import COLOR_FIXES, fix_color, to_images, to_masks, to_tensors, upsample
 from tadisr.loading import load_adapted
@@ -116,7 +116,7 @@ class TADiSRPipeline(DiffusionPipeline):
             scale: integer factor, at least 1.
             tile: side of a tile in output pixels; "auto" picks it from the free memory, and a smaller one where that
                 was not enough; None never tiles.
-            overlap: least overlap of neighbouring tiles in output pixels.
+            overlap: least overlap of neighbouring tiles in output pixels; with "auto" at most half a tile.
             color_fix: "none"; "wavelet": the low frequencies of the input; "adain": its channel means and deviations.
             output_type: "pil", "np" or "pt".
             return_dict: False returns the tuple (images, text_masks), and reports where there are any.
@@ -172,8 +172,8 @@ class TADiSRPipeline(DiffusionPipeline):
             raise ValueError(
                 f'tile must be "auto", None or at least {max(MIN_SIDE, scale)} output pixels, got {tile!r}.'
             )
-        if overlap < 0 or (isinstance(tile, int) and overlap > tile // 2):
-            raise ValueError(f"overlap must be between 0 and half a tile, got {overlap} for tiles of {tile}.")
+        if not isinstance(overlap, int) or overlap < 0 or (isinstance(tile, int) and overlap > tile // 2):
+            raise ValueError(f"overlap must be an integer from 0 to half a tile, got {overlap!r} for tiles of {tile}.")
         if tile_batch is not None and (not isinstance(tile_batch, int) or tile_batch < 1):
             raise ValueError(f"tile_batch must be None or an integer of at least 1, got {tile_batch!r}.")
         if color_fix not in COLOR_FIXES:
@@ -328,6 +328,7 @@ class TADiSRPipeline(DiffusionPipeline):
         index = read_adapter_index(folder)
         dtype = kwargs.pop("torch_dtype", kwargs.pop("dtype", torch.float32))
         if index is None:
+            check_pipeline(folder, cls.__name__)
             if base_model is not None:
                 raise ValueError(f"{pretrained_model_name_or_path} is no adapter: leave base_model out.")
             if (config := kwargs.get("quantization_config")) is not None:

@@ -3,7 +3,6 @@
 Shapes: N batch, h, w pixels of an LR crop, s scale of the enhancement module, H = sh, W = sw.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from diffusers import DDIMScheduler, DiffusionPipeline
 from PIL import Image
 from tadisr.pipelines.pipeline_output import TextDiffPipelineOutput
 
-from tadisr.checkpoints import resolve
+from tadisr.checkpoints import check_pipeline, resolve
 from tadisr.images import to_images, to_tensors, upsample
 from tadisr.line_pieces import run_pieces
 from tadisr.memory import contiguous_weights
@@ -281,12 +280,7 @@ class TextDiffPipeline(DiffusionPipeline):
         """
         hub = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
         folder = resolve(pretrained_model_name_or_path, **hub)
-        index = folder / "model_index.json"
-        if not index.is_file():
-            raise FileNotFoundError(f"{folder} holds no TextDiff pipeline: there is no model_index.json.")
-        found = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
-        if found != cls.__name__:
-            raise ValueError(f"{folder} holds a {found}, not a {cls.__name__}.")
+        check_pipeline(folder, cls.__name__)
         pipe = super().from_pretrained(folder, **{"torch_dtype": torch.float32} | kwargs)
         for name in ("enhancement", "prior", "residual"):  # diffusers only warns, and leaves such weights empty
             lacking = [key for key, value in getattr(pipe, name).state_dict().items() if value.is_meta]

@@ -129,6 +129,29 @@ def resolve_base(index: AdapterIndex, part: str, **hub: str | bool | None) -> Pa
     return base
 
 
+def pipeline_class(folder: Path) -> str | None:
+    """The class of the pipeline saved in `folder`.
+
+    Raises:
+        FileNotFoundError: none is. ValueError: its model_index.json is damaged.
+    """
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise FileNotFoundError(f"{folder} holds no pipeline: there is no model_index.json.")
+    return _read_json(index).get("_class_name")
+
+
+def check_pipeline(folder: Path, wanted: str) -> None:
+    """Raise ValueError unless the pipeline saved in `folder` is of the class `wanted`.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    found = pipeline_class(folder)
+    if found != wanted:
+        raise ValueError(f"{folder} holds a {found}, not a {wanted}.")
+
+
 def check_base(folder: Path, part: str) -> None:
     """Raise ValueError unless the base in `folder` has a backbone of the kind `part`, by its files' class names.
 

@@ -368,6 +368,8 @@ def test_no_such_command(capsys, arguments):
         ("--tile", "0", "tile must be"),
         ("--tile", "-64", "tile must be"),
         ("--tile", "63", "at least 64"),
+        ("--min-score", "0.3", "--min-score is for reports: add --report"),
+        ("--model", "textdiff-tiny", "holds a TextDiffPipeline, not a TADiSRPipeline"),
         ("--overlap", "-1", "overlap must be"),
         ("--device", "bogus", "cannot use device bogus: "),
         ("--device", "meta", "cannot use device meta: "),
@@ -423,7 +425,7 @@ def test_small_tiles_have_small_overlaps(run):
     Image.fromarray(noise(40, 20)).save("a.png")
     assert run("a.png", "-o", "out", "--tile", 64)[0] == 0
     code, lines = run("a.png", "-o", "out", "--tile", 64, "--overlap", 33)
-    assert code == 2 and "overlap must be between 0 and half a tile" in lines[0]
+    assert code == 2 and "overlap must be an integer from 0 to half a tile" in lines[0]
 
 
 # ---- the report

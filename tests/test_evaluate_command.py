@@ -55,6 +55,8 @@ def test_options_reach_the_report(data, tmp_path):
         (["--data", "nowhere"], "No folder nowhere."),
         (["--methods", "sharpest"], "No method sharpest: give nearest, bicubic"),
         (["--methods", "none.pth"], "No model file none.pth"),
+        (["--methods", ","], "--methods names none"),
+        (["--split", "tets"], "holds no data set known here: expected hr/ and lr/, data/tets-"),
         (["--engines", "ocrad"], "No OCR engine 'ocrad': choose one of rapidocr, paddleocr, tesseract"),
         (["--limit", "0"], "--limit must be at least 1, not 0"),
         (["--workers", "0"], "--workers must be at least 1"),

@@ -316,6 +316,8 @@ def test_unknown_rules_and_engines_are_refused_before_the_work(evaluated, tmp_pa
         run(data, tmp_path, engines=("rapidocr", "rapidocr:batch_size=2"))
     with pytest.raises(ValueError, match=r"The engine rapidocr:colour=red cannot be opened: .*'colour'"):
         run(data, tmp_path, engines=("rapidocr:colour=red",))
+    with pytest.raises(ValueError, match="rapidocr:threads=x cannot be opened: threads must be a number of at least 1"):
+        run(data, tmp_path, engines=("rapidocr:threads=x",))
     assert not (tmp_path / "images").exists()
 
 

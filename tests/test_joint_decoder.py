@@ -376,6 +376,8 @@ def test_text_gain_is_the_strength_on_text_and_one_far_from_it():
     gain = text_gain(logits, 0.25)
     assert gain.shape == logits.shape
     torch.testing.assert_close(gain[..., 28:36, 24:40], torch.full((1, 1, 8, 16), 0.25), atol=1e-3, rtol=0)
+    edges = torch.cat([gain[0, 0, (24, 39), 28:36], gain[0, 0, 28:36, (20, 43)].T])
+    assert (edges > 0.25).all() and (edges < 0.25 + 0.75 / 4).all()
     assert (gain[..., :11, :] > 0.999).all() and (gain[..., 53:, :] > 0.999).all()
     steps = gain.diff(dim=-2).abs().max()
     assert 0 < steps < 0.12, "a seam would show"

@@ -191,8 +191,7 @@ def _joint_decoder(
     vae: AutoencoderKL, backbone: Backbone, config: TrainConfig, shape: Mapping[str, Any]
 ) -> JointSegmentationDecoder:
     options = dict(shape) if config.text_attention else {"text_attention": False, **shape}
-    skips, residual = (config.encoder_skips, config.image_residual) if config.base_config else (False, False)
-    return JointSegmentationDecoder.from_base(vae, backbone, skips, residual, **options)
+    return JointSegmentationDecoder.from_base(vae, backbone, config.encoder_skips, config.image_residual, **options)
 
 
 def drop_mask_stream(decoder: JointSegmentationDecoder) -> None:

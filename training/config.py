@@ -205,6 +205,10 @@ class TrainConfig(LossWeights, LoopConfig):
             raise ValueError("With streaming neither recognizer nor cache_pages works: both need the whole data set.")
         if self.init_from and not self.base_config:
             raise ValueError("init_from starts a base from scratch (base_config), not adapters on a pretrained one.")
+        if not self.base_config and (self.encoder_skips or self.image_residual):
+            raise ValueError("encoder_skips and image_residual are for a base from scratch (base_config).")
+        if self.best_metric and not self.validation_data_dir:
+            raise ValueError("best_metric needs validation_data_dir: a data set to validate on.")
         if self.best_metric == "ocr_accuracy" and not self.validation_ocr:
             raise ValueError("best_metric ocr_accuracy needs validation_ocr: name an OCR engine.")
 

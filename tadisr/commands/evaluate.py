@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     if tile is not None and tile < 64:
         raise UserError(f"--tile must be at least 64, not {tile}")
     specs = [spec for group in args.methods for spec in group.split(",") if spec]
+    if not specs:
+        raise UserError("--methods names none")
     try:
         from tadisr.evaluation.data import open_data
         from tadisr.evaluation.methods import Options, load_methods

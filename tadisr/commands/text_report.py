@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from tadisr.evaluation.trust import Thresholds
 
 
+THRESHOLDS = ("min_agreement", "max_score_drop", "min_score")
+"""The options that only reports have."""
+
+
 def load_thresholds(args: argparse.Namespace) -> "Thresholds":
     """By what to judge; loads the engine too, so that what is missing or wrong is said before any work is done."""
     from tadisr.evaluation.trust import Thresholds, trust_engine
 
-    names = ("min_agreement", "max_score_drop", "min_score")
     try:
-        thresholds = Thresholds(**{name: getattr(args, name) for name in names if getattr(args, name) is not None})
+        thresholds = Thresholds(**{name: getattr(args, name) for name in THRESHOLDS if getattr(args, name) is not None})
         trust_engine()
     except (ValueError, ImportError) as error:
         raise UserError(f"--report: {error}") from None

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tadisr.cli import UserError, say
 from tadisr.commands.options import choose_device, short
-from tadisr.commands.text_report import load_thresholds, report_paths, write_report
+from tadisr.commands.text_report import THRESHOLDS, load_thresholds, report_paths, write_report
 from tadisr.files import ImageError, LoadedImage, OutputPaths, find_inputs, output_paths, read_image, write_image
 
 if TYPE_CHECKING:
@@ -83,6 +83,9 @@ def run(args: argparse.Namespace) -> int:
     if not jobs:
         say("nothing to do: every output exists")
         return 0
+    for name in THRESHOLDS:
+        if getattr(args, name) is not None and not args.report:
+            raise UserError(f"--{name.replace('_', '-')} is for reports: add --report")
     thresholds = load_thresholds(args) if args.report else None
     pipe = _load(args)
     tile = None if args.tile == "none" else args.tile

@@ -26,7 +26,7 @@ def open_data(path: str | Path, split: str | None = None, scale: int = 4) -> Pai
 
     Args:
         path: see the module.
-        split: of data sets that have several; None: "test", for Real-CE "val".
+        split: of data sets that have several; None: "test", for Real-CE "val", else what lies in the folder itself.
         scale: HR pixels per LR pixel and side.
 
     Raises:
@@ -39,7 +39,7 @@ def open_data(path: str | Path, split: str | None = None, scale: int = 4) -> Pai
     for candidate in (split, "val", "train"):
         if candidate and (root / candidate / "13mm").is_dir():
             return RealCEPairs(root, split or candidate, scale)
-    for place in (root / (split or "test"), root):
+    for place in (root / (split or "test"), *(() if split else (root,))):
         if (place / "hr").is_dir() and (place / "lr").is_dir():
             return FolderPairs(place, scale, root.resolve().name)
     shards = sorted((root / "data").glob(f"{split or 'test'}-*.parquet"))

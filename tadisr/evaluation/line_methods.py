@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tadisr.checkpoints import resolve
+from tadisr.checkpoints import ADAPTER_FILE, pipeline_class, resolve
 from tadisr.evaluation.methods import MODEL_SUFFIXES, parse_spec
 from tadisr.evaluation.text_lines import BICUBIC, bicubic
 
@@ -117,8 +117,6 @@ def _method(name: str, what: str, options: dict[str, str], device: str, models: 
 
 def _load(what: str, device: str) -> Any:
     """A pipeline, or a module."""
-    import json
-
     from diffusers.utils import logging
 
     from tadisr.memory import fast_dtype
@@ -128,9 +126,8 @@ def _load(what: str, device: str) -> Any:
     if Path(what).suffix in MODEL_SUFFIXES:
         return _load_module(what, device)
     folder = resolve(what)
-    index = folder / "model_index.json"
-    kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name") if index.is_file() else None
-    if kind == "TextDiffPipeline":
+    adapter = (folder / ADAPTER_FILE).is_file()
+    if not adapter and pipeline_class(folder) == "TextDiffPipeline":
         from tadisr import TextDiffPipeline as Pipeline
     else:
         from tadisr import TADiSRPipeline as Pipeline

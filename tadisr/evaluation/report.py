@@ -110,7 +110,9 @@ def open_engine(spec: str, workers: int) -> tuple[str, OCREngine]:
     }.get(name, {})
     for option in filter(None, rest.split(";")):
         key, _, value = option.partition("=")
-        options[key] = int(value) if value.isdecimal() else value
+        options[key] = int(value) if value.isdecimal() else {"true": True, "false": False}.get(value.lower(), value)
+        if key in ("threads", "workers", "batch_size") and (not value.isdecimal() or int(value) < 1):
+            raise ValueError(f"The engine {spec} cannot be opened: {key} must be a number of at least 1, not {value}.")
     try:
         return name, load_engine(name, **options)
     except TypeError as error:  # an argument that the class does not take
