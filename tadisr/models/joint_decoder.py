@@ -45,8 +45,9 @@ def text_gain(
 ) -> torch.Tensor:
     """What to multiply a correction by: `text_strength` within text, 1 far from it; (B, 1, H, W), as the logits.
 
-    What is text with a probability of .25 counts wholly. The mask is widened by 4 pixels and its border made soft over 8
-    on either side, so that no seam shows: a line's outermost strokes have up to a quarter of the way to 1. With `clear_text_strength` text is scaled by that where the mask is sure of its strokes; see
+    What is text with a probability of .25 counts wholly. The mask is widened by 4 pixels and its border made soft over
+    8 on either side, so that no seam shows: a line's outermost strokes have up to a quarter of the way to 1. With
+    `clear_text_strength` text is scaled by that where the mask is sure of its strokes; see
     `text_doubt`.
     """
     mask = mask_logits.sigmoid()
