@@ -6,6 +6,7 @@ All that is random in a step depends on (seed, step, process) alone, so a resume
 import shutil
 from abc import ABC, abstractmethod
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,12 +28,10 @@ from tadisr.training.checkpoints import (
 from tadisr.training.config import LoopConfig
 from tadisr.training.trainer import (
     Log,
-    all_finite,
+    Steps,
     averaged,
     build_optimizer,
-    report_bad_batch,
     start_accelerator,
-    step_generator,
 )
 from torch import nn
 from torch.utils.data import DataLoader
@@ -120,40 +119,18 @@ def fit(config: LoopConfig, task_of: type[Task]) -> None:
 
     # 4. Train.
     network.train()
-    dropped = False  # a loss that is not finite takes its whole step with it
-    for number, batch in enumerate(loader, step * parts):
-        if step >= config.max_train_steps:
+    steps = Steps(accelerator, config, network, optimizer, schedule, ema, log)
+    for batch in loader:
+        if steps.last:
             break
-        with accelerator.accumulate(network):
-            generator = step_generator(config.seed, number, accelerator.process_index)
-            terms = task.terms(network, batch, generator)
-            loss = sum(terms.values())
-            if all_finite(accelerator, loss):
-                accelerator.backward(loss)
-                log.add(terms)
-            else:
-                report_bad_batch(accelerator, config, step + 1, batch, terms)
-                dropped = True
-            if accelerator.sync_gradients and not dropped:
-                if config.max_grad_norm is not None:
-                    accelerator.clip_grad_norm_(parameters, config.max_grad_norm)
-                optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-        if not accelerator.sync_gradients:
+        if not steps(batch, partial(task.terms, network, batch)):
             continue
-        step, dropped = step + 1, False
-        if ema is not None:
-            ema.step(parameters)
-        last = step == config.max_train_steps
-        if step % config.logging_steps == 0 or last:
-            log.write_terms(step, schedule.get_last_lr()[0])
         is_best = False
-        if step % config.validation_steps == 0 or last:  # before the checkpoint: killed in between, it is done again
+        if steps.due(config.validation_steps):  # before the checkpoint: killed in between, it is done again
             with averaged(ema, parameters):
-                is_best = keep(step)
-        if step % config.checkpointing_steps == 0 or last or is_best:
-            save_checkpoint(accelerator, config, step)
+                is_best = keep(steps.step)
+        if steps.due(config.checkpointing_steps) or is_best:
+            save_checkpoint(accelerator, config, steps.step)
     accelerator.end_training()
 
 

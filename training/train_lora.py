@@ -31,13 +31,11 @@ from tadisr.training.trainer import (
     Batches,
     Keeper,
     Log,
-    all_finite,
+    Steps,
     averaged,
     build_optimizer,
     load_lpips,
-    report_bad_batch,
     start_accelerator,
-    step_generator,
     training_step,
 )
 from tadisr.training.validation import network_factor
@@ -103,46 +101,26 @@ def main(argv: list[str] | None = None) -> None:
     )
 
     # 4. Train. The recorder stays installed: gradient checkpointing runs the layers again in backward.
-    dropped = False  # a loss that is not finite takes its whole step with it
+    steps = Steps(accelerator, config, network, optimizer, schedule, ema, log)
     with plain.recording():
-        for number, (crops, lines) in enumerate(batches, step * config.gradient_accumulation_steps):
-            if step >= config.max_train_steps:
+        for crops, lines in batches:
+            if steps.last:
                 break
-            with accelerator.accumulate(network):
-                step_generator(config.seed, number, accelerator.process_index)  # what the recogniser loss draws from
-                terms = training_step(network, config, crops, lines, lpips, recognizer)
-                loss = sum(terms.values())
-                if all_finite(accelerator, loss):
-                    accelerator.backward(loss)
-                    log.add(terms)
-                else:
-                    report_bad_batch(accelerator, config, step + 1, crops, terms)
-                    dropped = True
-                if accelerator.sync_gradients and not dropped:
-                    if config.max_grad_norm is not None:
-                        accelerator.clip_grad_norm_(parameters, config.max_grad_norm)
-                    optimizer.step()
-                schedule.step()
-                optimizer.zero_grad()
-            if not accelerator.sync_gradients:
+            if not steps(
+                crops, lambda _, both=(crops, lines): training_step(network, config, *both, lpips, recognizer)
+            ):
                 continue
-            step, dropped = step + 1, False
-            if ema is not None:
-                ema.step(parameters)
-            last = step == config.max_train_steps
-            if step % config.logging_steps == 0 or last:
-                log.write_terms(step, schedule.get_last_lr()[0])
             is_best = False
-            if step % config.validation_steps == 0 or last:
+            if steps.due(config.validation_steps):
                 with averaged(ema, parameters):
-                    is_best = keep(network, step)
+                    is_best = keep(network, steps.step)
             # After the validation: what is interrupted between them is done again.
-            if step % config.checkpointing_steps == 0 or last or is_best:
-                save_checkpoint(accelerator, config, step)
+            if steps.due(config.checkpointing_steps) or is_best:
+                save_checkpoint(accelerator, config, steps.step)
 
     # 5. Hand over.
     if repository is not None:
-        best = keep.best["step"] if keep.best else step
+        best = keep.best["step"] if keep.best else steps.step
         where = push(output_dir / ("best" if keep.best else "weights"), repository, best)
         accelerator.print(f"Uploaded: {where}")
     accelerator.end_training()

@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -20,20 +20,19 @@ from accelerate.utils import DistributedType, gather_object, send_to_device
 from diffusers.training_utils import EMAModel
 from PIL import Image
 from tadisr.data_synthesis.degrade import Degradation
-from tadisr.training.base import build_network, trainable
-from tadisr.training.checkpoints import latest_checkpoint, read_best, replace_folder, save_checkpoint, write_best
-from tadisr.training.config import STORED, TrainConfig
+from tadisr.training.base import trainable
+from tadisr.training.checkpoints import read_best, replace_folder, write_best
+from tadisr.training.config import STORED, LoopConfig, TrainConfig
 from tadisr.training.data import ConcatPages, Cropping, FTSRCrops, FTSRLines
-from tadisr.training.hub import as_pipeline, save_weights
+from tadisr.training.hub import save_weights
 from tadisr.training.realce import MixedCrops, RealCECrops, make_masks
 from tadisr.training.recognizer import RecognizerLoss
 from tadisr.training.validation import Validator, main_score, network_input
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from tadisr.losses import tadisr_loss
-
-__all__ = ["as_pipeline", "build_network", "latest_checkpoint", "save_checkpoint", "trainable"]  # for other scripts
 
 
 def start_accelerator(config: TrainConfig) -> Accelerator:
@@ -311,6 +310,68 @@ class Log:
         self.accelerator.print(shown, flush=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+
+
+class Steps:
+    """Optimiser steps of several batches each: what is random in them, what is not finite, clipping, averages, the log.
+
+    step: steps done.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        config: LoopConfig,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: LRScheduler,
+        ema: EMAModel | None,
+        log: Log,
+    ):
+        """All as prepared; the log was begun at the step that is gone on from."""
+        self.accelerator, self.config, self.network = accelerator, config, network
+        self.optimizer, self.schedule, self.ema, self.log = optimizer, schedule, ema, log
+        self.parameters = trainable(accelerator.unwrap_model(network))
+        self.step = log.since
+        self.batches = self.step * config.gradient_accumulation_steps
+        self.dropped = False  # a loss that is not finite takes its whole step with it
+
+    def __call__(self, batch: dict[str, Any], terms: Callable[[torch.Generator], dict[str, torch.Tensor]]) -> bool:
+        """Go on by a batch, whose losses `terms` computes; whether that completed a step."""
+        accelerator, config = self.accelerator, self.config
+        with accelerator.accumulate(self.network):
+            values = terms(step_generator(config.seed, self.batches, accelerator.process_index))
+            loss = sum(values.values())
+            if all_finite(accelerator, loss):
+                accelerator.backward(loss)
+                self.log.add(values)
+            else:
+                report_bad_batch(accelerator, config, self.step + 1, batch, values)
+                self.dropped = True
+            if accelerator.sync_gradients and not self.dropped:
+                if config.max_grad_norm is not None:
+                    accelerator.clip_grad_norm_(self.parameters, config.max_grad_norm)
+                self.optimizer.step()
+            self.schedule.step()
+            self.optimizer.zero_grad()
+        self.batches += 1
+        if not accelerator.sync_gradients:
+            return False
+        self.step, self.dropped = self.step + 1, False
+        if self.ema is not None:
+            self.ema.step(self.parameters)
+        if self.due(config.logging_steps):
+            self.log.write_terms(self.step, self.schedule.get_last_lr()[0])
+        return True
+
+    @property
+    def last(self) -> bool:
+        """Whether all steps are done."""
+        return self.step >= self.config.max_train_steps
+
+    def due(self, every: int) -> bool:
+        """Whether something comes after this step that comes after every so many, and after the last."""
+        return self.step % every == 0 or self.last
 
 
 @contextmanager
