@@ -26,13 +26,7 @@ from tadisr.training.checkpoints import (
     write_best,
 )
 from tadisr.training.config import LoopConfig
-from tadisr.training.trainer import (
-    Log,
-    Steps,
-    averaged,
-    build_optimizer,
-    start_accelerator,
-)
+from tadisr.training.trainer import Log, Steps, averaged, build_optimizer, start_accelerator
 from torch import nn
 from torch.utils.data import DataLoader
 

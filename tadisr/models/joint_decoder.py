@@ -47,8 +47,7 @@ def text_gain(
 
     What is text with a probability of .25 counts wholly. The mask is widened by 4 pixels and its border made soft over
     8 on either side, so that no seam shows: a line's outermost strokes have up to a quarter of the way to 1. With
-    `clear_text_strength` text is scaled by that where the mask is sure of its strokes; see
-    `text_doubt`.
+    `clear_text_strength` text is scaled by that where the mask is sure of its strokes; see `text_doubt`.
     """
     mask = mask_logits.sigmoid()
     near = (4 * mask).clamp(max=1)
