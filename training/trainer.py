@@ -1,4 +1,4 @@
-"""What `train_lora.py` is made of: processes, data, one step, what is written down, what is kept."""
+"""What trainings are made of: processes, one step, what is written down; and `train_lora.py`'s own data and losses."""
 
 import json
 import os
