@@ -8,9 +8,9 @@ import training_runs as runs
 import yaml
 from tadisr.training import train_crnn
 from tadisr.training.checkpoints import read_best
+from tadisr.training.steps import step_generator
 from tadisr.training.textdiff_config import CRNNConfig
 from tadisr.training.textdiff_lines import NewLines, StoredLines, collate, training_loader, validation_lines
-from tadisr.training.trainer import step_generator
 from textdiff_runs import interrupted
 from tiny_fonts import write_font
 

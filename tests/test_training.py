@@ -12,8 +12,9 @@ import training_runs as runs
 import yaml
 from tadisr.training.base import build_network
 from tadisr.training.config import TrainConfig, parse, parse_config, read_yaml
+from tadisr.training.steps import build_optimizer
 from tadisr.training.train_segmenter import SegmenterConfig
-from tadisr.training.trainer import build_optimizer, load_lpips
+from tadisr.training.trainer import load_lpips
 from tadisr.training.validation import network_factor
 
 from tadisr import TADiSRPipeline

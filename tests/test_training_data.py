@@ -14,8 +14,9 @@ from tadisr.data_synthesis.read import open_pages
 from tadisr.training import train_lora
 from tadisr.training.data import ConcatPages, Cropping, FTSRCrops, FTSRLines, Triplet, one_line
 from tadisr.training.realce import MixedCrops, RealCECrops, is_realce, make_masks, read_mask
+from tadisr.training.steps import start_accelerator
 from tadisr.training.streaming import FTSRStream, open_stream
-from tadisr.training.trainer import Batches, start_accelerator
+from tadisr.training.trainer import Batches
 from torch.utils.data import DataLoader
 
 from tadisr.losses import LossWeights, tadisr_loss

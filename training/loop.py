@@ -5,7 +5,6 @@ All that is random in a step depends on (seed, step, process) alone, so a resume
 
 import shutil
 from abc import ABC, abstractmethod
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +12,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.optimization import get_scheduler
-from diffusers.training_utils import EMAModel
 from tadisr.training.base import trainable
 from tadisr.training.checkpoints import (
     find_checkpoint,
-    keep_trained_only,
     read_best,
     remove_torn,
     replace_folder,
@@ -26,7 +23,7 @@ from tadisr.training.checkpoints import (
     write_best,
 )
 from tadisr.training.config import LoopConfig
-from tadisr.training.trainer import Log, Steps, averaged, build_optimizer, start_accelerator
+from tadisr.training.steps import Log, Steps, averaged, build_optimizer, start_accelerator, start_keeping
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -96,13 +93,7 @@ def fit(config: LoopConfig, task_of: type[Task]) -> None:
         remove_torn(output_dir)
         config.save(output_dir / "config.yaml")
     network, optimizer, schedule, loader = accelerator.prepare(task.network, optimizer, schedule, loader)
-    ema = EMAModel(parameters, decay=config.ema_decay, use_ema_warmup=True, power=0.75) if config.ema_decay else None
-    if ema is not None:
-        accelerator.register_for_checkpointing(ema)
-    keep_trained_only(accelerator)
-    if config.report_to:
-        scalars = {k: v if isinstance(v, (int, float, bool)) else str(v) for k, v in asdict(config).items()}
-        accelerator.init_trackers(config.tracker_project_name, config=scalars)
+    ema = start_keeping(accelerator, config, network)
     if checkpoint:
         accelerator.load_state(str(checkpoint))
         loader = accelerator.skip_first_batches(loader, step * parts)

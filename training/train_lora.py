@@ -8,17 +8,14 @@ deepspeed.yaml, too). Interrupt it at any time; `--resume_from_checkpoint latest
 Every setting is documented in `training/config.py`, all of it in `docs/training.md`.
 """
 
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from accelerate.utils import DistributedType, set_seed
 from diffusers.optimization import get_scheduler
-from diffusers.training_utils import EMAModel
 from tadisr.training.base import build_network, trainable
 from tadisr.training.checkpoints import (
     find_checkpoint,
-    keep_trained_only,
     mistakes_in_one_line,
     remove_torn,
     save_checkpoint,
@@ -27,17 +24,8 @@ from tadisr.training.checkpoints import (
 from tadisr.training.config import parse_config
 from tadisr.training.hub import create_repository, push
 from tadisr.training.recognizer import RecognizerLoss
-from tadisr.training.trainer import (
-    Batches,
-    Keeper,
-    Log,
-    Steps,
-    averaged,
-    build_optimizer,
-    load_lpips,
-    start_accelerator,
-    training_step,
-)
+from tadisr.training.steps import Log, Steps, averaged, build_optimizer, start_accelerator, start_keeping
+from tadisr.training.trainer import Batches, Keeper, load_lpips, training_step
 from tadisr.training.validation import network_factor
 
 
@@ -85,13 +73,7 @@ def main(argv: list[str] | None = None) -> None:
             frozen.to(accelerator.device)
     plain = accelerator.unwrap_model(network)
     parameters = trainable(plain)
-    ema = EMAModel(parameters, decay=config.ema_decay, use_ema_warmup=True, power=0.75) if config.ema_decay else None
-    if ema is not None:
-        accelerator.register_for_checkpointing(ema)
-    keep_trained_only(accelerator)
-    if config.report_to:
-        scalars = {k: v if isinstance(v, (int, float, bool)) else str(v) for k, v in asdict(config).items()}
-        accelerator.init_trackers(config.tracker_project_name, config=scalars)
+    ema = start_keeping(accelerator, config, network)
     if checkpoint:
         accelerator.load_state(str(checkpoint))
     log = Log(accelerator, config, step)
