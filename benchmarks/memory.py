@@ -62,7 +62,7 @@ def measure(args: argparse.Namespace) -> dict:
     from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 
     started = time.perf_counter()
-    pipe = TADiSRPipeline.from_pretrained(args.place / "adapter", torch_dtype=torch.bfloat16)
+    pipe = TADiSRPipeline.from_pretrained(args.place / "adapter", dtype=torch.bfloat16)
     found = {"load seconds": time.perf_counter() - started, "loaded": memory()}
     if args.fused:
         started = time.perf_counter()

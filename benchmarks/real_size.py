@@ -174,7 +174,7 @@ def measure_inference(place: Path, size: int, rounds: int, kinds: list[str]) -> 
 
     from tadisr.models.network import TADiSRNetwork
 
-    pipe = TADiSRPipeline.from_pretrained(place / "run" / "weights", torch_dtype=torch.bfloat16)
+    pipe = TADiSRPipeline.from_pretrained(place / "run" / "weights", dtype=torch.bfloat16)
     network = TADiSRNetwork(pipe.vae, pipe.unet, pipe.prompt, pipe.joint_decoder, pipe.scheduler)
     for model in pipe.convolutional():
         model.to(memory_format=torch.channels_last)  # as `pipe.restore` does

@@ -62,7 +62,7 @@ def main() -> None:
     if args.model == "untrained":
         pipe = untrained().to(dtype)
     else:
-        pipe = TextDiffPipeline.from_pretrained(args.model, torch_dtype=dtype)
+        pipe = TextDiffPipeline.from_pretrained(args.model, dtype=dtype)
     pipe.to(args.device)
 
     parts = ("prior", "enhancement", "residual")

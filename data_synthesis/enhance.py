@@ -113,7 +113,7 @@ class Enhancer:
         from tadisr.checkpoints import resolve
 
         folder = resolve(name)
-        pipe = TADiSRPipeline.from_pretrained(folder, torch_dtype=dtype).to(device)
+        pipe = TADiSRPipeline.from_pretrained(folder, dtype=dtype).to(device)
         files = _hashes(sorted(folder.rglob("*.safetensors")), folder)
         description = {"model": str(name), "architecture": "TADiSR", "scale": 4, "files": files}
         # the pipeline pads to what its VAE takes, and runs at any scale: 4 is what it is trained for

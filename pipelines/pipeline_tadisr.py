@@ -312,11 +312,11 @@ class TADiSRPipeline(DiffusionPipeline):
 
         Args:
             pretrained_model_name_or_path: "tadisr-tiny", a folder, or "user/model".
-            kwargs: `torch_dtype` (float32 by default, whatever the files hold); `revision`, `token`, `cache_dir`,
-                `local_files_only` for the Hub; `base_model` to take an adapter's base from somewhere else; `prompt`, a
-                `TextPrompt`, instead of the saved one; `quantization_config`, diffusers', for 8 or 4 bits: a
-                `PipelineQuantizationConfig`, or the backbone's alone; `fuse_lora=True` to add an adapter into its
-                base's weights at once, see `fuse_lora`; the rest as in `DiffusionPipeline`.
+            kwargs: `dtype` (or, as it used to be called, `torch_dtype`; float32 by default, whatever the files hold);
+                `revision`, `token`, `cache_dir`, `local_files_only` for the Hub; `base_model` to take an adapter's base
+                from somewhere else; `prompt`, a `TextPrompt`, instead of the saved one; `quantization_config`,
+                diffusers', for 8 or 4 bits: a `PipelineQuantizationConfig`, or the backbone's alone; `fuse_lora=True`
+                to add an adapter into its base's weights at once, see `fuse_lora`; the rest as in `DiffusionPipeline`.
 
         Raises:
             FileNotFoundError: no such model, or an adapter whose base is not here; the message says what to fetch.
@@ -326,7 +326,7 @@ class TADiSRPipeline(DiffusionPipeline):
         base_model, fuse = kwargs.pop("base_model", None), kwargs.pop("fuse_lora", False)
         folder = resolve(pretrained_model_name_or_path, **hub)
         index = read_adapter_index(folder)
-        dtype = kwargs.pop("torch_dtype", kwargs.pop("dtype", torch.float32))
+        dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32))
         if index is None:
             check_pipeline(folder, cls.__name__)
             if base_model is not None:
@@ -335,7 +335,7 @@ class TADiSRPipeline(DiffusionPipeline):
                 part = "transformer" if (folder / "transformer").is_dir() else "unet"
                 mapping = quantization_by_model(config, part)
                 kwargs["quantization_config"] = PipelineQuantizationConfig(quant_mapping=mapping)
-            return super().from_pretrained(folder, torch_dtype=dtype, **kwargs)
+            return super().from_pretrained(folder, dtype=dtype, **kwargs)
         hub.pop("revision", None)
         if base_model is not None:  # whose revisions are its own
             index = AdapterIndex(str(base_model), prompt=index.prompt)

@@ -271,8 +271,9 @@ class TextDiffPipeline(DiffusionPipeline):
 
         Args:
             pretrained_model_name_or_path: "textdiff-tiny", a folder, or "user/model".
-            kwargs: `torch_dtype` (float32 by default, whatever the files hold); `revision`, `token`, `cache_dir`,
-                `local_files_only` for the Hub; the rest as in `DiffusionPipeline.from_pretrained`.
+            kwargs: `dtype` (or, as it used to be called, `torch_dtype`; float32 by default, whatever the files hold);
+                `revision`, `token`, `cache_dir`, `local_files_only` for the Hub; the rest as in
+                `DiffusionPipeline.from_pretrained`.
 
         Raises:
             FileNotFoundError: there is no such model.
@@ -281,7 +282,8 @@ class TextDiffPipeline(DiffusionPipeline):
         hub = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
         folder = resolve(pretrained_model_name_or_path, **hub)
         check_pipeline(folder, cls.__name__)
-        pipe = super().from_pretrained(folder, **{"torch_dtype": torch.float32} | kwargs)
+        dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32))
+        pipe = super().from_pretrained(folder, dtype=dtype, **kwargs)
         for name in ("enhancement", "prior", "residual"):  # diffusers only warns, and leaves such weights empty
             lacking = [key for key, value in getattr(pipe, name).state_dict().items() if value.is_meta]
             if lacking:

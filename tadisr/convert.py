@@ -185,7 +185,7 @@ def _write_prompt(done: Conversion, folder: Path) -> None:
     from tadisr.models.prompt import TextPrompt
 
     release = done.release
-    prompt = TextPrompt.from_base(done.base_model, release.prompt, torch_dtype=release.text_encoder_dtype)
+    prompt = TextPrompt.from_base(done.base_model, release.prompt, dtype=release.text_encoder_dtype)
     wanted, made = release.prompt_widths(), (prompt.config.embed_dim, prompt.config.pooled_dim)
     if made != wanted:
         raise ValueError(

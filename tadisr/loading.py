@@ -41,10 +41,10 @@ def load_adapted(
         )
     base = resolve_base(index, part, **hub)
     if prompt is None:
-        prompt = TextPrompt.from_pretrained(folder, subfolder="prompt", torch_dtype=dtype)
+        prompt = TextPrompt.from_pretrained(folder, subfolder="prompt", dtype=dtype)
     else:
         prompt = copy.deepcopy(prompt).to(dtype)
-    joint_decoder = JointSegmentationDecoder.from_pretrained(folder, subfolder="joint_decoder", torch_dtype=dtype)
+    joint_decoder = JointSegmentationDecoder.from_pretrained(folder, subfolder="joint_decoder", dtype=dtype)
     quantization = quantization_by_model(options.pop("quantization_config", None), part)
     if quantization:
         options["quantization"] = quantization

@@ -223,7 +223,7 @@ def test_an_adapter_without_its_prompt(adapter):
 
 def test_a_prompt_is_taken_in_the_pipelines_precision(adapter):
     prompt = TextPrompt.from_pretrained(adapter[0] / "prompt")
-    half = TADiSRPipeline.from_pretrained(adapter[0], prompt=prompt, torch_dtype=torch.bfloat16)
+    half = TADiSRPipeline.from_pretrained(adapter[0], prompt=prompt, dtype=torch.bfloat16)
     assert half.prompt.dtype == torch.bfloat16 and prompt.dtype == torch.float32
 
 

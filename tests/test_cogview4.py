@@ -276,7 +276,7 @@ def test_round_trips(base, pipe, tmp_path):
     assert {path.name for path in (tmp_path / "adapter").iterdir()} == {
         "tadisr_adapter.json", "transformer_lora", "vae_lora", "prompt", "joint_decoder",
     }  # fmt: skip
-    half = TADiSRPipeline.from_pretrained(tmp_path / "adapter", torch_dtype=torch.bfloat16)
+    half = TADiSRPipeline.from_pretrained(tmp_path / "adapter", dtype=torch.bfloat16)
     assert {half.transformer.dtype, half.prompt.dtype} == {torch.bfloat16}
     difference = run(half, tiny.photo())[0][0] - run(adapted, tiny.photo())[0][0]
     assert difference.abs().mean() < 0.03

@@ -79,7 +79,7 @@ def test_not_enough_memory_is_one_line(model, reader, lines, tmp_path, monkeypat
 def test_models_run_in_the_fastest_precision(model, monkeypatch, dtype):
     monkeypatch.setattr("tadisr.memory.fast_dtype", lambda device: dtype)
     lr = torch.rand(1, 3, 16, 64, generator=torch.Generator().manual_seed(0))
-    pipe = TextDiffPipeline.from_pretrained(model, torch_dtype=dtype)
+    pipe = TextDiffPipeline.from_pretrained(model, dtype=dtype)
     wanted = pipe(lr, num_inference_steps=1, output_type="pt").images
     (method,) = load_line_methods([f"a={model}:steps=1"]).values()
     torch.testing.assert_close(method(lr), torch.stack(wanted))

@@ -195,8 +195,8 @@ def weights_of(folder):
     [("sdxl", torch.float32), ("sdxl", torch.bfloat16), ("cogview4", torch.float32), ("cogview4", torch.float16)],
 )
 def test_fused_pipelines_restore_the_same_and_save_the_same_adapter(adapters, tmp_path, family, dtype):
-    plain = TADiSRPipeline.from_pretrained(adapters / family, torch_dtype=dtype)
-    fused = TADiSRPipeline.from_pretrained(adapters / family, torch_dtype=dtype, fuse_lora=True)
+    plain = TADiSRPipeline.from_pretrained(adapters / family, dtype=dtype)
+    fused = TADiSRPipeline.from_pretrained(adapters / family, dtype=dtype, fuse_lora=True)
     calls = []
     for model in (fused.vae, fused.backbone):
         for name, module in model.named_modules():
@@ -213,7 +213,7 @@ def test_fused_pipelines_restore_the_same_and_save_the_same_adapter(adapters, tm
     for one, other in ((weights_of(tmp_path / name) for name in ("plain", "fused")),):
         assert one.keys() == other.keys() == before.keys()
         assert all(torch.equal(x, other[file][name]) for file, tensors in one.items() for name, x in tensors.items())
-    again = TADiSRPipeline.from_pretrained(tmp_path / "fused", torch_dtype=dtype)
+    again = TADiSRPipeline.from_pretrained(tmp_path / "fused", dtype=dtype)
     assert all(torch.equal(one, other) for one, other in zip(run(again, SMALL), expected, strict=True))
 
 
@@ -269,11 +269,11 @@ def test_eight_bits(adapters, tmp_path, family, whole):
     if whole:
         folder = tmp_path / "whole"
         tiny.on_base(tiny.FAMILIES[family](tmp_path), lora=False).save_pretrained(folder)
-    plain = TADiSRPipeline.from_pretrained(folder, torch_dtype=torch.bfloat16)
+    plain = TADiSRPipeline.from_pretrained(folder, dtype=torch.bfloat16)
     part = "unet" if plain.transformer is None else "transformer"
     expected = run(plain, SMALL)
     for given in (config, PipelineQuantizationConfig(quant_mapping={part: config})):
-        pipe = TADiSRPipeline.from_pretrained(folder, torch_dtype=torch.bfloat16, quantization_config=given)
+        pipe = TADiSRPipeline.from_pretrained(folder, dtype=torch.bfloat16, quantization_config=given)
         linear = [m.weight for m in pipe.backbone.modules() if type(m) is torch.nn.Linear and m.weight.shape[0] > 4]
         assert any(type(weight).__name__ == "Int8Tensor" for weight in linear)
         assert all(type(weight) is torch.nn.Parameter for weight in pipe.vae.parameters())
@@ -281,7 +281,7 @@ def test_eight_bits(adapters, tmp_path, family, whole):
             assert 0 < (one - other).abs().mean() < 0.02
     if not whole:
         pipe.save_pretrained(tmp_path / "again")
-        again = TADiSRPipeline.from_pretrained(tmp_path / "again", torch_dtype=torch.bfloat16)
+        again = TADiSRPipeline.from_pretrained(tmp_path / "again", dtype=torch.bfloat16)
         assert all(torch.equal(one, other) for one, other in zip(run(again, SMALL), expected, strict=True))
 
 

@@ -367,14 +367,15 @@ def test_folders_that_hold_nothing(tmp_path):
 
 
 def test_bfloat16(adapter, free, tmp_path):
-    half = TADiSRPipeline.from_pretrained(adapter[0], torch_dtype=torch.bfloat16)
+    half = TADiSRPipeline.from_pretrained(adapter[0], dtype=torch.bfloat16)
     assert {half.unet.dtype, half.vae.dtype, half.prompt.dtype, half.joint_decoder.dtype} == {torch.bfloat16}
     full = TADiSRPipeline.from_pretrained(adapter[0])
     for one, other in zip(run(half), run(full), strict=True):
         assert one[0].dtype == torch.float32
         assert (one[0] - other[0]).abs().mean() < 0.03
     free.save_pretrained(tmp_path / "free")
-    half = TADiSRPipeline.from_pretrained(tmp_path / "free", torch_dtype=torch.bfloat16)
+    half = TADiSRPipeline.from_pretrained(tmp_path / "free", torch_dtype=torch.bfloat16)  # its older name
+    assert half.vae.dtype == torch.bfloat16
     assert (run(half)[0][0] - run(free)[0][0]).abs().mean() < 0.03
 
 

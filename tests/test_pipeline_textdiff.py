@@ -355,7 +355,7 @@ def test_half_precision(pipe, tmp_path):
     pipe.to(torch.float16).save_pretrained(tmp_path / "half")
     pipe.to(torch.float32)
     assert TextDiffPipeline.from_pretrained(tmp_path / "half").enhancement.dtype == torch.float32
-    half = TextDiffPipeline.from_pretrained(tmp_path / "half", torch_dtype=torch.bfloat16)
+    half = TextDiffPipeline.from_pretrained(tmp_path / "half", torch_dtype=torch.bfloat16)  # dtype's older name
     assert {half.enhancement.dtype, half.prior.dtype, half.residual.dtype} == {torch.bfloat16}
     for name, weight in half.enhancement.named_parameters():
         assert weight.dtype == (torch.float32 if ".gru." in name else torch.bfloat16), name

@@ -132,7 +132,7 @@ def test_from_the_text_encoders_alone(base, tmp_path):
     for part in ("vae", "unet", "transformer"):
         if (tmp_path / part).is_dir():
             (tmp_path / part / "config.json").write_text("not read")
-    made = TextPrompt.from_base(tmp_path, "sharp text, best quality", torch_dtype=torch.float32)
+    made = TextPrompt.from_base(tmp_path, "sharp text, best quality", dtype=torch.float32)
     expected = TextPrompt.from_pipeline(base, "sharp text, best quality")
     assert made.config.text_positions == expected.config.text_positions
     torch.testing.assert_close(made.prompt_embeds, expected.prompt_embeds, atol=1e-6, rtol=1e-5)
@@ -183,7 +183,7 @@ def test_round_trip(base, tmp_path):
     assert {**again.config, "_name_or_path": ""} == {**prompt.config, "_name_or_path": ""}
     for name, value in prompt.state_dict().items():
         assert torch.equal(again.state_dict()[name], value)
-    half = TextPrompt.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
+    half = TextPrompt.from_pretrained(tmp_path, dtype=torch.bfloat16)
     assert half(1)["encoder_hidden_states"].dtype == torch.bfloat16
 
 

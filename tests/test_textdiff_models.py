@@ -426,5 +426,5 @@ def test_save_and_load_round_trip(tmp_path, build):
         tiny_unet: lambda m: m(image, 7, image, image[:, :1]),
     }[build]
     torch.testing.assert_close(call(loaded), call(model), atol=1e-5, rtol=1e-5)  # weights may lie otherwise in memory
-    low = type(model).from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
+    low = type(model).from_pretrained(tmp_path, dtype=torch.bfloat16)
     assert low.dtype == torch.bfloat16

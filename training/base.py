@@ -179,7 +179,7 @@ def load_prompt(config: TrainConfig) -> TextPrompt:
         config.prompt,
         revision=config.revision,
         variant=config.variant,
-        torch_dtype=DTYPES[config.mixed_precision],
+        dtype=DTYPES[config.mixed_precision],
     )
     prompt = prompt.float().requires_grad_(False)
     prompt.save_pretrained(folder)

@@ -119,6 +119,6 @@ def _load(args: argparse.Namespace) -> "TextDiffPipeline":
     device = choose_device(args.device)
     try:
         dtype = fast_dtype(device)
-        return TextDiffPipeline.from_pretrained(args.model, revision=args.revision, torch_dtype=dtype).to(device)
+        return TextDiffPipeline.from_pretrained(args.model, revision=args.revision, dtype=dtype).to(device)
     except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
         raise UserError(f"cannot load {args.model}: {short(error)}") from None

@@ -199,7 +199,7 @@ def _load(args: argparse.Namespace) -> "TADiSRPipeline":
     dtype = fast_dtype(device) if args.dtype == "auto" else getattr(torch, args.dtype)
     options = {} if args.base_model is None else {"base_model": args.base_model}
     try:
-        pipe = TADiSRPipeline.from_pretrained(args.model, torch_dtype=dtype, revision=args.revision, **options)
+        pipe = TADiSRPipeline.from_pretrained(args.model, dtype=dtype, revision=args.revision, **options)
         pipe.to(device)
         return pipe if pipe.device.type == "cpu" else pipe.fuse_lora()  # on a CPU it takes longer than a few tiles gain
     except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything

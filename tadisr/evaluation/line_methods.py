@@ -132,7 +132,7 @@ def _load(what: str, device: str) -> Any:
     else:
         from tadisr import TADiSRPipeline as Pipeline
     # in the precision of `tadisr upscale` and `tadisr refine`
-    pipe = Pipeline.from_pretrained(folder, torch_dtype=fast_dtype(device)).to(device)
+    pipe = Pipeline.from_pretrained(folder, dtype=fast_dtype(device)).to(device)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -257,7 +257,7 @@ def _load_tadisr(name: str, what: str, scale: int, options: Options) -> TADiSR:
     dtype = fast_dtype(options.device)  # as `tadisr upscale`
     try:
         folder = resolve(what)
-        pipe = TADiSRPipeline.from_pretrained(folder, torch_dtype=dtype).to(options.device)
+        pipe = TADiSRPipeline.from_pretrained(folder, dtype=dtype).to(options.device)
     except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
         raise ValueError(f"{what} cannot be loaded: {_short(error)}") from None
     pipe.set_progress_bar_config(disable=True)

@@ -137,7 +137,7 @@ def load_base(
             folder,
             subfolder=name,
             variant=variant or weights_variant(folder / name),
-            torch_dtype=dtype,
+            dtype=dtype,
             quantization_config=(quantization or {}).get(name),
         )
         for name, cls in (("vae", AutoencoderKL), (part, backbone_class))

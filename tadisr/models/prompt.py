@@ -71,7 +71,7 @@ class TextPrompt(ModelMixin, ConfigMixin):
     ) -> "TextPrompt":
         """Encode `prompt` with the text encoders of a base, by its folder or Hub id, loading nothing else of it.
 
-        `options`: `torch_dtype`, `revision`, `variant`, ... as in `DiffusionPipeline.from_pretrained`.
+        `options`: `dtype`, `revision`, `variant`, ... as in `DiffusionPipeline.from_pretrained`.
 
         Raises:
             ImportError: Kolors without sentencepiece.

@@ -153,7 +153,7 @@ def load_crnn(path: str | Path) -> CRNN:
     if folder.is_file():
         model = load_public_crnn(folder)
     elif (folder / "config.json").is_file():
-        model = CRNN.from_pretrained(folder, torch_dtype=torch.float32)
+        model = CRNN.from_pretrained(folder, dtype=torch.float32)
     else:
         raise FileNotFoundError(
             f"No CRNN {path}: give {BUNDLED_CRNN}, a folder that training/train_crnn.py wrote, or a file of the public "
