@@ -112,7 +112,7 @@ class Enhancer:
         from tadisr import TADiSRPipeline
         from tadisr.checkpoints import resolve
 
-        folder = resolve(name)
+        folder = resolve(name, TADiSRPipeline.__name__)
         pipe = TADiSRPipeline.from_pretrained(folder, dtype=dtype).to(device)
         files = _hashes(sorted(folder.rglob("*.safetensors")), folder)
         description = {"model": str(name), "architecture": "TADiSR", "scale": 4, "files": files}

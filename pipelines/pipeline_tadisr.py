@@ -324,7 +324,7 @@ class TADiSRPipeline(DiffusionPipeline):
         """
         hub = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
         base_model, fuse = kwargs.pop("base_model", None), kwargs.pop("fuse_lora", False)
-        folder = resolve(pretrained_model_name_or_path, **hub)
+        folder = resolve(pretrained_model_name_or_path, cls.__name__, **hub)
         index = read_adapter_index(folder)
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32))
         if index is None:

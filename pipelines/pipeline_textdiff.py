@@ -280,7 +280,7 @@ class TextDiffPipeline(DiffusionPipeline):
             ValueError: it is another pipeline's, or its weights are incomplete.
         """
         hub = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
-        folder = resolve(pretrained_model_name_or_path, **hub)
+        folder = resolve(pretrained_model_name_or_path, cls.__name__, **hub)
         check_pipeline(folder, cls.__name__)
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32))
         pipe = super().from_pretrained(folder, dtype=dtype, **kwargs)

@@ -41,8 +41,12 @@ def bundled_names(pipeline: str = "") -> list[str]:
     return sorted(name for name, index in indices.items() if pipeline in ("", json.loads(index)["_class_name"]))
 
 
-def resolve(name: str | Path, allow_patterns: list[str] | None = None, **hub: str | bool | None) -> Path:
+def resolve(
+    name: str | Path, pipeline: str | None = None, allow_patterns: list[str] | None = None, **hub: str | bool | None
+) -> Path:
     """The local folder of a model, downloading it if `name` is neither bundled nor a folder.
+
+    `pipeline`: the class that is wanted ("" for any), whose bundled models the error names.
 
     Hub repositories are fetched whole before loading: diffusers refuses to resolve components of other packages
     through the Hub. `hub`: `revision`, `token`, `cache_dir`, `local_files_only`, as in `snapshot_download`.
@@ -57,10 +61,8 @@ def resolve(name: str | Path, allow_patterns: list[str] | None = None, **hub: st
     if folder.is_dir():
         return folder
     if not _is_hub_id(str(name)):
-        raise FileNotFoundError(
-            f"No model {name}: give one of {', '.join(bundled_names()) or 'the bundled names (none here)'}, a folder, "
-            "or a Hub id such as user/model."
-        )
+        choices = ", ".join([*(() if pipeline is None else bundled_names(pipeline)), "a folder"])
+        raise FileNotFoundError(f"No model {name}: give {choices} or a Hub id such as user/model.")
     return Path(snapshot_download(str(name), allow_patterns=allow_patterns, **hub))
 
 

@@ -359,7 +359,7 @@ def test_folders_that_hold_nothing(tmp_path):
     with pytest.raises(FileNotFoundError, match="neither a pipeline"):
         TADiSRPipeline.from_pretrained(tmp_path)
     for name in ("missing", tmp_path / "missing", "./a/b", "a/b/c"):
-        with pytest.raises(FileNotFoundError, match="No model"):
+        with pytest.raises(FileNotFoundError, match="No model .*: give tadisr-tiny, a folder or a Hub id"):
             TADiSRPipeline.from_pretrained(name)
 
 

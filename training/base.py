@@ -42,7 +42,7 @@ def build_network(config: TrainConfig) -> TADiSRNetwork:
             nn.init.zeros_(models["vae"].decoder.conv_out.weight)
             nn.init.zeros_(models["vae"].decoder.conv_out.bias)
     if config.init_from:
-        folder = resolve(config.init_from)
+        folder = resolve(config.init_from, "TADiSRPipeline")
         for name, model in models.items():
             start_from(model, type(model).from_pretrained(folder, subfolder=name).state_dict())
     network = TADiSRNetwork(**{"unet": None} | models, scheduler=scheduler)

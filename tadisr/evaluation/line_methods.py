@@ -125,7 +125,7 @@ def _load(what: str, device: str) -> Any:
     logging.disable_progress_bar()
     if Path(what).suffix in MODEL_SUFFIXES:
         return _load_module(what, device)
-    folder = resolve(what)
+    folder = resolve(what, "")
     adapter = (folder / ADAPTER_FILE).is_file()
     if not adapter and pipeline_class(folder) == "TextDiffPipeline":
         from tadisr import TextDiffPipeline as Pipeline

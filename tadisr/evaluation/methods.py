@@ -256,7 +256,7 @@ def _load_tadisr(name: str, what: str, scale: int, options: Options) -> TADiSR:
     logging.disable_progress_bar()
     dtype = fast_dtype(options.device)  # as `tadisr upscale`
     try:
-        folder = resolve(what)
+        folder = resolve(what, TADISR)
         pipe = TADiSRPipeline.from_pretrained(folder, dtype=dtype).to(options.device)
     except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
         raise ValueError(f"{what} cannot be loaded: {_short(error)}") from None
