@@ -138,7 +138,7 @@ def test_lines_of_other_scripts_are_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"--methods": ["a=nowhere/at/all"]}, "No model nowhere/at/all: give tadisr-tiny, textdiff-tiny, a folder or a Hub id"),
+        ({"--methods": ["a=nowhere/at/all"]}, "No model nowhere/at/all: give tadisr-tiny, textdiff-tiny, a folder"),
         ({"--methods": ["bicubic"]}, "the row bicubic is always there"),
         ({"--methods": ["a=bicubic:refine=tadisr-tiny"]}, "a: refine takes a TextDiff model, not tadisr-tiny."),
         ({"--methods": ["a=tadisr-tiny:output=coarse"]}, "a: only TextDiff models have an output to choose"),
