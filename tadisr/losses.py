@@ -1,6 +1,8 @@
 """The training objective (paper 3.4, Eq. 7-9): pure functions that return named, weighted terms.
 
 Images (B, 3, H, W) in [-1, 1]; masks (B, 1, H, W); every term is a mean, so it does not depend on batch or image size.
+(The paper does not say in which range it measures. The authors' code does in [0, 1], where squared differences, of images
+and of their edges, weigh a quarter as much.)
 All run in float32, also inside autocast.
 """
 
@@ -13,7 +15,7 @@ import torch.nn.functional as F
 
 @dataclass
 class LossWeights:
-    """Eq. 7-9's balancing coefficients, with the paper's values."""
+    """Eq. 7-9's balancing coefficients, with the paper's values, and what it leaves to Hi-SAM's losses."""
 
     lpips: float = 5.0
     """lambda_1."""
@@ -24,7 +26,11 @@ class LossWeights:
     dice: float = 1.0
     """lambda_4."""
     gamma: float = 2.0
-    """Focusing exponent of both focal terms."""
+    """Focusing exponent of both focal terms; the paper gives none for Eq. 8."""
+    focal_alpha: float = 0.25
+    """Weight of text in the focal loss, that of the rest being 1 less it; 0.25 as in Hi-SAM, 0.5 weighs both alike."""
+    dice_squares: bool = False
+    """Dice over sums of squares, which hardly punishes soft masks, instead of Hi-SAM's plain sums."""
     text_l1: float = 0.0
     """Ours, for bases trained from scratch: L1 with text and its surroundings weighted `1 + text_weight`."""
     text_mse: float = 0.0
@@ -80,22 +86,39 @@ def modified_focal_loss(
 
 
 def focal_loss(
-    mask_logits: torch.Tensor, target_mask: torch.Tensor, gamma: float = 2.0, has_mask: torch.Tensor | None = None
+    mask_logits: torch.Tensor,
+    target_mask: torch.Tensor,
+    gamma: float = 2.0,
+    alpha: float = 0.25,
+    has_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Binary focal loss for soft targets: cross-entropy times (1 - p_correct)^gamma, averaged."""
+    """Binary focal loss for soft targets: cross-entropy times (1 - p_correct)^gamma, averaged.
+
+    Text weighs `alpha`, the rest 1 - `alpha`.
+    """
     cross_entropy = F.binary_cross_entropy_with_logits(mask_logits, target_mask, reduction="none")
     mask = mask_logits.sigmoid()
     correct = mask * target_mask + (1 - mask) * (1 - target_mask)
-    return _mean((1 - correct).clamp_min(0) ** gamma * cross_entropy, has_mask)
+    balance = alpha * target_mask + (1 - alpha) * (1 - target_mask)
+    return _mean(balance * (1 - correct).clamp_min(0) ** gamma * cross_entropy, has_mask)
 
 
 def dice_loss(
-    mask: torch.Tensor, target_mask: torch.Tensor, eps: float = 1.0, has_mask: torch.Tensor | None = None
+    mask: torch.Tensor,
+    target_mask: torch.Tensor,
+    squares: bool = False,
+    eps: float = 1.0,
+    has_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """`1 - 2 sum(s^ s) / (sum(s^2) + sum(s^^2))` per image, averaged; `eps` makes two empty masks agree."""
+    """`1 - 2 sum(s^ s) / (sum(s^) + sum(s))` per image, averaged; `eps` makes two empty masks agree.
+
+    `squares`: `s^` and `s` are squared below the line. Both are 0 where a mask of zeros and ones is met.
+    """
     mask, target_mask = mask.flatten(1), target_mask.flatten(1)
     overlap = 2 * (mask * target_mask).sum(1) + eps
-    return _mean(1 - overlap / (mask.square().sum(1) + target_mask.square().sum(1) + eps), has_mask)
+    if squares:
+        mask, target_mask = mask.square(), target_mask.square()
+    return _mean(1 - overlap / (mask.sum(1) + target_mask.sum(1) + eps), has_mask)
 
 
 def _mean(values: torch.Tensor, has_mask: torch.Tensor | None) -> torch.Tensor:
@@ -152,6 +175,7 @@ def tadisr_loss(
             focal_edges = modified_focal_loss(image, target, mask, target_mask, gamma, has_mask)
             terms["modified_focal"] = weights.modified_focal * focal_edges
         terms["mask_mse"] = _mean((mask - target_mask) ** 2, has_mask)
-        terms["focal"] = weights.focal * focal_loss(mask_logits, target_mask, gamma, has_mask)
-        terms["dice"] = weights.dice * dice_loss(mask, target_mask, has_mask=has_mask)
+        focal = focal_loss(mask_logits, target_mask, gamma, weights.focal_alpha, has_mask)
+        terms["focal"] = weights.focal * focal
+        terms["dice"] = weights.dice * dice_loss(mask, target_mask, weights.dice_squares, has_mask=has_mask)
     return terms

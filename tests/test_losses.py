@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import sigmoid_focal_loss
 
 from tadisr.losses import LossWeights, dice_loss, focal_loss, luma_ssim, modified_focal_loss, sobel, tadisr_loss
 from tadisr.metrics.image import ssim
@@ -39,7 +40,11 @@ def test_modified_focal_loss_is_eq_8(batch, gamma):
 def test_focal_loss_of_hard_targets_is_the_published_one(batch):
     logits, mask = batch[2], batch[3].round()
     correct = torch.where(mask == 1, logits.sigmoid(), 1 - logits.sigmoid())
-    assert torch.allclose(focal_loss(logits, mask), ((1 - correct) ** 2 * -correct.log()).mean(), atol=1e-6)
+    plain = (1 - correct) ** 2 * -correct.log()
+    assert torch.allclose(2 * focal_loss(logits, mask, alpha=0.5), plain.mean(), atol=1e-6)
+    expected = (torch.where(mask == 1, 0.25, 0.75) * plain).mean()
+    assert torch.allclose(focal_loss(logits, mask), expected, atol=1e-6)
+    assert torch.allclose(focal_loss(logits, mask), sigmoid_focal_loss(logits, mask, reduction="mean"), atol=1e-6)
 
 
 def test_dice_loss(batch):
@@ -47,12 +52,17 @@ def test_dice_loss(batch):
     assert dice_loss(mask, mask) == 0
     assert dice_loss(torch.zeros_like(mask), torch.zeros_like(mask)) == 0
     assert dice_loss(1 - mask, mask) > 0.98
+    halves = torch.full_like(mask, 0.5)
+    text, pixels = mask.flatten(1).sum(1), mask[0].numel()
+    assert torch.allclose(dice_loss(halves, mask), (1 - (text + 1) / (text + pixels / 2 + 1)).mean())
+    assert torch.allclose(dice_loss(halves, mask, squares=True), (1 - (text + 1) / (text + pixels / 4 + 1)).mean())
 
 
 def test_default_weights_are_the_papers_and_terms_add_up(batch):
     image, target, logits, mask = batch
     weights = LossWeights()
     assert (weights.lpips, weights.modified_focal, weights.focal, weights.dice, weights.gamma) == (5, 10, 10, 1, 2)
+    assert (weights.focal_alpha, weights.dice_squares) == (0.25, False)
     terms = tadisr_loss(image, target, logits, mask, weights, lpips=lambda a, b: (a - b).abs().mean((1, 2, 3)))
     probability = logits.sigmoid()
     expected = {
@@ -89,8 +99,8 @@ def test_terms_of_two_pixels_by_hand():
         "text_mse": 3 * (1 + 3) * 0.25,
         "modified_focal": 0.0,  # neither image has an edge
         "mask_mse": 0.25,
-        "focal": 10 * 0.5**2 * np.log(2),
-        "dice": 1 - (2 * 0.5 + 1) / (0.5 + 1 + 1),
+        "focal": 10 * 0.5 * 0.5**2 * np.log(2),  # 0.25 for the pixel of text, 0.75 for the other
+        "dice": 1 - (2 * 0.5 + 1) / (1 + 1 + 1),
     }
     assert terms.keys() == expected.keys()
     for name, value in expected.items():

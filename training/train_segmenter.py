@@ -58,6 +58,8 @@ class SegmenterConfig(LoopConfig):
     focal: float = 20.0
     dice: float = 1.0
     """Weights of the three losses, each applied to every mask the model returns."""
+    dice_squares: bool = False
+    """See tadisr.losses.dice_loss."""
     gradient_checkpointing: bool = False
     """Only for SAM-TS."""
     lr_scheduler: str = "cosine"
@@ -104,7 +106,7 @@ def segmentation_loss(
         for name, weight, loss in (
             ("bce", config.bce, lambda x, y: F.binary_cross_entropy_with_logits(x, y)),
             ("focal", config.focal, focal_loss),
-            ("dice", config.dice, lambda x, y: dice_loss(x.sigmoid(), y)),
+            ("dice", config.dice, lambda x, y: dice_loss(x.sigmoid(), y, config.dice_squares)),
         ):
             if weight:
                 terms[name] = terms.get(name, 0.0) + weight * loss(level, truth)

@@ -25,7 +25,7 @@ from tadisr.losses import tadisr_loss
 
 
 def load_lpips(config: TrainConfig) -> nn.Module | None:
-    """LPIPS with a VGG backbone, as in the paper; None where its weight is 0.
+    """LPIPS with a VGG backbone, as in the authors' code (the paper names none); None where its weight is 0.
 
     Raises:
         FileNotFoundError: no weights, and none to be downloaded.

@@ -21,8 +21,9 @@ from tadisr.metrics.text import (
 )
 
 DEFINITIONS = {
-    "ocr_a": "paper 4.2: mean over the lines that an engine read in the HR image of (a + b - dist) / (a + b), with the "
-    "lengths a, b and insertions and deletions as distance (python-Levenshtein's ratio)",
+    "ocr_a": "paper 4.2: mean over the lines that an engine read in the HR image, however sure it was, of "
+    "(a + b - dist) / (a + b), with the lengths a, b and insertions and deletions as distance (python-Levenshtein's "
+    "ratio)",
     "ocr_a_levenshtein": "the same with the Levenshtein distance, in which a substitution costs 1",
     "exact": "share of those lines read exactly",
     "ned": "mean over the annotated lines of 1 - Levenshtein distance / longer length; higher is better",
