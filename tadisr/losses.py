@@ -3,8 +3,8 @@
 Images (B, 3, H, W) in [-1, 1]; masks (B, 1, H, W); every term is a mean, so it does not depend on batch or image size.
 All run in float32, also inside autocast.
 
-The paper does not say in which range it measures. The authors' code does in [0, 1], where squared differences, of images
-and of their edges, weigh a quarter as much.
+The paper does not say in which range it measures. The authors' code does in [0, 1], where squared differences, of
+images and of their edges, weigh a quarter as much.
 """
 
 from collections.abc import Callable
