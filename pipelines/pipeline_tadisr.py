@@ -201,6 +201,7 @@ class TADiSRPipeline(DiffusionPipeline):
 
         Raises:
             MemoryError: not enough memory for the given tile, or for the least one; the message says what to try.
+            FloatingPointError: values that are not finite, as float16 gives in the VAE of SDXL and Kolors.
         """
         for model in self.convolutional():
             model.to(memory_format=torch.channels_last)  # as the images: else every layer copies its input
@@ -217,6 +218,10 @@ class TADiSRPipeline(DiffusionPipeline):
                     tile_progress,
                     plan.batch,
                 )
+                if not sr.isfinite().all():
+                    raise FloatingPointError(
+                        f"{self.vae.dtype} does not hold this model's values: take bfloat16 or float32."
+                    )
                 return sr.clamp_(0, 1), mask_logits
             except Exception as error:
                 if not is_out_of_memory(error):
@@ -297,6 +302,23 @@ class TADiSRPipeline(DiffusionPipeline):
             fuse_adapter(model, ADAPTER, generator)
         return self
 
+    def enable_group_offload(
+        self,
+        onload_device: torch.device | str,
+        offload_device: torch.device | str = "cpu",
+        offload_type: str = "leaf_level",
+        **options: Any,
+    ) -> None:
+        """As in `DiffusionPipeline`, leaf by leaf: the decoders' blocks run one by one, past block-level hooks.
+
+        Raises:
+            ValueError: another `offload_type`.
+        """
+        if offload_type != "leaf_level":
+            raise ValueError(f'offload_type must be "leaf_level" here, not {offload_type!r}.')
+        devices = torch.device(onload_device), torch.device(offload_device)
+        super().enable_group_offload(*devices, offload_type=offload_type, **options)
+
     def compile(self, **options: Any) -> "TADiSRPipeline":
         """Compile the backbone and both decoders with `torch.compile`, in place; `options` are its own.
 
@@ -316,11 +338,13 @@ class TADiSRPipeline(DiffusionPipeline):
                 `revision`, `token`, `cache_dir`, `local_files_only` for the Hub; `base_model` to take an adapter's base
                 from somewhere else; `prompt`, a `TextPrompt`, instead of the saved one; `quantization_config`,
                 diffusers', for 8 or 4 bits: a `PipelineQuantizationConfig`, or the backbone's alone; `fuse_lora=True`
-                to add an adapter into its base's weights at once, see `fuse_lora`; the rest as in `DiffusionPipeline`.
+                to add an adapter into its base's weights at once, see `fuse_lora`; for a whole pipeline the rest as in
+                `DiffusionPipeline`.
 
         Raises:
             FileNotFoundError: no such model, or an adapter whose base is not here; the message says what to fetch.
-            ValueError: a base that the adapter does not fit, or of a kind that is not supported.
+            ValueError: a base that the adapter does not fit, or of a kind that is not supported; options that adapters
+                do not take.
         """
         hub = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
         base_model, fuse = kwargs.pop("base_model", None), kwargs.pop("fuse_lora", False)
@@ -339,7 +363,12 @@ class TADiSRPipeline(DiffusionPipeline):
         hub.pop("revision", None)
         if base_model is not None:  # whose revisions are its own
             index = AdapterIndex(str(base_model), prompt=index.prompt)
-        options = {k: kwargs[k] for k in ("prompt", "variant", "quantization_config") if kwargs.get(k) is not None}
+        known = ("prompt", "variant", "quantization_config")
+        if odd := sorted(set(kwargs) - {*known, "use_safetensors"}):
+            raise ValueError(
+                f"An adapter is not loaded with {', '.join(odd)}: leave it out, and use to() to move it."
+            )
+        options = {k: kwargs[k] for k in known if kwargs.get(k) is not None}
         parts = load_adapted(folder, index, hub, dtype, **options)
         pipe = cls(**parts, base_model=index.base_model, base_revision=index.base_revision)
         return pipe.fuse_lora() if fuse else pipe

@@ -154,6 +154,12 @@ class TextDiffPipeline(DiffusionPipeline):
         result = TextDiffPipelineOutput(images=images, text_masks=masks or None, coarse_images=coarse_images)
         return result if return_dict else (result.images, result.text_masks, result.coarse_images)
 
+    def enable_sequential_cpu_offload(self, *_: Any, **__: Any) -> None:
+        """Raises ValueError: recurrent layers keep their weights where they were, and the model is small anyway."""
+        raise ValueError("TextDiff is not offloaded part by part: use pipe.to(DEVICE) or enable_model_cpu_offload().")
+
+    enable_group_offload = enable_sequential_cpu_offload
+
     @torch.no_grad()
     def refine(
         self,

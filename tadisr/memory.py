@@ -12,13 +12,16 @@ from torch import nn
 
 
 def fast_dtype(device: str | torch.device) -> torch.dtype:
-    """bfloat16 where the device computes faster in it, float32 elsewhere: CUDA, and processors with AMX or AVX512-BF16.
+    """bfloat16 where the device computes faster in it, float32 elsewhere: processors with AMX or AVX512-BF16, and GPUs
+    of the Ampere generation or later, as older ones only emulate it.
 
     (Not float16: it overflows in the VAE of SDXL and Kolors.)
     """
     kind = torch.device(device).type
     known = getattr(torch.cpu, "get_capabilities", dict)() if kind == "cpu" else {}
-    faster = kind == "cuda" or known.get("amx_bf16", False) or known.get("avx512_bf16", False)
+    faster = known.get("amx_bf16", False) or known.get("avx512_bf16", False)
+    if kind == "cuda":
+        faster = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if faster else torch.float32
 
 

@@ -103,8 +103,9 @@ def auto_tile(dtype: torch.dtype, device: torch.device, widest: int, smallest: i
 
     Both decoder streams hold about a dozen full-size feature maps at once, an eighth of them at the VAE's full width.
     """
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
+    if device.type in ("cuda", "xpu"):
+        memory = getattr(torch, device.type)  # what its allocator keeps for the next tile is free, too
+        free = memory.mem_get_info(device)[0] + memory.memory_reserved(device) - memory.memory_allocated(device)
     else:
         import psutil
 

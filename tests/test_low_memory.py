@@ -162,6 +162,15 @@ def test_offloading(tmp_path, family, sequentially):
         assert all(torch.equal(one, other) for one, other in zip(run(pipe, photo, tile=64), expected, strict=True))
 
 
+def test_group_offload(tmp_path):
+    pipe = tiny.on_base(tiny.sdxl(tmp_path))
+    expected = run(pipe)
+    with pytest.raises(ValueError, match='offload_type must be "leaf_level" here, not .block_level'):
+        pipe.enable_group_offload("cpu", offload_type="block_level")
+    pipe.enable_group_offload("cpu")  # with the CPU as the accelerator
+    assert all(torch.equal(one, other) for one, other in zip(run(pipe), expected, strict=True))
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_sequential_offload_on_a_gpu(tmp_path):
@@ -319,10 +328,21 @@ def test_bfloat16_where_there_are_matrix_units_for_it(monkeypatch):
         ({}, torch.float32),
     ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found, raising=False)
-        assert fast_dtype("cpu") is wanted and fast_dtype("cuda:0") is torch.bfloat16
-        assert fast_dtype("mps") is torch.float32
+        assert fast_dtype("cpu") is wanted and fast_dtype("mps") is torch.float32
+        for emulated in (True, False):
+            asked = lambda including_emulation, emulated=emulated: including_emulation or not emulated  # noqa: E731
+            monkeypatch.setattr(torch.cuda, "is_bf16_supported", asked)
+            assert fast_dtype("cuda:0") is (torch.float32 if emulated else torch.bfloat16)
     monkeypatch.delattr(torch.cpu, "get_capabilities")  # before PyTorch 2.10
     assert fast_dtype(torch.device("cpu")) is torch.float32
+
+
+def test_values_that_the_precision_does_not_hold():
+    pipe = tiny.lean()
+    torch.nn.init.constant_(pipe.vae.decoder.conv_out.bias, 1e5)
+    assert run(pipe)[0].max() == 1
+    with pytest.raises(FloatingPointError, match=r"torch.float16 does not hold this model's values: take bfloat16 or"):
+        run(pipe.to(torch.float16))
 
 
 def test_half_precision_does_not_round_the_input():

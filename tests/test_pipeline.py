@@ -355,6 +355,12 @@ def test_adapter_without_a_base(tmp_path):
         pipe.save_pretrained(tmp_path / "adapter")
 
 
+def test_options_that_adapters_do_not_take(adapter):
+    with pytest.raises(ValueError, match=r"An adapter is not loaded with device_map, fuse_lore: leave it out"):
+        TADiSRPipeline.from_pretrained(adapter[0], device_map="cuda", fuse_lore=True)
+    assert TADiSRPipeline.from_pretrained(adapter[0], use_safetensors=True).vae.dtype == torch.float32
+
+
 def test_folders_that_hold_nothing(tmp_path):
     with pytest.raises(FileNotFoundError, match="neither a pipeline"):
         TADiSRPipeline.from_pretrained(tmp_path)

@@ -413,6 +413,13 @@ def test_to_the_hub_and_back(pipe, tmp_path):
     assert json.loads(printed) == [True, "TextDiffPipeline"]
 
 
+def test_other_offloading_is_refused():
+    pipe = tiny_textdiff.textdiff()
+    for offload in (pipe.enable_sequential_cpu_offload, pipe.enable_group_offload):
+        with pytest.raises(ValueError, match=r"not offloaded part by part: use pipe.to\(DEVICE\)"):
+            offload(torch.device("cpu"))
+
+
 def test_model_offload_moves_each_model_before_it_runs():
     """With the CPU as the accelerator, the hooks run as they would with a GPU."""
     pipe = tiny_textdiff.textdiff()

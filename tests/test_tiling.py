@@ -130,6 +130,18 @@ def test_impossible_overlap(overlap):
         windows(10, 4, overlap)
 
 
+@pytest.mark.parametrize("kind", ["cuda", "xpu"])
+def test_auto_tile_counts_what_the_allocator_keeps_as_free(monkeypatch, kind):
+    """Else a second image of the same size would get smaller tiles than the first."""
+    sides = []
+    for free, reserved in ((12, 1), (8, 5), (3, 10)):
+        for name, value in (("mem_get_info", (free, 16)), ("memory_reserved", reserved), ("memory_allocated", 1)):
+            gigabytes = tuple(x << 30 for x in value) if isinstance(value, tuple) else value << 30
+            monkeypatch.setattr(getattr(torch, kind), name, lambda device, found=gigabytes: found, raising=False)
+        sides.append(auto_tile(torch.bfloat16, torch.device(kind, 0), 512, largest=4096))
+    assert sides == [1408] * 3
+
+
 def test_auto_tile_is_bounded_and_shrinks_with_width():
     cpu = torch.device("cpu")
     sides = [auto_tile(torch.float32, cpu, widest) for widest in (8, 512, 2**16, 2**30)]

@@ -1,6 +1,7 @@
 """Several processes, launched as users launch them; here on the CPU, over gloo."""
 
 import importlib.util
+import math
 import shutil
 import socket
 
@@ -9,6 +10,7 @@ import pytest
 import tiny
 import torch
 import training_runs as runs
+import yaml
 
 ACCELERATE = runs.ROOT / "training" / "accelerate"
 
@@ -63,6 +65,19 @@ def test_two_processes_equal_accumulation(data, accumulated, tmp_path, name):
     assert all(torch.equal(before[key], after[key]) for key in after)
 
 
+def test_going_on_with_fewer_processes(data, tmp_path):
+    """The learning rate falls as if nothing had changed."""
+    out, settings = tmp_path / "run", {**SETTINGS, "lr_scheduler": "cosine", "lr_warmup_steps": 0}
+    run = several("ddp", runs.flags(data, out, **settings))
+    assert run.returncode == 0, run.stderr[-2000:]
+    shutil.copytree(out, tmp_path / "two", ignore=shutil.ignore_patterns("checkpoint-*"))
+    shutil.rmtree(out / "checkpoint-4")
+    runs.train(data, out, **settings, gradient_accumulation_steps=2, resume_from_checkpoint="latest")
+    rates = [record["lr"] for record in runs.records(out) if "lr" in record]
+    assert rates == pytest.approx([1e-3 * (1 + math.cos(math.pi * step / 4)) / 2 for step in (1, 2, 3, 4)], abs=1e-12)
+    assert_close(tmp_path / "two", out, 1e-6)
+
+
 @pytest.mark.parametrize("name", ["ddp", "fsdp"])
 def test_adapters_on_a_base_with_fewer_pages_than_processes(tmp_path, name):
     (tmp_path / "tokenizer").mkdir()
@@ -85,6 +100,23 @@ def test_adapters_on_a_base_with_fewer_pages_than_processes(tmp_path, name):
 def test_averages_of_sharded_weights_are_refused(data, tmp_path):
     run = several("fsdp", runs.flags(data, tmp_path / "run", ema_decay=0.9))
     assert run.returncode != 0 and "ema_decay averages whole weights" in run.stderr
+
+
+def test_shards_of_every_base(tmp_path):
+    """FSDP wraps the blocks that this base has, of those that bases have."""
+    tiny.cogview4(tmp_path).save_pretrained(tmp_path / "base")
+    data = pages.data_set(tmp_path / "set", 1, 128, font_size=(18, 32))
+    run = several("fsdp", [
+        "--train_data_dir", str(data), "--resolution", "64", "--pretrained_model_name_or_path", str(tmp_path / "base"),
+        "--lpips", "0", "--max_train_steps", "1", "--output_dir", str(tmp_path / "run"), "--degradation", "mild",
+    ])  # fmt: skip
+    assert run.returncode == 0, run.stderr[-2000:]
+
+
+def test_settings_of_deepspeed_are_numbers():
+    """accelerate passes them on to the script, which cannot read "auto"."""
+    settings = yaml.safe_load((ACCELERATE / "deepspeed.yaml").read_text())["deepspeed_config"]
+    assert "auto" not in settings.values()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs the package deepspeed")

@@ -8,11 +8,14 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pages
 import pytest
 import torch
 import training_runs as runs
+from diffusers.training_utils import EMAModel
 from tadisr.training import train_lora
 from tadisr.training.checkpoints import (
     latest_checkpoint,
@@ -22,6 +25,7 @@ from tadisr.training.checkpoints import (
     whole_checkpoints,
     write_best,
 )
+from tadisr.training.steps import resume
 
 slow = pytest.mark.skipif(not os.environ.get("TADISR_SLOW"), reason="minutes; set TADISR_SLOW=1")
 
@@ -239,3 +243,13 @@ def test_killed_ten_times(data, tmp_path):
     assert len(died_at) == 10
     runs.assert_same(whole, broken)
     assert read_best(whole) == read_best(broken)
+
+
+def test_averages_go_on_where_the_run_is():
+    """accelerate loads what it does not know onto the CPU; the meta device stands for a GPU."""
+    there, here = ([torch.nn.Parameter(torch.ones(2, device=device))] for device in ("meta", "cpu"))
+    ema, saved = EMAModel(there), EMAModel(here).state_dict()
+    accelerator = SimpleNamespace(load_state=lambda path: ema.load_state_dict(saved), device=torch.device("meta"))
+    resume(accelerator, Path("checkpoint-2"), ema)
+    ema.step(there)
+    assert ema.shadow_params[0].device.type == "meta"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 from diffusers.optimization import get_scheduler
 from tadisr.training.base import trainable
 from tadisr.training.checkpoints import (
@@ -23,7 +23,7 @@ from tadisr.training.checkpoints import (
     write_best,
 )
 from tadisr.training.config import LoopConfig
-from tadisr.training.steps import Log, Steps, averaged, build_optimizer, start_accelerator, start_keeping
+from tadisr.training.steps import Log, Steps, averaged, build_optimizer, resume, start_accelerator, start_keeping
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -69,6 +69,8 @@ def fit(config: LoopConfig, task_of: type[Task]) -> None:
     checkpoint = find_checkpoint(config)
     step = step_of(checkpoint)
     accelerator = start_accelerator(config)
+    if accelerator.distributed_type is DistributedType.FSDP:
+        raise ValueError("FSDP is for bases that do not fit a GPU whole, this network does: take accelerate/ddp.yaml.")
     set_seed(config.seed)
 
     # 1. Components.
@@ -78,8 +80,8 @@ def fit(config: LoopConfig, task_of: type[Task]) -> None:
     schedule = get_scheduler(
         config.lr_scheduler,
         optimizer,
-        num_warmup_steps=config.lr_warmup_steps * accelerator.num_processes,
-        num_training_steps=config.max_train_steps * accelerator.num_processes,
+        num_warmup_steps=config.lr_warmup_steps,
+        num_training_steps=config.max_train_steps,
     )
 
     # 2. Data.
@@ -95,7 +97,7 @@ def fit(config: LoopConfig, task_of: type[Task]) -> None:
     network, optimizer, schedule, loader = accelerator.prepare(task.network, optimizer, schedule, loader)
     ema = start_keeping(accelerator, config, network)
     if checkpoint:
-        accelerator.load_state(str(checkpoint))
+        resume(accelerator, checkpoint, ema)
         loader = accelerator.skip_first_batches(loader, step * parts)
     log = Log(accelerator, config, step)
     keep = Keeper(accelerator, config, task, log)

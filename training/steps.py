@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator, FullyShardedDataParallelPlugin
 from accelerate.state import AcceleratorState, PartialState
-from accelerate.utils import DistributedType, gather_object
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, gather_object
 from diffusers.training_utils import EMAModel
 from PIL import Image
 from tadisr.training.base import trainable
@@ -28,7 +29,7 @@ def start_accelerator(config: LoopConfig) -> Accelerator:
     """The processes as launched; without an accelerator they are CPU processes over gloo.
 
     Raises:
-        ValueError: a precision or tracker that is not to be had, or EMA of sharded weights.
+        ValueError: a precision or tracker that is not to be had, or EMA of weights that no process has whole and exact.
     """
     warnings.filterwarnings("ignore", "Grad strides do not match")  # of 1x1 kernels, where layouts mean nothing
     accelerator = Accelerator(
@@ -37,6 +38,9 @@ def start_accelerator(config: LoopConfig) -> Accelerator:
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         log_with=config.report_to,
         project_dir=config.output_dir,
+        step_scheduler_with_optimizer=False,  # it would step once per process, which may be others after a resumption
+        # the others wait while the first downloads a base and encodes the prompt, or validates
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=3))],
     )
     if config.mixed_precision == "fp16" and accelerator.device.type == "cpu":  # accelerate may leave it out silently
         raise ValueError("fp16 needs a GPU: take bf16 or no for mixed_precision.")
@@ -51,11 +55,24 @@ def start_accelerator(config: LoopConfig) -> Accelerator:
         AcceleratorState._shared_state["fsdp_plugin"] = plugin
         for state in (AcceleratorState, PartialState):
             state._shared_state["distributed_type"] = DistributedType.FSDP
-    if accelerator.distributed_type is DistributedType.DEEPSPEED:  # which would ask the data loader
-        accelerator.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = config.train_batch_size
+    if accelerator.distributed_type is DistributedType.DEEPSPEED:  # which has settings of its own
+        accelerator.state.deepspeed_plugin.deepspeed_config |= {
+            "train_micro_batch_size_per_gpu": config.train_batch_size,
+            "gradient_accumulation_steps": config.gradient_accumulation_steps,
+            "gradient_clipping": config.max_grad_norm or 0.0,
+        }
+        if config.ema_decay and config.mixed_precision != "no":
+            raise ValueError("ema_decay needs exact weights, and DeepSpeed keeps halved ones: leave one of them out.")
     if accelerator.distributed_type is DistributedType.FSDP and config.ema_decay:
         raise ValueError("ema_decay averages whole weights, which FSDP does not keep: leave one of them out.")
     return accelerator
+
+
+def resume(accelerator: Accelerator, checkpoint: Path, ema: EMAModel | None) -> None:
+    """Load what a checkpoint holds into what was prepared, and into the moving averages."""
+    accelerator.load_state(str(checkpoint))
+    if ema is not None:
+        ema.to(accelerator.device)  # accelerate loads it onto the CPU
 
 
 def build_optimizer(config: LoopConfig, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
@@ -230,7 +247,8 @@ class Steps:
                 if config.max_grad_norm is not None:
                     accelerator.clip_grad_norm_(self.parameters, config.max_grad_norm)
                 self.optimizer.step()
-            self.schedule.step()
+            if accelerator.sync_gradients and not accelerator.optimizer_step_was_skipped:  # by loss scaling
+                self.schedule.step()
             self.optimizer.zero_grad()
         self.batches += 1
         if not accelerator.sync_gradients:

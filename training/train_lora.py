@@ -24,7 +24,7 @@ from tadisr.training.checkpoints import (
 from tadisr.training.config import parse_config
 from tadisr.training.hub import create_repository, push
 from tadisr.training.recognizer import RecognizerLoss
-from tadisr.training.steps import Log, Steps, averaged, build_optimizer, start_accelerator, start_keeping
+from tadisr.training.steps import Log, Steps, averaged, build_optimizer, resume, start_accelerator, start_keeping
 from tadisr.training.trainer import Batches, Keeper, load_lpips, training_step
 from tadisr.training.validation import network_factor
 
@@ -53,14 +53,17 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError(f"With this base resolution must be a multiple of {factor}, not {config.resolution}.")
     if accelerator.distributed_type is DistributedType.FSDP:
         network = network.to(memory_format=torch.contiguous_format)
+        plugin, found = accelerator.state.fsdp_plugin, {type(module).__name__ for module in network.modules()}
+        names = plugin.transformer_cls_names_to_wrap or ()  # of all bases; accelerate wants no others than this one's
+        plugin.transformer_cls_names_to_wrap = [name for name in names if name in found]
     lpips = load_lpips(config)
     recognizer = RecognizerLoss(config.recognizer) if config.recognizer else None
     optimizer = build_optimizer(config, trainable(network))
     schedule = get_scheduler(
         config.lr_scheduler,
         optimizer,
-        num_warmup_steps=config.lr_warmup_steps * accelerator.num_processes,
-        num_training_steps=config.max_train_steps * accelerator.num_processes,
+        num_warmup_steps=config.lr_warmup_steps,
+        num_training_steps=config.max_train_steps,
     )
 
     # 2. Data.
@@ -75,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
     parameters = trainable(plain)
     ema = start_keeping(accelerator, config, network)
     if checkpoint:
-        accelerator.load_state(str(checkpoint))
+        resume(accelerator, checkpoint, ema)
     log = Log(accelerator, config, step)
     keep = Keeper(accelerator, config, log)
     accelerator.print(

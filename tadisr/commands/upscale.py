@@ -108,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
                     _check_memory(loaded, args.scale)
                     result = pipe(loaded.rgb, **options, tile_progress=tile_progress)
                     _write(loaded, result.images[0], result.text_masks[0], output, args)
+                except FloatingPointError as error:
+                    raise UserError(f"{source}: {error}") from None
                 except ImageError as error:
                     failed += 1
                     remarks.append(str(error))
