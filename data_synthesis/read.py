@@ -126,7 +126,8 @@ def open_pages(source: str | Path, split: str = "train") -> FolderPages | Parque
         raise FileNotFoundError(f"{folder} has no {split} pages: make some with `tadisr synthesize -o {folder}`.")
     try:
         return ParquetPages(str(source), split)
-    except FileNotFoundError as error:  # the Hub's answer
+    except (FileNotFoundError, ConnectionError) as error:  # the Hub's answer, or none
         raise FileNotFoundError(
-            f"{source} is neither a folder nor on the Hub: {' '.join(str(error).split())}"
+            f"{source} is neither a folder (make it with `tadisr synthesize -o {source}`) nor on the Hub: "
+            f"{' '.join(str(error).split())}"
         ) from None

@@ -365,9 +365,7 @@ class TADiSRPipeline(DiffusionPipeline):
             index = AdapterIndex(str(base_model), prompt=index.prompt)
         known = ("prompt", "variant", "quantization_config")
         if odd := sorted(set(kwargs) - {*known, "use_safetensors"}):
-            raise ValueError(
-                f"An adapter is not loaded with {', '.join(odd)}: leave it out, and use to() to move it."
-            )
+            raise ValueError(f"An adapter is not loaded with {', '.join(odd)}: leave it out, and use to() to move it.")
         options = {k: kwargs[k] for k in known if kwargs.get(k) is not None}
         parts = load_adapted(folder, index, hub, dtype, **options)
         pipe = cls(**parts, base_model=index.base_model, base_revision=index.base_revision)

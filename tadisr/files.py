@@ -15,7 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2")
+IMAGE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2",
+)  # fmt: skip
 """What folders and patterns are searched for."""
 DEFAULT_FOLDER = Path("tadisr-output")
 """Where outputs go when nobody says: not beside the inputs, or a second run would read them."""

@@ -131,7 +131,7 @@ class TrainConfig(LossWeights, LoopConfig):
     shuffle_buffer: int = 64
     """Pages that a stream is shuffled within."""
     cache_pages: bool = False
-    """Keep every page decoded in memory: for small sets and small machines."""
+    """Keep every page decoded in memory, 1 MiB for one of 512 pixels, in each process: for small sets."""
     resolution: int = 512
     """Side of the square HR crops, pixels."""
     scale: int = 4

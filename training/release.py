@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.utils import logging
 from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 from tadisr.training.data import one_line
@@ -62,6 +63,7 @@ def release(
     name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
     if name not in kinds:
         raise ValueError(f"{source} holds a {name}: only {' and '.join(kinds)} are bundled.")
+    logging.set_verbosity_error()  # on casting, diffusers names the modules to be kept in float32: none
     pipe = kinds[name].from_pretrained(source)
     average(pipe, others)
     on_text = {"text_strength": text_strength, "clear_text_strength": clear_text_strength}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tadisr.cli import UserError, say
 from tadisr.commands.options import choose_device, short
-from tadisr.files import ImageError, output_paths, read_image, write_image
+from tadisr.files import DEFAULT_FOLDER, ImageError, output_paths, read_image, write_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def register(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("photo", metavar="PHOTO", type=Path, help="at its final size, such as another method's output")
-    parser.add_argument("-o", "--output", metavar="OUT", help="file or folder (default: tadisr-output/)")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", help="file or folder (default: tadisr-output/NAME_refined.png)"
+    )
     parser.add_argument(
         "--model",
         default="textdiff-tiny",
@@ -33,7 +35,9 @@ def register(parser: argparse.ArgumentParser) -> None:
         '{"quad": [[x, y], ...]}, four corners in pixels, clockwise from the text\'s top left (default: %(default)s)',
     )
     parser.add_argument("--steps", type=int, default=5, help="of diffusion, 1 to 200 (default: %(default)s)")
-    parser.add_argument("--strength", type=float, help="share of the change, 0 to 1 (default: the model's)")
+    parser.add_argument(
+        "--strength", type=float, help="share of the change, 0 to 1 (default: the model's; textdiff-tiny's is 0.2)"
+    )
     parser.add_argument("--temperature", type=float, help="of its noise, 0 (none) to 1 (default: the model's)")
     parser.add_argument("--seed", type=int, default=0, help="of its noise (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps, ... (default: the fastest here)")
@@ -45,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--seed must be at least 0 and below 2**63, not {args.seed}")
     try:
         loaded = read_image(args.photo)
-        output = output_paths([args.photo], args.output)[0].image
+        # not where `upscale` writes: what is refined is often its output
+        place = args.output or DEFAULT_FOLDER / f"{args.photo.stem}_refined.png"
+        output = output_paths([args.photo], place)[0].image
         pixels, said = _refine(loaded.rgb, args)
         write_image(output, pixels, loaded.alpha, loaded.icc_profile)
     except ImageError as error:

@@ -67,7 +67,11 @@ def register(parser: argparse.ArgumentParser) -> None:
         "--max-score-drop", type=float, metavar="X", help="report: most that confidence may fall (default: 0.1)"
     )
     parser.add_argument("--min-score", type=float, metavar="X", help="report: least confidence (default: 0.5)")
-    parser.add_argument("--skip-existing", action="store_true", help="leave out inputs whose outputs are all there")
+    parser.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="leave out inputs whose outputs are all there, by their names, whatever made them",
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps, ... (default: the fastest here)")
     parser.add_argument(
         "--dtype",
@@ -79,10 +83,12 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Restore every input; 0 if all were, 1 if some could not be, after the rest were done."""
-    jobs = _plan(args)
+    jobs, skipped = _plan(args)
     if not jobs:
         say("nothing to do: every output exists")
         return 0
+    if skipped:
+        say(f"{skipped} skipped: outputs of their names exist")
     for name in THRESHOLDS:
         if getattr(args, name) is not None and not args.report:
             raise UserError(f"--{name.replace('_', '-')} is for reports: add --report")
@@ -157,8 +163,11 @@ def _tile(text: str) -> int | str:
         raise argparse.ArgumentTypeError(f"expected a number, auto or none, not {text!r}") from None
 
 
-def _plan(args: argparse.Namespace) -> list[tuple[Path, OutputPaths]]:
-    """What to read and where to write it; fails here, not after minutes of work, if nothing can be written there."""
+def _plan(args: argparse.Namespace) -> tuple[list[tuple[Path, OutputPaths]], int]:
+    """What to read and where to write it, and how many are skipped.
+
+    Fails here, not after minutes of work, if nothing can be written there.
+    """
     try:
         inputs = find_inputs(args.inputs)
         outputs = output_paths(inputs, args.output)
@@ -185,7 +194,7 @@ def _plan(args: argparse.Namespace) -> list[tuple[Path, OutputPaths]]:
         raise UserError(
             f"cannot write in {folder}: {error.strerror}: make room there or choose another folder"
         ) from None
-    return jobs
+    return jobs, len(inputs) - len(jobs)
 
 
 def _load(args: argparse.Namespace) -> "TADiSRPipeline":
