@@ -116,7 +116,7 @@ class Enhancer:
         pipe = TADiSRPipeline.from_pretrained(folder, dtype=dtype).to(device)
         files = _hashes(sorted(folder.rglob("*.safetensors")), folder)
         description = {"model": str(name), "architecture": "TADiSR", "scale": 4, "files": files}
-        # the pipeline pads to what its VAE takes, and runs at any scale: 4 is what it is trained for
+        # 4 is what it is trained for
         return cls(lambda x: pipe.restore_tile(x, 4)[0], 4, device, dtype, description=description, **options)
 
     def describe(self) -> dict[str, Any]:

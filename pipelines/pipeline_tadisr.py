@@ -5,6 +5,7 @@ Shapes: B batch, H, W pixels of the output, h, w latent size.
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ class TADiSRPipeline(DiffusionPipeline):
         unet, transformer: the base's backbone, one of the two: a U-Net with a DDPM scheduler, or CogView4's
             transformer with a flow-matching one.
         base_model, base_revision: where the base came from, if this is an adapter on one.
+        native_scale: the factor it was trained for. Other factors are made by it and then resized, tile by tile: to the
+            network an image enlarged by another factor is one of another blur. None: by whatever factor is asked for.
 
     Example:
         >>> from PIL import Image
@@ -75,6 +78,7 @@ class TADiSRPipeline(DiffusionPipeline):
         transformer: CogView4Transformer2DModel | None = None,
         base_model: str | None = None,
         base_revision: str | None = None,
+        native_scale: int | None = None,
     ):
         super().__init__()
         one_backbone(unet, transformer)
@@ -86,7 +90,7 @@ class TADiSRPipeline(DiffusionPipeline):
             prompt=prompt,
             joint_decoder=joint_decoder,
         )
-        self.register_to_config(base_model=base_model, base_revision=base_revision)
+        self.register_to_config(base_model=base_model, base_revision=base_revision, native_scale=native_scale)
         self._largest_tile: int | None = None  # output pixels: what tile="auto" has been found to fit
 
     @property
@@ -113,9 +117,9 @@ class TADiSRPipeline(DiffusionPipeline):
         Args:
             image: PIL image, of any mode, turned upright if its EXIF says so; array (H, W), (H, W, 3) uint8 or float
                 in [0, 1]; tensor (3, H, W) or (B, 3, H, W) in [0, 1]; or a list of those.
-            scale: integer factor, at least 1.
-            tile: side of a tile in output pixels; "auto" picks it from the free memory, and a smaller one where that
-                was not enough; None never tiles.
+            scale: integer factor, at least 1. What is not the model's `native_scale` costs as much as that.
+            tile: side of a tile in output pixels, as they are at the model's `native_scale`; "auto" picks it from the
+                free memory, and a smaller one where that was not enough; None never tiles.
             overlap: least overlap of neighbouring tiles in output pixels; with "auto" at most half a tile.
             color_fix: "none"; "wavelet": the low frequencies of the input; "adain": its channel means and deviations.
             output_type: "pil", "np" or "pt".
@@ -137,7 +141,9 @@ class TADiSRPipeline(DiffusionPipeline):
         # 1. Check.
         self.check_inputs(scale, tile, overlap, color_fix, output_type, report, tile_batch)
         images, masks, reports = [], [], []
-        for group in alike(to_tensors(image), scale, self._fits()):  # small ones together: 2.5 times as fast
+        for group in alike(
+            to_tensors(image), self._factor(scale), self._fits()
+        ):  # small ones together: 2.5 times as fast
             # 2. Encode, denoise in one step and decode both streams, tile by tile.
             lr = torch.cat(group)  # (B, 3, H / scale, W / scale) in [0, 1]
             sr, mask_logits = self.restore(lr, scale, tile, overlap, tile_progress, tile_batch)  # (B, 3 and 1, H, W)
@@ -205,15 +211,16 @@ class TADiSRPipeline(DiffusionPipeline):
         """
         for model in self.convolutional():
             model.to(memory_format=torch.channels_last)  # as the images: else every layer copies its input
-        plan = TilePlan(tile, tile_batch, max(lr.shape[-2:]) * scale, self._fits())
+        factor = self._factor(scale)
+        plan = TilePlan(tile, tile_batch, max(lr.shape[-2:]) * factor, self._fits())
         while True:
-            side = max(1, plan.side // scale)  # LR pixels
+            side = max(1, plan.side // factor)  # LR pixels
             try:
                 sr, mask_logits = run_tiled(
                     lambda part: self.restore_tile(part, scale),
                     lr,
                     side,
-                    min(overlap // scale, side // 2),
+                    min(overlap // factor, side // 2),
                     scale,
                     tile_progress,
                     plan.batch,
@@ -232,6 +239,10 @@ class TADiSRPipeline(DiffusionPipeline):
             if tile == "auto":
                 self._largest_tile = plan.side
 
+    def _factor(self, scale: int) -> int:
+        """The factor that the network works at."""
+        return self.config.native_scale or scale
+
     def _fits(self) -> int:
         """Side of a tile, in output pixels, that should fit the memory free now."""
         side = auto_tile(self.vae.dtype, self._execution_device, max(self.vae.config.block_out_channels))
@@ -239,12 +250,19 @@ class TADiSRPipeline(DiffusionPipeline):
 
     def restore_tile(self, lr: torch.Tensor, scale: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
         """lr (B, 3, h, w) in [0, 1] to the image (B, 3, H, W), nominally in [0, 1], and mask logits (B, 1, H, W)."""
-        x = self.prepare_image(lr, scale)  # (B, 3, H', W') in [-1, 1]
+        factor = self._factor(scale)
+        x = self.prepare_image(lr, factor)  # (B, 3, H', W') in [-1, 1]
         latents, features = self.encode(x)  # (B, c, h, w)
         latents, attention_maps = self.denoise(latents)
         image, mask_logits = self.decode(latents, attention_maps, features, x)
-        height, width = lr.shape[-2] * scale, lr.shape[-1] * scale
-        return image[..., :height, :width] / 2 + 0.5, mask_logits[..., :height, :width]
+        height, width = lr.shape[-2] * factor, lr.shape[-1] * factor
+        image, mask_logits = image[..., :height, :width] / 2 + 0.5, mask_logits[..., :height, :width]
+        if factor != scale:
+            size = [side * scale for side in lr.shape[-2:]]
+            image, mask_logits = (
+                F.interpolate(x.float(), size, mode="bicubic", antialias=True) for x in (image, mask_logits)
+            )
+        return image, mask_logits
 
     def prepare_image(self, lr: torch.Tensor, scale: int = 4) -> torch.Tensor:
         """x_L: bicubic upscaling, [-1, 1], the borders repeated up to what the VAE takes; float32, on the device."""
@@ -362,13 +380,14 @@ class TADiSRPipeline(DiffusionPipeline):
             return super().from_pretrained(folder, dtype=dtype, **kwargs)
         hub.pop("revision", None)
         if base_model is not None:  # whose revisions are its own
-            index = AdapterIndex(str(base_model), prompt=index.prompt)
+            index = replace(index, base_model=str(base_model), base_revision=None)
         known = ("prompt", "variant", "quantization_config")
         if odd := sorted(set(kwargs) - {*known, "use_safetensors"}):
             raise ValueError(f"An adapter is not loaded with {', '.join(odd)}: leave it out, and use to() to move it.")
         options = {k: kwargs[k] for k in known if kwargs.get(k) is not None}
         parts = load_adapted(folder, index, hub, dtype, **options)
-        pipe = cls(**parts, base_model=index.base_model, base_revision=index.base_revision)
+        source = {"base_model": index.base_model, "base_revision": index.base_revision}
+        pipe = cls(**parts, **source, native_scale=index.native_scale)
         return pipe.fuse_lora() if fuse else pipe
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
@@ -389,6 +408,7 @@ class TADiSRPipeline(DiffusionPipeline):
         with contiguous_weights(self.convolutional()):
             for name in ("prompt", "joint_decoder"):
                 getattr(self, name).save_pretrained(folder / name)
-        AdapterIndex(self.config.base_model, self.config.base_revision).save(folder)
+        config = self.config
+        AdapterIndex(config.base_model, config.base_revision, native_scale=config.native_scale).save(folder)
         if push_to_hub:
             self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)

@@ -29,6 +29,8 @@ class AdapterIndex:
     base_revision: str | None = None
     prompt: str | None = None
     """The fixed prompt's words, in an adapter whose embeddings of it (prompt/) are still to be made."""
+    native_scale: int | None = None
+    """See TADiSRPipeline."""
 
     def save(self, folder: Path) -> None:
         """Write the file that marks `folder` as an adapter."""

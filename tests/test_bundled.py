@@ -22,6 +22,7 @@ def pipe():
 def test_small_documented_and_in_half_precision_on_disk(pipe):
     assert bundled_names() == ["tadisr-tiny", "textdiff-tiny"]
     assert bundled_names("TADiSRPipeline") == ["tadisr-tiny"]
+    assert TADiSRPipeline.load_config(BUNDLED / "tadisr-tiny")["native_scale"] == 4
     folder = BUNDLED / "tadisr-tiny"
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 20e6
     assert "make train-tiny" in (folder / "README.md").read_text(encoding="utf-8")

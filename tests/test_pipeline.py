@@ -109,6 +109,31 @@ def test_small_images_go_through_together(free, monkeypatch):
         torch.testing.assert_close(text, mask[0], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("scale", [1, 2, 6])
+def test_other_factors_are_made_by_the_native_one(scale):
+    pipe, photo = tiny.lean(), tiny.photo(40, 72)
+    at_four = pipe.restore_tile(photo, 4)
+    pipe.register_to_config(native_scale=4)
+    size = [side * scale for side in photo.shape[-2:]]
+    for found, large in zip(pipe.restore_tile(photo, scale), at_four, strict=True):
+        expected = torch.nn.functional.interpolate(large, size, mode="bicubic", antialias=True)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    image, mask = (maps[0] for maps in run(pipe, photo, scale=scale))
+    assert image.shape == (3, *size) and mask.shape == (1, *size)
+    tiled = run(pipe, photo, scale=scale, tile=128, overlap=64)[0][0]
+    assert 0 < (tiled - image).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_native_factor_is_saved(free, adapted, tmp_path, whole):
+    pipe = copy.copy(free if whole else adapted[0])
+    pipe.register_to_config(native_scale=3)
+    pipe.save_pretrained(tmp_path)
+    assert TADiSRPipeline.from_pretrained(tmp_path).config.native_scale == 3
+    options = {} if whole else {"base_model": str(adapted[1])}
+    assert TADiSRPipeline.from_pretrained(tmp_path, **options).config.native_scale == 3
+
+
 def test_adapters_and_text_attention_matter(adapted):
     pipe = adapted[0]
     image, mask = (x[0] for x in run(pipe))

@@ -39,6 +39,7 @@ def as_pipeline(network: TADiSRNetwork, config: TrainConfig) -> TADiSRPipeline:
         joint_decoder=network.joint_decoder,
         base_model=config.pretrained_model_name_or_path,
         base_revision=config.revision,
+        native_scale=config.scale,
     )
 
 

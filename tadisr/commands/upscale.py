@@ -38,7 +38,12 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--base-model", metavar="BASE", help="an adapter's base, a folder or Hub id, where the one it names is not here"
     )
-    parser.add_argument("--scale", type=int, default=4, help="whole factor (default: %(default)s)")
+    parser.add_argument(
+        "--scale",
+        type=int,
+        default=4,
+        help="whole factor; other than the model's own it is resized to (default: %(default)s)",
+    )
     parser.add_argument(
         "--tile", type=_tile, default="auto", help="side of a tile in output pixels, auto or none (default: auto)"
     )
