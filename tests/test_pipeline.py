@@ -343,7 +343,7 @@ def test_adapter_round_trip_without_text_encoders(adapted, tmp_path):
         assert reloaded(run(again), run(pipe))
     again.save_pretrained(tmp_path / "again")
     index = json.loads((tmp_path / "again" / "tadisr_adapter.json").read_text())
-    assert index == {"base_model": str(tmp_path / "base"), "base_revision": None, "prompt": None}
+    assert index.pop("base_model") == str(tmp_path / "base") and set(index.values()) == {None}
     assert reloaded(run(TADiSRPipeline.from_pretrained(tmp_path / "again")), run(pipe))
 
 
