@@ -35,8 +35,8 @@ style: .venv/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# A tadisr-tiny from nothing in runs/tiny_release (docs/tadisr-tiny.md), in about 2.7 hours. Interrupt it at any time; the same
-# command goes on.
+# A tadisr-tiny from nothing in runs/tiny_release (docs/tadisr-tiny.md), in a little over two hours. Interrupt it at any time; the
+# same command goes on.
 RECOGNIZERS := $(addprefix data/recognizer/,ch_PP-OCRv3_rec_infer.onnx ch_PP-OCRv4_rec_infer.onnx PP-OCRv5_rec_mobile.onnx)
 SOFT := $(addprefix data/recognizer/,PP-OCRv4_soft.safetensors PP-OCRv5_soft.safetensors)
 TRAIN := OMP_NUM_THREADS=1 $(BIN)/accelerate launch --config_file training/accelerate/ddp.yaml --num_processes 2
