@@ -334,7 +334,7 @@ class TADiSRPipeline(DiffusionPipeline):
         """
         if offload_type != "leaf_level":
             raise ValueError(f'offload_type must be "leaf_level" here, not {offload_type!r}.')
-        devices = torch.device(onload_device), torch.device(offload_device)
+        devices = (torch.device(device) for device in (onload_device, offload_device))
         super().enable_group_offload(*devices, offload_type=offload_type, **options)
 
     def compile(self, **options: Any) -> "TADiSRPipeline":
@@ -381,13 +381,7 @@ class TADiSRPipeline(DiffusionPipeline):
         hub.pop("revision", None)
         if base_model is not None:  # whose revisions are its own
             index = replace(index, base_model=str(base_model), base_revision=None)
-        known = ("prompt", "variant", "quantization_config")
-        if odd := sorted(set(kwargs) - {*known, "use_safetensors"}):
-            raise ValueError(f"An adapter is not loaded with {', '.join(odd)}: leave it out, and use to() to move it.")
-        options = {k: kwargs[k] for k in known if kwargs.get(k) is not None}
-        parts = load_adapted(folder, index, hub, dtype, **options)
-        source = {"base_model": index.base_model, "base_revision": index.base_revision}
-        pipe = cls(**parts, **source, native_scale=index.native_scale)
+        pipe = cls(**load_adapted(folder, index, hub, dtype, **kwargs))
         return pipe.fuse_lora() if fuse else pipe
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:

@@ -21,17 +21,21 @@ def load_adapted(
     hub: dict[str, Any],
     dtype: torch.dtype,
     prompt: TextPrompt | None = None,
-    **options: Any,
+    variant: str | None = None,
+    quantization_config: Any = None,
+    **others: Any,
 ) -> dict[str, Any]:
-    """Vae, unet or transformer, scheduler, prompt and joint_decoder: the adapter in `folder` on the base it names.
+    """A pipeline's arguments: the adapter in `folder` on the base it names.
 
-    `hub`: as in `tadisr.checkpoints.resolve`; `prompt`: instead of the saved one; `options`: `variant` of the base's
-    weight files, and diffusers' `quantization_config`.
+    `hub`: as in `tadisr.checkpoints.resolve`; `prompt`: instead of the saved one; `variant`: of the base's weight
+    files; `quantization_config`: diffusers'. Of `others` there may be `use_safetensors`, which is so anyway.
 
     Raises:
         FileNotFoundError: the base, or a part of the adapter, is not here; the message says what to fetch or make.
-        ValueError: a base that the adapter does not fit.
+        ValueError: a base that the adapter does not fit, or any of `others`.
     """
+    if odd := sorted(set(others) - {"use_safetensors"}):
+        raise ValueError(f"An adapter is not loaded with {', '.join(odd)}: leave it out, and use to() to move it.")
     part = adapter_backbone(folder)
     if prompt is None and not (folder / "prompt").is_dir():
         words = f", {index.prompt!r}" if index.prompt else ""
@@ -45,10 +49,9 @@ def load_adapted(
     else:
         prompt = copy.deepcopy(prompt).to(dtype)
     joint_decoder = JointSegmentationDecoder.from_pretrained(folder, subfolder="joint_decoder", dtype=dtype)
-    quantization = quantization_by_model(options.pop("quantization_config", None), part)
-    if quantization:
-        options["quantization"] = quantization
-    models, scheduler = load_base(base, part, dtype, **options)
+    quantization = quantization_by_model(quantization_config, part)
+    models, scheduler = load_base(base, part, dtype, variant, quantization)
     check_fits(models["vae"], models[part], prompt)
     load_adapter(folder, models)
-    return {**models, "scheduler": scheduler, "prompt": prompt, "joint_decoder": joint_decoder}
+    origin = {"base_model": index.base_model, "base_revision": index.base_revision, "native_scale": index.native_scale}
+    return {**models, "scheduler": scheduler, "prompt": prompt, "joint_decoder": joint_decoder, **origin}
