@@ -45,7 +45,7 @@ class Recipe:
     rendered: float = 1.0
     """Share of pages with rendered text; the others have pasted crops."""
     min_background: int = 256
-    """Least short edge of a photograph, pixels: smaller ones would have to be enlarged."""
+    """Least short edge of a photograph, pixels. Those smaller than a page are enlarged: `--size` here allows none."""
     text_free_backgrounds: bool = True
     """Leave out photographs in which the OCR engine finds text: it would be text without a mask."""
     fonts: list[str] = field(default_factory=list)

@@ -159,7 +159,8 @@ class TestConfig:
         for name in ("wo_mask", "noise_prediction", "unet", "wo_joint", "published_schedule"):
             other = parse(["--config", str(CONFIGS / f"{name}.yaml")], TextDiffConfig)
             changed = {k for k, v in vars(other).items() if v != getattr(tiny, k)} - {"output_dir", "seed"}
-            assert len(changed) == 1 + (name == "published_schedule") and other.output_dir == f"runs/textdiff_{name}"
+            assert len(changed) == 1 + (name in ("published_schedule", "noise_prediction"))
+            assert other.output_dir == f"runs/textdiff_{name}"
 
     def test_weights_are_settings(self):
         assert {f for f in vars(TextDiffLossWeights())} <= set(vars(TextDiffConfig(recognizer="x")))
