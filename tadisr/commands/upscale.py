@@ -42,7 +42,7 @@ def register(parser: argparse.ArgumentParser) -> None:
         "--scale",
         type=int,
         default=4,
-        help="whole factor; other than the model's own it is resized to (default: %(default)s)",
+        help="whole factor; another than the model's own is resized from that (default: %(default)s)",
     )
     parser.add_argument(
         "--tile", type=_tile, default="auto", help="side of a tile in output pixels, auto or none (default: auto)"
