@@ -1,6 +1,7 @@
 """Training crops from FTSR data sets."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -136,7 +137,8 @@ class ConcatPages:
         self.parts = [open_pages(folder) for folder in folders]
         self._ends = np.cumsum([len(part) for part in self.parts])
         # Decoding a page costs more than degrading a crop: keep them decoded (workers share the memory by forking).
-        self._decoded = [self._load(i) for i in range(len(self))] if cache else None
+        with ThreadPoolExecutor() as pool:  # OpenCV decodes outside Python's lock
+            self._decoded = list(pool.map(self._load, range(len(self)))) if cache else None
 
     def __len__(self) -> int:
         return int(self._ends[-1])
