@@ -21,7 +21,7 @@ _LATENTS = "latents"  # what stands in for attention maps where there are none
 _MASK_SOURCES = ("attention", "latents", "mid_block")
 _TEXT_MARGIN = 4  # pixels around the mask that count as text, too
 _DOUBT_MARGIN = 16  # pixels to each side within which strokes are doubtful or clear together: about a letter
-_DOUBT = 0.25, 0.45  # shares of doubt: text is clear below, doubtful above
+_DOUBT = 0.15, 0.35  # shares of doubt: text is clear below, doubtful above
 
 
 def _entering_up_blocks(block_out_channels: Sequence[int]) -> list[int]:
