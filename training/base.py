@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, SchedulerMixin
-from diffusers.models.resnet import ResnetBlock2D
 from diffusers.training_utils import cast_training_params
 from huggingface_hub.errors import HFValidationError
 from tadisr.training.config import TrainConfig
@@ -52,11 +51,6 @@ def build_network(config: TrainConfig) -> TADiSRNetwork:
     if config.gradient_checkpointing:
         for model in (backbone, models["joint_decoder"]):
             model.enable_gradient_checkpointing()
-    if config.compile:  # not whole models: the cross-attention is read out on the way
-        torch._dynamo.config.cache_size_limit = 64  # crops, strips and validation images, with and without gradients
-        for module in network.modules():
-            if isinstance(module, ResnetBlock2D):
-                module.compile()
     return network.to(memory_format=torch.channels_last)
 
 

@@ -145,8 +145,6 @@ class TrainConfig(LossWeights, LoopConfig):
     # The steps.
     max_train_steps: int = 200_000
     gradient_checkpointing: bool = False
-    compile: bool = False
-    """Compile the ResBlocks with torch.compile, one graph for all of a kind."""
     learning_rate: float = 5e-5
     mixed_precision: str = "no"
     """no, fp16 or bf16. A pretrained base's frozen weights are then kept in that type."""
