@@ -1,12 +1,13 @@
 """Word lists for the pages that tadisr-tiny is trained on, from small dictionaries of the same form."""
 
+import re
 import sys
 
 import pytest
 from tadisr.data_synthesis.recipe import load_recipe
 from tadisr.training import word_lists
 
-NOUNS = """  1 This software and database is being provided to you, the LICENSEE, by Princeton University under the following
+NOUNS = """  1 This software and database is being provided to you, the LICENSEE, by Princeton University under
 00001740 03 n 01 entity 0 003 ~ 00001930 n 0000 | that which is perceived to exist; "it was full of entities"
 00001930 03 n 01 physical_entity 0 001 @ 00001740 n 0000 | an entity that has physical existence
 """
@@ -27,7 +28,7 @@ def test_lines_are_made_of_the_dictionaries_words(tmp_path, monkeypatch):
         run(monkeypatch, "-o", tmp_path / name, "--num", 300, *places)
     english, chinese = ((tmp_path / "a" / f"{name}.txt").read_text(encoding="utf-8") for name in ("english", "chinese"))
     assert english == (tmp_path / "b" / "english.txt").read_text(encoding="utf-8")
-    known = set("that which is perceived to exist it was full of entities an entity has physical existence".split())
+    known = {word for line in NOUNS.splitlines()[1:] for word in re.findall("[a-z]+", line.split("|")[1])}
     words = {word.strip(".,!?:").lower() for word in english.split()}
     assert words == known and not any("LICENSEE" in line for line in english.splitlines())
     assert any(line.isupper() for line in english.splitlines())
