@@ -3,7 +3,7 @@
     python training/word_lists.py -o data/corpora
 
 From Debian's packages wordnet-base (WordNet's licence) and python3-jieba (MIT), as they install them; english.txt and
-chinese.txt are `corpora` of a recipe (data_synthesis/recipes/tiny_words.yaml). The built-in corpora have some thousand
+chinese.txt are `corpora` of training/configs/recipes/tiny_words.yaml. The built-in corpora have some thousand
 words, which a network that sees a million crops knows by heart.
 """
 
@@ -49,11 +49,10 @@ def english(texts: list[str], count: int, rng: np.random.Generator) -> Iterator[
 
 def chinese(dictionary: Path, count: int, rng: np.random.Generator) -> Iterator[str]:
     """One to five words in common hanzi of a dictionary with frequencies, the rarer ones more often than is written."""
-    entries = [line.split()[:2] for line in dictionary.read_text(encoding="utf-8").splitlines()]
+    entries = (line.split()[:2] for line in dictionary.read_text(encoding="utf-8").splitlines())
     common = set(common_hanzi())
-    words = [word for word, _ in entries if common.issuperset(word)]
-    frequencies = {word: int(frequency) for word, frequency in entries}
-    shares = np.sqrt([frequencies[word] + 1.0 for word in words])
+    frequencies = {word: int(frequency) for word, frequency in entries if common.issuperset(word)}
+    words, shares = list(frequencies), np.sqrt([frequency + 1.0 for frequency in frequencies.values()])
     picks = rng.choice(len(words), size=(count, 5), p=shares / shares.sum())
     for row, length in zip(picks, rng.integers(1, 6, size=count), strict=True):
         marks = rng.choice(["", "", "", "", "，", "、", " "], size=length)
