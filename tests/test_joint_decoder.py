@@ -12,8 +12,8 @@ from tadisr.models.interaction import INTERACTIONS, interaction_block
 from tadisr.models.joint_decoder import (
     JointSegmentationDecoder,
     encode_mode,
+    soften_text,
     text_doubt,
-    text_gain,
     vae_factor,
     vae_patch,
 )
@@ -370,10 +370,15 @@ def test_lean_classes_and_their_round_trip(tmp_path):
     assert norms(JointSegmentationDecoder.from_base(tiny.vae(), tiny.unet()))
 
 
-def test_text_gain_is_the_strength_on_text_and_one_far_from_it():
+def text_share(logits, *strengths):
+    """What is left of an even correction."""
+    return soften_text(torch.ones_like(logits), logits, *strengths)
+
+
+def test_text_is_softened_by_its_strength_and_nothing_far_from_it():
     logits = torch.full((1, 1, 64, 64), -20.0)
     logits[..., 24:40, 20:44] = 20.0
-    gain = text_gain(logits, 0.25)
+    gain = text_share(logits, 0.25)
     assert gain.shape == logits.shape
     torch.testing.assert_close(gain[..., 28:36, 24:40], torch.full((1, 1, 8, 16), 0.25), atol=1e-3, rtol=0)
     edges = torch.cat([gain[0, 0, (24, 39), 28:36], gain[0, 0, 28:36, (20, 43)].T])
@@ -383,21 +388,37 @@ def test_text_gain_is_the_strength_on_text_and_one_far_from_it():
     assert 0 < steps < 0.12, "a seam would show"
     for probability in (0.25, 0.6, 1 - 1e-6):
         mask = torch.full((1, 1, 8, 8), probability)
-        torch.testing.assert_close(text_gain(mask.logit(), 0.5), torch.full((1, 1, 8, 8), 0.5))
+        torch.testing.assert_close(text_share(mask.logit(), 0.5), torch.full((1, 1, 8, 8), 0.5))
 
 
 def test_text_whose_strokes_are_sure_has_a_strength_of_its_own():
     logits = torch.full((1, 1, 96, 203), -20.0)
     logits[..., 32:64:4, 10:90] = 20.0  # strokes that are sure
     logits[..., 32:64, 113:193] = 0.0  # something, but what?
-    gain = text_gain(logits, 0.2, 0.8)
+    gain = text_share(logits, 0.2, 0.8)
     assert gain.shape == logits.shape
     sure, doubtful = (..., slice(40, 56), slice(30, 70)), (..., slice(40, 56), slice(133, 173))
-    torch.testing.assert_close(gain[sure], text_gain(logits, 0.8)[sure], atol=0.01, rtol=0)
-    torch.testing.assert_close(gain[doubtful], text_gain(logits, 0.2)[doubtful], atol=0.01, rtol=0)
+    torch.testing.assert_close(gain[sure], text_share(logits, 0.8)[sure], atol=0.01, rtol=0)
+    torch.testing.assert_close(gain[doubtful], text_share(logits, 0.2)[doubtful], atol=0.01, rtol=0)
     assert abs(gain[sure] - 0.8).max() < 0.01 and abs(gain[doubtful] - 0.2).max() < 0.01
     assert (gain[..., :16, :] > 0.999).all()
     assert max(gain.diff(dim=axis).abs().max() for axis in (-1, -2)) < 0.12, "a seam would show"
+
+
+def test_what_varies_slowly_has_a_strength_of_its_own_on_doubtful_text():
+    logits = torch.full((1, 1, 96, 203), -20.0)
+    logits[..., 32:64:4, 10:90] = 20.0  # sure
+    logits[..., 32:64, 113:193] = 0.0  # doubtful
+    even, fine = torch.ones_like(logits), torch.ones_like(logits)
+    fine[..., ::2, :] = -1.0
+    sure, doubtful = ((..., slice(40, 56), slice(*ends)) for ends in ((30, 70), (133, 173)))
+    left = {name: soften_text(x, logits, 0.2, 0.8, 0.6) / x for name, x in (("even", even), ("fine", fine))}
+    for name, strength in (("even", 0.6), ("fine", 0.2)):
+        torch.testing.assert_close(left[name][doubtful], strength * even[doubtful], atol=0.02, rtol=0)
+        torch.testing.assert_close(left[name][sure], 0.8 * even[sure], atol=0.02, rtol=0)
+        assert (left[name][..., :16, :] > 0.999).all()
+    same = soften_text(fine, logits, 0.2, 0.8, 0.2)
+    torch.testing.assert_close(same, soften_text(fine, logits, 0.2, 0.8))
 
 
 @pytest.mark.parametrize(("probability", "doubt"), [(0.0, 0), (1e-4, 0), (0.5, 1), (0.75, 0.5), (0.95, 0), (1.0, 0)])
@@ -423,13 +444,15 @@ def test_text_strength_scales_the_correction_on_text_alone():
         pipe.joint_decoder.register_to_config(text_strength=1.0, clear_text_strength=0.0)
         torch.testing.assert_close(pipe.restore_tile(lr)[0], start, atol=1e-3, rtol=0)
     torch.testing.assert_close(same_logits, logits)
-    gain = text_gain(logits, 0.3)
+    gain = text_share(logits, 0.3)
     assert gain.amax() - gain.amin() > 0.05 and (whole - start).abs().mean() > 1e-3
     inside = (..., slice(8, 56), slice(8, 88))  # the padding outside the image has logits, too
     torch.testing.assert_close((gated - start)[inside], ((whole - start) * gain)[inside], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("strengths", [{"text_strength": 0.5}, {"clear_text_strength": 0.0}])
+@pytest.mark.parametrize(
+    "strengths", [{"text_strength": 0.5}, {"clear_text_strength": 0.0}, {"coarse_text_strength": 0.5}]
+)
 def test_text_strength_without_image_residual_is_refused(strengths):
     with pytest.raises(ValueError, match="text_strength is of what image_residual adds"):
         JointSegmentationDecoder([], [], block_out_channels=[8], norm_num_groups=4, **strengths)

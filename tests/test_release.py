@@ -36,9 +36,10 @@ def test_averages_and_scales_what_is_added(tmp_path):
     assert whole.abs().mean() > 1e-3
     torch.testing.assert_close(half, whole / 2, atol=5e-3, rtol=0)
 
-    release(one, tmp_path / "soft", text_strength=0.25, clear_text_strength=0.75)
+    release(one, tmp_path / "soft", text_strength=0.25, clear_text_strength=0.75, coarse_text_strength=0.5)
     soft = TADiSRPipeline.from_pretrained(tmp_path / "soft")
-    assert (soft.joint_decoder.config.text_strength, soft.joint_decoder.config.clear_text_strength) == (0.25, 0.75)
+    config = soft.joint_decoder.config
+    assert (config.text_strength, config.clear_text_strength, config.coarse_text_strength) == (0.25, 0.75, 0.5)
     assert not torch.equal(soft.restore_tile(lr)[0], pipes[0].restore_tile(lr)[0])
 
 

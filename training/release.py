@@ -1,14 +1,15 @@
 """Make the bundled form of a trained pipeline: half precision, named as it is bundled.
 
     python training/release.py runs/tiny_reader/weights tadisr/weights/tadisr-tiny [--strength 0.9] \\
-        [--text-strength 0.25] [--clear-text-strength 1] [--average DIR ...]
+        [--text-strength 0.1] [--clear-text-strength 1] [--coarse-text-strength 0.7] [--average DIR ...]
 
 What else lies in the target folder, such as its model card, stays. `--strength` scales what the network adds to the
 enlarged input, inside its last layer (TextDiff keeps it as a setting): pages are drawn more regularly than photographs
 look, and what is learned on them is a little too sure of itself. `--text-strength` scales it further on text, by the
-network's own mask, and `--clear-text-strength` where that is sure of the strokes; TextDiff's `--residual-strength`, a
-setting too, scales the diffusion's part in it. `--average` names further pipelines of the same run, or of runs that
-went on from it: the mean of their weights is steadier than each.
+network's own mask, `--clear-text-strength` where that is sure of the strokes, and `--coarse-text-strength` the coarse
+part of it where it is not; TextDiff's `--residual-strength`, a setting too, scales the diffusion's part in it.
+`--average` names further pipelines of the same run, or of runs that went on from it: the mean of their weights is
+steadier than each.
 """
 
 import argparse
@@ -47,6 +48,7 @@ def release(
     strength: float | None = None,
     text_strength: float | None = None,
     clear_text_strength: float | None = None,
+    coarse_text_strength: float | None = None,
     residual_strength: float | None = None,
     others: Sequence[Path] = (),
 ) -> None:
@@ -66,7 +68,11 @@ def release(
     logging.set_verbosity_error()  # on casting, diffusers names the modules to be kept in float32: none
     pipe = kinds[name].from_pretrained(source)
     average(pipe, others)
-    on_text = {"text_strength": text_strength, "clear_text_strength": clear_text_strength}
+    on_text = {
+        "text_strength": text_strength,
+        "clear_text_strength": clear_text_strength,
+        "coarse_text_strength": coarse_text_strength,
+    }
     given = {"strength": strength, **on_text, "residual_strength": residual_strength}
     given = {name: value for name, value in given.items() if value is not None}
     if isinstance(pipe, TextDiffPipeline):
@@ -101,6 +107,7 @@ if __name__ == "__main__":
     parser.add_argument("--strength", type=float)
     parser.add_argument("--text-strength", type=float)
     parser.add_argument("--clear-text-strength", type=float)
+    parser.add_argument("--coarse-text-strength", type=float)
     parser.add_argument("--residual-strength", type=float)
     parser.add_argument("--average", type=Path, nargs="+", default=[], metavar="FOLDER", dest="others")
     try:

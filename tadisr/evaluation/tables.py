@@ -79,7 +79,7 @@ def _interval(row: dict[str, Any], key: str) -> str:
 def _paired(paired: Sequence[dict[str, Any]]) -> str:
     rows = []
     for one in paired:
-        if one["metric"] not in ("psnr", "lpips", "ocr_a", "ned"):  # the others are in report.json
+        if one["metric"] not in ("psnr", "ssim", "lpips", "ocr_a", "ned"):  # the others are in report.json
             continue
         head, form = COLUMNS[one["metric"]]
         interval = (

@@ -21,6 +21,7 @@ _LATENTS = "latents"  # what stands in for attention maps where there are none
 _MASK_SOURCES = ("attention", "latents", "mid_block")
 _TEXT_MARGIN = 4  # pixels around the mask that count as text, too
 _DOUBT_MARGIN = 16  # pixels to each side within which strokes are doubtful or clear together: about a letter
+_COARSE = 2  # pixels to each side over which a correction is taken to be coarse
 _DOUBT = 0.15, 0.35  # shares of doubt: text is clear below, doubtful above
 
 
@@ -40,25 +41,32 @@ def vae_factor(vae: AutoencoderKL) -> int:
     return vae_patch(vae) * 2 ** (len(vae.config.block_out_channels) - 1)
 
 
-def text_gain(
-    mask_logits: torch.Tensor, text_strength: float, clear_text_strength: float | None = None
+def soften_text(
+    correction: torch.Tensor,
+    mask_logits: torch.Tensor,
+    text_strength: float,
+    clear_text_strength: float | None = None,
+    coarse_text_strength: float | None = None,
 ) -> torch.Tensor:
-    """What to multiply a correction by: `text_strength` within text, 1 far from it; (B, 1, H, W), as the logits.
+    """A correction (B, 3, H, W) with a share of `text_strength` left on text, and all of it far from it.
 
-    What is text with a probability of .25 counts wholly. The mask is widened by 4 pixels and its border made soft over
-    8 on either side, so that no seam shows: a line's outermost strokes have up to a quarter of the way to 1. With
-    `clear_text_strength` text is scaled by that where the mask is sure of its strokes; see `text_doubt`.
+    Text is what the mask logits (B, 1, H, W) hold for text with a probability of .25. It is widened by 4 pixels and its
+    border made soft over 8 on either side, so that no seam shows: a line's outermost strokes have up to a quarter of
+    the way to 1. With `clear_text_strength` that share is left where the mask is sure of its strokes, see `text_doubt`.
+    With `coarse_text_strength`, where `text_strength` holds, that share is left of what varies slowly, over more than a
+    stroke: `(gain + (coarse - fine) soft blur) correction`.
     """
     mask = mask_logits.sigmoid()
     near = (4 * mask).clamp(max=1)
     for window, padding in _along_axes(_TEXT_MARGIN):
         near = max_pool2d(near, window, stride=1, padding=padding)
-    for window, padding in _along_axes(_TEXT_MARGIN) * 2:
-        near = avg_pool2d(near, window, stride=1, padding=padding, count_include_pad=False)
-    if clear_text_strength is None:
-        return 1 - (1 - text_strength) * near
-    strength = clear_text_strength + (text_strength - clear_text_strength) * text_doubt(mask)
-    return 1 - (1 - strength) * near
+    near = _blur(near, _TEXT_MARGIN)
+    soft = near if clear_text_strength is None else near * text_doubt(mask)
+    clear = text_strength if clear_text_strength is None else clear_text_strength
+    softened = correction * (1 - (1 - clear) * near - (clear - text_strength) * soft)
+    if coarse_text_strength is None:
+        return softened
+    return softened + (coarse_text_strength - text_strength) * soft * _blur(correction, _COARSE)
 
 
 def text_doubt(mask: torch.Tensor) -> torch.Tensor:
@@ -75,6 +83,13 @@ def text_doubt(mask: torch.Tensor) -> torch.Tensor:
     low, high = _DOUBT
     doubt = ((doubt / (text + 0.01) - low) / (high - low)).clamp(0, 1)  # .01: a mask of almost nothing is no doubt
     return interpolate(doubt, mask.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _blur(x: torch.Tensor, margin: int) -> torch.Tensor:
+    """Two means over squares of `2 margin + 1` pixels: nearly a Gaussian, of sigma 2 for a margin of 2."""
+    for window, padding in _along_axes(margin) * 2:
+        x = avg_pool2d(x, window, stride=1, padding=padding, count_include_pad=False)
+    return x
 
 
 def _along_axes(margin: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
@@ -128,8 +143,9 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
     mask_block_out_channels, mask_layers_per_block: of the mask decoder, where they differ from the VAE's.
     lean: no group normalisation and no mid block, as in `tadisr.models.scratch`.
     text_strength: with `image_residual`, the share of the correction that is added on text, by the decoder's own mask,
-        see `text_gain`. Below 1 doubtful strokes stay soft, which readers forgive; wrong ones they do not.
+        see `soften_text`. Below 1 doubtful strokes stay soft, which readers forgive; wrong ones they do not.
     clear_text_strength: the same where the mask is sure of its strokes; None: no distinction is made.
+    coarse_text_strength: as `text_strength`, of what varies slowly, which no reader minds; None: as all the rest.
 
     Raises:
         ValueError: options that contradict each other or the VAE's shape.
@@ -158,6 +174,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         mask_layers_per_block: int | None = None,
         text_strength: float = 1.0,
         clear_text_strength: float | None = None,
+        coarse_text_strength: float | None = None,
     ):
         super().__init__()
         levels = len(block_out_channels)
@@ -278,13 +295,18 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         )
         if self.config.image_residual:
             if self._softens_text:
-                decoded = decoded * text_gain(mask_logits, self.config.text_strength, self.config.clear_text_strength)
+                decoded = soften_text(decoded, mask_logits, *self._text_strengths)
             decoded = image + decoded
         return decoded, mask_logits
 
     @property
+    def _text_strengths(self) -> tuple[float, float | None, float | None]:
+        config = self.config
+        return config.text_strength, config.clear_text_strength, config.coarse_text_strength
+
+    @property
     def _softens_text(self) -> bool:
-        return self.config.text_strength != 1 or self.config.clear_text_strength not in (None, 1)
+        return any(strength not in (None, 1) for strength in self._text_strengths)
 
     def _mask_start(
         self, latents: torch.Tensor, attention_maps: dict[str, torch.Tensor], image_mid: torch.Tensor
