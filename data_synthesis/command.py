@@ -33,7 +33,12 @@ def register(parser: argparse.ArgumentParser) -> None:
         help="where a source of the recipe lies, such as lsdir=/data/LSDIR (default: data/sources/KIND); repeatable",
     )
     parser.add_argument(
-        "--photos", metavar="DIR", type=Path, nargs="+", default=[], help="folders of photographs: the only backgrounds"
+        "--photos",
+        metavar="DIR",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="folders of photographs instead of the recipe's",
     )
     parser.add_argument("--num-proc", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     parser.add_argument("--backend", choices=("local", "ray"), default="local", help="ray: on a cluster, with Ray Data")
@@ -86,6 +91,10 @@ def place_sources(recipe: "Recipe", places: list[str], photos: list[Path]) -> "R
         if not equals or not path:
             raise UserError(f"--source takes KIND=PATH, not {place}")
         paths[kind] = path
+    if recipe.degradation.scale != SCALE:
+        raise UserError(f"data sets are made {SCALE}x: the recipe's degradation has scale {recipe.degradation.scale}")
+    if photos and not recipe.photos:
+        raise UserError("--photos: the recipe takes no photographs (photos: 0)")
     if photos:
         recipe.backgrounds = [{"kind": "folder", "path": str(folder)} for folder in photos]
     specs = [*recipe.backgrounds, *recipe.crops]

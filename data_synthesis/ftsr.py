@@ -18,7 +18,7 @@ from tadisr.data_synthesis.compose import compose_page
 from tadisr.data_synthesis.degrade import degrade_batch
 from tadisr.data_synthesis.files import encode_png, write_atomically
 from tadisr.data_synthesis.parallel import run_tasks
-from tadisr.data_synthesis.prepare import Prepared, open_materials, prepare
+from tadisr.data_synthesis.prepare import Prepared, open_fonts, open_materials, prepare
 from tadisr.data_synthesis.recipe import Recipe
 
 LAYOUTS = ("parquet", "folders")
@@ -174,10 +174,40 @@ def _find_record(out: Path, shard: Shard, warn: Callable[[str], None]) -> dict[s
         warn(f"{path} is damaged: its shard is made again")
         return None
     for name, checksum in files:
-        if not (out / name).is_file() or hashlib.sha256((out / name).read_bytes()).hexdigest() != checksum:
+        if not _has_checksum(out / name, checksum):
             warn(f"{out / name} is damaged or missing: made again")
             return None
     return record
+
+
+def _is_whole(out: Path, job: Job, manifest: dict[str, Any]) -> bool:
+    """Whether the files of a finished data set are there and, of Parquet, still what was written."""
+    if job.layout == "folders":
+        names = (f"{s.split}/{kind}/{index:07d}.png" for s in job.shards() for kind in IMAGES for index in s.indices)
+        return all((out / name).is_file() for name in names)
+    return all(_has_checksum(out / name, checksum) for name, checksum in manifest["files"].items())
+
+
+def _has_checksum(path: Path, checksum: str) -> bool:
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == checksum
+
+
+def _restore_records(out: Path, job: Job, manifest: dict[str, Any]) -> None:
+    """Write the records of a finished data set's sound Parquet shards anew, so that those alone are kept."""
+    import pyarrow.parquet as pq
+
+    for shard in job.shards():
+        name = f"data/{shard.name}.parquet"
+        if (checksum := manifest["files"].get(name)) and _has_checksum(out / name, checksum):
+            columns = pq.read_table(out / name, columns=["text", "sources"]).to_pydict()
+            record = {
+                "files": {name: checksum},
+                "rows": len(columns["text"]),
+                "lines": sum(map(len, columns["text"])),
+                "sources": Counter(source for row in columns["sources"] for source in row),
+                "metadata": [],
+            }
+            write_atomically(_record_path(out, shard), json.dumps(record, ensure_ascii=False).encode())
 
 
 def job_description(job: Job) -> dict[str, Any]:
@@ -218,7 +248,8 @@ def synthesize(
 ) -> dict[str, Any]:
     """Write the data set of `job` to `out` and return its manifest.
 
-    Killed at any moment and called again with the same job it goes on, and ends with the same bytes. `num_proc` and
+    Killed at any moment and called again with the same job it goes on, and ends with the same bytes; of a finished one
+    it makes again what is damaged or missing. `num_proc` and
     `backend` (see `run_tasks`) do not change a byte either. `progress(stage, done, total)` is called as work is done.
 
     Raises:
@@ -229,18 +260,27 @@ def synthesize(
     from tadisr.data_synthesis.card import write_card
 
     if check_folder(out, job):
-        shutil.rmtree(out / WORK, ignore_errors=True)  # where the run was killed while it cleaned up
-        return json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+        if _is_whole(out, job, manifest):
+            shutil.rmtree(out / WORK, ignore_errors=True)  # where the run was killed while it cleaned up
+            return manifest
+        say(f"{out} was finished, but files of it are damaged or missing: they are made again")
+        _restore_records(out, job, manifest)
+        (out / "manifest.json").unlink()
     for leftover in out.rglob(".*.part"):
         leftover.unlink()
+    begun = (out / WORK / "job.json").is_file()
     write_atomically(out / WORK / "job.json", json.dumps({"job": job_description(job)}).encode())
     try:
         prepared = prepare(job.recipe, out / WORK, num_proc, backend, progress)
-    except (ValueError, FileNotFoundError, ImportError):
-        # Nothing was made yet, and the next command, with the mistake put right, is another job.
-        shutil.rmtree(out / WORK)
-        if not any(out.iterdir()):
-            out.rmdir()
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        # The next command, with a mistake in this one put right, is another job. But what an earlier run made stays, as
+        # what was judged does where something is only missing: it may be there again when this command is repeated.
+        nothing = {path.name for path in (out / WORK).rglob("*") if path.is_file()} == {"job.json"}
+        if nothing or (not begun and isinstance(error, ValueError)):
+            shutil.rmtree(out / WORK)
+            if not any(out.iterdir()):
+                out.rmdir()
         raise
     shards = job.shards()
     records = {shard: record for shard in shards if (record := _find_record(out, shard, say))}
@@ -271,6 +311,7 @@ def make_manifest(job: Job, prepared: Prepared, records: Sequence[dict]) -> dict
     used = Counter()
     for record in records:
         used.update(record["sources"])
+    fonts = open_fonts(tuple(job.recipe.fonts)) if any(prepared.families.values()) else []
     packages = ("tadisr", "numpy", "opencv-python-headless", "pillow", "torch", "datasets", "pyarrow")
     return {
         "job": job_description(job),
@@ -279,6 +320,7 @@ def make_manifest(job: Job, prepared: Prepared, records: Sequence[dict]) -> dict
         "stages": prepared.stages,
         "engine": prepared.engine,
         "used": dict(sorted(used.items())),
+        "fonts": [font.describe() for font in fonts if Path(font.path).name in used],
         # of shards; folders hold too many files
         "files": {} if job.layout == "folders" else {name: sha for r in records for name, sha in r["files"].items()},
         "versions": {name: version(name) for name in packages},

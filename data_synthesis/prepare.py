@@ -22,7 +22,7 @@ from tadisr.data_synthesis.compose import Crop, Materials
 from tadisr.data_synthesis.files import encode_png, write_atomically
 from tadisr.data_synthesis.parallel import run_tasks
 from tadisr.data_synthesis.recipe import Recipe
-from tadisr.data_synthesis.sources import Sample, Source, open_source, split_names
+from tadisr.data_synthesis.sources import READERS, Sample, Source, open_source, split_names
 from tadisr.data_synthesis.text.corpus import Corpus, open_corpus
 from tadisr.data_synthesis.text.fonts import Font, Fonts, discover_fonts
 
@@ -83,8 +83,14 @@ def _source(spec: str) -> Source:
     return open_source(json.loads(spec))
 
 
-def _open(spec: dict) -> Source:
-    return _source(json.dumps(spec, sort_keys=True))
+def _spec(spec: dict) -> str:
+    return json.dumps(spec, sort_keys=True)
+
+
+def _open(spec: dict, kind: str) -> Source:
+    if spec["kind"] in READERS and READERS[spec["kind"]].kind == "pairs":
+        raise ValueError(f"{spec['kind']} holds pairs of HR and LR: it cannot be among the {kind}.")
+    return _source(_spec(spec))
 
 
 @lru_cache(maxsize=1)
@@ -108,17 +114,33 @@ def _enhancer(name: str) -> Any:
     return Enhancer.load(name)
 
 
+@lru_cache(maxsize=16)
+def _names(spec: str) -> list[str]:
+    return _source(spec).names()
+
+
 @lru_cache(maxsize=4)
-def _fonts(folders: tuple[str, ...], families: frozenset[str] | None = None) -> Fonts:
-    fonts = discover_fonts(folders)
+def open_fonts(folders: tuple[str, ...], families: frozenset[str] | None = None) -> Fonts:
+    """The installed fonts or those of `folders`, or of them those of `families`; discovered once."""
     if families is None:
-        return fonts
+        return discover_fonts(folders)
+    fonts = open_fonts(folders)
     return Fonts([font for font in fonts if font.family in families], fonts.where)
 
 
-def _corpora(recipe: Recipe, fonts: Fonts) -> list[Corpus]:
+def _corpora(recipe: Recipe, families: frozenset[str] | None = None) -> list[Corpus]:
     """The recipe's corpora, each as often as its weight says."""
-    return [corpus for name, weight in recipe.corpora.items() for corpus in [open_corpus(name, fonts)] * weight]
+    # absolute, so that what is kept is of this file and no other
+    places = [str(Path(name).absolute()) if Path(name).is_file() else name for name in recipe.corpora]
+    return _read_corpora(tuple(zip(places, recipe.corpora.values(), strict=True)), tuple(recipe.fonts), families)
+
+
+@lru_cache(maxsize=4)
+def _read_corpora(
+    weights: tuple[tuple[str, int], ...], folders: tuple[str, ...], families: frozenset[str] | None
+) -> list[Corpus]:
+    fonts = open_fonts(folders, families)
+    return [corpus for name, weight in weights for corpus in [open_corpus(name, fonts)] * weight]
 
 
 def prepare(
@@ -137,8 +159,14 @@ def prepare(
     """
     kept: dict[str, dict[str, list]] = {kind: {split: [] for split in SPLITS} for kind in STAGES}
     sources, stages = [], []
-    for kind, specs in (("backgrounds", recipe.backgrounds if recipe.photos else []), ("crops", recipe.crops)):
-        opened = [_open(spec) for spec in specs]
+    wanted = {"backgrounds": recipe.backgrounds if recipe.photos else [], "crops": recipe.crops}
+    # What is not there should show now, not after hours of judging photographs.
+    open_all = {kind: [_open(spec, kind) for spec in specs] for kind, specs in wanted.items()}
+    drawn = bool(recipe.rendered) or not recipe.crops
+    fonts, corpora = (open_fonts(tuple(recipe.fonts)), _corpora(recipe)) if drawn else ([], [])
+    engine = _engine(recipe.engine).describe() if recipe.crops or recipe.text_free_backgrounds else {}
+    for kind, specs in wanted.items():
+        opened = open_all[kind]
         chunks = [
             Chunk(kind, number, start, min(start + CHUNK, len(source)))
             for number, source in enumerate(opened)
@@ -171,9 +199,6 @@ def prepare(
                 raise ValueError(f"None of the {kind} can be used ({', '.join(s.name for s in opened)}): {why}.")
         if specs and kept[kind]["train"] and not kept[kind]["test"]:
             kept[kind]["test"] = kept[kind]["train"]  # a single one has to do for both
-    fonts = _fonts(tuple(recipe.fonts))
-    corpora = _corpora(recipe, fonts)
-    engine = _engine(recipe.engine).describe() if recipe.crops or recipe.text_free_backgrounds else {}
     return Prepared(kept["backgrounds"], kept["crops"], split_families(fonts, corpora), sources, stages, engine)
 
 
@@ -190,18 +215,17 @@ def describe(source: Source) -> dict[str, Any]:
 
 
 def split_families(fonts: Sequence[Font], corpora: Sequence[Corpus]) -> dict[str, frozenset[str]]:
-    """Font families of each split, so that each can draw every corpus; a family that alone draws one is in both."""
-    test: set[str] = set()
-    shared: set[str] = set()
-    for corpus in dict.fromkeys(corpora):
-        drawing = sorted({_design(font.family) for font in fonts if font.covers(corpus.sample)})
-        apart = split_names(drawing, "fonts")[1]
-        test.update(apart)
-        if not apart:
-            shared.update(drawing)
+    """Font families of each split, so that each can draw every corpus; families that alone draw one are in both."""
+    drawing = [
+        {_design(font.family) for font in fonts if font.covers(corpus.sample)} for corpus in dict.fromkeys(corpora)
+    ]
+    apart = [split_names(sorted(designs), "fonts")[1] for designs in drawing]
+    test = set().union(*apart)
+    shared = set().union(*(designs for designs, some in zip(drawing, apart, strict=True) if not some))
+    alone = set().union(*(designs for designs in drawing if designs <= test))
     families = {font.family for font in fonts}
     return {
-        "train": frozenset(family for family in families if _design(family) not in test),
+        "train": frozenset(family for family in families if _design(family) not in test - alone),
         "test": frozenset(family for family in families if _design(family) in test | shared),
     }
 
@@ -244,8 +268,8 @@ def _run_chunks(
 
 def prepare_chunk(chunk: Chunk, recipe: Recipe, work: Path) -> None:
     """Judge the items of a chunk; writes its decisions and, before them, the crops that are kept."""
-    source = _open((recipe.backgrounds if chunk.kind == "backgrounds" else recipe.crops)[chunk.number])
-    names = source.names()
+    spec = _spec((recipe.backgrounds if chunk.kind == "backgrounds" else recipe.crops)[chunk.number])
+    source, names = _source(spec), _names(spec)
     decisions, crops = [], []
     for i in range(chunk.start, chunk.stop):
         try:
@@ -347,23 +371,28 @@ def _read_crop(path: str, row: int) -> Crop:
 
 
 @lru_cache(maxsize=48)
-def _photo(spec: str, item: int) -> tuple[np.ndarray, str]:
-    """A photograph of at most 2048 pixels on the long side (48 of them, 0.6 GB, stay in memory), and its name."""
+def _photo(spec: str, item: int, size: int) -> tuple[np.ndarray, str]:
+    """A photograph of at most 2048 pixels on the long side (48 of them, 0.6 GB, stay in memory), and its name.
+
+    It is larger where its short side would become less than a page's `size`.
+    """
     sample = _source(spec)[item]
-    return shrink_photo(sample.image, 2048), sample.name
+    height, width = sample.image.shape[:2]
+    return shrink_photo(sample.image, max(2048, -(-size * max(height, width) // min(height, width)))), sample.name
 
 
 def open_materials(recipe: Recipe, prepared: Prepared, split: str) -> Materials:
     """What the pages of a split are drawn from."""
     backgrounds, crops = prepared.backgrounds[split], prepared.crops[split]
-    fonts = _fonts(tuple(recipe.fonts), prepared.families[split])
 
     def photo(rng: np.random.Generator, size: int) -> tuple[np.ndarray, str]:
         number, item = backgrounds[rng.integers(len(backgrounds))]
-        image, name = _photo(json.dumps(recipe.backgrounds[number], sort_keys=True), item)
+        image, name = _photo(_spec(recipe.backgrounds[number]), item, size)
         return crop_photo(image, (size, size), rng), name
 
     def crop(rng: np.random.Generator) -> Crop:
         return _read_crop(*crops[rng.integers(len(crops))])
 
-    return Materials(photo if backgrounds else None, crop if crops else None, fonts, _corpora(recipe, fonts))
+    families = prepared.families[split]
+    drawn = (open_fonts(tuple(recipe.fonts), families), _corpora(recipe, families)) if families else (Fonts([]), [])
+    return Materials(photo if backgrounds else None, crop if crops else None, *drawn)

@@ -9,6 +9,7 @@ import yaml
 from tadisr.data_synthesis.degrade import Degradation
 from tadisr.data_synthesis.filter import FilterConfig
 from tadisr.data_synthesis.layouts import PageStyle
+from tadisr.data_synthesis.sources import parse_spec
 
 RECIPES = Path(__file__).parent / "recipes"
 T = TypeVar("T")
@@ -31,13 +32,21 @@ class PasteStyle:
     poisson: float = 0.0
     """Share of crops that are blended in by Poisson editing (cv2.seamlessClone)."""
 
+    def __post_init__(self):
+        for name in ("count", "long_edge"):
+            ends = getattr(self, name)
+            whole = int if name == "count" else (int, float)
+            fits = isinstance(ends, tuple) and len(ends) == 2 and all(isinstance(end, whole) for end in ends)
+            if not fits or not 0 < ends[0] <= ends[1]:
+                raise ValueError(f"paste.{name} must be [low, high] with 0 < low <= high, not {ends!r}.")
+
 
 @dataclass
 class Recipe:
     """Where pages come from and what happens to them."""
 
     backgrounds: list[dict] = field(default_factory=lambda: [{"kind": "free"}])
-    """Photographs, as `open_source` takes them."""
+    """Photographs, as `open_source` takes them; kept as mappings."""
     crops: list[dict] = field(default_factory=list)
     """Text crops with masks, or without: those are segmented and filtered first."""
     photos: float = 0.6
@@ -64,6 +73,12 @@ class Recipe:
     degradation: Degradation = field(default_factory=Degradation)
 
     def __post_init__(self):
+        for name in ("backgrounds", "crops", "fonts"):
+            if not isinstance(getattr(self, name), list):
+                raise ValueError(f"{name} must be a list, not {getattr(self, name)!r}.")
+        self.backgrounds, self.crops = (
+            [parse_spec(spec) for spec in specs] for specs in (self.backgrounds, self.crops)
+        )
         if self.filter.small == "enhance" and self.enhancer is None:
             raise ValueError("filter.small is enhance: name an enhancer, such as tadisr-tiny.")
         for name in ("photos", "rendered"):
@@ -73,7 +88,8 @@ class Recipe:
             raise ValueError("Pages without rendered text need crops: name a source of them, or set rendered to 1.")
         if self.photos > 0 and not self.backgrounds:
             raise ValueError("Pages on photographs need backgrounds: name a source of them, or set photos to 0.")
-        if not self.corpora or not all(isinstance(n, int) and n > 0 for n in self.corpora.values()):
+        shares = self.corpora.values() if isinstance(self.corpora, dict) else ()
+        if not shares or not all(isinstance(n, int) and n > 0 for n in shares):
             raise ValueError(f"corpora are names with whole numbers above 0, such as latin: 1, not {self.corpora}.")
 
 

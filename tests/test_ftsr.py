@@ -16,7 +16,7 @@ import pages
 import pytest
 from datasets import load_dataset
 from hub_server import HubServer
-from tadisr.data_synthesis import ftsr
+from tadisr.data_synthesis import ftsr, prepare
 from tadisr.data_synthesis.read import open_pages
 
 from tadisr import cli
@@ -216,6 +216,44 @@ def test_finished_is_finished(recipe, made, capsys):
     assert (
         f"20 triplets with {json.loads((made / 'manifest.json').read_text())['lines']} lines" in capsys.readouterr().err
     )
+
+
+def test_a_finished_set_that_was_damaged_is_mended(recipe, made, tmp_path, capsys):
+    out = tmp_path / "damaged"
+    shutil.copytree(made, out)
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("data/*")}
+    (out / "data/train-00001-of-00003.parquet").write_bytes(b"garbage")
+    (out / "data/test-00000-of-00001.parquet").unlink()
+    assert cli.main(command(recipe, out, "--num-proc", 1)) == 0
+    assert "was finished, but files of it are damaged or missing" in " ".join(capsys.readouterr().err.split())
+    after = {path.name: path.stat().st_mtime_ns for path in out.glob("data/*")}
+    again = {name for name, when in after.items() if when != before[name]}
+    assert again == {"train-00001-of-00003.parquet", "test-00000-of-00001.parquet"}
+    assert contents(out) == contents(made)
+
+
+def test_a_finished_set_of_folders_that_lacks_an_image_is_mended(recipe, tmp_path):
+    out = tmp_path / "folders"
+    arguments = command(recipe, out, "--num-proc", 1, "--layout", "folders")
+    assert cli.main(arguments) == 0
+    whole = contents(out)
+    (out / "train/hr/0000003.png").unlink()
+    assert cli.main(arguments) == 0
+    assert contents(out) == whole
+
+
+def test_a_source_that_is_away_loses_nothing_of_an_unfinished_run(recipe, made, unfinished, capsys):
+    photos, away = recipe.parent / "photos", recipe.parent / "away"
+    before = contents(unfinished)
+    photos.rename(away)
+    prepare._source.cache_clear()  # a process of its own has not seen it
+    try:
+        assert cli.main(command(recipe, unfinished, "--num-proc", 1)) == 2
+    finally:
+        away.rename(photos)
+    assert "No images in" in capsys.readouterr().err and contents(unfinished) == before
+    assert cli.main(command(recipe, unfinished, "--num-proc", 1)) == 0
+    assert contents(unfinished) == contents(made)
 
 
 @pytest.mark.parametrize("where", ["finished", "unfinished"])

@@ -126,6 +126,9 @@ def test_prepared_work_is_kept_and_used(sources, tmp_path):
         (["--recipe", "latin_fonts.yaml"], "No font in fonts draws Chinese"),
         (["--recipe", "empty_corpus.yaml"], "empty.txt is empty: a corpus has one item a line."),
         (["--recipe", "no_fonts.yaml"], "No usable fonts in bare"),
+        (["--recipe", "pairs.yaml"], "realce holds pairs of HR and LR: it cannot be among the backgrounds."),
+        (["--recipe", "twice.yaml"], "data sets are made 4x: the recipe's degradation has scale 2"),
+        (["--recipe", "no_fonts.yaml", "--photos", "gone"], "--photos: the recipe takes no photographs (photos: 0)"),
     ],
 )
 def test_mistakes(tmp_path, monkeypatch, capsys, arguments, message):
@@ -139,6 +142,8 @@ def test_mistakes(tmp_path, monkeypatch, capsys, arguments, message):
     (tmp_path / "latin_fonts.yaml").write_text("backgrounds: []\nphotos: 0\nfonts: [fonts]\ncorpora: {chinese: 1}\n")
     (tmp_path / "empty_corpus.yaml").write_text("backgrounds: []\nphotos: 0\ncorpora: {empty.txt: 1}\n")
     (tmp_path / "no_fonts.yaml").write_text("backgrounds: []\nphotos: 0\nfonts: [bare]\n")
+    (tmp_path / "pairs.yaml").write_text("backgrounds: [{kind: realce, path: Real-CE}]\n")
+    (tmp_path / "twice.yaml").write_text("degradation: {preset: mild, scale: 2}\n")
     assert cli.main(["synthesize", "-o", "new", "--num", "2", "--num-proc", "1", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == "" and message in err.splitlines()[-1] and err.splitlines()[-1].startswith("tadisr: ")
@@ -157,6 +162,16 @@ def test_families_are_apart_and_each_side_draws_every_corpus():
     assert 1 <= len(families["test"]) <= 10
     alone = split_families(Fonts(both[:1]), [latin])
     assert alone["train"] == alone["test"] == {"Song 0"}
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_a_family_that_alone_draws_one_corpus_is_in_both_whatever_another_says(number):
+    latin, chinese = open_corpus("latin"), open_corpus("chinese")
+    fonts = [Font("l.ttf", starts=(32,), ends=(126,), family="Latin")]
+    fonts.append(Font("c.ttf", starts=(32, 0x4E00), ends=(126, 0x9FFF), family=f"Song {number}"))
+    families = split_families(Fonts(fonts), [latin, chinese])
+    assert f"Song {number}" in families["train"] & families["test"]
+    assert "Latin" in families["train"] | families["test"]
 
 
 def test_no_photographs_at_all_still_makes_pages(tmp_path):

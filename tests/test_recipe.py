@@ -33,7 +33,16 @@ def test_nested_values_and_tuples(tmp_path):
         ("backgrounds: []", "need backgrounds"),
         ("corpora: {latin: 0.5}", "corpora are names with whole numbers above 0"),
         ("corpora: {}", "corpora are names with whole numbers"),
+        ("corpora: [latin]", "corpora are names with whole numbers"),
         ("a: [", "mine.yaml is not YAML"),
+        ("backgrounds: free", "backgrounds must be a list, not 'free'"),
+        ("backgrounds: [{path: /x}]", 'A source is "KIND:PATH" or has a kind'),
+        ("crops:", "crops must be a list, not None"),
+        ("fonts: /usr/share/fonts", "fonts must be a list, not '/usr"),
+        ("degradation:", "degradation must be a preset's name or map names to values; got None"),
+        ("degradation: {second_strength: 0}", "second_strength and final_sinc_cutoff must be above 0"),
+        ("paste: {count: 3}", r"paste.count must be \[low, high\] with 0 < low <= high, not 3"),
+        ("paste: {count: [5, 1]}", r"paste.count must be .*, not \(5, 1\)"),
     ],
 )
 def test_mistakes(tmp_path, text, message):
@@ -41,6 +50,11 @@ def test_mistakes(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         load_recipe(str(path))
+
+
+def test_sources_as_text(tmp_path):
+    recipe = from_dict(Recipe, {"backgrounds": ["folder:/photos", "free"]})
+    assert recipe.backgrounds == [{"kind": "folder", "path": "/photos"}, {"kind": "free"}]
 
 
 def test_no_such_recipe():

@@ -42,6 +42,8 @@ def main() -> None:
     parser.add_argument("--per-photo", type=int, default=8, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if not args.photo_list.is_file():
+        parser.error(f"{args.photo_list} is not there")
     files = [line.strip() for line in args.photo_list.read_text(encoding="utf-8").splitlines() if line.strip()]
     if args.output.exists():
         parser.error(f"{args.output} is there already: remove it first")
@@ -61,6 +63,8 @@ def main() -> None:
             Image.fromarray(page).save(folders["hr"] / f"{made:06d}.png", compress_level=1)
             empty.save(folders["mask"] / f"{made:06d}.png")
             made += 1
+    if not made:
+        parser.error(f"none of the {len(files)} photographs is large enough for a page of {args.size} pixels")
     part.rename(args.output)
     print(f"{made} pages of {len(files)} photographs in {args.output}")  # noqa: T201
 

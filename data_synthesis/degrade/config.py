@@ -116,9 +116,9 @@ class Degradation:
         _check_sizes("final_sinc_sizes", self.final_sinc_sizes)
         if not isinstance(self.scale, int) or self.scale < 1:
             raise ValueError(f"scale must be a whole number of at least 1; got {self.scale!r}.")
-        if not self.second_strength >= 0 or not self.final_sinc_cutoff[0] > 0:
+        if not self.second_strength > 0 or not self.final_sinc_cutoff[0] > 0:
             raise ValueError(
-                "second_strength must be at least 0 and final_sinc_cutoff above 0; "
+                "second_strength and final_sinc_cutoff must be above 0; "
                 f"got {self.second_strength} and {self.final_sinc_cutoff}."
             )
 
@@ -135,6 +135,8 @@ class Degradation:
 
         `preset` names what the fields not given are taken from (default: real-esrgan). ValueError for unknown keys.
         """
+        if not isinstance(values, Mapping):
+            raise ValueError(f"degradation must be a preset's name or map names to values; got {values!r}.")
         values = dict(values)
         base = cls.preset(values.pop("preset", "real-esrgan"))
         for name in ("first", "second"):

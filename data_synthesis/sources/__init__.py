@@ -21,6 +21,7 @@ __all__ = [
     "Source",
     "find_images",
     "open_source",
+    "parse_spec",
     "split_names",
     "split_of",
 ]
@@ -39,6 +40,16 @@ READERS: dict[str, type[Source]] = {
 }
 
 
+def parse_spec(spec: str | Mapping[str, Any]) -> dict[str, Any]:
+    """A source's {"kind": KIND, "path": PATH, ...}, from that or from "KIND:PATH"; ValueError for anything else."""
+    if isinstance(spec, str):
+        kind, _, path = spec.partition(":")
+        spec = {"kind": kind, "path": path} if path else {"kind": kind}
+    if not isinstance(spec, Mapping) or "kind" not in spec:
+        raise ValueError(f'A source is "KIND:PATH" or has a kind among its keys, unlike {spec!r}.')
+    return dict(spec)
+
+
 def open_source(spec: str | Mapping[str, Any]) -> Source:
     """A source from "KIND:PATH" or {"kind": KIND, "path": PATH, ...}; the other keys are its reader's parameters.
 
@@ -47,12 +58,7 @@ def open_source(spec: str | Mapping[str, Any]) -> Source:
         ValueError: an unknown kind or key, or a value that does not fit.
         ImportError: a package that the reader needs.
     """
-    if isinstance(spec, str):
-        kind, _, path = spec.partition(":")
-        spec = {"kind": kind, "path": path} if path else {"kind": kind}
-    if not isinstance(spec, Mapping) or "kind" not in spec:
-        raise ValueError(f'A source is "KIND:PATH" or has a kind among its keys, unlike {spec!r}.')
-    options = dict(spec)
+    options = parse_spec(spec)
     kind = options.pop("kind")
     if kind not in READERS:
         raise ValueError(f"Unknown kind of source {kind!r}: known are {', '.join(READERS)} (as in folder:PATH).")
