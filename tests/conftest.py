@@ -7,6 +7,12 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_configure(config):
+    """GPUs have their own tests, `-m gpu`: the others compare to the bit, which only a CPU's arithmetic allows."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 @pytest.fixture(scope="session", params=["sd", "sdxl", "kolors"])
 def base(request, tmp_path_factory):
     """A base pipeline of each family; shared, so copy what you change."""

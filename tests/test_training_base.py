@@ -272,6 +272,24 @@ def test_fp16_on_a_gpu(data, tmp_path):
     assert all(torch.isfinite(x).all() for x in runs.weights(out).values())
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_going_on_on_a_gpu(data, tmp_path):
+    whole = runs.weights(runs.train(data, tmp_path / "whole", max_train_steps=4))
+    runs.train(data, tmp_path / "parts", max_train_steps=2, checkpointing_steps=2)
+    parts = runs.train(data, tmp_path / "parts", max_train_steps=4, resume_from_checkpoint="latest")
+    for name, value in runs.weights(parts).items():
+        torch.testing.assert_close(value, whole[name], atol=1e-3, rtol=1e-2)
+
+
+def test_more_processes_than_gpus_are_refused(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ValueError, match="2 processes are too many for 1 GPU: one each, or CUDA_VISIBLE_DEVICES="):
+        runs.train(data, tmp_path / "run")
+
+
 @slow
 def test_four_triplets_are_learned_by_heart(tmp_path):
     """The bundled base, its own recipe: what it was trained on it must read and segment."""

@@ -25,12 +25,38 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 
+def run_in_float32(module: nn.Module) -> None:
+    """Have a module stay out of autocast."""
+    forward = module.forward
+
+    def in_float32(*inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        with torch.autocast(inputs[0].device.type, enabled=False):
+            return forward(*(x.float() for x in inputs))
+
+    module.forward = in_float32
+
+
+def run_recurrent_in_float32(network: nn.Module, device: torch.device) -> None:
+    """Have LSTMs and GRUs stay out of autocast on CUDA, where it makes them float16 even if asked for bfloat16."""
+    if device.type == "cuda":
+        for module in network.modules():
+            if isinstance(module, nn.RNNBase):
+                run_in_float32(module)
+
+
 def start_accelerator(config: LoopConfig) -> Accelerator:
     """The processes as launched; without an accelerator they are CPU processes over gloo.
 
     Raises:
-        ValueError: a precision or tracker that is not to be had, or EMA of weights that no process has whole and exact.
+        ValueError: a precision or tracker that is not to be had, more processes than GPUs, or EMA of weights that no
+            process has whole and exact.
     """
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if torch.cuda.is_available() and processes > torch.cuda.device_count():
+        raise ValueError(
+            f"{processes} processes are too many for {torch.cuda.device_count()} GPU: one each, or "
+            "CUDA_VISIBLE_DEVICES= before the command to train on the CPU."
+        )
     warnings.filterwarnings("ignore", "Grad strides do not match")  # of 1x1 kernels, where layouts mean nothing
     accelerator = Accelerator(
         cpu=not any(device.is_available() for device in (torch.cuda, torch.xpu, torch.backends.mps)),

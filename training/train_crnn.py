@@ -18,6 +18,7 @@ from tadisr.pipelines.pipeline_tadisr import contiguous_weights
 from tadisr.training.checkpoints import mistakes_in_one_line
 from tadisr.training.config import parse
 from tadisr.training.loop import Batch, Task, fit
+from tadisr.training.steps import run_recurrent_in_float32
 from tadisr.training.textdiff_config import CRNNConfig
 from tadisr.training.textdiff_lines import training_loader, validation_lines
 from torch import nn
@@ -78,6 +79,7 @@ class Recognition(Task):
         else:
             self.network = CRNN(channels=config.channels, hidden=config.hidden)
         self.network.to(memory_format=torch.channels_last)  # a third less time on a CPU, more in bf16
+        run_recurrent_in_float32(self.network, device)
         self.lines = validation_lines(config)
 
     def loader(self, items: int) -> DataLoader:

@@ -18,6 +18,7 @@ from tadisr.training.checkpoints import mistakes_in_one_line
 from tadisr.training.config import parse
 from tadisr.training.loop import Batch, Task, fit
 from tadisr.training.recognizer import RecognizerLoss
+from tadisr.training.steps import run_in_float32, run_recurrent_in_float32
 from tadisr.training.textdiff_config import TextDiffConfig
 from tadisr.training.textdiff_lines import training_loader, validation_lines
 from torch import nn
@@ -68,17 +69,6 @@ def build_network(config: TextDiffConfig) -> TextDiffNetwork:
     return TextDiffNetwork(enhancement, prior, unet, scheduler, config.residual_diffusion, config.detach_condition)
 
 
-def run_in_float32(module: nn.Module) -> None:
-    """Have a module stay out of autocast."""
-    forward = module.forward
-
-    def in_float32(*inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        with torch.autocast(inputs[0].device.type, enabled=False):
-            return forward(*(x.float() for x in inputs))
-
-    module.forward = in_float32
-
-
 def as_pipeline(network: TextDiffNetwork, temperature: float = 1.0) -> TextDiffPipeline:
     """The network's parts as a pipeline, sharing their weights."""
     return TextDiffPipeline(
@@ -103,6 +93,7 @@ class Enhancement(Task):
             for module in self.network.enhancement.modules():
                 if isinstance(module, (nn.GRU, TextPriorInterpreter)):
                     run_in_float32(module)
+        run_recurrent_in_float32(self.network, device)
         self.reader = None  # what lines should read like, and the features of the joint loss; never trained
         if config.recognizer:
             self.reader = load_crnn(config.recognizer).requires_grad_(False)
