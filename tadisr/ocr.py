@@ -107,8 +107,24 @@ class RapidOCREngine:
         return [readings[i] for i in range(len(images))]
 
     def find(self, image: np.ndarray) -> list[TextLine]:
-        result = self._engine(_fill_out(_to_bgr(image)))
-        return _found(result.txts, result.boxes, result.scores, image) if result.txts else []
+        # Detection alone: RapidOCR would read the lines of an image reduced to 2000 pixels, and turn those that are
+        # upside down without their boxes telling.
+        boxes = self._engine(_fill_out(_to_bgr(image)), use_det=True, use_cls=False, use_rec=False).boxes
+        corner = np.float32([image.shape[1], image.shape[0]])
+        quads = [
+            quad
+            for quad in (np.float32(box).clip(0, corner) for box in ([] if boxes is None else boxes))
+            if is_box(quad)
+        ]
+        if not quads:
+            return []
+        lines = [crop_line(image, quad) for quad in quads]
+        verdicts = self._engine.cls_and_rotate([_to_bgr(line) for line in lines])[1].cls_res
+        for i, (angle, sure) in enumerate(verdicts):
+            if angle == "180" and sure > self._engine.cfg.Cls.cls_thresh:
+                quads[i], lines[i] = np.roll(quads[i], 2, axis=0), np.ascontiguousarray(lines[i][::-1, ::-1])
+        readings = self.read(lines)
+        return _found((r.text for r in readings), quads, (r.score for r in readings), image)
 
     def describe(self) -> dict[str, Any]:
         from rapidocr.inference_engine.base import FileInfo, InferSession
@@ -217,9 +233,14 @@ def load_engine(name: str = "rapidocr", **options: Any) -> OCREngine:
     return ENGINES[name](**options)
 
 
+def is_tall(line: np.ndarray) -> bool:
+    """Whether it is taken for a vertical one: at least 1.5 times taller than wide, as in PP-OCR's pipeline."""
+    return line.shape[0] >= 1.5 * line.shape[1]
+
+
 def upright(line: np.ndarray) -> np.ndarray:
-    """The line turned by 90 degrees if it is at least 1.5 times taller than wide, as PP-OCR's pipeline does."""
-    return np.rot90(line) if line.shape[0] >= 1.5 * line.shape[1] else line
+    """The line turned by 90 degrees if it is a vertical one."""
+    return np.rot90(line) if is_tall(line) else line
 
 
 def is_box(quad: np.ndarray) -> bool:
@@ -228,9 +249,17 @@ def is_box(quad: np.ndarray) -> bool:
 
 
 def crop_line(image: np.ndarray, quad: np.ndarray) -> np.ndarray:
-    """Cut a line out by its corners and make it upright.
+    """Cut a line out by its corners and make it upright; `cut_line` leaves it as it lies."""
+    return upright(cut_line(image, quad))
+
+
+def cut_line(image: np.ndarray, quad: np.ndarray) -> np.ndarray:
+    """Cut a line out by its corners.
 
     image: (H, W, 3) uint8. quad: (4, 2) (x, y), clockwise from the text's top left.
+
+    Raises:
+        ValueError: a box without area.
     """
     quad = np.asarray(quad, np.float32)
     width = round(max(np.linalg.norm(quad[0] - quad[1]), np.linalg.norm(quad[2] - quad[3])))
@@ -238,14 +267,13 @@ def crop_line(image: np.ndarray, quad: np.ndarray) -> np.ndarray:
     if width < 1 or height < 1:
         raise ValueError(f"The box {quad.tolist()} has no area.")
     target = np.float32([[0, 0], [width, 0], [width, height], [0, height]])
-    line = cv2.warpPerspective(
+    return cv2.warpPerspective(
         image,
         cv2.getPerspectiveTransform(quad, target),
         (width, height),
         flags=cv2.INTER_CUBIC,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return upright(line)
 
 
 def _to_bgr(image: np.ndarray) -> np.ndarray:

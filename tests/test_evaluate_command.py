@@ -1,6 +1,8 @@
 """`tadisr evaluate`: the table on stdout, the reports in the folder, mistakes in one line."""
 
 import json
+import os
+import shutil
 from unittest.mock import Mock
 
 import numpy as np
@@ -49,9 +51,39 @@ def test_options_reach_the_report(data, tmp_path):
     assert report["settings"]["normalization"] == "alnum"
 
 
+def test_an_image_cut_off_costs_no_other(data, tmp_path, capsys):
+    folder, out = tmp_path / "photos", tmp_path / "out"
+    shutil.copytree(data, folder)
+    cut = folder / "hr" / "001.png"
+    cut.write_bytes(cut.read_bytes()[:2000])
+    assert evaluate("--data", folder, "--methods", "lanczos", "-o", out, "--workers", 1) == 1
+    printed = capsys.readouterr()
+    assert "lanczos" in printed.out and f"tadisr: left out: cannot decode {cut}" in printed.err
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert [image["name"] for image in report["images"]] == ["000", "002"]
+    assert {line["image"] for line in report["lines"]} == {"000"}
+
+
+def test_names_that_are_no_utf_8_lose_nothing(data, tmp_path):
+    folder, out = tmp_path / "photos", tmp_path / "out"
+    shutil.copytree(data, folder)
+    (folder / "truth.json").unlink()
+    name = os.fsdecode(b"\xe9t\xe9.png")
+    try:
+        for kind in ("hr", "lr"):
+            (folder / kind / "002.png").rename(folder / kind / name)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    assert evaluate("--data", folder, "--methods", "lr=nearest", "-o", out, "--workers", 1) == 0
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert len(report["images"]) == 3 and (out / "report.html").stat().st_size > 1000
+    assert not list(out.glob("*.part"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--weights", "nowhere"], "--weights: no folder nowhere"),
         (["--data", "nowhere"], "No folder nowhere."),
         (["--methods", "sharpest"], "No method sharpest: give nearest, bicubic"),
         (["--methods", "none.pth"], "No model file none.pth"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny_textdiff
 import torch
+import torch.nn.functional as F
 import yaml
 from evaluation_samples import write_folder
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
@@ -128,6 +129,28 @@ def test_lines_of_photographs_keep_their_aspect(tmp_path):
         assert difference.abs().mean() < 0.12  # the same place of both
 
 
+def test_lines_of_lr_and_hr_are_turned_alike(tmp_path):
+    """29 x 43 pixels are no vertical line, but 7 x 11 would be."""
+    folder = write_folder(tmp_path / "photos")
+    truth = json.loads((folder / "truth.json").read_text())
+    truth[0]["text"] = [{"box": [[16, 12], [45, 12], [45, 55], [16, 55]], "text": "E"}]
+    (folder / "truth.json").write_text(json.dumps(truth[:1]))
+    [item] = open_line_sets(folder)["photos"].items
+    large = item["hr"].mean(0)
+    small = F.interpolate(item["lr"].mean(0)[None, None], large.shape, mode="bicubic")[0, 0]
+    alike = torch.corrcoef(torch.stack([large.flatten(), small.flatten()]))[0, 1]
+    assert alike > 0.8
+
+
+def test_a_line_that_was_annotated_and_read_counts_once(tmp_path):
+    folder = write_folder(tmp_path / "photos")
+    truth = json.loads((folder / "truth.json").read_text())
+    truth[0]["text"] += [line | {"annotated": True} for line in truth[0]["text"]]
+    (folder / "truth.json").write_text(json.dumps(truth))
+    labels = [item["label"] for item in open_line_sets(folder)["photos"].items]
+    assert labels == ["Exit 2047", "North gate", "PLATFORM 9"]
+
+
 def test_lines_of_other_scripts_are_left_out(tmp_path):
     folder = write_folder(tmp_path / "photos")
     truth = folder / "truth.json"
@@ -158,6 +181,7 @@ def test_lines_of_other_scripts_are_left_out(tmp_path):
         ({"--judges": ["rapidocr", "rapidocr"]}, "Two judges are called rapidocr"),
         ({"--data": ["nowhere"]}, "No LMDB in nowhere"),
         ({"--data": ["LINES", "LINES"]}, "Two sets of lines are called"),
+        ({"--seed": ["-1"]}, "--seed must be at least 0, not -1"),
         ({"--limit": ["0"]}, "--limit must be at least 1, not 0"),
         ({"--batch-size": ["0"]}, "--batch-size must be at least 1, not 0"),
         ({"--methods": None}, "no methods: give --methods, or a --config that lists them"),
@@ -179,6 +203,7 @@ def test_mistakes_in_one_line(change, message, model, reader, lines, tmp_path, c
         ("- data", "may hold data, methods, judges; it holds list"),
         ("models: [a]", "may hold data, methods, judges; it holds models"),
         ("data: lines", "data must be a list"),
+        ("methods: [{crnn: tiny}]", "methods must be a list of texts"),
     ],
 )
 def test_bad_configs(text, message, tmp_path, capsys):

@@ -349,7 +349,8 @@ def test_images_that_cannot_be_measured_are_named(tmp_path):
 def test_boxes_without_area_are_named(tmp_path):
     root = write_folder(tmp_path / "data")
     truth = json.loads((root / "truth.json").read_text())
-    truth[0]["text"][1]["box"] = [[5, 5]] * 4
-    (root / "truth.json").write_text(json.dumps(truth))
-    with pytest.raises(ValueError, match=r"hr/000.png, line 1 .'North gate'.: The box .* has no area"):
-        run(open_data(root), tmp_path)
+    for box in ([[5, 5]] * 4, [[0, 0], [9e4, 0], [9e4, 9], [0, 9]]):
+        truth[0]["text"][1]["box"] = box
+        (root / "truth.json").write_text(json.dumps(truth))
+        with pytest.raises(ValueError, match=r"The box .* of 'North gate' in image 000 has no area, or lies outside"):
+            open_data(root)

@@ -93,8 +93,9 @@ def test_runs_make_up_both_texts_with_the_fewest_edits(read, truth):
 def test_what_the_rule_ignores_is_not_wrong():
     assert [run.kind for run in compare("EXIT-12", "exit １２", "alnum")] == ["same"]
     assert [run.kind for run in compare("EXIT-12", "exit １２", "none")] == ["wrong"]
-    assert [run.kind for run in compare("exit.", "exit", "alnum")] == ["same", "same"]
-    assert [run.kind for run in compare("exat.", "exit", "alnum")] == ["same", "wrong", "same", "same"]
+    for read, truth in (("exit.", "exit"), ("ab-", "a-b"), ("-!", ""), ("(a)", "a")):
+        assert [tuple(run) for run in compare(read, truth, "alnum")] == [("same", read, truth)]
+    assert [run.kind for run in compare("exat.", "exit", "alnum")] == ["same", "wrong", "same"]
 
 
 def test_numbers_as_shown():

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
@@ -76,6 +77,28 @@ def test_lines_are_found_where_they_are(engine):
         np.testing.assert_allclose(one.quad, [[left, top], [right, top], [right, bottom], [left, bottom]], atol=12)
     readings = engine.read([crop_line(image, one.quad) for one in found])
     assert [reading.text.replace(" ", "") for reading in readings] == ["Exit2047", "Northgate"]
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_lines_of_a_turned_image_are_found_from_their_own_top_left(engine, turns):
+    image = np.full((160, 420, 3), 225, np.uint8)
+    cv2.putText(image, "Temperature 42", (30, 90), cv2.FONT_HERSHEY_SIMPLEX, 1.4, (20, 20, 20), 3, cv2.LINE_AA)
+    turned = np.ascontiguousarray(np.rot90(image, turns))
+    [line] = engine.find(turned)
+    assert line.text.replace(" ", "") == "Temperature42"
+    assert engine.read([crop_line(turned, line.quad)])[0].text == line.text
+
+
+def test_text_of_a_large_image_is_found_as_it_is_read(engine):
+    """Not as an image reduced to 2000 pixels shows it."""
+    image = np.full((1200, 3200, 3), 225, np.uint8)
+    for row, text in enumerate(("Floor total 4711", "second line: 0815")):
+        cv2.putText(image, text, (1400, 300 + 400 * row), cv2.FONT_HERSHEY_SIMPLEX, 1.3, (20, 20, 20), 2, cv2.LINE_AA)
+    lines = engine.find(image)
+    assert len(lines) == 2
+    assert [reading.text for reading in engine.read([crop_line(image, line.quad) for line in lines])] == [
+        line.text for line in lines
+    ]
 
 
 def test_nothing_is_found_on_a_blank_page(engine):

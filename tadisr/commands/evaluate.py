@@ -48,7 +48,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the reports and print the table; 0 when all was measured."""
+    """Write the reports and print the table; 0 when all was measured, 1 when images had to be left out."""
     for name in ("scale", "limit", "workers"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f"--{name} must be at least 1, not {getattr(args, name)}")
@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--tile takes a number or none, not {args.tile}") from None
     if tile is not None and tile < 64:
         raise UserError(f"--tile must be at least 64, not {tile}")
+    if args.weights is not None and not args.weights.is_dir():
+        raise UserError(f"--weights: no folder {args.weights}")
     specs = [spec for group in args.methods for spec in group.split(",") if spec]
     if not specs:
         raise UserError("--methods names none")
@@ -70,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         from tadisr.evaluation.tables import main_table
     except ImportError as error:
         raise UserError(f"{error.name} is missing: pip install 'tadisr[ocr,metrics]'") from None
+    engines = [engine.strip() for engine in args.engines.split(",")]
     try:
         data = open_data(args.data, args.split, args.scale)
         args.output.mkdir(parents=True, exist_ok=True)
@@ -77,20 +80,20 @@ def run(args: argparse.Namespace) -> int:
         methods = load_methods(specs, data, Options(device, tile, args.weights))
         with _Bar() as bar:
             report = evaluate(
-                data, methods, args.output, args.engines.split(","), args.weights, device, args.workers,
+                data, methods, args.output, engines, args.weights, device, args.workers,
                 args.normalize, args.seed, args.limit, bar.progress,
             )  # fmt: skip
     except OSError as error:  # a data set that is not there, a disk that is full
         raise UserError(f"{error.filename}: {error.strerror}" if error.strerror else str(error)) from None
     except MemoryError:
         raise UserError(f"not enough memory: try a smaller --tile than {args.tile}, or another --device") from None
-    except (ValueError, ImportError, RuntimeError) as error:
+    except (ValueError, ImportError, RuntimeError, FloatingPointError) as error:
         raise UserError(str(error)) from None
     print(main_table(report))  # noqa: T201
     for note in report["settings"]["notes"]:
         say(note)
     say(f"report.html, report.md and report.json in {args.output}")
-    return 0
+    return 1 if any(note.startswith("left out") for note in report["settings"]["notes"]) else 0
 
 
 class _Bar:

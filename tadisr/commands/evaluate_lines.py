@@ -48,6 +48,10 @@ def run(args: argparse.Namespace) -> int:
     for name in ("limit", "batch_size"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}")
+    if args.seed < 0:
+        raise UserError(f"--seed must be at least 0, not {args.seed}")
+    if args.weights is not None and not args.weights.is_dir():
+        raise UserError(f"--weights: no folder {args.weights}")
     try:
         from torch.utils.data import Subset
 
@@ -78,17 +82,17 @@ def run(args: argparse.Namespace) -> int:
         args.output.mkdir(parents=True, exist_ok=True)
         lpips, note = _lpips(args.weights, device)
         report = evaluate_lines(methods, subsets, judges, args.batch_size, lpips, args.seed)
+        print(report.to_markdown(), end="")  # noqa: T201
+        settings = {name: list(map(str, given[name])) for name in LISTS} | {"limit": args.limit}
+        text = json.dumps({"settings": settings, **report.to_dict()}, indent=2, ensure_ascii=False)
+        (args.output / "report.json").write_text(text + "\n", encoding="utf-8")
+        (args.output / "report.md").write_text(report.to_markdown(), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}" if error.strerror else str(error)) from None
     except MemoryError:
         raise UserError(f"not enough memory: try a smaller --batch-size than {args.batch_size}") from None
-    except (ValueError, ImportError, RuntimeError) as error:
+    except (ValueError, ImportError, RuntimeError, FloatingPointError) as error:
         raise UserError(str(error)) from None
-    settings = {name: list(map(str, given[name])) for name in LISTS} | {"limit": args.limit}
-    text = json.dumps({"settings": settings, **report.to_dict()}, indent=2, ensure_ascii=False)
-    (args.output / "report.json").write_text(text + "\n", encoding="utf-8")
-    (args.output / "report.md").write_text(report.to_markdown(), encoding="utf-8")
-    print(report.to_markdown(), end="")  # noqa: T201
     if note:
         say(note)
     say(f"report.md and report.json in {args.output}")
@@ -108,8 +112,9 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict) or set(values) - set(LISTS):
         found = ", ".join(map(str, values)) if isinstance(values, dict) else type(values).__name__
         raise UserError(f"{path} may hold {', '.join(LISTS)}; it holds {found}")
-    if wrong := [name for name, value in values.items() if not isinstance(value, list)]:
-        raise UserError(f"{path}: {wrong[0]} must be a list")
+    for name, value in values.items():
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise UserError(f"{path}: {name} must be a list of texts (in quotes where a colon is followed by a space)")
     return values
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from tadisr.evaluation.pairs import ANNOTATION, ENGINE, Line, Pair, Pairs, check_scale, image_size, list_images
 from tadisr.evaluation.realce import RealCEPairs
 from tadisr.files import read_image
+from tadisr.ocr import is_box
 
 
 def open_data(path: str | Path, split: str | None = None, scale: int = 4) -> Pairs:
@@ -71,7 +72,10 @@ class FolderPairs(Pairs):
             raise ValueError(f"{root}: there is text for {unknown[0]}, but no such image.")
         self._names = sorted(self._hr)
         for name in self._names:
-            check_scale(self._lr[name], image_size(self._lr[name]), self._hr[name], image_size(self._hr[name]), scale)
+            size = image_size(self._hr[name])
+            check_scale(self._lr[name], image_size(self._lr[name]), self._hr[name], size, scale)
+            for line in self._lines.get(name, []):
+                _check_box(line, size, name)
 
     def names(self) -> list[str]:
         return list(self._names)
@@ -125,8 +129,9 @@ class ParquetPairs(Pairs):
         shard, row = self._rows[i]
         return self._decode(i, self._table(shard)["lr"][row].as_py(), cv2.IMREAD_GRAYSCALE, "lr").shape
 
-    def _decode(self, i: int, image: dict[str, Any], flag: int, column: str) -> np.ndarray:
-        pixels = cv2.imdecode(np.frombuffer(image["bytes"], np.uint8), flag)
+    def _decode(self, i: int, image: dict[str, Any] | None, flag: int, column: str) -> np.ndarray:
+        encoded = image and image["bytes"]
+        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flag) if encoded else None
         if pixels is None:
             raise ValueError(f"{self._rows[i][0]}, row {self._rows[i][1]}: {column} is not an image.")
         return pixels
@@ -166,13 +171,25 @@ def _read_metadata(root: Path) -> dict[str, list[Line]]:
     path, lines = root / "metadata.jsonl", {}
     if not path.is_file():
         return lines
-    for number, row in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        rows = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: {error}.") from None
+    for number, row in enumerate(rows, 1):
         try:
             item = json.loads(row)
             lines[Path(item["file_name"]).stem] = [_line(line["text"], line["quad"]) for line in item["lines"]]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}, line {number}: {type(error).__name__}: {error}.") from None
     return lines
+
+
+def _check_box(line: Line, size: tuple[int, int], name: str) -> None:
+    """Raise ValueError now for a box that cannot be cut out of an image of (height, width), not after an hour."""
+    far = max(size)
+    if not is_box(line.quad) or (line.quad < -far).any() or (line.quad > 2 * far).any():
+        corners = line.quad.round(1).tolist()
+        raise ValueError(f"The box {corners} of {line.text!r} in image {name} has no area, or lies outside of it.")
 
 
 def _line(text: Any, quad: Any, source: str = ANNOTATION) -> Line:

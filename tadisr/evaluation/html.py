@@ -66,14 +66,29 @@ def compare(read: str, truth: str, rule: str = "none") -> list[Run]:
     """
     from rapidfuzz.distance import Levenshtein
 
-    sides = [[normalize_text(character, rule) for character in text] for text in (truth, read)]
+    before, after = _pieces(truth, rule), _pieces(read, rule)
     runs = []
-    for kind, a, b, c, d in Levenshtein.opcodes(*sides):
+    for kind, a, b, c, d in Levenshtein.opcodes([piece for piece, _ in before], [piece for piece, _ in after]):
         name = {"equal": "same", "replace": "wrong", "insert": "extra", "delete": "missing"}[kind]
-        if kind != "equal" and not any(sides[0][a:b] + sides[1][c:d]):
+        if kind != "equal" and not any(piece for piece, _ in before[a:b] + after[c:d]):
             name = "same"  # characters that the rule leaves out
-        runs.append(Run(name, read[c:d], truth[a:b]))
+        runs.append(Run(name, *("".join(whole for _, whole in part) for part in (after[c:d], before[a:b]))))
     return runs
+
+
+def _pieces(text: str, rule: str) -> list[tuple[str, str]]:
+    """The characters as `rule` has them, each with what it was, and with the characters around that the rule drops."""
+    pieces: list[tuple[str, str]] = []
+    dropped = ""
+    for character in text:
+        if normal := normalize_text(character, rule):
+            pieces.append((normal, dropped + character))
+            dropped = ""
+        elif pieces:
+            pieces[-1] = (pieces[-1][0], pieces[-1][1] + character)
+        else:
+            dropped += character
+    return pieces or ([("", dropped)] if dropped else [])
 
 
 def write_html(report: dict[str, Any], images: Images, path: Path) -> None:

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 
 from tadisr.evaluation.data import open_data
-from tadisr.evaluation.pairs import Pairs
+from tadisr.evaluation.pairs import ANNOTATION, Pairs
 from tadisr.evaluation.text_lines import str_filt
-from tadisr.ocr import crop_line
+from tadisr.ocr import cut_line, is_tall
 from tadisr.textzoom import HR_SIZE, LR_SIZE, open_subsets
 
 if TYPE_CHECKING:
@@ -31,17 +31,23 @@ class PhotoLines:
         self.items: list[dict[str, torch.Tensor | str]] = []
         for i in range(len(pairs)):
             pair = pairs[i]
-            for line in pair.lines:
+            annotated = [line for line in pair.lines if line.source == ANNOTATION]
+            for line in annotated or pair.lines:  # not the same line twice, once as an engine read it
                 # without spaces and signs: letters of other scripts must not be left out unnoticed
                 if str_filt(line.text) and all(char.isascii() for char in line.text):
-                    self.items.append(self._item(pair.lr, pair.hr, line, pairs.scale))
+                    try:
+                        self.items.append(self._item(pair.lr, pair.hr, line, pairs.scale))
+                    except ValueError as error:
+                        raise ValueError(f"{pair.path}, {line.text!r}: {error}") from None
         if not self.items:
             raise ValueError(f"{pairs.name} names no line of Latin letters or digits: truth.json or metadata say them.")
 
     def _item(self, lr: np.ndarray, hr: np.ndarray, line: Any, scale: int) -> dict[str, Any]:
         import torch
 
-        small, large = crop_line(lr, np.float32(line.quad) / scale), crop_line(hr, np.float32(line.quad))
+        small, large = cut_line(lr, np.float32(line.quad) / scale), cut_line(hr, np.float32(line.quad))
+        if is_tall(large):  # both alike, whatever the rounded sides of the small one say
+            small, large = np.rot90(small), np.rot90(large)
         width = max(1, round(LR_SIZE[0] * large.shape[1] / large.shape[0]))
         factor = HR_SIZE[0] // LR_SIZE[0]
         images = {"lr": (small, (width, LR_SIZE[0])), "hr": (large, (factor * width, HR_SIZE[0]))}
@@ -49,7 +55,7 @@ class PhotoLines:
         for name, (image, size) in images.items():
             # OpenCV's area filter enlarges like its nearest
             way = cv2.INTER_AREA if image.shape[0] > size[1] else cv2.INTER_CUBIC
-            resized = cv2.resize(image, size, interpolation=way)
+            resized = cv2.resize(np.ascontiguousarray(image), size, interpolation=way)
             item[name] = torch.from_numpy(resized).permute(2, 0, 1).float() / 255
         return item
 

@@ -68,6 +68,7 @@ def evaluate(
         loaded[name] = engine
     lpips, inception, notes = _perceptual(weights, device)
     records = Runner(data, methods, loaded, out, lpips, inception).run(limit, progress)
+    notes += [f"left out: {failed}" for failed in records.failed]
     if not records.lines:
         notes.append("No text was found in the HR images: there is nothing to read.")
     measured = build_report(records, list(loaded), normalization, seed)
@@ -139,11 +140,18 @@ def _write(report: dict[str, Any], data: Pairs, out: Path) -> None:
     def picture(method: str, name: str) -> np.ndarray:
         if method == HR_ANCHOR:
             return data[index[name]].hr
-        return read_image(out / "images" / (LR_ANCHOR if method == "lr" else method) / f"{name}.png").rgb
+        return read_image(out / "images" / method / f"{name}.png").rgb
 
     text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
-    (out / "report.json").write_text(text + "\n", encoding="utf-8")
-    (out / "report.md").write_text(to_markdown(report), encoding="utf-8")
+    _replace(out / "report.json", text + "\n")
+    _replace(out / "report.md", to_markdown(report))
     from tadisr.evaluation.html import write_html
 
     write_html(report, picture, out / "report.html")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file whole or not at all; file names that are not UTF-8 must not lose what was measured."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8", errors="backslashreplace")
+    part.replace(path)

@@ -32,6 +32,8 @@ class Records:
     seconds: dict[str, float] = field(default_factory=dict)
     features: dict[str, list[np.ndarray]] = field(default_factory=dict)
     """Method: what FID compares."""
+    failed: list[str] = field(default_factory=list)
+    """Images of the data set that could not be read, and why; the others are measured nevertheless."""
     mask_counts: dict[str, list[np.ndarray]] = field(default_factory=dict)
     boundary_f: dict[str, list[float]] = field(default_factory=dict)
 
@@ -67,14 +69,18 @@ class Runner:
         progress: called with how many restored images are done, and of how many.
 
         Raises:
-            ValueError: an image that cannot be read, or of a size that does not fit; with the file's name.
+            ValueError: no image that can be read, or what a method made of one has a size that does not fit.
         """
         count = len(self._data) if limit is None else min(limit, len(self._data))
         records = Records(seconds={method.name: 0.0 for method in self._methods if method.timed})
         total = count * len(self._methods)
         progress(0, total)
         for i in range(count):
-            pair = self._data[i]
+            try:
+                pair = self._data[i]
+            except ValueError as error:
+                records.failed.append(str(error))
+                continue
             versions = {}
             for number, method in enumerate(self._methods):
                 started = perf_counter()
@@ -85,10 +91,12 @@ class Runner:
                 progress(i * len(self._methods) + number + 1, total)
             versions[HR_ANCHOR] = Restored(pair.hr)
             records.images.append(self._measure(pair, versions, records))
-            records.lines += self._queue(pair, i, versions)
+            records.lines += self._queue(pair, len(records.images) - 1, versions)
             if len(self._waiting) >= READ_AT_ONCE:
                 self._read()
         self._read()
+        if not records.images:
+            raise ValueError(records.failed[0])
         return records
 
     def _keep(self, pair: Pair, method: str, version: Restored) -> None:
