@@ -84,6 +84,7 @@ def evaluate(
             "normalization": normalization,
             "seed": seed,
             "data": data.note,
+            "finds_lines": data.find_lines,
             "methods": {method.name: method.describe() for method in methods},
             "lpips": lpips and lpips.description,
             "fid": inception and inception.description,

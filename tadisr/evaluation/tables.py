@@ -37,9 +37,11 @@ def to_markdown(report: dict[str, Any]) -> str:
     """report.md."""
     methods = report["methods"]
     first = next(iter(methods.values()))
+    finds = report["settings"].get("finds_lines", True)
+    reader = f"{report['judge']} reads" if finds else "an engine read, as the data set says,"
     parts = [
         f"# {report['data']}, {report['scale']}x",
-        f"{first['n_images']} images, {first['n_lines']} lines that {report['judge']} reads in the HR images, "
+        f"{first['n_images']} images, {first['n_lines']} lines that {reader} in the HR images, "
         f"{first['n_annotated']} annotated lines. Differences are to the LR row; brackets hold 95 % intervals.",
         main_table(report),
         *(f"- {note}" for note in report["settings"]["notes"]),
