@@ -40,6 +40,10 @@ def register(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="folders of photographs instead of the recipe's",
     )
+    parser.add_argument(
+        "--segmenter", metavar="MODEL", help="instead of the recipe's: makes masks for crops without one"
+    )
+    parser.add_argument("--enhancer", metavar="MODEL", help="instead of the recipe's: restores small crops")
     parser.add_argument("--num-proc", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     parser.add_argument("--backend", choices=("local", "ray"), default="local", help="ray: on a cluster, with Ray Data")
     parser.add_argument(
@@ -65,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         recipe = place_sources(load_recipe(args.recipe), args.source, args.photos)
+        recipe.segmenter, recipe.enhancer = args.segmenter or recipe.segmenter, args.enhancer or recipe.enhancer
         job = Job(recipe, args.num, args.seed, args.size, args.layout)
         with _Bar() as bar:
             manifest = synthesize(args.output, job, args.num_proc, args.backend, bar.say, bar.progress)
