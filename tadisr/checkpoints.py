@@ -50,11 +50,12 @@ def resolve(
 
     `pipeline`: the class that is wanted ("" for any), whose bundled models the error names.
 
-    Hub repositories are fetched whole before loading: diffusers refuses to resolve components of other packages
-    through the Hub. `hub`: `revision`, `token`, `cache_dir`, `local_files_only`, as in `snapshot_download`.
+    Hub repositories are fetched before loading: diffusers refuses to resolve components of other packages through the
+    Hub. `hub`: `revision`, `token`, `cache_dir`, `local_files_only`, as in `snapshot_download`.
 
     Raises:
-        FileNotFoundError: a path that does not exist.
+        FileNotFoundError: a path that does not exist, or neither a pipeline nor an adapter on the Hub.
+        ValueError: another class's pipeline on the Hub.
         huggingface_hub.errors.HfHubHTTPError: an id that the Hub does not have.
     """
     if str(name) in bundled_names():
@@ -65,6 +66,11 @@ def resolve(
     if not _is_hub_id(str(name)):
         choices = ", ".join([*(() if pipeline is None else bundled_names(pipeline)), "a folder"])
         raise FileNotFoundError(f"No model {name}: give {choices} or a Hub id such as user/model.")
+    if pipeline and allow_patterns is None:  # tens of gigabytes of another pipeline are not fetched to be refused
+        index = Path(snapshot_download(str(name), allow_patterns=["model_index.json", ADAPTER_FILE], **hub))
+        if read_adapter_index(index) is None:
+            check_pipeline(index, pipeline)
+        allow_patterns = ["*.json", "*.safetensors", "*.md"]
     return Path(snapshot_download(str(name), allow_patterns=allow_patterns, **hub))
 
 

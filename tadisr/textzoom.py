@@ -229,6 +229,7 @@ def write_textzoom(path: str | Path, lines: Iterable[Line], count: int) -> None:
 
     Raises:
         FileExistsError: there is a database in the folder.
+        OSError: it cannot be written; nothing of it stays.
         ValueError: another number of lines than `count`.
     """
     import lmdb
@@ -237,21 +238,29 @@ def write_textzoom(path: str | Path, lines: Iterable[Line], count: int) -> None:
     if (folder / "data.mdb").exists():
         raise FileExistsError(f"There is a database in {folder} already: name another folder, or delete it.")
     folder.mkdir(parents=True, exist_ok=True)
-    written = 0
     # a page of 4 KiB at least per value; on most systems the file takes only what is really in it
     size = (1 << 24) + count * (1 << 16)
-    with lmdb.open(str(folder), map_size=size, lock=False, metasync=False) as environment:
-        batch: dict[str, bytes] = {}
-        for written, line in enumerate(lines, 1):
-            images = {"image_hr": line.hr, "image_lr": line.lr, "image_mask": line.mask}
-            batch |= {f"{name}-{written:09d}": _png(pixels) for name, pixels in images.items() if pixels is not None}
-            batch[f"label-{written:09d}"] = line.label.encode()
-            if written % _BATCH == 0:
-                _put(environment, batch)
-        if written != count:
-            raise ValueError(f"Expected {count} lines, got {written}.")
-        batch["num-samples"] = str(count).encode()
-        _put(environment, batch)
+    try:
+        with lmdb.open(str(folder), map_size=size, lock=False, metasync=False) as environment:
+            _write(environment, lines, count)
+    except lmdb.Error as error:
+        (folder / "data.mdb").unlink(missing_ok=True)
+        raise OSError(f"{folder / 'data.mdb'} cannot be written: {error}") from None
+
+
+def _write(environment: Any, lines: Iterable[Line], count: int) -> None:
+    written = 0
+    batch: dict[str, bytes] = {}
+    for written, line in enumerate(lines, 1):
+        images = {"image_hr": line.hr, "image_lr": line.lr, "image_mask": line.mask}
+        batch |= {f"{name}-{written:09d}": _png(pixels) for name, pixels in images.items() if pixels is not None}
+        batch[f"label-{written:09d}"] = line.label.encode()
+        if written % _BATCH == 0:
+            _put(environment, batch)
+    if written != count:
+        raise ValueError(f"Expected {count} lines, got {written}.")
+    batch["num-samples"] = str(count).encode()
+    _put(environment, batch)
 
 
 def _put(environment: Any, batch: dict[str, bytes]) -> None:

@@ -55,8 +55,12 @@ def test_what_has_which_strength(tmp_path):
     release(tmp_path / "out", tmp_path / "again", residual_strength=0.75)
     settings = TextDiffPipeline.from_pretrained(tmp_path / "again").config
     assert (settings.strength, settings.residual_strength) == (0.5, 0.75), "what is not given stays"
+    for strength, value in (("strength", 5.0), ("text_strength", -1.0), ("clear_text_strength", float("nan"))):
+        with pytest.raises(ValueError, match=f"{strength} is a share from 0 to 1, got {value}"):
+            release(tmp_path / "photos", tmp_path / "large", **{strength: value})
     with pytest.raises(ValueError, match="strength must be from 0 to 1, got 1.5"):
         release(tmp_path / "lines", tmp_path / "large", strength=1.5)
+    assert not (tmp_path / "large").exists()
     index = tmp_path / "lines" / "model_index.json"
     index.write_text(index.read_text().replace("TextDiffPipeline", "DDPMPipeline"))
     with pytest.raises(ValueError, match="lines holds a DDPMPipeline: only TADiSRPipeline and TextDiffPipeline"):

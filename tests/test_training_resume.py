@@ -20,6 +20,7 @@ from tadisr.training import train_lora
 from tadisr.training.checkpoints import (
     latest_checkpoint,
     read_best,
+    remove_torn,
     replace_folder,
     rotate,
     whole_checkpoints,
@@ -70,6 +71,15 @@ def test_replacing_a_folder(tmp_path):
     replace_folder(tmp_path / ".new.part", tmp_path / "place")
     assert [p.name for p in (tmp_path / "place").iterdir()] == [".new.part"]
     assert [p.name for p in tmp_path.iterdir()] == ["place"]
+
+
+def test_only_what_a_kill_left_is_cleared_away(tmp_path):
+    for name in (".venv.old", ".mine.part", ".best.old", ".best.part", ".weights.old", "weights", ".checkpoint-3.part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    remove_torn(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".mine.part", ".venv.old", "best", "weights"]
+    assert (tmp_path / "best/file").read_text() == ".best.old" and (tmp_path / "weights/file").read_text() == "weights"
 
 
 def test_best_and_last_are_kept(data, tmp_path):

@@ -91,10 +91,17 @@ def find_checkpoint(config: Any) -> Path | None:
 
 
 def remove_torn(output_dir: Path) -> None:
-    """Delete what an interrupted `save_checkpoint` or `replace_folder` left."""
-    for pattern in (".*.part", ".*.old"):
-        for folder in output_dir.glob(pattern):
-            if folder.is_dir():
+    """Delete what an interrupted `save_checkpoint` or `replace_folder` left, and nothing else of what lies there.
+
+    What a kill between `replace_folder`'s two renames put aside goes back to its place.
+    """
+    for name in ("checkpoint-*", "weights", "best"):
+        for old in output_dir.glob(f".{name}.old"):
+            place = old.with_name(old.name[1 : -len(".old")])
+            if not place.exists():
+                old.rename(place)
+        for kind in ("part", "old"):
+            for folder in output_dir.glob(f".{name}.{kind}"):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -164,10 +164,15 @@ def create_repository(config: TrainConfig) -> str:
     """The id of the repository to push to, created if need be, so that a mistake shows before training.
 
     Raises:
-        ValueError: not logged in, no such user, no connection.
+        ValueError: not logged in, no such user, no connection; a base that nobody else has.
     """
     from huggingface_hub import create_repo
 
+    if config.pretrained_model_name_or_path and Path(config.pretrained_model_name_or_path).is_dir():
+        raise ValueError(
+            f"An adapter on the folder {config.pretrained_model_name_or_path} can be loaded by nobody else: name the "
+            "base by its Hub id, or leave push_to_hub off."
+        )
     name = config.hub_model_id or Path(config.output_dir).resolve().name
     try:
         return create_repo(name, private=config.hub_private_repo, exist_ok=True).repo_id

@@ -141,7 +141,7 @@ class Keeper:
                 self.log.write_scores(step, scores, None)
             value = scores.get(metric, float("-inf"))  # a PSNR may be infinite, and is then left out
             best = self.best
-            better = best is None or best["metric"] != metric or best["value"] < value or best["step"] == step
+            better = best is None or best["metric"] != metric or best["value"] < value
             if scores and better:
                 self.best = {"step": step, "metric": metric, "value": value, "scores": scores}
                 self._write("best")

@@ -84,6 +84,9 @@ def release(
             f"{source} has no {wrong[0]}: only pipelines that add to an enlarged input have any; those on text are "
             "TADiSR's, residual_strength is TextDiff's."
         )
+    for name, value in given.items():
+        if not 0 <= value <= (2 if name == "strength" else 1):  # undoing a strength takes one above 1
+            raise ValueError(f"{name} is a share from 0 to 1, got {value}.")
     if isinstance(pipe, TextDiffPipeline):
         pipe.check_inputs(1, 1, "pt", **given)
         pipe.register_to_config(**given)

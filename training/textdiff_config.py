@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from tadisr.training.config import LoopConfig
 from tadisr.training.textdiff_data import SEVERITIES
 
+from tadisr.models.textdiff.network import TRAIN_TIMESTEPS
 from tadisr.models.textdiff.recognizer import ALPHABET
 from tadisr.textdiff_losses import TextDiffLossWeights
 
@@ -33,7 +34,7 @@ class LineTraining(LoopConfig):
     fonts: list[str] = field(default_factory=list)
     """Folders of fonts that lines are rendered with; none: the installed ones."""
     photos: bool = True
-    """Render half of the lines on free photographs."""
+    """Render a quarter of the lines on free photographs."""
     train_batch_size: int = 16
     """Lines per process."""
     max_train_steps: int = 1_000_000
@@ -152,5 +153,9 @@ class TextDiffConfig(TextDiffLossWeights, LineTraining):
             )
         if not 0 <= self.foreign <= 1:
             raise ValueError(f"foreign is a share from 0 to 1, not {self.foreign}.")
+        if not 0 <= self.temperature <= 1:
+            raise ValueError(f"temperature is from 0 to 1, not {self.temperature}.")
+        if not 1 <= self.num_inference_steps <= TRAIN_TIMESTEPS:
+            raise ValueError(f"num_inference_steps is from 1 to {TRAIN_TIMESTEPS}, not {self.num_inference_steps}.")
         self.check_choices(prediction_type=("sample", "epsilon"), best_metric=BEST)
-        self.check_counts("num_inference_steps", "reading_lines")
+        self.check_counts("heads", "reading_lines")

@@ -206,7 +206,7 @@ class RenderedLines(Dataset):
         severity: of the degradation, one of `SEVERITIES`; mixed: each as often.
         mask: `stroke`, the exact coverage of the strokes, or the paper's rule, see `tadisr.textzoom.mean_mask`.
         fonts: folders of fonts; none: the installed ones.
-        photos: put half of the lines on free photographs, where any are installed.
+        photos: put a quarter of the lines on free photographs, where any are installed.
 
     Raises:
         ValueError: an unknown split, severity or mask; see `open_materials`.

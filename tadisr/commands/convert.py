@@ -60,7 +60,6 @@ def _push(folder: Path, repo: str) -> None:
 
     try:
         api = HfApi()
-        api.create_repo(repo, exist_ok=True)
-        api.upload_folder(repo_id=repo, folder_path=folder)
+        api.upload_folder(repo_id=api.create_repo(repo, exist_ok=True).repo_id, folder_path=folder)
     except Exception as error:  # of the network, the Hub, the id or the rights
         raise UserError(f"--push-to-hub: {short(error)} ({folder} is written all the same)") from None
