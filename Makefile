@@ -73,7 +73,7 @@ train-tiny: .venv/ready-dev
 	$(BIN)/tadisr synthesize -o data/ftsr_words --recipe training/configs/recipes/tiny_words.yaml --size 512 --num 14000 --seed 20
 	$(BIN)/tadisr synthesize -o data/ftsr_words_lines --recipe training/configs/recipes/tiny_words_lines.yaml --size 512 --num 7000 --seed 30
 	$(BIN)/accelerate launch training/train_lora.py --config training/configs/tiny_wide.yaml --resume_from_checkpoint latest
-	$(BIN)/python training/release.py runs/tiny_wide/weights runs/tiny_release --strength 0.9 --text-strength 0.111 --clear-text-strength 1
+	$(BIN)/python training/release.py runs/tiny_wide/weights runs/tiny_release --strength 0.9 --text-strength 0.111 --clear-text-strength 1 --coarse-text-strength 0.667
 
 train-tiny-cpu: .venv/ready-dev $(RECOGNIZERS)
 	test -d data/photos || $(BIN)/python training/photo_pages.py --photo-list training/configs/tiny_photos.txt --per-photo 16 -o data/photos
