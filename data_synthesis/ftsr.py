@@ -259,7 +259,9 @@ def synthesize(
     """
     from tadisr.data_synthesis.card import write_card
 
+    begun = (out / WORK / "job.json").is_file()
     if check_folder(out, job):
+        begun = True
         manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
         if _is_whole(out, job, manifest):
             shutil.rmtree(out / WORK, ignore_errors=True)  # where the run was killed while it cleaned up
@@ -269,7 +271,6 @@ def synthesize(
         (out / "manifest.json").unlink()
     for leftover in out.rglob(".*.part"):
         leftover.unlink()
-    begun = (out / WORK / "job.json").is_file()
     write_atomically(out / WORK / "job.json", json.dumps({"job": job_description(job)}).encode())
     try:
         prepared = prepare(job.recipe, out / WORK, num_proc, backend, progress)

@@ -7,6 +7,7 @@ chunks of each source; a chunk's result is written at once, so that an interrupt
 import hashlib
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -196,6 +197,7 @@ def prepare(
             why = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "they are empty"
             # without photographs pages stand on procedural surfaces; without crops there are no pages
             if kind == "crops" or any(spec["kind"] != "free" for spec in specs):
+                shutil.rmtree(work / kind, ignore_errors=True)  # they may be others when the command is repeated
                 raise ValueError(f"None of the {kind} can be used ({', '.join(s.name for s in opened)}): {why}.")
         if specs and kept[kind]["train"] and not kept[kind]["test"]:
             kept[kind]["test"] = kept[kind]["train"]  # a single one has to do for both

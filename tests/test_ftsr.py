@@ -232,6 +232,26 @@ def test_a_finished_set_that_was_damaged_is_mended(recipe, made, tmp_path, capsy
     assert contents(out) == contents(made)
 
 
+def test_a_finished_set_that_cannot_be_mended_now_is_mended_later(recipe, made, tmp_path):
+    out, photos, away = tmp_path / "damaged", recipe.parent / "photos", recipe.parent / "away"
+    shutil.copytree(made, out)
+    (out / "data/test-00000-of-00001.parquet").unlink()
+    photos.rename(away)
+    photos.mkdir()  # a disk that is not mounted
+    cv2.imwrite(str(photos / "small.png"), np.zeros((20, 20, 3), np.uint8))
+    prepare._source.cache_clear()
+    prepare._names.cache_clear()
+    try:
+        assert cli.main(command(recipe, out, "--num-proc", 1)) == 2
+    finally:
+        shutil.rmtree(photos)
+        away.rename(photos)
+        prepare._source.cache_clear()
+        prepare._names.cache_clear()
+    assert cli.main(command(recipe, out, "--num-proc", 1)) == 0
+    assert contents(out) == contents(made)
+
+
 def test_a_finished_set_of_folders_that_lacks_an_image_is_mended(recipe, tmp_path):
     out = tmp_path / "folders"
     arguments = command(recipe, out, "--num-proc", 1, "--layout", "folders")
