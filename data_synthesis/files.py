@@ -1,7 +1,4 @@
-"""Writing so that nothing half-written is ever seen."""
-
-import os
-from pathlib import Path
+"""Images as bytes."""
 
 import cv2
 import numpy as np
@@ -15,20 +12,3 @@ def encode_png(image: np.ndarray) -> bytes:
     if not ok:
         raise RuntimeError("OpenCV could not write a PNG.")
     return data.tobytes()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Nothing half-written ever stands under `path`.
-
-    Raises:
-        OSError: no space, no permission; the temporary file is gone.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        error.filename = error.filename or str(path)  # "no space left" does not say where
-        raise

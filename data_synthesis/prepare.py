@@ -20,13 +20,14 @@ import numpy as np
 from tadisr.data_synthesis import filter as rules
 from tadisr.data_synthesis.backgrounds import crop_photo, shrink_photo
 from tadisr.data_synthesis.compose import Crop, Materials
-from tadisr.data_synthesis.files import encode_png, write_atomically
+from tadisr.data_synthesis.files import encode_png
 from tadisr.data_synthesis.parallel import run_tasks
 from tadisr.data_synthesis.recipe import Recipe
 from tadisr.data_synthesis.sources import READERS, Sample, Source, open_source, split_names
 from tadisr.data_synthesis.text.corpus import Corpus, open_corpus
 from tadisr.data_synthesis.text.fonts import Font, Fonts, discover_fonts
 
+from tadisr.files import write_atomically
 from tadisr.ocr import load_engine
 
 CHUNK = 16

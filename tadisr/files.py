@@ -1,4 +1,5 @@
-"""Image files: find, read, name and write them, with Pillow and NumPy. What goes wrong outside is an `ImageError`."""
+"""Image files: find, read, name and write them, with Pillow and NumPy; what goes wrong outside is an `ImageError`. And
+other files, written whole or not at all."""
 
 import glob
 import io
@@ -143,6 +144,23 @@ def _to_8bit(values: np.ndarray, white: int | None) -> np.ndarray:
         if white is None:
             raise ValueError(f"values from {low:g} to {high:g} fit none of the ranges 0 to 1, 255 or 65535")
     return np.rint(values.clip(0, white) * (255 / white)).astype(np.uint8)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Nothing half-written ever stands under `path`.
+
+    Raises:
+        OSError: no space, no permission; the temporary file is gone.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        error.filename = error.filename or str(path)  # "no space left" does not say where
+        raise
 
 
 def write_image(

@@ -225,7 +225,7 @@ def script(data, reader, monkeypatch, tmp_path):
         ("train_textdiff", {"num_inference_steps": 500}, "num_inference_steps is from 1 to 200, not 500"),
         ("train_textdiff", {"heads": 0}, "heads must be at least 1, not 0"),
         ("train_textdiff", {"recognizer": "crnn-tiny", "init_from": "textdiff-tiny", "corrected_schedule": True,
-                            "mask_branch": False}, "textdiff-tiny was trained with another mask_branch than False"),
+                            "mask_branch": False}, "textdiff-tiny was trained with mask_branch True"),
         ("train_textdiff", {"recognizer": "nowhere"}, "No CRNN nowhere: give crnn-tiny"),
         ("train_textdiff", {"init_from": "nowhere/at/all"}, "nowhere/at/all"),
         ("train_textdiff", {"train_data_dir": ["{}/plain"], "mask_rule": "exact"}, "plain stores no masks: set"),

@@ -46,19 +46,15 @@ def build_network(config: TextDiffConfig) -> TextDiffNetwork:
     if config.init_from:
         pipe = TextDiffPipeline.from_pretrained(config.init_from)
         enhancement, prior, unet = pipe.enhancement, pipe.prior, pipe.residual
-        wanted = textdiff_scheduler(config.corrected_schedule, config.prediction_type).config
-        for name, value, has in (
-            ("corrected_schedule", config.corrected_schedule, pipe.scheduler.config.beta_end != wanted.beta_end),
-            (
-                "prediction_type",
-                config.prediction_type,
-                pipe.scheduler.config.prediction_type != wanted.prediction_type,
-            ),
-            ("residual_diffusion", config.residual_diffusion, pipe.config.diffusion != config.residual_diffusion),
-            ("mask_branch", config.mask_branch, enhancement.config.mask_branch != config.mask_branch),
-        ):
-            if has:
-                raise ValueError(f"{config.init_from} was trained with another {name} than {value}: set it likewise.")
+        has = {
+            "corrected_schedule": pipe.scheduler.config.beta_end == textdiff_scheduler(True).config.beta_end,
+            "prediction_type": pipe.scheduler.config.prediction_type,
+            "residual_diffusion": pipe.config.diffusion,
+            "mask_branch": enhancement.config.mask_branch,
+        }
+        for name, value in has.items():
+            if getattr(config, name) != value:
+                raise ValueError(f"{config.init_from} was trained with {name} {value}: set it likewise.")
     else:
         prior = load_crnn(config.recognizer)
         enhancement = TextEnhancementModule(

@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     for note in report["settings"]["notes"]:
         say(note)
     say(f"report.html, report.md and report.json in {args.output}")
-    return 1 if any(note.startswith("left out") for note in report["settings"]["notes"]) else 0
+    return int(len(report["images"]) < min(len(data), args.limit or len(data)))
 
 
 class _Bar:

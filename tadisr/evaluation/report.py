@@ -15,7 +15,7 @@ from tadisr.evaluation.pairs import Pairs
 from tadisr.evaluation.runner import Runner
 from tadisr.evaluation.summary import build_report, definitions
 from tadisr.evaluation.tables import to_markdown
-from tadisr.files import read_image
+from tadisr.files import read_image, write_atomically
 from tadisr.metrics.text import normalize_text
 from tadisr.ocr import OCREngine, load_engine
 
@@ -144,15 +144,9 @@ def _write(report: dict[str, Any], data: Pairs, out: Path) -> None:
         return read_image(out / "images" / method / f"{name}.png").rgb
 
     text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
-    _replace(out / "report.json", text + "\n")
-    _replace(out / "report.md", to_markdown(report))
+    for name, content in (("json", text + "\n"), ("md", to_markdown(report))):
+        # file names that are no UTF-8 must not lose what was measured
+        write_atomically(out / f"report.{name}", content.encode(errors="backslashreplace"))
     from tadisr.evaluation.html import write_html
 
     write_html(report, picture, out / "report.html")
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all; file names that are not UTF-8 must not lose what was measured."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8", errors="backslashreplace")
-    part.replace(path)
