@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
-    from tadisr.files import write_atomically
+from tadisr.files import write_atomically
 from tadisr.data_synthesis.ftsr import Job
 
 SHEET = "contact_sheet.jpg"
