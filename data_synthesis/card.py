@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-if TYPE_CHECKING:
 from tadisr.files import write_atomically
-from tadisr.data_synthesis.ftsr import Job
+
+if TYPE_CHECKING:
+    from tadisr.data_synthesis.ftsr import Job
 
 SHEET = "contact_sheet.jpg"
 SIDE = 192  # of a picture on the contact sheet, pixels
