@@ -107,23 +107,36 @@ def adapter_backbone(folder: Path) -> str:
     raise FileNotFoundError(f"The adapter in {folder} is incomplete: neither unet_lora nor transformer_lora is there.")
 
 
-def resolve_base(index: AdapterIndex, part: str, **hub: str | bool | None) -> Path:
-    """The local folder of an adapter's base whose backbone is `part`, of which only what restoring needs is fetched.
+def fetch_base(name: str | Path, part: str, variant: str | None = None, **hub: str | bool | None) -> Path:
+    """The local folder of a base, of which only what restoring needs is fetched: VAE, backbone `part`, scheduler.
 
-    Text encoders, most of a base's bytes, stay where they are. A base of the wrong kind is refused by its
-    model_index.json, before anything large is downloaded.
+    Text encoders, most of a base's bytes, stay where they are, and so do weight files of another `variant`; None takes
+    plain ones, or whatever a repository without them has, such as Kolors' fp16. `hub`: as in `resolve`, which raises.
+    """
+    parts = ("vae", part)
+    stem = f"diffusion_pytorch_model.{variant}" if variant else "diffusion_pytorch_model"
+    for weights in ((f"{stem}.safetensors", f"{stem}-*.safetensors"), ("*.safetensors",)):
+        patterns = [f"{sub}/{kind}" for sub in parts for kind in ("*.json", *weights)]
+        folder = resolve(name, allow_patterns=["model_index.json", "scheduler/*.json", *patterns], **hub)
+        if variant or all(any((folder / sub).glob("*.safetensors")) for sub in parts):
+            break
+    return folder
+
+
+def resolve_base(index: AdapterIndex, part: str, variant: str | None = None, **hub: str | bool | None) -> Path:
+    """The local folder of an adapter's base whose backbone is `part`, see `fetch_base`.
+
+    A base of the wrong kind is refused by its model_index.json, before anything large is downloaded.
 
     Raises:
         FileNotFoundError: the base is not here and cannot be fetched, or a part of it is missing: what to fetch.
         ValueError: another kind of base.
     """
     name, revision = index.base_model, index.base_revision
-    folders = ("vae", part, "scheduler")
     try:
         check_base(resolve(name, allow_patterns=["model_index.json"], revision=revision, **hub), part)
-        patterns = ["model_index.json", *(f"{sub}/*.{kind}" for sub in folders for kind in ("json", "safetensors"))]
-        base = resolve(name, allow_patterns=patterns, revision=revision, **hub)
-        for sub in folders[:2]:
+        base = fetch_base(name, part, variant, revision=revision, **hub)
+        for sub in ("vae", part):
             weights_variant(base / sub)
         if not (base / "scheduler" / "scheduler_config.json").is_file():
             raise FileNotFoundError(f"no {base / 'scheduler' / 'scheduler_config.json'}")

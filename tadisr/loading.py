@@ -43,7 +43,7 @@ def load_adapted(
             f"The adapter in {folder} has no prompt/: make it once with the base's text encoder, by tadisr.models."
             f"prompt.TextPrompt.from_base({index.base_model!r}{words}).save_pretrained({str(folder / 'prompt')!r})."
         )
-    base = resolve_base(index, part, **hub)
+    base = resolve_base(index, part, variant, **hub)
     if prompt is None:
         prompt = TextPrompt.from_pretrained(folder, subfolder="prompt", dtype=dtype)
     else:

@@ -7,14 +7,16 @@ import pytest
 import tiny
 import torch
 from diffusers import FluxTransformer2DModel
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 
 from tadisr import TADiSRPipeline
-from tadisr.checkpoints import AdapterIndex, check_base, read_adapter_index, weights_variant
+from tadisr.checkpoints import AdapterIndex, check_base, fetch_base, read_adapter_index, weights_variant
 from tadisr.models.prompt import TextPrompt
 
 PHOTO = tiny.photo()
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+SHARDS = [".fp16-00001-of-00002", ".fp16-00002-of-00002"]
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +188,37 @@ def test_half_precision_files_are_found(adapter):
     save_file(half, base / "unet" / WEIGHTS, {"format": "pt"})
     assert weights_variant(base / "unet") is None
     assert not torch.equal(run(folder), expected), "plain files go first"
+
+
+@pytest.mark.parametrize(
+    ("variant", "files", "fetched"),
+    [
+        (None, ["", ".fp16"], [""]),
+        ("fp16", ["", ".fp16"], [".fp16"]),
+        (None, [".fp16"], [".fp16"]),
+        (None, ["", *SHARDS], [""]),
+        ("fp16", ["", *SHARDS], SHARDS),
+        (None, ["-00001-of-00002", "-00002-of-00002", ".fp16"], ["-00001-of-00002", "-00002-of-00002"]),
+    ],
+)
+def test_weights_of_one_variant_are_fetched(tmp_path, monkeypatch, variant, files, fetched):
+    """From a repository as the Hub would hold it; text encoders stay there."""
+    stem = "diffusion_pytorch_model"
+    repository = ["model_index.json", "scheduler/scheduler_config.json", "text_encoder/model.safetensors"]
+    for part in ("vae", "unet"):
+        repository += [f"{part}/config.json", *(f"{part}/{stem}{file}.safetensors" for file in files)]
+
+    def snapshot_download(name, allow_patterns):
+        for path in filter_repo_objects(repository, allow_patterns=allow_patterns):
+            (tmp_path / path).parent.mkdir(exist_ok=True)
+            (tmp_path / path).touch()
+        return tmp_path
+
+    monkeypatch.setattr("tadisr.checkpoints.snapshot_download", snapshot_download)
+    assert fetch_base("someone/base", "unet", variant) == tmp_path
+    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    weights = {f"{part}/{stem}{file}.safetensors" for part in ("vae", "unet") for file in fetched}
+    assert found == weights | {name for name in repository if name.endswith(".json")}
 
 
 def test_variants_in_shards(tmp_path):

@@ -56,6 +56,7 @@ def exchange(tmp_path_factory):
     """(What the pushing process printed, what the pulling one printed, the paths it fetched of the base)."""
     folder = tmp_path_factory.mktemp("local")
     base = tiny.sd(folder)
+    base.save_pretrained(folder / "base", variant="fp16")
     base.save_pretrained(folder / "base")
     tiny.lean().save_pretrained(folder / "whole")
     tiny.on_base(base, base_model=str(folder / "base")).save_pretrained(folder / "adapter")
@@ -75,11 +76,13 @@ def test_the_same_output_before_and_after(exchange):
     assert pushed["whole"] != pushed["adapter"]
 
 
-def test_the_base_is_taken_at_its_revision_and_without_its_text_encoder(exchange):
+def test_of_the_base_only_what_is_needed_is_taken_at_its_revision(exchange):
     pushed, pulled, fetched = exchange
     assert pulled["base"] == ["tester/base", pushed["revision"]]
     paths = {path.split("/", 1)[1] for path in fetched if path.startswith(pushed["revision"])}
     assert {path.split("/")[0] for path in paths} == {"model_index.json", "vae", "unet", "scheduler"}
+    weights = {path for path in paths if path.endswith(".safetensors")}
+    assert weights == {f"{part}/diffusion_pytorch_model.safetensors" for part in ("vae", "unet")}, "no fp16 beside it"
 
 
 def test_what_is_in_the_repositories(exchange):

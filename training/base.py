@@ -12,7 +12,7 @@ from huggingface_hub.errors import HFValidationError
 from tadisr.training.config import TrainConfig
 from torch import nn
 
-from tadisr.checkpoints import SUPPORTED_BASES, resolve
+from tadisr.checkpoints import SUPPORTED_BASES, fetch_base, resolve
 from tadisr.checkpoints import check_base as check_kind
 from tadisr.models.attention import cross_attention_layers
 from tadisr.models.backbone import Backbone, check_fits
@@ -122,12 +122,9 @@ def _on_base(config: TrainConfig) -> tuple[dict[str, nn.Module], SchedulerMixin]
     name, dtype = config.pretrained_model_name_or_path, DTYPES[config.mixed_precision]
     part = check_base(name, config.revision)
     prompt = load_prompt(config)  # first: text encoders and backbone are never in memory together
-    stem = f"diffusion_pytorch_model.{config.variant}" if config.variant else "diffusion_pytorch_model"
-    kinds = ("*.json", f"{stem}.safetensors", f"{stem}-*.safetensors")
-    files = ["model_index.json", *(f"{sub}/{kind}" for sub in ("vae", part, "scheduler") for kind in kinds)]
     try:
-        folder = resolve(name, allow_patterns=files, revision=config.revision)
-        models, scheduler = load_base(folder, part, dtype, **({"variant": config.variant} if config.variant else {}))
+        folder = fetch_base(name, part, config.variant, revision=config.revision)
+        models, scheduler = load_base(folder, part, dtype, config.variant)
     except OSError as error:
         raise FileNotFoundError(f"{name} is incomplete: {' '.join(str(error).split())}") from None
     vae, backbone = models["vae"], models[part]

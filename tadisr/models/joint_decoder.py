@@ -19,7 +19,7 @@ from tadisr.models.scratch import LeanAutoencoderKL, drop_group_norms, drop_mid_
 
 _LATENTS = "latents"  # what stands in for attention maps where there are none
 _MASK_SOURCES = ("attention", "latents", "mid_block")
-_TEXT_MARGIN = 4  # pixels around the mask that count as text, too
+_TEXT_MARGIN = 5  # pixels around the mask that count as text, too
 _DOUBT_MARGIN = 16  # pixels to each side within which strokes are doubtful or clear together: about a letter
 _COARSE = 2  # pixels to each side over which a correction is taken to be coarse
 _DOUBT = 0.15, 0.35  # shares of doubt: text is clear below, doubtful above
