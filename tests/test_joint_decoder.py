@@ -5,8 +5,9 @@ import tiny
 import torch
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import avg_pool2d, max_pool2d, pixel_shuffle, pixel_unshuffle
 
+from tadisr.models import joint_decoder
 from tadisr.models.attention import cross_attention_layers
 from tadisr.models.interaction import INTERACTIONS, interaction_block
 from tadisr.models.joint_decoder import (
@@ -380,15 +381,30 @@ def test_text_is_softened_by_its_strength_and_nothing_far_from_it():
     logits[..., 24:40, 20:44] = 20.0
     gain = text_share(logits, 0.25)
     assert gain.shape == logits.shape
-    torch.testing.assert_close(gain[..., 28:36, 24:40], torch.full((1, 1, 8, 16), 0.25), atol=1e-3, rtol=0)
+    torch.testing.assert_close(gain[..., 29:35, 25:39], torch.full((1, 1, 6, 14), 0.25), atol=1e-3, rtol=0)
     edges = torch.cat([gain[0, 0, (24, 39), 28:36], gain[0, 0, 28:36, (20, 43)].T])
     assert (edges > 0.25).all() and (edges < 0.25 + 0.75 / 4).all()
-    assert (gain[..., :11, :] > 0.999).all() and (gain[..., 53:, :] > 0.999).all()
+    assert (gain[..., :9, :] > 0.999).all() and (gain[..., 55:, :] > 0.999).all()
     steps = gain.diff(dim=-2).abs().max()
     assert 0 < steps < 0.12, "a seam would show"
     for probability in (0.25, 0.6, 1 - 1e-6):
         mask = torch.full((1, 1, 8, 8), probability)
         torch.testing.assert_close(text_share(mask.logit(), 0.5), torch.full((1, 1, 8, 8), 0.5))
+
+
+@pytest.mark.parametrize("margin", [1, 2, 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_margins_are_those_of_pooling(margin, dtype):
+    x = torch.rand(2, 3, 40, 33).to(dtype)
+    pooling = {"kernel_size": 2 * margin + 1, "stride": 1, "padding": margin}
+    assert torch.equal(joint_decoder._widen(x, margin), max_pool2d(x, **pooling))
+    inner = (..., slice(2 * margin, -2 * margin), slice(2 * margin, -2 * margin))  # borders are repeated
+    means = avg_pool2d(avg_pool2d(x.float(), **pooling), **pooling)
+    blurred = joint_decoder._blur(x, margin)
+    torch.testing.assert_close(
+        blurred[inner].float(), means[inner], atol=1e-6 if dtype == torch.float32 else 0.01, rtol=0
+    )
+    torch.testing.assert_close(joint_decoder._blur(torch.ones_like(x), margin), torch.ones_like(x), atol=0.01, rtol=0)
 
 
 def test_text_whose_strokes_are_sure_has_a_strength_of_its_own():

@@ -29,7 +29,7 @@ def stage(name, data, out, **changes):
 def test_the_shipped_recipe_improves_the_validation(tmp_path, monkeypatch):
     monkeypatch.chdir(runs.ROOT)  # configs name files relative to the repository
     data = pages.data_set(tmp_path / "set", 20, 256, font_size=(24, 40))
-    scores = stage("tiny_wide", data, tmp_path / "run", max_train_steps=50, validation_steps=25)
+    scores = stage("tiny_wide", data, tmp_path / "run", max_train_steps=40, validation_steps=20)
     assert scores[-1]["psnr"] > scores[0]["psnr"] > scores[0]["psnr_bicubic"]
     trained, shipped = (
         TADiSRPipeline.from_pretrained(weights) for weights in (tmp_path / "run/weights", "tadisr-tiny")
@@ -52,9 +52,9 @@ def test_all_stages_for_two_cores_improve_the_validation(tmp_path, monkeypatch):
     assert "text_mse" in terms and not {"text_l1", "recognizer"} & terms.keys()
 
     start = {"init_from": tmp_path / "one" / "weights"}
-    second = stage("tiny_deep", data, tmp_path / "two", **start, max_train_steps=20, validation_steps=20)
+    second = stage("tiny_deep", data, tmp_path / "two", **start, max_train_steps=10, validation_steps=10)
     assert second[-1]["psnr"] > first[-1]["psnr"] - 0.1
 
     changes = {"init_from": tmp_path / "two" / "weights", "recognizer": reader, "recognizer_lines": 2}
-    third = stage("tiny_reader", data, tmp_path / "three", **changes, max_train_steps=20, validation_steps=20)
+    third = stage("tiny_reader", data, tmp_path / "three", **changes, max_train_steps=10, validation_steps=10)
     assert third[-1]["psnr"] > first[-1]["psnr"] - 0.3 and "recognizer" in runs.records(tmp_path / "three")[0]

@@ -3,7 +3,7 @@
 Shapes: B batch, H, W pixels, h, w latent size, p the VAE's patch (1 for every published VAE).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin, UNet2DConditionModel
@@ -11,7 +11,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import Decoder
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
-from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import avg_pool2d, interpolate, pad, pixel_shuffle, pixel_unshuffle
 
 from tadisr.models.attention import TextAttentionProjection, cross_attention_layers
 from tadisr.models.interaction import interaction_block
@@ -50,17 +50,14 @@ def soften_text(
 ) -> torch.Tensor:
     """A correction (B, 3, H, W) with a share of `text_strength` left on text, and all of it far from it.
 
-    Text is what the mask logits (B, 1, H, W) hold for text with a probability of .25. It is widened by 4 pixels and its
-    border made soft over 8 on either side, so that no seam shows: a line's outermost strokes have up to a quarter of
+    Text is what the mask logits (B, 1, H, W) hold for text with a probability of .25. It is widened by 5 pixels and its
+    border made soft over 10 on either side, so that no seam shows: a line's outermost strokes have up to a quarter of
     the way to 1. With `clear_text_strength` that share is left where the mask is sure of its strokes, see `text_doubt`.
     With `coarse_text_strength`, where `text_strength` holds, that share is left of what varies slowly, over more than a
     stroke: `(gain + (coarse - fine) soft blur) correction`.
     """
     mask = mask_logits.sigmoid()
-    near = (4 * mask).clamp(max=1)
-    for window, padding in _along_axes(_TEXT_MARGIN):
-        near = max_pool2d(near, window, stride=1, padding=padding)
-    near = _blur(near, _TEXT_MARGIN)
+    near = _blur(_widen((4 * mask).clamp(max=1), _TEXT_MARGIN), _TEXT_MARGIN)
     soft = near if clear_text_strength is None else near * text_doubt(mask)
     clear = text_strength if clear_text_strength is None else clear_text_strength
     softened = correction * (1 - (1 - clear) * near - (clear - text_strength) * soft)
@@ -77,7 +74,11 @@ def text_doubt(mask: torch.Tensor) -> torch.Tensor:
     (docs/tadisr-tiny.md). The result rises from 0 to 1 between .25 and .45 of it.
     """
     sums = torch.cat([mask, mask * (1 - mask)], dim=1)
-    for (window, padding), stride in zip(_along_axes(_DOUBT_MARGIN), ((4, 1), (1, 4)), strict=True):
+    size = 2 * _DOUBT_MARGIN + 1
+    for window, stride, padding in (
+        ((size, 1), (4, 1), (_DOUBT_MARGIN, 0)),
+        ((1, size), (1, 4), (0, _DOUBT_MARGIN)),
+    ):
         sums = avg_pool2d(sums, window, stride, padding, count_include_pad=False)
     text, doubt = sums.split(1, dim=1)
     low, high = _DOUBT
@@ -85,17 +86,40 @@ def text_doubt(mask: torch.Tensor) -> torch.Tensor:
     return interpolate(doubt, mask.shape[-2:], mode="bilinear", align_corners=False)
 
 
+def _widen(x: torch.Tensor, margin: int) -> torch.Tensor:
+    """The greatest of `x`, which is nowhere negative, within `margin` pixels along either axis."""
+    return _over_windows(pad(x, [margin] * 4), margin, torch.maximum)
+
+
 def _blur(x: torch.Tensor, margin: int) -> torch.Tensor:
     """Two means over squares of `2 margin + 1` pixels: nearly a Gaussian, of sigma 2 for a margin of 2."""
-    for window, padding in _along_axes(margin) * 2:
-        x = avg_pool2d(x, window, stride=1, padding=padding, count_include_pad=False)
+    sums = pad(x.float(), [2 * margin] * 4, mode="replicate")
+    for _ in range(2):
+        sums = _over_windows(sums, margin, torch.add)
+    return (sums / (2 * margin + 1) ** 4).to(x.dtype)
+
+
+def _over_windows(
+    x: torch.Tensor, margin: int, combine: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """All of every square of `2 margin + 1` pixels combined, without padding: (B, C, H, W) to that less `2 margin`.
+
+    By windows of 1, 2, 4, ... pixels put together: on CPUs several times as fast as pooling, ten times for maxima.
+    """
+    for axis in (-2, -1):
+        size = x.shape[axis] - 2 * margin
+        whole, part, width = x.narrow(axis, 0, size), x, 1
+        start, rest = 1, margin  # a window is one pixel and twice the margin
+        while rest:
+            length = part.shape[axis] - width
+            part = combine(part.narrow(axis, 0, length), part.narrow(axis, width, length))
+            width *= 2
+            if rest % 2:
+                whole = combine(whole, part.narrow(axis, start, size))
+                start += width
+            rest //= 2
+        x = whole
     return x
-
-
-def _along_axes(margin: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Pooling windows and paddings, down and right: one axis at a time is faster than both at once."""
-    size = 2 * margin + 1
-    return [((size, 1), (margin, 0)), ((1, size), (0, margin))]
 
 
 @apply_forward_hook
@@ -295,7 +319,8 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         )
         if self.config.image_residual:
             if self._softens_text:
-                decoded = soften_text(decoded, mask_logits, *self._text_strengths)
+                precise = decoded.to(image.dtype), mask_logits.to(image.dtype)  # on CPUs twice as fast in float32
+                decoded = soften_text(*precise, *self._text_strengths)
             decoded = image + decoded
         return decoded, mask_logits
 
