@@ -67,11 +67,22 @@ def resolve(
         choices = ", ".join([*(() if pipeline is None else bundled_names(pipeline)), "a folder"])
         raise FileNotFoundError(f"No model {name}: give {choices} or a Hub id such as user/model.")
     if pipeline and allow_patterns is None:  # tens of gigabytes of another pipeline are not fetched to be refused
-        index = Path(snapshot_download(str(name), allow_patterns=["model_index.json", ADAPTER_FILE], **hub))
+        index = _fetch(name, ["model_index.json", ADAPTER_FILE], **hub)
         if read_adapter_index(index) is None:
             check_pipeline(index, pipeline)
         allow_patterns = ["*.json", "*.safetensors", "*.md"]
-    return Path(snapshot_download(str(name), allow_patterns=allow_patterns, **hub))
+    return _fetch(name, allow_patterns, **hub)
+
+
+def _fetch(name: str | Path, allow_patterns: list[str] | None, **hub: str | bool | None) -> Path:
+    try:
+        return Path(snapshot_download(str(name), allow_patterns=allow_patterns, **hub))
+    except Exception as error:
+        if not Path(name).parent.is_dir():
+            raise
+        # Perhaps a folder beside others was meant, of which the Hub's message would say nothing.
+        reason = " ".join(str(error).split())
+        raise FileNotFoundError(f"No folder {name} here, and no such model could be fetched: {reason}") from error
 
 
 def _is_hub_id(name: str) -> bool:

@@ -144,6 +144,16 @@ def test_a_hub_base_that_is_not_here(made, tmp_path, family, part, revision):
     assert torch.equal(run(tmp_path / "adapter", base_model=str(tmp_path / "copy")), expected)
 
 
+def test_a_folder_beside_others_that_is_not_here(tmp_path, monkeypatch):
+    """Its name could be a Hub id."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(
+        FileNotFoundError, match=r"^No folder runs/tiny here, and no such model could be fetched: [^\n]+$"
+    ):
+        TADiSRPipeline.from_pretrained("runs/tiny", cache_dir=tmp_path / "cache", local_files_only=True)
+
+
 def test_a_folder_that_is_not_here(adapter):
     folder, base = adapter
     shutil.rmtree(base)
