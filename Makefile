@@ -30,7 +30,7 @@ demo: .venv/ready
 test: .venv/ready-dev .venv-paddle/ready
 	$(BIN)/python -m pytest -n auto --dist loadfile
 	if command -v nvidia-smi > /dev/null; then $(BIN)/python -m pytest -m gpu; fi
-	.venv-paddle/bin/python -m pytest tests/test_paddle.py
+	.venv-paddle/bin/python -m pytest tests/ocr/test_paddle.py
 
 style: .venv/ready-dev
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+
 from tadisr.data_synthesis.degrade import Degradation, degrade, draw_plan, generic, steps
 from tadisr.data_synthesis.degrade.kernels import gaussian_vector, sinc_kernel
 from tadisr.data_synthesis.degrade.steps import Blur, Jpeg, Noise, Resize, Scratch

@@ -16,9 +16,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
-from tadisr.data_synthesis.degrade import Degradation, degrade
 
 from tadisr import TADiSRPipeline
+from tadisr.data_synthesis.degrade import Degradation, degrade
 from tadisr.evaluation.data import open_data
 from tadisr.files import read_image
 from tadisr.metrics.image import psnr

@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 from rapidfuzz.distance import Indel
+
+from tadisr import TADiSRPipeline
 from tadisr.data_synthesis.degrade import Degradation, degrade
 from tadisr.data_synthesis.text.corpus import ChineseCorpus, KanaCorpus, LatinCorpus, number
 from tadisr.data_synthesis.text.fonts import Font, Fonts, discover_fonts
-
-from tadisr import TADiSRPipeline
 from tadisr.ocr import load_engine
 
 SCALE = 4

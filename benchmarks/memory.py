@@ -28,11 +28,11 @@ FAMILIES = {"sdxl": (SDXL_UNET, 77, 2048, 1280), "kolors": (KOLORS_UNET, 256, 40
 def write(place: Path, family: str) -> None:
     """DIR/base and DIR/adapter, random."""
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-    from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 
     from tadisr.models.joint_decoder import JointSegmentationDecoder
     from tadisr.models.lora import add_lora
     from tadisr.models.prompt import TextPrompt
+    from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 
     torch.manual_seed(0)
     config, tokens, width, pooled = FAMILIES[family]

@@ -131,11 +131,10 @@ def full_forward(network, image: torch.Tensor, times: dict[str, list[float]], pr
 
 def measure_training(place: Path, size: int, rounds: int, kinds: list[str]) -> dict:
     """Steps of each kind in turn: forward, backward and AdamW, bf16 autocast, gradient checkpointing."""
+    from tadisr.losses import tadisr_loss
     from tadisr.training.base import build_network, trainable
     from tadisr.training.trainer import load_lpips
     from tadisr.training.validation import network_input
-
-    from tadisr.losses import tadisr_loss
 
     torch.set_flush_denormal(True)
     config = train_config(place, size)
@@ -170,9 +169,8 @@ def measure_training(place: Path, size: int, rounds: int, kinds: list[str]) -> d
 
 def measure_inference(place: Path, size: int, rounds: int, kinds: list[str]) -> dict:
     """Restorations of each kind in turn, with the adapter that train_lora.py has written, all in bf16."""
-    from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
-
     from tadisr.models.network import TADiSRNetwork
+    from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 
     pipe = TADiSRPipeline.from_pretrained(place / "run" / "weights", dtype=torch.bfloat16)
     network = TADiSRNetwork(pipe.vae, pipe.unet, pipe.prompt, pipe.joint_decoder, pipe.scheduler)

@@ -11,10 +11,10 @@ import time
 
 import numpy as np
 import torch
-from tadisr.data_synthesis.segment import TextSegmenter
-from tadisr.training.segmentation_data import validation_images
 
+from tadisr.data_synthesis.segment import TextSegmenter
 from tadisr.metrics.segmentation import THRESHOLDS, foreground_scores, mask_counts
+from tadisr.training.segmentation_data import validation_images
 
 
 def measure(segmenter: TextSegmenter, images: list[tuple[np.ndarray, np.ndarray]], batch_size: int):

@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+
 from tadisr.data_synthesis.backgrounds import procedural
 from tadisr.data_synthesis.degrade import degrade_batch
 from tadisr.data_synthesis.files import encode_png

@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable
 
 import torch
-from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 
 from tadisr.models.textdiff.enhancement import TextEnhancementModule
 from tadisr.models.textdiff.network import textdiff_scheduler
 from tadisr.models.textdiff.recognizer import CRNN
 from tadisr.models.textdiff.residual_unet import ResidualUNet
+from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 
 STEPS = 5
 

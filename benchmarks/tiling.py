@@ -12,13 +12,13 @@ import sys
 
 import numpy as np
 import torch
+
+from tadisr import TADiSRPipeline
 from tadisr.data_synthesis.backgrounds import procedural
 from tadisr.data_synthesis.degrade import Degradation, degrade
 from tadisr.data_synthesis.layouts import PageStyle, write_page
 from tadisr.data_synthesis.text.corpus import open_corpus
 from tadisr.data_synthesis.text.fonts import discover_fonts
-
-from tadisr import TADiSRPipeline
 from tadisr.tiling import windows
 
 

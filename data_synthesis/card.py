@@ -88,6 +88,7 @@ def contact_sheet(out: Path, job: "Job") -> bytes:
 def _triplets(out: Path, job: "Job") -> Iterator[list[np.ndarray]]:
     """LR, HR and mask of one triplet after the other, BGR, without a copy of the data set in any cache."""
     import pyarrow.parquet as pq
+
     from tadisr.data_synthesis.ftsr import IMAGES
 
     for shard in job.shards():

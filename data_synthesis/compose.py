@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+
 from tadisr.data_synthesis.backgrounds import procedural
 from tadisr.data_synthesis.layouts import write_page
 from tadisr.data_synthesis.recipe import PasteStyle, Recipe

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from tadisr.data_synthesis.compose import compose_page
 from tadisr.data_synthesis.degrade import degrade_batch
 from tadisr.data_synthesis.files import encode_png
 from tadisr.data_synthesis.parallel import run_tasks
 from tadisr.data_synthesis.prepare import Prepared, open_fonts, open_materials, prepare
 from tadisr.data_synthesis.recipe import Recipe
-
 from tadisr.files import write_atomically
 
 LAYOUTS = ("parquet", "folders")

@@ -17,6 +17,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+
 from tadisr.data_synthesis import filter as rules
 from tadisr.data_synthesis.backgrounds import crop_photo, shrink_photo
 from tadisr.data_synthesis.compose import Crop, Materials
@@ -26,7 +27,6 @@ from tadisr.data_synthesis.recipe import Recipe
 from tadisr.data_synthesis.sources import READERS, Sample, Source, open_source, split_names
 from tadisr.data_synthesis.text.corpus import Corpus, open_corpus
 from tadisr.data_synthesis.text.fonts import Font, Fonts, discover_fonts
-
 from tadisr.files import write_atomically
 from tadisr.ocr import load_engine
 
@@ -110,6 +110,7 @@ def _segmenter(name: str) -> Any:
 @lru_cache(maxsize=1)
 def _enhancer(name: str) -> Any:
     from diffusers.utils.logging import disable_progress_bar
+
     from tadisr.data_synthesis.enhance import Enhancer
 
     disable_progress_bar()  # the data set's own bar is being shown

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 import yaml
+
 from tadisr.data_synthesis.degrade import Degradation
 from tadisr.data_synthesis.filter import FilterConfig
 from tadisr.data_synthesis.layouts import PageStyle

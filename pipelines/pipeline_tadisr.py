@@ -23,7 +23,6 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from PIL import Image
-from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
 from torch import nn
 
 from tadisr.adapters import save_adapter
@@ -38,6 +37,7 @@ from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, v
 from tadisr.models.lora import ADAPTER
 from tadisr.models.network import denoise, one_backbone
 from tadisr.models.prompt import TextPrompt
+from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
 from tadisr.tiling import TilePlan, alike, auto_tile, run_tiled
 
 ImageInput = Image.Image | np.ndarray | torch.Tensor

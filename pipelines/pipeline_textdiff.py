@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, DiffusionPipeline
 from PIL import Image
-from tadisr.pipelines.pipeline_output import TextDiffPipelineOutput
 
 from tadisr.checkpoints import check_pipeline, resolve
 from tadisr.images import to_images, to_tensors, upsample
@@ -22,6 +21,7 @@ from tadisr.models.textdiff.enhancement import TextEnhancementModule
 from tadisr.models.textdiff.network import TextDiffNetwork
 from tadisr.models.textdiff.recognizer import CRNN
 from tadisr.models.textdiff.residual_unet import ResidualUNet
+from tadisr.pipelines.pipeline_output import TextDiffPipelineOutput
 
 ImageInput = Image.Image | np.ndarray | torch.Tensor
 Generators = torch.Generator | Sequence[torch.Generator] | None

@@ -17,13 +17,14 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.optimization import get_scheduler
+from torch.utils.data import DataLoader
+
 from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 from tadisr.training.checkpoints import mistakes_in_one_line
 from tadisr.training.data import ConcatPages, FTSRLines
 from tadisr.training.recognizer import cut_lines, perturbed, reading
 from tadisr.training.recognizer_graph import load_onnx, save_adapted
 from tadisr.training.validation import network_input
-from torch.utils.data import DataLoader
 
 SCALE = 4
 SOFT_SHARE = 0.375  # of the lines that are merely enlarged; the others are anything up to the restored line

@@ -9,7 +9,6 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, SchedulerMixin
 from diffusers.training_utils import cast_training_params
 from huggingface_hub.errors import HFValidationError
-from tadisr.training.config import TrainConfig
 from torch import nn
 
 from tadisr.checkpoints import SUPPORTED_BASES, fetch_base, resolve
@@ -21,6 +20,7 @@ from tadisr.models.lora import add_lora
 from tadisr.models.network import TADiSRNetwork, load_base, one_backbone
 from tadisr.models.prompt import TextPrompt
 from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel, initialize
+from tadisr.training.config import TrainConfig
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 NO_TEXT = -10.0  # mask logit where there is no mask stream

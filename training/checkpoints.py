@@ -13,8 +13,9 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from tadisr.training.data import one_line
 from torch import nn
+
+from tadisr.training.data import one_line
 
 BEST_FILE = "best.json"
 MARK = "config.yaml"  # written last, before checkpoints were renamed into place: old ones are told whole by it

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
+from torch.utils.data import Dataset
+
 from tadisr.data_synthesis.degrade import Degradation, degrade
 from tadisr.data_synthesis.read import open_pages
-from torch.utils.data import Dataset
 
 
 class Triplet(NamedTuple):

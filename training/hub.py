@@ -13,12 +13,12 @@ import yaml
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from PIL import Image
-from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
-from tadisr.training.checkpoints import replace_folder
-from tadisr.training.config import TrainConfig
 from torch import nn
 
 from tadisr.models.network import TADiSRNetwork
+from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
+from tadisr.training.checkpoints import replace_folder
+from tadisr.training.config import TrainConfig
 
 SHEET_FILE = "validation.jpg"
 METRICS = {

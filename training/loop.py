@@ -12,6 +12,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, set_seed
 from diffusers.optimization import get_scheduler
+from torch import nn
+from torch.utils.data import DataLoader
+
 from tadisr.training.base import trainable
 from tadisr.training.checkpoints import (
     find_checkpoint,
@@ -24,8 +27,6 @@ from tadisr.training.checkpoints import (
 )
 from tadisr.training.config import LoopConfig
 from tadisr.training.steps import Log, Steps, averaged, build_optimizer, resume, start_accelerator, start_keeping
-from torch import nn
-from torch.utils.data import DataLoader
 
 Batch = dict[str, torch.Tensor | list[str]]
 

@@ -6,12 +6,12 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from tadisr.data_synthesis.files import encode_png
-from tadisr.data_synthesis.sources import open_source
-from tadisr.training.data import FTSRCrops, to_tensors
 from torch.utils.data import Dataset
 
+from tadisr.data_synthesis.files import encode_png
+from tadisr.data_synthesis.sources import open_source
 from tadisr.files import write_atomically
+from tadisr.training.data import FTSRCrops, to_tensors
 
 
 def open_realce(path: str | Path, aligned_list: str | Path | None = None) -> Any:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from tadisr.training.recognizer_graph import load_onnx
 from torch import nn
+
+from tadisr.training.recognizer_graph import load_onnx
 
 HEIGHT, WIDTH = 48, 320  # PP-OCR's recognition input
 STRIDE = 8  # pixels a step of the reading is wide

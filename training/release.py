@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging
+
 from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 from tadisr.training.data import one_line

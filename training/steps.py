@@ -18,11 +18,12 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType, InitProcessGroupKwargs, gather_object
 from diffusers.training_utils import EMAModel
 from PIL import Image
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+
 from tadisr.training.base import trainable
 from tadisr.training.checkpoints import keep_trained_only
 from tadisr.training.config import LoopConfig
-from torch import nn
-from torch.optim.lr_scheduler import LRScheduler
 
 
 def run_in_float32(module: nn.Module) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
 from tadisr.data_synthesis.read import no_column
 from tadisr.training.data import Cropping, Triplet, one_line
 from tadisr.training.realce import RealCECrops, is_realce
-from torch.utils.data import IterableDataset, get_worker_info
 
 FLAGS = {"hr": cv2.IMREAD_COLOR_RGB, "lr": cv2.IMREAD_COLOR_RGB, "mask": cv2.IMREAD_GRAYSCALE}
 

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from tadisr.training.config import LoopConfig
-from tadisr.training.textdiff_data import SEVERITIES
-
 from tadisr.models.textdiff.network import TRAIN_TIMESTEPS
 from tadisr.models.textdiff.recognizer import ALPHABET
 from tadisr.textdiff_losses import TextDiffLossWeights
+from tadisr.training.config import LoopConfig
+from tadisr.training.textdiff_data import SEVERITIES
 
 MASK_RULES = ("mean", "mean_polarity", "exact")
 BEST = ("accuracy", "psnr", "ssim")

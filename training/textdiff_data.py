@@ -21,6 +21,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from torch.utils.data import Dataset
+
 from tadisr.data_synthesis.backgrounds import SURFACES, crop_photo, procedural, shrink_photo
 from tadisr.data_synthesis.degrade import Degradation, degrade
 from tadisr.data_synthesis.prepare import split_families
@@ -30,11 +32,9 @@ from tadisr.data_synthesis.text.effects import Effects, paint
 from tadisr.data_synthesis.text.fonts import Fonts, discover_fonts
 from tadisr.data_synthesis.text.render import draw_block
 from tadisr.data_synthesis.text.shapes import Shapes
-from tadisr.training.data import photographic_tones
-from torch.utils.data import Dataset
-
 from tadisr.evaluation.text_lines import str_filt
 from tadisr.textzoom import HR_SIZE, Line, resize, to_tensors, with_mask, write_textzoom
+from tadisr.training.data import photographic_tones
 
 SPLITS = ("train", "validation", "test")
 MASKS = ("stroke", "mean", "mean_polarity")

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from accelerate.utils import DistributedType, set_seed
 from diffusers.optimization import get_scheduler
+
 from tadisr.training.base import build_network, trainable
 from tadisr.training.checkpoints import (
     find_checkpoint,

@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader
+
 from tadisr.data_synthesis.segment import TextSegmenter, TinyConfig, TinyTextSegmenter
+from tadisr.losses import dice_loss, focal_loss
+from tadisr.metrics.segmentation import THRESHOLDS, foreground_scores, mask_counts
 from tadisr.training.checkpoints import mistakes_in_one_line
 from tadisr.training.config import LoopConfig, parse
 from tadisr.training.loop import Batch, Task, fit
 from tadisr.training.segmentation_data import SegmentationCrops, photo_list, validation_images
-from torch import nn
-from torch.utils.data import DataLoader
-
-from tadisr.losses import dice_loss, focal_loss
-from tadisr.metrics.segmentation import THRESHOLDS, foreground_scores, mask_counts
 
 
 @dataclass

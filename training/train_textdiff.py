@@ -12,15 +12,6 @@ so far in OUTPUT_DIR/best, for `TextDiffPipeline.from_pretrained`. Settings: `te
 from pathlib import Path
 
 import torch
-from tadisr.pipelines.pipeline_tadisr import contiguous_weights
-from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
-from tadisr.training.checkpoints import mistakes_in_one_line
-from tadisr.training.config import parse
-from tadisr.training.loop import Batch, Task, fit
-from tadisr.training.recognizer import RecognizerLoss
-from tadisr.training.steps import run_in_float32, run_recurrent_in_float32
-from tadisr.training.textdiff_config import TextDiffConfig
-from tadisr.training.textdiff_lines import training_loader, validation_lines
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -31,7 +22,16 @@ from tadisr.models.textdiff.interpreter import TextPriorInterpreter
 from tadisr.models.textdiff.network import TextDiffNetwork, textdiff_scheduler
 from tadisr.models.textdiff.recognizer import load_crnn
 from tadisr.models.textdiff.residual_unet import ResidualUNet
+from tadisr.pipelines.pipeline_tadisr import contiguous_weights
+from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 from tadisr.textdiff_losses import textdiff_loss
+from tadisr.training.checkpoints import mistakes_in_one_line
+from tadisr.training.config import parse
+from tadisr.training.loop import Batch, Task, fit
+from tadisr.training.recognizer import RecognizerLoss
+from tadisr.training.steps import run_in_float32, run_recurrent_in_float32
+from tadisr.training.textdiff_config import TextDiffConfig
+from tadisr.training.textdiff_lines import training_loader, validation_lines
 
 OURS, COARSE = "textdiff", "coarse"
 MEASURES = ("psnr", "ssim")

@@ -9,7 +9,11 @@ from pickle import UnpicklingError
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
+from torch import nn
+from torch.utils.data import DataLoader
+
 from tadisr.data_synthesis.degrade import Degradation
+from tadisr.losses import tadisr_loss
 from tadisr.training.checkpoints import read_best, replace_folder, write_best
 from tadisr.training.config import STORED, TrainConfig
 from tadisr.training.data import ConcatPages, Cropping, FTSRCrops, FTSRLines
@@ -18,10 +22,6 @@ from tadisr.training.realce import MixedCrops, RealCECrops, make_masks
 from tadisr.training.recognizer import RecognizerLoss
 from tadisr.training.steps import Log
 from tadisr.training.validation import Validator, main_score, network_input
-from torch import nn
-from torch.utils.data import DataLoader
-
-from tadisr.losses import tadisr_loss
 
 
 def load_lpips(config: TrainConfig) -> nn.Module | None:

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from tadisr.data_synthesis.read import open_pages
-from tadisr.training.config import TrainConfig
-from tadisr.training.recognizer_graph import graph_file
 from torch import nn
 
+from tadisr.data_synthesis.read import open_pages
 from tadisr.images import upsample
 from tadisr.metrics.image import SSIM_WINDOW, psnr, ssim
 from tadisr.models.joint_decoder import vae_factor
+from tadisr.training.config import TrainConfig
+from tadisr.training.recognizer_graph import graph_file
 
 SHEET_ROWS = 4
 SHEET_COLUMNS = ("LR", "bicubic", "SR", "HR", "mask", "true mask")

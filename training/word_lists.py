@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+
 from tadisr.data_synthesis.text.corpus import common_hanzi
 
 WORDNET = Path("/usr/share/wordnet")

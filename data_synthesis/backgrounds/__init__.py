@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+
 from tadisr.data_synthesis.backgrounds.scenes import SCENES, out_of_focus
 from tadisr.data_synthesis.backgrounds.surfaces import SURFACES, Size, light
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+
 from tadisr.data_synthesis.backgrounds.surfaces import Size, fractal, noise, pick
 
 

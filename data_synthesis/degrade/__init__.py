@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+
 from tadisr.data_synthesis.degrade.config import Degradation, Order, Range
 from tadisr.data_synthesis.degrade.kernels import (
     disk_kernel,
@@ -172,6 +173,7 @@ def degrade_batch(hr: "torch.Tensor", config: Degradation, rngs: Sequence[np.ran
     first resize no two are of one size.
     """
     import torch
+
     from tadisr.data_synthesis.degrade import generic
 
     if hr.ndim != 4 or hr.shape[1] != 3 or hr.dtype != torch.uint8:

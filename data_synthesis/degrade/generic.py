@@ -9,6 +9,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+
 from tadisr.data_synthesis.degrade.steps import Blur, Jpeg, Noise, Resize, Step, fast_length
 
 LUMA = np.array(

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+
 from tadisr.data_synthesis.backgrounds.surfaces import light, noise
 from tadisr.data_synthesis.layouts.canvas import Canvas
 from tadisr.data_synthesis.layouts.typesetting import Setter

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
 from tadisr.data_synthesis.text.effects import Ink, paint
 from tadisr.data_synthesis.text.fonts import Font
 from tadisr.data_synthesis.text.render import Glyphs

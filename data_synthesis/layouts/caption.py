@@ -1,6 +1,7 @@
 """Words over a photograph: quotations, subtitles, labels in boxes, dates, addresses, prices."""
 
 import numpy as np
+
 from tadisr.data_synthesis.layouts import figures
 from tadisr.data_synthesis.layouts.canvas import Canvas
 from tadisr.data_synthesis.layouts.palette import DARK, PRINTS, WHITE, draw_palette

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+
 from tadisr.data_synthesis.backgrounds.surfaces import paper
 from tadisr.data_synthesis.layouts import marks
 from tadisr.data_synthesis.layouts.camera import bend, lay, weather

@@ -1,6 +1,7 @@
 """What is set in rows and cells: tables, forms, receipts, menus, tickets."""
 
 import numpy as np
+
 from tadisr.data_synthesis.layouts import figures, marks
 from tadisr.data_synthesis.layouts.canvas import Canvas
 from tadisr.data_synthesis.layouts.document import blank_sheet, photographed

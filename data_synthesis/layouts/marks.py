@@ -4,6 +4,7 @@ import math
 
 import cv2
 import numpy as np
+
 from tadisr.data_synthesis.layouts.canvas import Canvas, Color
 
 UNIT = 64  # coordinates of the pictograms

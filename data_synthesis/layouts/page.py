@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+
 from tadisr.data_synthesis.layouts.camera import finish
 from tadisr.data_synthesis.layouts.canvas import Canvas
 from tadisr.data_synthesis.layouts.caption import caption

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+
 from tadisr.data_synthesis.backgrounds.surfaces import rgb
 
 LUMA = np.float32([0.299, 0.587, 0.114])

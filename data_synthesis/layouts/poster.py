@@ -1,6 +1,7 @@
 """Posters and advertisements: a title, a subtitle, prices, small print, blocks of colour, pictures."""
 
 import numpy as np
+
 from tadisr.data_synthesis.layouts import figures, marks
 from tadisr.data_synthesis.layouts.camera import lay, weather
 from tadisr.data_synthesis.layouts.canvas import Canvas, Color

@@ -1,6 +1,7 @@
 """Things with print on them: packages, bottles, price tags on shelves, book covers and rows of spines."""
 
 import numpy as np
+
 from tadisr.data_synthesis.backgrounds.scenes import out_of_focus, shelves
 from tadisr.data_synthesis.backgrounds.surfaces import SURFACES
 from tadisr.data_synthesis.layouts import figures, marks

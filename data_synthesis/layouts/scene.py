@@ -1,6 +1,7 @@
 """Signs in their surroundings, near and far: on walls and posts, above shops, on notice boards; words on walls."""
 
 import numpy as np
+
 from tadisr.data_synthesis.backgrounds.scenes import glass, out_of_focus
 from tadisr.data_synthesis.backgrounds.surfaces import SURFACES, light
 from tadisr.data_synthesis.layouts import signs

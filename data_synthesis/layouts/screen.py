@@ -1,6 +1,7 @@
 """What displays show: windows, chats, telephones, terminals, web pages."""
 
 import numpy as np
+
 from tadisr.data_synthesis.layouts import figures, marks
 from tadisr.data_synthesis.layouts.camera import lay
 from tadisr.data_synthesis.layouts.canvas import Canvas, Color

@@ -6,6 +6,7 @@ Each is a function (s: the setter, height, width in pixels) -> Canvas with its t
 from collections.abc import Callable
 
 import numpy as np
+
 from tadisr.data_synthesis.backgrounds.surfaces import SURFACES
 from tadisr.data_synthesis.layouts import figures, marks
 from tadisr.data_synthesis.layouts.camera import weather

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
+
 from tadisr.data_synthesis.backgrounds.scenes import SCENES, out_of_focus
 from tadisr.data_synthesis.layouts.canvas import Canvas, Color
 from tadisr.data_synthesis.layouts.palette import LUMA, Palette, draw_palette, luma, readable

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+
 from tadisr.data_synthesis.sources.base import (
     IMAGE_SUFFIXES,
     Origin,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+
 from tadisr.data_synthesis.sources.base import (
     IMAGE_SUFFIXES,
     Origin,

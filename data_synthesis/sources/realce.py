@@ -13,7 +13,6 @@ from tadisr.data_synthesis.sources.base import (
     open_image,
 )
 from tadisr.data_synthesis.sources.photographs import select
-
 from tadisr.evaluation.realce import read_annotation
 
 FOCAL_LENGTHS = ("13mm", "26mm", "52mm")

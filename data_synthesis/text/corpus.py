@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from tadisr.data_synthesis.text.wrapping import clusters, cut, is_wide, wrap
 
 if TYPE_CHECKING:

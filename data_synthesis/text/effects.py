@@ -5,6 +5,7 @@ from typing import Literal
 
 import cv2
 import numpy as np
+
 from tadisr.data_synthesis.text.render import Glyphs, grow
 
 LUMA = np.float32([0.299, 0.587, 0.114])

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
 from tadisr.data_synthesis.text.fonts import Font
 from tadisr.data_synthesis.text.shapes import Canvas, Shape, bend, tilt
 from tadisr.data_synthesis.text.wrapping import clusters, is_wide

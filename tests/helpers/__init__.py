@@ -1,0 +1,1 @@
+"""What several tests stand on: real classes at toy size, servers, sample data."""

@@ -1,0 +1,258 @@
+"""Training a segmenter: crops, losses, the whole script, resuming, and the benchmark on what came out."""
+
+import json
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from helpers import training_runs
+from helpers.segmenters import page, sam
+from tadisr.data_synthesis.segment import TextSegmenter
+from tadisr.training import train_segmenter
+from tadisr.training.checkpoints import read_best
+from tadisr.training.config import parse
+from tadisr.training.segmentation_data import (
+    MaskedImages,
+    SegmentationCrops,
+    draw_behind,
+    photo_list,
+    validation_images,
+    wear,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """An FTSR folder of three pages, and a photograph."""
+    folder = tmp_path_factory.mktemp("ftsr")
+    for part in ("hr", "mask"):
+        (folder / part).mkdir()
+    for i, text in enumerate(("Ag 24\nxyz", "Hello\n3:45", "no text\nhere")):
+        image, mask = page(text, 96, 26, ink=(200 * (i % 2), 20, 60))
+        cv2.imwrite(str(folder / "hr" / f"{i}.png"), image[..., ::-1])
+        cv2.imwrite(str(folder / "mask" / f"{i}.png"), np.round(mask * 255).astype(np.uint8))
+    ramp = np.linspace(0, 255, 120 * 90 * 3).reshape(90, 120, 3).astype(np.uint8)
+    cv2.imwrite(str(folder / "photo.png"), ramp)
+    (folder / "photos.txt").write_text(f"{folder / 'photo.png'}\n\n")
+    return folder
+
+
+@pytest.fixture
+def train(monkeypatch, data, capsys):
+    """Run the script in this process: its settings as keywords, its output back."""
+
+    def run(out, **settings):
+        settings = {
+            "output_dir": str(out), "train_data_dir": [str(data)], "validation_data_dir": str(data),
+            "photo_list": str(data / "photos.txt"), "photo_share": 0.3, "widths": [8, 8], "resolution": 64,
+            "bce": 1.0, "focal": 1.0, "train_batch_size": 2, "learning_rate": 1e-2, "lr_warmup_steps": 2,
+            "ema_decay": 0.9, "max_train_steps": 6, "checkpointing_steps": 2, "validation_steps": 3,
+            "dataloader_num_workers": 0, **settings,
+        }  # fmt: skip
+        file = out.parent / "config.yaml"
+        file.write_text(yaml.safe_dump(settings))
+        monkeypatch.setattr(sys, "argv", ["train_segmenter.py", "--config", str(file)])
+        training_runs.fresh()
+        try:
+            runpy.run_path(str(ROOT / "training" / "train_segmenter.py"), run_name="__main__")
+        finally:
+            torch.set_flush_denormal(False)
+        return capsys.readouterr().out
+
+    return run
+
+
+class TestScript:
+    def test_train_and_resume(self, train, tmp_path):
+        train(tmp_path / "whole")
+        # as if interrupted after four of six steps
+        shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
+        shutil.rmtree(tmp_path / "resumed" / "checkpoint-6")
+        shutil.rmtree(tmp_path / "resumed" / "weights")
+        assert "steps 4 to 6" in train(tmp_path / "resumed", resume_from_checkpoint="latest")
+        whole, resumed = (load_file(tmp_path / run / "weights" / "model.safetensors") for run in ("whole", "resumed"))
+        assert whole.keys() == resumed.keys() and all(torch.equal(whole[name], resumed[name]) for name in whole)
+        other = load_file(train_and_load(train, tmp_path / "other", seed=1))
+        assert not torch.equal(whole["head.weight"], other["head.weight"])
+        with pytest.raises(SystemExit, match="holds checkpoints of an earlier run"):
+            train(tmp_path / "whole")
+
+        records = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+        assert [r["step"] for r in records] == [3, 6, 6]
+        assert {"step", "fgiou", "f", "fgiou_worn", "f_worn"} == records[-1].keys()
+        best = read_best(tmp_path / "whole")
+        assert best["metric"] == "fgiou" and best["value"] == max(records[0]["fgiou"], records[2]["fgiou"])
+        kept = {f"checkpoint-{step}" for step in (4, 6, best["step"])}
+        assert {p.name for p in (tmp_path / "whole").glob("checkpoint-*")} == kept
+        saved = yaml.safe_load((tmp_path / "whole" / "checkpoint-6" / "config.yaml").read_text())
+        assert saved["learning_rate"] == 1e-2 and saved["gradient_accumulation_steps"] == 1
+        assert TextSegmenter.from_pretrained(tmp_path / "whole" / "weights").config.widths == [8, 8]
+
+    def test_it_learns(self, train, tmp_path):
+        train(
+            tmp_path / "run", max_train_steps=60, validation_steps=60, train_batch_size=4, photo_share=0.0,
+            checkpointing_steps=60, ema_decay=None, learning_rate=2e-2, focal=0.0,
+        )  # fmt: skip
+        records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+        assert records[0].keys() == {"step", "s/step", "lr", "bce", "dice"}
+        assert records[-1]["fgiou"] > 0.4
+
+    def test_sam_ts(self, train, tmp_path):
+        sam().save_pretrained(tmp_path / "base")
+        train(
+            tmp_path / "run", pretrained_model_name_or_path=str(tmp_path / "base"), max_train_steps=2,
+            checkpointing_steps=2, validation_data_dir=None, validation_steps=2, gradient_checkpointing=True,
+            gradient_accumulation_steps=2, bce=0.0, focal=20.0,
+        )  # fmt: skip
+        segmenter = TextSegmenter.from_pretrained(tmp_path / "run" / "weights")
+        assert all(adapter.expand.weight.abs().sum() > 0 for adapter in segmenter.adapters())
+        assert not [name for name in load_file(tmp_path / "run" / "weights" / "model.safetensors") if ".base." in name]
+
+    def test_mistakes_are_one_line(self, train, tmp_path):
+        for settings, message in (
+            ({"learning_rte": 1}, "unknown keys learning_rte"),
+            ({"train_data_dir": None}, "at least one data set"),
+            ({"train_data_dir": [str(tmp_path / "nowhere" / "else")]}, "nowhere"),
+            ({"train_data_dir": ["textseg:nowhere"]}, "TextSeg is not in nowhere"),
+            ({"validation_steps": 0}, "validation_steps must be at least 1, not 0"),
+            ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be at least 1"),
+            ({"bce": 0.0, "focal": 0.0, "dice": 0.0}, "at least one of bce, focal and dice"),
+            ({"photo_list": "nowhere.txt"}, "No list of photographs nowhere.txt"),
+            ({"resume_from_checkpoint": "nowhere"}, "No complete checkpoint to resume from: nowhere"),
+            ({"pretrained_model_name_or_path": str(tmp_path / "sam")}, "No model"),
+        ):
+            with pytest.raises(SystemExit) as stopped:
+                train(tmp_path / "run", **settings)
+            assert message in str(stopped.value) and "\n" not in str(stopped.value), settings
+        sam().save_pretrained(tmp_path / "sam")
+        with pytest.raises(SystemExit, match="works at 64 pixels: set resolution to that, not 96"):
+            train(tmp_path / "run", pretrained_model_name_or_path=str(tmp_path / "sam"), resolution=96)
+        with pytest.raises(SystemExit, match="No config file"):
+            parse(["--config", "nowhere.yaml"], train_segmenter.SegmenterConfig)
+
+    def test_flags_go_over_the_file_and_the_shipped_files_are_valid(self):
+        tiny = parse(
+            ["--config", str(ROOT / "training/configs/segmenter_tiny.yaml"), "--learning_rate", "5", "--seed", "3"],
+            train_segmenter.SegmenterConfig,
+        )
+        assert (tiny.learning_rate, tiny.seed, tiny.pretrained_model_name_or_path) == (5, 3, None)
+        paper = parse(["--config", str(ROOT / "training/configs/segmenter_sam.yaml")], train_segmenter.SegmenterConfig)
+        assert paper.train_data_dir == ["textseg:data/TextSeg", "bts:data/BTS"]
+        assert (paper.focal, paper.dice, paper.prompt_tokens, paper.resolution) == (20, 1, 12, 1024)
+
+    def test_benchmark(self, data, monkeypatch, capsys):
+        monkeypatch.setattr(sys, "argv", ["segmenter.py", str(data), "--limit", "2"])
+        runpy.run_path(str(ROOT / "benchmarks" / "segmenter.py"), run_name="__main__")
+        rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| 2 ")]
+        assert len(rows) == 4 and "(best)" in rows[1][2]
+        assert float(rows[1][3]) >= float(rows[0][3]) > 0.3
+        assert float(rows[0][7]) > 0
+
+
+def train_and_load(train, out, **settings):
+    train(out, **settings)
+    return out / "weights" / "model.safetensors"
+
+
+class TestLoss:
+    def test_every_level_counts_and_weights_apply(self):
+        config = train_segmenter.SegmenterConfig(train_data_dir=["x"], bce=2.0, focal=0.0, dice=0.5)
+        mask = torch.zeros(1, 1, 8, 8)
+        mask[..., :4] = 1
+        right, low = 40 * (mask - 0.5), 40 * (mask[..., ::4, ::4] - 0.5)
+        assert sum(train_segmenter.segmentation_loss([low, right], mask, config).values()) < 1e-6
+        terms = train_segmenter.segmentation_loss([-low, right], mask, config)
+        assert terms.keys() == {"bce", "dice"}
+        assert terms["bce"] == pytest.approx(2 * 20, rel=1e-3) and terms["dice"] == pytest.approx(0.5 * 0.8, rel=1e-3)
+
+
+class TestData:
+    def test_crops_are_aligned_and_repeatable(self, data):
+        crops = SegmentationCrops([str(data)], 64, 20, seed=1)
+        for i in (0, 3):
+            first, again = crops[i], SegmentationCrops([str(data)], 64, 40, seed=1)[i]
+            assert all(torch.equal(first[key], again[key]) for key in ("image", "mask"))
+            assert first["image"].shape == (3, 64, 64) and first["mask"].shape == (1, 64, 64)
+        edges = []
+        for i in range(20):  # the mask's own pixels differ more from what is beside them than shifted ones do
+            gray, mask = crops[i]["image"].mean(0), crops[i]["mask"][0] > 0.5
+            outside = torch.nn.functional.max_pool2d(mask[None].float(), 5, 1, 2)[0].bool() & ~mask
+            contrast = [
+                (gray.roll(s, -1)[mask].mean() - gray.roll(s, -1)[outside].mean()).abs() if mask.any() else 0.0
+                for s in (-4, 0, 4)
+            ]
+            edges.append(torch.tensor(contrast))
+        left, still, right = torch.stack(edges).mean(0)
+        assert still > 1.2 * left and still > 1.2 * right
+
+    def test_smaller_images_are_enlarged_or_mirrored(self, tmp_path):
+        for part in ("hr", "mask"):
+            (tmp_path / part).mkdir()
+        image, mask = page("Ag", 40, 26)
+        cv2.imwrite(str(tmp_path / "hr" / "0.png"), image[:20])
+        cv2.imwrite(str(tmp_path / "mask" / "0.png"), (mask[:20] * 255).astype(np.uint8))
+        crops = SegmentationCrops([str(tmp_path)], 96, 8)
+        assert all(crops[i]["image"].shape == (3, 96, 96) and crops[i]["mask"].amax() > 0.5 for i in range(8))
+
+    def test_photographs_have_no_text(self, data):
+        crops = SegmentationCrops([str(data)], 64, 40, photos=photo_list(data / "photos.txt"), photo_share=1.0)
+        assert all(crops[i]["mask"].sum() == 0 for i in range(10))
+        crops = SegmentationCrops([str(data)], 64, 40, text_share=1.0, cache=True)
+        assert sum(float(crops[i]["mask"].amax() > 0.5) for i in range(20)) >= 18
+        assert photo_list(None) == []
+
+    def test_what_is_drawn_never_covers_text(self):
+        image, mask = page()
+        mask = np.round(mask * 255).astype(np.uint8)
+        changed = 0
+        for seed in range(10):
+            drawn = draw_behind(image, mask, np.random.default_rng(seed))
+            assert np.array_equal(drawn[mask > 0], image[mask > 0])
+            changed += not np.array_equal(drawn, image)
+        assert changed >= 9
+
+    def test_worn_images_keep_their_place_size_and_seed(self):
+        image, _ = page("Ag 24", 70, 24)
+        image = image[:61]
+        errors = []
+        for seed in range(20):
+            worn = wear(image, np.random.default_rng(seed))
+            assert worn.shape == image.shape and worn.dtype == np.uint8
+            assert np.array_equal(worn, wear(image, np.random.default_rng(seed)))
+            errors.append([np.abs(np.roll(worn, s, 1) - image.astype(float)).mean() for s in (-3, 0, 3)])
+        left, still, right = np.mean(errors, axis=0)
+        assert 0 < still < 0.7 * min(left, right)
+
+    def test_other_layouts(self, tmp_path):
+        image, mask = page()
+        for folder in ("image", "semantic_label"):
+            (tmp_path / folder).mkdir()
+        for name in ("a00001", "a00002"):
+            cv2.imwrite(str(tmp_path / "image" / f"{name}.jpg"), image)
+            codes = np.where(mask > 0.5, 100, 0).astype(np.uint8)  # TextSeg's code for strokes
+            cv2.imwrite(str(tmp_path / "semantic_label" / f"{name}_maskfg.png"), codes)
+        (tmp_path / "split.json").write_text('{"train": ["a00001"], "val": [], "test": ["a00002"]}')
+        images = MaskedImages(f"textseg:{tmp_path}")
+        assert len(images) == 1 and np.array_equal(images[0][1] > 127, mask > 0.5)
+        assert images[0][0].shape == image.shape
+        ((_, truth),) = validation_images(f"textseg:{tmp_path}", 5, worn=True)
+        assert np.array_equal(truth, mask > 0.5)
+        with pytest.raises(ValueError, match="has no masks to train on"):
+            MaskedImages(f"folder:{tmp_path / 'image'}")[0]
+        with pytest.raises(ValueError, match="Unknown kind of source"):
+            MaskedImages(f"textsegg:{tmp_path}")
+
+    def test_photographs_that_cannot_be_read(self, data, tmp_path):
+        (tmp_path / "list.txt").write_text("nowhere.png\n")
+        with pytest.raises(FileNotFoundError, match="nowhere.png is missing or not an image"):
+            SegmentationCrops([str(data)], 64, 4, photos=photo_list(tmp_path / "list.txt"))
