@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from tadisr.files import write_atomically
+from tadisr.io.atomic import write_atomically
 
 if TYPE_CHECKING:
     from tadisr.data_synthesis.ftsr import Job

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tadisr.cli import UserError, say
+from tadisr.io.messages import UserError, say
 
 if TYPE_CHECKING:
     from tadisr.data_synthesis.recipe import Recipe

@@ -21,7 +21,7 @@ from tadisr.data_synthesis.files import encode_png
 from tadisr.data_synthesis.parallel import run_tasks
 from tadisr.data_synthesis.prepare import Prepared, open_fonts, open_materials, prepare
 from tadisr.data_synthesis.recipe import Recipe
-from tadisr.files import write_atomically
+from tadisr.io.atomic import write_atomically
 
 LAYOUTS = ("parquet", "folders")
 WORK = ".work"

@@ -27,7 +27,7 @@ from tadisr.data_synthesis.recipe import Recipe
 from tadisr.data_synthesis.sources import READERS, Sample, Source, open_source, split_names
 from tadisr.data_synthesis.text.corpus import Corpus, open_corpus
 from tadisr.data_synthesis.text.fonts import Font, Fonts, discover_fonts
-from tadisr.files import write_atomically
+from tadisr.io.atomic import write_atomically
 from tadisr.ocr import load_engine
 
 CHUNK = 16

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tadisr.checkpoints import BUNDLED, resolve
-from tadisr.images import to_tensors
+from tadisr.models.tensors import to_tensors
 from tadisr.tiling import run_tiled
 
 CONFIG_FILE = "text_segmenter.json"

@@ -28,7 +28,6 @@ from torch import nn
 from tadisr.adapters import save_adapter
 from tadisr.checkpoints import AdapterIndex, check_pipeline, read_adapter_index, resolve
 from tadisr.evaluation.trust import Thresholds, TrustReport, check_text, trust_engine
-from tadisr.images import COLOR_FIXES, fix_color, to_images, to_masks, to_tensors, upsample
 from tadisr.loading import load_adapted
 from tadisr.memory import contiguous_weights, fuse_adapter, is_out_of_memory, quantization_by_model
 from tadisr.models.attention import record_text_attention
@@ -37,6 +36,7 @@ from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, v
 from tadisr.models.lora import ADAPTER
 from tadisr.models.network import denoise, one_backbone
 from tadisr.models.prompt import TextPrompt
+from tadisr.models.tensors import COLOR_FIXES, fix_color, to_images, to_masks, to_tensors, upsample
 from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
 from tadisr.tiling import TilePlan, alike, auto_tile, run_tiled
 

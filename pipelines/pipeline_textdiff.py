@@ -14,9 +14,9 @@ from diffusers import DDIMScheduler, DiffusionPipeline
 from PIL import Image
 
 from tadisr.checkpoints import check_pipeline, resolve
-from tadisr.images import to_images, to_tensors, upsample
 from tadisr.line_pieces import run_pieces
 from tadisr.memory import contiguous_weights
+from tadisr.models.tensors import to_images, to_tensors, upsample
 from tadisr.models.textdiff.enhancement import TextEnhancementModule
 from tadisr.models.textdiff.network import TextDiffNetwork
 from tadisr.models.textdiff.recognizer import CRNN

@@ -7,6 +7,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import NoReturn
 
+from tadisr.io.messages import UserError, say
+
 # name: (module with `register(parser)` and `run(args)`, what it does)
 COMMANDS = {
     "upscale": ("tadisr.commands.upscale", "restore photos: 4 times larger, sharp text, and a mask of the text"),
@@ -18,21 +20,9 @@ COMMANDS = {
 }
 
 
-class UserError(Exception):
-    """A mistake of the user's, in one line; printed without a traceback."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
-
-
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see '{self.prog} --help')")
-
-
-def say(message: str) -> None:
-    """One line for the user. Results are files, so all words go to stderr, which also takes any file name."""
-    print(f"tadisr: {message}", file=sys.stderr)  # noqa: T201
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from tadisr.files import ImageError, read_image
+from tadisr.io.images import ImageError, read_image
 
 
 def crops(image: np.ndarray, side: int, count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from tadisr.data_synthesis.files import encode_png
 from tadisr.data_synthesis.sources import open_source
-from tadisr.files import write_atomically
+from tadisr.io.atomic import write_atomically
 from tadisr.training.data import FTSRCrops, to_tensors
 
 

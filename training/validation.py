@@ -13,9 +13,9 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from tadisr.data_synthesis.read import open_pages
-from tadisr.images import upsample
 from tadisr.metrics.image import SSIM_WINDOW, psnr, ssim
 from tadisr.models.joint_decoder import vae_factor
+from tadisr.models.tensors import upsample
 from tadisr.training.config import TrainConfig
 from tadisr.training.recognizer_graph import graph_file
 

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from tadisr.cli import UserError, say
 from tadisr.commands.options import choose_device
+from tadisr.io.messages import UserError, say
 
 
 def register(parser: argparse.ArgumentParser) -> None:

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tadisr.cli import UserError, say
 from tadisr.commands.options import choose_device
+from tadisr.io.messages import UserError, say
 
 LISTS = ("data", "methods", "judges")
 

@@ -2,7 +2,7 @@
 
 import textwrap
 
-from tadisr.cli import UserError
+from tadisr.io.messages import UserError
 
 
 def choose_device(name: str) -> str:

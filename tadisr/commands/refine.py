@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tadisr.cli import UserError, say
 from tadisr.commands.options import choose_device, short
-from tadisr.files import DEFAULT_FOLDER, ImageError, output_paths, read_image, write_image
+from tadisr.io.images import ImageError, read_image, write_image
+from tadisr.io.messages import UserError, say
+from tadisr.io.names import DEFAULT_FOLDER, output_paths
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from tadisr.cli import UserError
-from tadisr.files import ImageError, LoadedImage, OutputPaths, write_image
+from tadisr.io.images import ImageError, LoadedImage, write_image
+from tadisr.io.messages import UserError
+from tadisr.io.names import OutputPaths
 
 if TYPE_CHECKING:
     from tadisr.evaluation.trust import Thresholds

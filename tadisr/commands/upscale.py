@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from tadisr.cli import UserError, say
 from tadisr.commands.options import choose_device, short
 from tadisr.commands.text_report import THRESHOLDS, load_thresholds, report_paths, write_report
-from tadisr.files import ImageError, LoadedImage, OutputPaths, find_inputs, output_paths, read_image, write_image
+from tadisr.io.images import ImageError, LoadedImage, read_image, write_image
+from tadisr.io.messages import UserError, say
+from tadisr.io.names import OutputPaths, find_inputs, output_paths
 
 if TYPE_CHECKING:
     from tadisr import TADiSRPipeline

@@ -16,9 +16,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tadisr.evaluation.pairs import ANNOTATION, ENGINE, Line, Pair, Pairs, check_scale, image_size, list_images
+from tadisr.evaluation.pairs import ANNOTATION, ENGINE, Line, Pair, Pairs, check_scale, list_images
 from tadisr.evaluation.realce import RealCEPairs
-from tadisr.files import read_image
+from tadisr.io.images import image_size, read_image
 from tadisr.ocr import is_box
 
 

@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 from tadisr.checkpoints import ADAPTER_FILE, bundled_names, resolve
-from tadisr.evaluation.pairs import Pairs, check_scale, image_size, list_images
-from tadisr.files import read_image
+from tadisr.evaluation.pairs import Pairs, check_scale, list_images
+from tadisr.io.images import image_size, read_image
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from tadisr.files import IMAGE_SUFFIXES
+from tadisr.io.images import IMAGE_SUFFIXES
 
 ENGINE, ANNOTATION = "engine", "annotation"
 
@@ -76,16 +75,6 @@ def list_images(folder: Path) -> dict[str, Path]:
                 raise ValueError(f"{path} and {files[path.stem].name} have one name: evaluation needs one of them.")
             files[path.stem] = path
     return files
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """(H, W) as `read_image` gives it, from the header."""
-    try:
-        with Image.open(path) as image:
-            turned = Image.Image.getexif(image).get(0x0112, 1) >= 5  # PNG's own version decodes the pixels first
-            return image.size if turned else image.size[::-1]
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read: {error}.") from None
 
 
 def check_scale(lr: Path | str, small: tuple, hr: Path | str, large: tuple, scale: int) -> None:

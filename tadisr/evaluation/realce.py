@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tadisr.evaluation.pairs import Line, Pair, Pairs, image_size, list_images
-from tadisr.files import read_image
+from tadisr.evaluation.pairs import Line, Pair, Pairs, list_images
+from tadisr.io.images import image_size, read_image
 
 
 class RealCEPairs(Pairs):

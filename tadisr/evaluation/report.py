@@ -15,7 +15,8 @@ from tadisr.evaluation.pairs import Pairs
 from tadisr.evaluation.runner import Runner
 from tadisr.evaluation.summary import build_report, definitions
 from tadisr.evaluation.tables import to_markdown
-from tadisr.files import read_image, write_atomically
+from tadisr.io.atomic import write_atomically
+from tadisr.io.images import read_image
 from tadisr.metrics.text import normalize_text
 from tadisr.ocr import OCREngine, load_engine
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from tadisr.evaluation.methods import HR_ANCHOR, Method, Restored
 from tadisr.evaluation.pairs import ENGINE, Line, Pair, Pairs, check_scale
-from tadisr.files import write_image
+from tadisr.io.images import write_image
 from tadisr.metrics.image import psnr, ssim
 from tadisr.metrics.segmentation import boundary_f, mask_counts
 from tadisr.metrics.text import line_height, script_of

@@ -287,7 +287,7 @@ def test_the_command_with_the_released_file_and_a_base(command, kolors, monkeypa
 PUSH = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from helpers from helpers import official_checkpoints
+from helpers import official_checkpoints
 from huggingface_hub import HfApi
 from tadisr import cli, convert
 convert.RELEASES = official_checkpoints.SMALL

@@ -11,9 +11,9 @@ from torch._dynamo.testing import CompileCounter
 
 from helpers import tiny
 from tadisr import TADiSRPipeline
-from tadisr.images import upsample
 from tadisr.memory import fast_dtype, fuse_adapter, is_out_of_memory, quantization_by_model
 from tadisr.models.lora import ADAPTER
+from tadisr.models.tensors import upsample
 
 PHOTO, SMALL = tiny.photo(100, 75), tiny.photo()  # 400 x 300 and 96 x 68 pixels of output
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from helpers import tiny, tiny_textdiff
 from helpers.hub_server import HubServer
-from tadisr.images import upsample
+from tadisr.models.tensors import upsample
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 
 CROP = tiny.photo(64, 16)

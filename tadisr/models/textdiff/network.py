@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
-from tadisr.images import upsample
+from tadisr.models.tensors import upsample
 from tadisr.models.textdiff.enhancement import TextEnhancementModule
 from tadisr.models.textdiff.recognizer import CRNN
 from tadisr.models.textdiff.residual_unet import ResidualUNet

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from tadisr.files import to_rgb
+from tadisr.io.images import to_rgb
 
 COLOR_FIXES = ("none", "wavelet", "adain")
 

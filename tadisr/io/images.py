@@ -1,31 +1,25 @@
-"""Image files: find, read, name and write them, with Pillow and NumPy; what goes wrong outside is an `ImageError`. And
-other files, written whole or not at all."""
+"""Image files: read and written with Pillow and NumPy. A problem with a file is an `ImageError`, in one line."""
 
-import glob
 import io
 import os
-import secrets
 import threading
-from collections import Counter
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
+
+from tadisr.io.atomic import write_atomically
 
 IMAGE_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2",
 )  # fmt: skip
 """What folders and patterns are searched for."""
-DEFAULT_FOLDER = Path("tadisr-output")
-"""Where outputs go when nobody says: not beside the inputs, or a second run would read them."""
 
 # Not all that Pillow knows: it would run Ghostscript for an EPS.
 _READABLE = {"PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF"}
-_WRITABLE = {
+WRITABLE = {
     ".png": ("PNG", {"compress_level": 4}),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
@@ -37,6 +31,10 @@ _WRITABLE = {
 # By EXIF orientation, from 2 on.
 _UPRIGHT = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 _pillow_limit = threading.Lock()
+
+
+LUMA = (0.299, 0.587, 0.114)
+"""BT.601: the share of red, green and blue in gray."""
 
 
 class ImageError(ValueError):
@@ -146,21 +144,14 @@ def _to_8bit(values: np.ndarray, white: int | None) -> np.ndarray:
     return np.rint(values.clip(0, white) * (255 / white)).astype(np.uint8)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Nothing half-written ever stands under `path`.
-
-    Raises:
-        OSError: no space, no permission; the temporary file is gone.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
+def image_size(path: Path) -> tuple[int, int]:
+    """(H, W) as `read_image` gives it, from the header."""
     try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        error.filename = error.filename or str(path)  # "no space left" does not say where
-        raise
+        with Image.open(path) as image:
+            turned = Image.Image.getexif(image).get(0x0112, 1) >= 5  # PNG's own version decodes the pixels first
+            return image.size if turned else image.size[::-1]
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read: {error}.") from None
 
 
 def write_image(
@@ -174,28 +165,17 @@ def write_image(
     """
     path = Path(path)
     data = _encode(path, pixels, alpha, icc_profile)
-    temporary = path.with_name(f".tadisr-{secrets.token_hex(8)}.part")
     try:
-        if not os.path.exists(path.parent):  # mkdir would call a file in its place "File exists"
-            path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:  # not tempfile, whose files ignore the umask
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if not isinstance(error, OSError):
-            raise
+        write_atomically(path, data, sync=True)
+    except OSError as error:
         reason = error.strerror or error
         raise ImageError(f"cannot write {path}: {reason}: make room there or choose another folder") from error
 
 
 def _encode(path: Path, pixels: np.ndarray, alpha: np.ndarray | None, icc_profile: bytes | None) -> bytes:
-    if path.suffix.lower() not in _WRITABLE:
-        raise ImageError(f"cannot write {path}: its name must end in {', '.join(_WRITABLE)}")
-    kind, options = _WRITABLE[path.suffix.lower()]
+    if path.suffix.lower() not in WRITABLE:
+        raise ImageError(f"cannot write {path}: its name must end in {', '.join(WRITABLE)}")
+    kind, options = WRITABLE[path.suffix.lower()]
     stack = np.atleast_3d(pixels) if alpha is None else np.dstack([pixels, alpha])
     if stack.dtype != np.uint8 or not stack.size or stack.shape[2] - (alpha is not None) not in (1, 3):
         raise ValueError(f"{stack.dtype} {stack.shape}: not uint8 (H, W) or (H, W, 3), with alpha (H, W)")
@@ -210,79 +190,3 @@ def _encode(path: Path, pixels: np.ndarray, alpha: np.ndarray | None, icc_profil
     except Exception as error:  # larger than the format allows, out of memory
         raise ImageError(f"cannot write {path} as {kind}: {error}: try a name ending in .png or .tif") from error
     return buffer.getvalue()
-
-
-def find_inputs(inputs: Sequence[str | os.PathLike]) -> list[Path]:
-    """The files that `inputs` (files, folders, glob patterns with `**`) name, in that order, each once.
-
-    A folder stands for the images directly in it, sorted, without hidden ones; folders and patterns yield only files
-    with one of `IMAGE_SUFFIXES`, a file named outright is always taken. Raises ImageError for an input that names none.
-    """
-    found: dict[str, Path] = {}
-    for name in map(os.fspath, inputs):
-        paths = [Path(name)]
-        if not os.path.isfile(name):
-            pattern = os.path.join(glob.escape(name), "*") if os.path.isdir(name) else name
-            matches = sorted(glob.glob(pattern, recursive=True))
-            paths = [Path(m) for m in matches if m.lower().endswith(IMAGE_SUFFIXES) and os.path.isfile(m)]
-        if not paths:
-            raise ImageError(f"no image at '{name}': check the name; for subfolders, use a pattern such as 'photos/**'")
-        for path in paths:
-            found.setdefault(os.path.abspath(path), path)
-    return list(found.values())
-
-
-class OutputPaths(NamedTuple):
-    """The files that one input may lead to."""
-
-    image: Path
-    mask: Path
-    compare: Path
-
-
-def output_paths(inputs: Sequence[Path], out: str | os.PathLike | None = None) -> list[OutputPaths]:
-    """Where each input's outputs go, in the same order; no two are one file, even where letter case does not count.
-
-    `out` is a folder (`DEFAULT_FOLDER` if None), or, for a single input, the image file to write. In a folder an input
-    `a.jpg` leads to `a.png`, `a_mask.png` and `a_compare.png`. Inputs that would meet there all get longer names, such
-    as `a.jpg.png` and `a.png.png`, or `2023_a.jpg.png`, and the order of the inputs does not matter.
-    Raises ImageError if `out` cannot be used, or if an output is the same file as an input.
-    """
-    out = DEFAULT_FOLDER if out is None else Path(out)
-    suffix = "" if os.path.isdir(out) else out.suffix.lower()
-    if suffix in _WRITABLE:
-        if len(inputs) != 1:
-            raise ImageError(f"{out} is one file, but there are {len(inputs)} inputs: name a folder instead")
-        outputs = [_outputs(out.parent, out.stem)._replace(image=out)]
-    elif suffix in IMAGE_SUFFIXES or os.path.isfile(out):
-        raise ImageError(f"cannot write {out}: name a folder, or a file ending in {', '.join(_WRITABLE)}")
-    else:
-        outputs = [_outputs(out, name) for name in _base_names(inputs)]
-
-    # Inode and device: the same for every name of a file, through links, relative or in other letter case.
-    sources = {os.stat(path)[1:3]: path for path in inputs if os.path.exists(path)}
-    for output in (path for paths in outputs for path in paths if os.path.exists(path)):
-        if os.stat(output)[1:3] in sources:
-            raise ImageError(f"{output} would replace the input {sources[os.stat(output)[1:3]]}: name another output")
-    return outputs
-
-
-def _outputs(folder: Path, name: str) -> OutputPaths:
-    return OutputPaths(folder / f"{name}.png", folder / f"{name}_mask.png", folder / f"{name}_compare.png")
-
-
-def _base_names(inputs: Sequence[Path]) -> list[str]:
-    """One name for each input, such that no two of their outputs meet."""
-    paths = [Path(os.path.abspath(path)) for path in inputs]
-    shared = len(os.path.commonprefix([path.parent.parts for path in paths]))
-    uses = Counter(file for path in paths for file in _outputs(Path(), path.stem.casefold()))
-    meets = [any(uses[file] > 1 for file in _outputs(Path(), path.stem.casefold())) for path in paths]
-    names = ["_".join(path.parts[shared:]) if meet else path.stem for path, meet in zip(paths, meets, strict=True)]
-    taken: set[Path] = set()
-    for i in sorted(range(len(paths)), key=lambda i: (meets[i], paths[i])):
-        name, number = names[i], 1
-        while not taken.isdisjoint(_outputs(Path(), names[i].casefold())):  # rare: longer names can meet too
-            number += 1
-            names[i] = f"{name}-{number}"
-        taken.update(_outputs(Path(), names[i].casefold()))
-    return names

@@ -1,0 +1,53 @@
+"""Words for the user: mistakes and failures in one line each."""
+
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class UserError(Exception):
+    """A mistake of the user's, in one line; printed without a traceback."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+def say(message: str) -> None:
+    """One line for the user. Results are files, so all words go to stderr, which also takes any file name."""
+    print(f"tadisr: {message}", file=sys.stderr)  # noqa: T201
+
+
+def one_line(error: BaseException, limit: int | None = 300) -> str:
+    """What went wrong, in one line of at most `limit` characters; the error's class where it has no message.
+
+    Of an error that a data loader's worker passed on, only the original error's message.
+
+    >>> one_line(ValueError("two\\nlines"))
+    'two lines'
+    """
+    text = str(error).strip()
+    if "Original Traceback" in text:
+        text = text.splitlines()[-1].split(": ", 1)[-1]
+    text = " ".join(text.split()) or type(error).__name__
+    return text if limit is None else textwrap.shorten(text, limit, placeholder=" ...")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the bars and warnings of diffusers and transformers, which a user of ours can do nothing about."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    libraries = (diffusers_logging, transformers_logging)
+    before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, (verbosity, bars) in zip(libraries, before, strict=True):
+            library.set_verbosity(verbosity)
+            if bars:
+                library.enable_progress_bar()
