@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
-from tadisr.checkpoints import ADAPTER_FILE, bundled_names, resolve
 from tadisr.evaluation.pairs import Pairs, check_scale, list_images
 from tadisr.io.images import image_size, read_image
+from tadisr.loading.repositories import ADAPTER_FILE, bundled_names, resolve
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
@@ -252,7 +252,7 @@ def _load_tadisr(name: str, what: str, scale: int, options: Options) -> TADiSR:
     from diffusers.utils import logging
 
     from tadisr import TADiSRPipeline
-    from tadisr.memory import fast_dtype
+    from tadisr.loading.memory import fast_dtype
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
