@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from tadisr.data_synthesis.read import open_pages
 from tadisr.data_synthesis.sources import READERS, open_source
+from tadisr.datasets.ftsr import open_pages
 from tadisr.training.data import photographic_tones
 
 _RESIZES = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)

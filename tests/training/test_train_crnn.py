@@ -9,8 +9,8 @@ from helpers import textdiff_runs
 from helpers import training_runs as runs
 from helpers.textdiff_runs import interrupted
 from helpers.tiny_fonts import write_font
+from tadisr.datasets.textzoom import TextZoomLines
 from tadisr.models.textdiff.recognizer import ALPHABET, CRNN
-from tadisr.textzoom import TextZoomLines
 from tadisr.training import train_crnn
 from tadisr.training.checkpoints import read_best
 from tadisr.training.steps import step_generator
