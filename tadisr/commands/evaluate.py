@@ -66,8 +66,8 @@ def run(args: argparse.Namespace) -> int:
     if not specs:
         raise UserError("--methods names none")
     try:
-        from tadisr.evaluation.data import open_data
         from tadisr.evaluation.methods import Options, load_methods
+        from tadisr.evaluation.pairs import open_data
         from tadisr.evaluation.report import evaluate
         from tadisr.evaluation.tables import main_table
     except ImportError as error:

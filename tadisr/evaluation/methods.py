@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
-from tadisr.evaluation.pairs import Pairs, check_scale, list_images
+from tadisr.datasets.base import check_scale, list_images
+from tadisr.evaluation.pairs import Pairs
 from tadisr.io.images import image_size, read_image
 from tadisr.loading.repositories import ADAPTER_FILE, bundled_names, resolve
 

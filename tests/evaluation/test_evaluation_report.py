@@ -8,9 +8,8 @@ import pytest
 
 from helpers.evaluation_samples import TEXTS, reduced, save, scene, write_folder, write_ftsr_folders
 from tadisr.evaluation import runner
-from tadisr.evaluation.data import open_data
 from tadisr.evaluation.methods import Options, load_methods
-from tadisr.evaluation.pairs import ANNOTATION, ENGINE
+from tadisr.evaluation.pairs import ANNOTATION, ENGINE, open_data
 from tadisr.evaluation.report import evaluate, open_engine
 from tadisr.evaluation.runner import Records, Runner
 from tadisr.evaluation.statistics import Resampler

@@ -9,7 +9,8 @@ from helpers import textdiff_runs
 from helpers import training_runs as runs
 from helpers.textdiff_runs import interrupted
 from helpers.tiny_fonts import write_font
-from tadisr.datasets.textzoom import TextZoomLines
+from tadisr.datasets.line_items import to_tensors
+from tadisr.datasets.textzoom import TextZoom
 from tadisr.models.textdiff.recognizer import ALPHABET, CRNN
 from tadisr.training import train_crnn
 from tadisr.training.checkpoints import read_best
@@ -129,11 +130,11 @@ class TestLines:
         assert not np.array_equal(fresh[again][1].lr, fresh[3][1].lr)
 
     def test_batches_are_what_single_lines_are(self, data):
-        stored = TextZoomLines(data / "train", "stored")
+        stored = [to_tensors(line) for line in TextZoom(data / "train")]
         config = CRNNConfig(train_data_dir=[str(data / "train")], mask_rule="exact", train_batch_size=5)
         (batch,) = training_loader(config, 5)
         assert batch["label"] == batch["name"] and batch["index"].tolist() == [0, 1, 2, 3, 4]
-        by_label = {stored[i]["label"]: stored[i] for i in range(5)}
+        by_label = {item["label"]: item for item in stored}
         for i, label in enumerate(batch["label"]):
             assert all(torch.equal(batch[part][i], by_label[label][part]) for part in ("lr", "hr", "mask"))
 
