@@ -47,24 +47,20 @@ class Pages(ABC):
         """Where triplet i lies."""
 
     @abstractmethod
-    def image(self, column: str, i: int) -> np.ndarray:
-        """The `hr`, `lr` or `mask` of triplet i."""
+    def lines(self, i: int) -> list[TextLine]:
+        """The text in HR image i."""
 
     @abstractmethod
-    def lines(self, i: int) -> list[TextLine]:
-        """The lines of text in HR image i."""
+    def _image(self, column: str, i: int) -> np.ndarray: ...
 
     def hr(self, i: int) -> np.ndarray:
-        """(H, W, 3) uint8 RGB."""
-        return self.image("hr", i)
+        return self._image("hr", i)
 
     def mask(self, i: int) -> np.ndarray:
-        """(H, W) uint8."""
-        return self.image("mask", i)
+        return self._image("mask", i)
 
     def lr(self, i: int) -> np.ndarray:
-        """(H/4, W/4, 3) uint8 RGB."""
-        return self.image("lr", i)
+        return self._image("lr", i)
 
 
 class FolderPages(Pages):
@@ -80,7 +76,7 @@ class FolderPages(Pages):
     def name(self, i: int) -> str:
         return str(self._files[i])
 
-    def image(self, column: str, i: int) -> np.ndarray:
+    def _image(self, column: str, i: int) -> np.ndarray:
         path = self._folder / column / self._files[i].name
         image = cv2.imread(str(path), IMAGES[column])
         if image is None:
@@ -125,7 +121,7 @@ class _TablePages(Pages):
     def _cell(self, column: str, i: int) -> Any:
         """An Arrow scalar."""
 
-    def image(self, column: str, i: int) -> np.ndarray:
+    def _image(self, column: str, i: int) -> np.ndarray:
         return decode(self._cell(column, i)["bytes"].as_buffer(), column, self.name(i))
 
     def lines(self, i: int) -> list[TextLine]:

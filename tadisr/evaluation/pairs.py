@@ -10,7 +10,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,18 +51,26 @@ class Pair:
 
 
 class Pairs(ABC):
-    """Pairs in a fixed order, decoded one at a time."""
+    """Pairs in a fixed order, decoded one at a time.
 
-    name: str
-    scale: int
-    note: str = ""
-    """What was done to the images to make them pairs."""
-    find_lines: bool = True
-    """Whether text has still to be found in the HR images; False where the data set says what an engine read there."""
+    Args:
+        name: of the data set.
+        scale: HR pixels per LR pixel and side.
+        names: of every pair, in order; each once.
+        note: what was done to the images to make them pairs.
+        find_lines: text has still to be found in the HR images; False where the data set says what an engine read.
+    """
 
-    @abstractmethod
+    def __init__(self, name: str, scale: int, names: Iterable[str], note: str = "", find_lines: bool = True):
+        self.name, self.scale, self.note, self.find_lines = name, scale, note, find_lines
+        self._names = list(names)
+
     def names(self) -> list[str]:
-        """Of every pair, in order; each once."""
+        """Of every pair, in order."""
+        return list(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
     @abstractmethod
     def size(self, i: int) -> tuple[int, int]:
@@ -75,9 +83,6 @@ class Pairs(ABC):
         Raises:
             ValueError: an image that cannot be read, or sizes that do not fit; the message names the file.
         """
-
-    def __len__(self) -> int:
-        return len(self.names())
 
 
 def open_data(path: str | Path, split: str | None = None, scale: int = 4) -> Pairs:
@@ -114,13 +119,13 @@ class FolderPairs(Pairs):
     """hr/ and lr/, with truth.json, with metadata.jsonl and mask/ (from `tadisr synthesize`), or alone."""
 
     def __init__(self, root: Path, scale: int, name: str):
-        self.name, self.scale = name, scale
         self._hr, self._lr, self._masks = (list_images(root / part) for part in ("hr", "lr", "mask"))
-        if (root / "truth.json").is_file():
-            self._lines = _read_truth(root / "truth.json")
-            self.find_lines = {line.source for lines in self._lines.values() for line in lines} == {ANNOTATION}
+        truth, find_lines = root / "truth.json", True
+        if truth.is_file():
+            self._lines = _read_truth(truth)
+            find_lines = {line.source for lines in self._lines.values() for line in lines} == {ANNOTATION}
         else:
-            self._lines = {name: _annotated(lines) for name, lines in read_metadata(root).items()}
+            self._lines = {image: _annotated(lines) for image, lines in read_metadata(root).items()}
         if not self._hr:
             raise FileNotFoundError(f"No images in {root / 'hr'}.")
         if lonely := sorted(self._hr.keys() ^ self._lr.keys()):
@@ -128,15 +133,12 @@ class FolderPairs(Pairs):
             raise ValueError(f"{root / missing} has no image {lonely[0]}, its partner has.")
         if unknown := sorted(self._lines.keys() - self._hr.keys()):
             raise ValueError(f"{root}: there is text for {unknown[0]}, but no such image.")
-        self._names = sorted(self._hr)
-        for name in self._names:
-            size = image_size(self._hr[name])
-            check_scale(self._lr[name], image_size(self._lr[name]), self._hr[name], size, scale)
-            for line in self._lines.get(name, []):
-                _check_box(line, size, name)
-
-    def names(self) -> list[str]:
-        return list(self._names)
+        super().__init__(name, scale, sorted(self._hr), find_lines=find_lines)
+        for image in self._names:
+            size = image_size(self._hr[image])
+            check_scale(self._lr[image], image_size(self._lr[image]), self._hr[image], size, scale)
+            for line in self._lines.get(image, []):
+                _check_box(line, size, image)
 
     def size(self, i: int) -> tuple[int, int]:
         return image_size(self._lr[self._names[i]])
@@ -152,14 +154,12 @@ class FolderPairs(Pairs):
 
 
 class ShardPairs(Pairs):
-    """FTSR's Parquet shards; they are read one after the other."""
+    """FTSR's Parquet shards."""
 
     def __init__(self, root: Path, shards: list[Path], scale: int):
-        self.name, self.scale = root.resolve().name, scale
         self._pages = Shards(shards)
-
-    def names(self) -> list[str]:
-        return [f"{shard.stem.split('-of-')[0]}-{row:03d}" for shard, row in self._pages.rows]
+        names = [f"{shard.stem.split('-of-')[0]}-{row:03d}" for shard, row in self._pages.rows]
+        super().__init__(root.resolve().name, scale, names)
 
     def size(self, i: int) -> tuple[int, int]:
         return self._pages.lr(i).shape[:2]
@@ -169,30 +169,26 @@ class ShardPairs(Pairs):
         lr, hr, mask = pages.lr(i), pages.hr(i), pages.mask(i) > 127
         check_scale(f"{where}: lr", lr.shape[:2], "hr", hr.shape[:2], self.scale)
         check_scale(f"{where}: mask", mask.shape, "hr", hr.shape[:2], 1)
-        return Pair(self.names()[i], lr, hr, where, _annotated(pages.lines(i)), mask)
+        return Pair(self._names[i], lr, hr, where, _annotated(pages.lines(i)), mask)
 
 
 class RealCEPairs(Pairs):
-    """Real-CE: 13 mm as LR, 52 mm as HR, made to fit by `align`; the pairs that valid_list.txt names, where it is."""
+    """Real-CE: 13 mm as LR, 52 mm as HR, made to fit by `align`; those that valid_list.txt names, where it is."""
 
     def __init__(self, root: Path, split: str, scale: int):
         if split not in ANNOTATIONS:
             raise ValueError(f"Real-CE has the splits {', '.join(ANNOTATIONS)}, not {split}.")
-        self.name, self.scale = f"Real-CE {split}", scale
-        self.note = f"LR: 13 mm, resized (cubic) to a {scale}th of the 52 mm image; HR: 52 mm, cut to a multiple"
         self._data = RealCE(root, split)
-        self._names = list(self._data.files)
-        chosen = self._data.folder / "valid_list.txt"
-        if chosen.is_file():
-            listed = {Path(line.strip()).stem for line in chosen.read_text(encoding="utf-8").splitlines()} - {""}
-            if missing := sorted(listed - set(self._names)):
-                raise ValueError(f"{chosen} names {missing[0]}, which is not in both 13mm/ and 52mm/.")
-            self._names = sorted(listed)
-        if not self._names:
+        names, listing = sorted(self._data.files), self._data.folder / "valid_list.txt"
+        if listing.is_file():
+            listed = {Path(line.strip()).stem for line in listing.read_text(encoding="utf-8").splitlines()} - {""}
+            if missing := sorted(listed.difference(names)):
+                raise ValueError(f"{listing} names {missing[0]}, which is not in both 13mm/ and 52mm/.")
+            names = sorted(listed)
+        if not names:
             raise FileNotFoundError(f"No images that are both in 13mm/ and in 52mm/ of {self._data.folder}.")
-
-    def names(self) -> list[str]:
-        return list(self._names)
+        note = f"LR: 13 mm, resized (cubic) to a {scale}th of the 52 mm image; HR: 52 mm, cut to a multiple"
+        super().__init__(f"Real-CE {split}", scale, names, note)
 
     def size(self, i: int) -> tuple[int, int]:
         height, width = image_size(self._data.files[self._names[i]][1])
