@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tadisr.ocr import Reading, TextLine
+from tadisr.ocr.engine import Reading, TextLine
 
 _HAN = r"[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
 _SPACE_IN_HAN = re.compile(rf"(?<={_HAN}) (?={_HAN})")
