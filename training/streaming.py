@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from tadisr.data_synthesis.read import no_column
-from tadisr.training.data import Cropping, Triplet, one_line
+from tadisr.training.data.page_crops import Cropping, Triplet, one_line
 from tadisr.training.realce import RealCECrops, is_realce
 
 FLAGS = {"hr": cv2.IMREAD_COLOR_RGB, "lr": cv2.IMREAD_COLOR_RGB, "mask": cv2.IMREAD_GRAYSCALE}

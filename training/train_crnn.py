@@ -20,12 +20,12 @@ from torch.utils.data import DataLoader
 from tadisr.evaluation.text_lines import bicubic, str_filt
 from tadisr.models.textdiff.recognizer import ALPHABET, CRNN, load_crnn
 from tadisr.pipelines.pipeline_tadisr import contiguous_weights
-from tadisr.training.checkpoints import mistakes_in_one_line
-from tadisr.training.config import parse
-from tadisr.training.loop import Batch, Task, fit
-from tadisr.training.steps import run_recurrent_in_float32
-from tadisr.training.textdiff_config import CRNNConfig
-from tadisr.training.textdiff_lines import training_loader, validation_lines
+from tadisr.training.engine.checkpoints import mistakes_in_one_line
+from tadisr.training.engine.loop import Batch, Task, fit
+from tadisr.training.engine.loop_config import parse
+from tadisr.training.engine.train_state import run_recurrent_in_float32
+from tadisr.training.textdiff.line_config import CRNNConfig
+from tadisr.training.textdiff.line_loader import training_loader, validation_lines
 
 TURN, SHEAR, STRETCH, SHIFT = 0.04, 0.2, 0.12, (0.04, 0.08)
 """Largest augmentation: radians, share of the width, share of the size, share of width and height."""

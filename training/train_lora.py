@@ -14,20 +14,28 @@ import torch
 from accelerate.utils import DistributedType, set_seed
 from diffusers.optimization import get_scheduler
 
-from tadisr.training.base import build_network, trainable
-from tadisr.training.checkpoints import (
+from tadisr.training.engine.checkpoints import (
     find_checkpoint,
     mistakes_in_one_line,
     remove_torn,
     save_checkpoint,
     step_of,
 )
-from tadisr.training.config import parse_config
-from tadisr.training.hub import create_repository, push
-from tadisr.training.recognizer import RecognizerLoss
-from tadisr.training.steps import Log, Steps, averaged, build_optimizer, resume, start_accelerator, start_keeping
-from tadisr.training.trainer import Batches, Keeper, load_lpips, training_step
-from tadisr.training.validation import network_factor
+from tadisr.training.engine.loop_config import parse_config
+from tadisr.training.engine.train_state import (
+    Log,
+    Steps,
+    averaged,
+    build_optimizer,
+    resume,
+    start_accelerator,
+    start_keeping,
+)
+from tadisr.training.recognizer.recognizer_loss import RecognizerLoss
+from tadisr.training.restoration.build import build_network, trainable
+from tadisr.training.restoration.hub import create_repository, push
+from tadisr.training.restoration.trainer import Batches, Keeper, load_lpips, training_step
+from tadisr.training.restoration.validation import network_factor
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader
 from tadisr.data_synthesis.segment import TextSegmenter, TinyConfig, TinyTextSegmenter
 from tadisr.losses import dice_loss, focal_loss
 from tadisr.metrics.segmentation import THRESHOLDS, foreground_scores, mask_counts
-from tadisr.training.checkpoints import mistakes_in_one_line
-from tadisr.training.config import LoopConfig, parse
-from tadisr.training.loop import Batch, Task, fit
-from tadisr.training.segmentation_data import SegmentationCrops, photo_list, validation_images
+from tadisr.training.data.segmentation_crops import SegmentationCrops, photo_list, validation_images
+from tadisr.training.engine.checkpoints import mistakes_in_one_line
+from tadisr.training.engine.loop import Batch, Task, fit
+from tadisr.training.engine.loop_config import LoopConfig, parse
 
 
 @dataclass

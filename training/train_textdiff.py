@@ -25,13 +25,13 @@ from tadisr.models.textdiff.residual_unet import ResidualUNet
 from tadisr.pipelines.pipeline_tadisr import contiguous_weights
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 from tadisr.textdiff_losses import textdiff_loss
-from tadisr.training.checkpoints import mistakes_in_one_line
-from tadisr.training.config import parse
-from tadisr.training.loop import Batch, Task, fit
-from tadisr.training.recognizer import RecognizerLoss
-from tadisr.training.steps import run_in_float32, run_recurrent_in_float32
-from tadisr.training.textdiff_config import TextDiffConfig
-from tadisr.training.textdiff_lines import training_loader, validation_lines
+from tadisr.training.engine.checkpoints import mistakes_in_one_line
+from tadisr.training.engine.loop import Batch, Task, fit
+from tadisr.training.engine.loop_config import parse
+from tadisr.training.engine.train_state import run_in_float32, run_recurrent_in_float32
+from tadisr.training.recognizer.recognizer_loss import RecognizerLoss
+from tadisr.training.textdiff.line_config import TextDiffConfig
+from tadisr.training.textdiff.line_loader import training_loader, validation_lines
 
 OURS, COARSE = "textdiff", "coarse"
 MEASURES = ("psnr", "ssim")

@@ -12,10 +12,10 @@ from helpers.tiny_fonts import write_font
 from tadisr.models.textdiff.recognizer import ALPHABET, CRNN
 from tadisr.textzoom import TextZoomLines
 from tadisr.training import train_crnn
-from tadisr.training.checkpoints import read_best
-from tadisr.training.steps import step_generator
-from tadisr.training.textdiff_config import CRNNConfig
-from tadisr.training.textdiff_lines import NewLines, StoredLines, collate, training_loader, validation_lines
+from tadisr.training.engine.checkpoints import read_best
+from tadisr.training.engine.train_state import step_generator
+from tadisr.training.textdiff.line_config import CRNNConfig
+from tadisr.training.textdiff.line_loader import NewLines, StoredLines, collate, training_loader, validation_lines
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,7 @@ from helpers import training_runs
 from helpers.segmenters import page, sam
 from tadisr.data_synthesis.segment import TextSegmenter
 from tadisr.training import train_segmenter
-from tadisr.training.checkpoints import read_best
-from tadisr.training.config import parse
-from tadisr.training.segmentation_data import (
+from tadisr.training.data.segmentation_crops import (
     MaskedImages,
     SegmentationCrops,
     draw_behind,
@@ -27,6 +25,8 @@ from tadisr.training.segmentation_data import (
     validation_images,
     wear,
 )
+from tadisr.training.engine.checkpoints import read_best
+from tadisr.training.engine.loop_config import parse
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,0 +1,120 @@
+"""Make the bundled form of a trained pipeline: half precision, named as it is bundled.
+
+    python training/tiny/release.py runs/tiny_reader/weights tadisr/weights/tadisr-tiny [--strength 0.9] \\
+        [--text-strength 0.1] [--clear-text-strength 1] [--coarse-text-strength 0.7] [--average DIR ...]
+
+What else lies in the target folder, such as its model card, stays. `--strength` scales what the network adds to the
+enlarged input, inside its last layer (TextDiff keeps it as a setting): pages are drawn more regularly than photographs
+look, and what is learned on them is a little too sure of itself. `--text-strength` scales it further on text, by the
+network's own mask, `--clear-text-strength` where that is sure of the strokes, and `--coarse-text-strength` the coarse
+part of it where it is not; TextDiff's `--residual-strength`, a setting too, scales the diffusion's part in it.
+`--average` names further pipelines of the same run, or of runs that went on from it: the mean of their weights is
+steadier than each.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import logging
+
+from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
+from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
+from tadisr.training.data.page_crops import one_line
+
+
+def average(pipe: DiffusionPipeline, others: Sequence[Path]) -> None:
+    """Give `pipe` the mean of its own weights and those of pipelines of the same architecture, in place.
+
+    Raises:
+        ValueError: another architecture.
+    """
+    pipes = [pipe, *(type(pipe).from_pretrained(other) for other in others)]
+    for name, part in pipe.components.items():
+        if isinstance(part, torch.nn.Module):
+            states = [getattr(one, name).state_dict() for one in pipes]
+            shapes = [{key: value.shape for key, value in state.items()} for state in states]
+            for other, found in zip(others, shapes[1:], strict=True):
+                if found != shapes[0]:
+                    raise ValueError(f"{other} has a {name} of another architecture: they have no mean.")
+            part.load_state_dict({key: sum(state[key] for state in states) / len(states) for key in states[0]})
+
+
+def release(
+    source: Path,
+    target: Path,
+    strength: float | None = None,
+    text_strength: float | None = None,
+    clear_text_strength: float | None = None,
+    coarse_text_strength: float | None = None,
+    residual_strength: float | None = None,
+    others: Sequence[Path] = (),
+) -> None:
+    """Write `source`, a whole pipeline, as float16 to `target`, averaged with others; strengths not given stay.
+
+    Raises:
+        FileNotFoundError: there is no whole pipeline in `source`.
+        ValueError: another kind of pipeline; a strength that it does not have, or that cannot be.
+    """
+    index = source / "model_index.json"
+    if not index.is_file():
+        raise FileNotFoundError(f"{source} holds no whole pipeline: there is no model_index.json.")
+    kinds = {kind.__name__: kind for kind in (TADiSRPipeline, TextDiffPipeline)}
+    name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+    if name not in kinds:
+        raise ValueError(f"{source} holds a {name}: only {' and '.join(kinds)} are bundled.")
+    logging.set_verbosity_error()  # on casting, diffusers names the modules to be kept in float32: none
+    pipe = kinds[name].from_pretrained(source)
+    average(pipe, others)
+    on_text = {
+        "text_strength": text_strength,
+        "clear_text_strength": clear_text_strength,
+        "coarse_text_strength": coarse_text_strength,
+    }
+    given = {"strength": strength, **on_text, "residual_strength": residual_strength}
+    given = {name: value for name, value in given.items() if value is not None}
+    if isinstance(pipe, TextDiffPipeline):
+        has = {"strength", "residual_strength"}
+    else:
+        has = {"strength", *on_text} if pipe.joint_decoder.config.image_residual else set()
+    if wrong := sorted(set(given) - has):
+        raise ValueError(
+            f"{source} has no {wrong[0]}: only pipelines that add to an enlarged input have any; those on text are "
+            "TADiSR's, residual_strength is TextDiff's."
+        )
+    for name, value in given.items():
+        if not 0 <= value <= (2 if name == "strength" else 1):  # undoing a strength takes one above 1
+            raise ValueError(f"{name} is a share from 0 to 1, got {value}.")
+    if isinstance(pipe, TextDiffPipeline):
+        pipe.check_inputs(1, 1, "pt", **given)
+        pipe.register_to_config(**given)
+    else:
+        factor = given.pop("strength", 1.0)
+        with torch.no_grad():
+            for parameter in pipe.vae.decoder.conv_out.parameters():
+                parameter.mul_(factor)
+        pipe.joint_decoder.register_to_config(**given)
+    pipe.to(torch.float16).save_pretrained(target)
+    for path in target.rglob("*.json"):  # diffusers notes the folder that it loaded from
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if "_name_or_path" in values:
+            path.write_text(json.dumps(values | {"_name_or_path": target.name}, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--strength", type=float)
+    parser.add_argument("--text-strength", type=float)
+    parser.add_argument("--clear-text-strength", type=float)
+    parser.add_argument("--coarse-text-strength", type=float)
+    parser.add_argument("--residual-strength", type=float)
+    parser.add_argument("--average", type=Path, nargs="+", default=[], metavar="FOLDER", dest="others")
+    try:
+        release(**vars(parser.parse_args()))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise SystemExit(one_line(error)) from None
