@@ -9,23 +9,24 @@ It learns by CTC to read lines as HR, as LR, and as anything between. Interrupt 
 so far in OUTPUT_DIR/best, for `CRNN.from_pretrained`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import DataLoader
 
 from tadisr.evaluation.text_lines import bicubic, str_filt
 from tadisr.models.textdiff.recognizer import ALPHABET, CRNN, load_crnn
 from tadisr.pipelines.pipeline_tadisr import contiguous_weights
-from tadisr.training.engine.checkpoints import mistakes_in_one_line
-from tadisr.training.engine.loop import Batch, Task, fit
-from tadisr.training.engine.loop_config import parse
-from tadisr.training.engine.train_state import run_recurrent_in_float32
+from tadisr.training.engine.command_line import mistakes_in_one_line, parse
+from tadisr.training.engine.loop import fit
+from tadisr.training.engine.processes import run_recurrent_in_float32
+from tadisr.training.engine.task import Batch, Task, Validation
 from tadisr.training.textdiff.line_config import CRNNConfig
-from tadisr.training.textdiff.line_loader import training_loader, validation_lines
+from tadisr.training.textdiff.line_loader import training_lines, validation_lines
 
 TURN, SHEAR, STRETCH, SHIFT = 0.04, 0.2, 0.12, (0.04, 0.08)
 """Largest augmentation: radians, share of the width, share of the size, share of width and height."""
@@ -69,22 +70,24 @@ def warp(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-class Recognition(Task):
+class Recognition(Task[CRNNConfig]):
     """CRNN, learning to read."""
 
-    def __init__(self, config: CRNNConfig, device: torch.device):
-        self.config, self.device = config, device
+    network: CRNN
+
+    def __init__(self, config: CRNNConfig, accelerator: Accelerator):
+        super().__init__(config, accelerator)
         if config.init_from:
             self.network = load_crnn(config.init_from)
         else:
             self.network = CRNN(channels=config.channels, hidden=config.hidden)
         self.network.to(memory_format=torch.channels_last)  # a third less time on a CPU, more in bf16
-        run_recurrent_in_float32(self.network, device)
+        run_recurrent_in_float32(self.network, accelerator.device)
         self.lines = validation_lines(config)
 
-    def loader(self, items: int) -> DataLoader:
+    def batches(self, step: int) -> Iterable[Batch]:
         """Lines."""
-        return training_loader(self.config, items)
+        return training_lines(self.config, self.accelerator, step)
 
     def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """The CTC loss of a batch of lines, some of them HR, some LR."""
@@ -95,7 +98,7 @@ class Recognition(Task):
         gray = gray.contiguous(memory_format=torch.channels_last)
         return {"ctc": ctc_loss(network(gray), batch["label"])}
 
-    def validate(self) -> tuple[dict[str, float], str]:
+    def validate(self, network: nn.Module) -> Validation:
         """Share of lines read exactly, as HR and as bicubic LR, for each data set and (`accuracy`) the mean of all."""
         scores = {}
         for name, data in self.lines.items():
@@ -103,10 +106,10 @@ class Recognition(Task):
             for batch in DataLoader(data, 64):
                 hr, labels = batch["hr"], [str_filt(label) for label in batch["label"]]
                 for kind, images in (("hr", hr), ("bicubic", bicubic(batch["lr"], tuple(hr.shape[-2:])))):
-                    read = self.network.read(images.to(self.device))
+                    read = self.network.read(images.to(self.accelerator.device))
                     right[kind] += sum(x == y for x, y in zip(read, labels, strict=True))
             scores |= {f"{name}/{kind}": count / len(data) for kind, count in right.items()}
-        return {"accuracy": sum(scores.values()) / len(scores), **scores}, "accuracy"
+        return Validation({"accuracy": sum(scores.values()) / len(scores), **scores}, "accuracy")
 
     def save(self, folder: Path) -> None:
         """A folder for `CRNN.from_pretrained`."""

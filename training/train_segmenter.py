@@ -7,12 +7,14 @@ Interrupt it at any time; `--resume_from_checkpoint latest` goes on from the las
 OUTPUT_DIR/weights, the best so far in OUTPUT_DIR/best, for `TextSegmenter.from_pretrained`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -20,9 +22,10 @@ from tadisr.data_synthesis.segment import TextSegmenter, TinyConfig, TinyTextSeg
 from tadisr.losses import dice_loss, focal_loss
 from tadisr.metrics.segmentation import THRESHOLDS, foreground_scores, mask_counts
 from tadisr.training.data.segmentation_crops import SegmentationCrops, photo_list, validation_images
-from tadisr.training.engine.checkpoints import mistakes_in_one_line
-from tadisr.training.engine.loop import Batch, Task, fit
-from tadisr.training.engine.loop_config import LoopConfig, parse
+from tadisr.training.engine.command_line import mistakes_in_one_line, parse
+from tadisr.training.engine.loop import fit
+from tadisr.training.engine.loop_config import LoopConfig
+from tadisr.training.engine.task import Batch, Task, Validation, share, total_batches
 
 
 @dataclass
@@ -113,40 +116,43 @@ def segmentation_loss(
     return terms
 
 
-class Segmentation(Task):
+class Segmentation(Task[SegmenterConfig]):
     """A segmenter, learning where text is."""
 
     network: TextSegmenter
 
-    def __init__(self, config: SegmenterConfig, device: torch.device):
-        self.config = config
+    def __init__(self, config: SegmenterConfig, accelerator: Accelerator):
+        super().__init__(config, accelerator)
         self.network = build_segmenter(config)
 
-    def loader(self, items: int) -> DataLoader:
+    def batches(self, step: int) -> Iterable[Batch]:
         """Crops."""
         config = self.config
         crops = SegmentationCrops(
             config.train_data_dir,
             config.resolution,
-            items,
+            total_batches(config, self.accelerator) * config.train_batch_size,
             config.seed,
             config.text_share,
             photo_list(config.photo_list),
             config.photo_share,
             cache=config.cache_images,
         )
-        return DataLoader(crops, config.train_batch_size, num_workers=config.dataloader_num_workers)
+        loader = DataLoader(crops, config.train_batch_size, num_workers=config.dataloader_num_workers)
+        return share(loader, config, self.accelerator, step)
 
     def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """The losses of a batch of crops."""
         images = batch["image"].contiguous(memory_format=torch.channels_last)
         return segmentation_loss(network(images), batch["mask"], self.config)
 
-    def validate(self) -> tuple[dict[str, float], str]:
+    def validate(self, network: nn.Module) -> Validation | None:
         """Foreground IoU and F at threshold 0.5, of the images as they are and of worn ones."""
         config, scores = self.config, {}
+        if not config.validation_data_dir:
+            return None
         at = int(np.argmin(np.abs(THRESHOLDS - 0.5)))
-        for suffix, worn in (("", False), ("_worn", True)) if config.validation_data_dir else ():
+        for suffix, worn in (("", False), ("_worn", True)):
             images, truths = zip(
                 *validation_images(config.validation_data_dir, config.validation_limit, worn), strict=True
             )
@@ -154,7 +160,7 @@ class Segmentation(Task):
             counts = np.stack([mask_counts(mask, truth) for mask, truth in zip(masks, truths, strict=True)])
             result = foreground_scores(counts)
             scores |= {f"fgiou{suffix}": float(result["iou"][at]), f"f{suffix}": float(result["f"][at])}
-        return scores, "fgiou"
+        return Validation(scores, "fgiou")
 
     def save(self, folder: Path) -> None:
         """A folder for `TextSegmenter.from_pretrained`."""

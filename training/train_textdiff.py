@@ -9,11 +9,12 @@ lines and with the CRNN of `train_crnn.py`. Table 3's ablations are config files
 so far in OUTPUT_DIR/best, for `TextDiffPipeline.from_pretrained`. Settings: `textdiff_config.py`, `config.py`.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from torch import nn
-from torch.utils.data import DataLoader
 
 from tadisr.evaluation.line_recognizers import load_recognizer
 from tadisr.evaluation.text_lines import AVERAGE, BICUBIC, evaluate_lines
@@ -25,13 +26,13 @@ from tadisr.models.textdiff.residual_unet import ResidualUNet
 from tadisr.pipelines.pipeline_tadisr import contiguous_weights
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 from tadisr.textdiff_losses import textdiff_loss
-from tadisr.training.engine.checkpoints import mistakes_in_one_line
-from tadisr.training.engine.loop import Batch, Task, fit
-from tadisr.training.engine.loop_config import parse
-from tadisr.training.engine.train_state import run_in_float32, run_recurrent_in_float32
+from tadisr.training.engine.command_line import mistakes_in_one_line, parse
+from tadisr.training.engine.loop import fit
+from tadisr.training.engine.processes import run_in_float32, run_recurrent_in_float32
+from tadisr.training.engine.task import Batch, Task, Validation
 from tadisr.training.recognizer.recognizer_loss import RecognizerLoss
 from tadisr.training.textdiff.line_config import TextDiffConfig
-from tadisr.training.textdiff.line_loader import training_loader, validation_lines
+from tadisr.training.textdiff.line_loader import training_lines, validation_lines
 
 OURS, COARSE = "textdiff", "coarse"
 MEASURES = ("psnr", "ssim")
@@ -90,13 +91,14 @@ def as_pipeline(network: TextDiffNetwork, temperature: float = 1.0) -> TextDiffP
     )
 
 
-class Enhancement(Task):
+class Enhancement(Task[TextDiffConfig]):
     """TextDiff, learning to restore lines."""
 
     network: TextDiffNetwork
 
-    def __init__(self, config: TextDiffConfig, device: torch.device):
-        self.config, self.device = config, device
+    def __init__(self, config: TextDiffConfig, accelerator: Accelerator):
+        super().__init__(config, accelerator)
+        self.device = device = accelerator.device
         self.network = build_network(config).to(memory_format=torch.channels_last)
         if device.type == "cpu":  # bfloat16 makes convolutions faster there, but these slower: a quarter of the step
             for module in self.network.enhancement.modules():
@@ -111,9 +113,9 @@ class Enhancement(Task):
         self.judge = load_recognizer(config.validation_ocr) if config.validation_ocr else None
         self.lines = validation_lines(config)
 
-    def loader(self, items: int) -> DataLoader:
+    def batches(self, step: int) -> Iterable[Batch]:
         """Lines."""
-        return training_loader(self.config, items)
+        return training_lines(self.config, self.accelerator, step)
 
     def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """Eq. 16's terms of a batch of lines."""
@@ -131,8 +133,7 @@ class Enhancement(Task):
             terms["reading"] = self.config.reading * self.legibility(image, target, whole)
         return terms
 
-    @torch.no_grad()
-    def validate(self) -> tuple[dict[str, float], str]:
+    def validate(self, network: nn.Module) -> Validation:
         """PSNR, SSIM and accuracies of the final, the coarse and the bicubic image, over all lines, and of each set."""
         judges = {}
         if self.reader is not None:
@@ -152,7 +153,7 @@ class Enhancement(Task):
                 found = {name: report.scores[method][subset][name].value for name in measures}
                 scores |= {f"{prefix}{name}{suffix}": value for name, value in found.items() if value is not None}
         best = self.config.best_metric
-        return scores, f"accuracy/{list(judges)[-1]}" if best == "accuracy" else best
+        return Validation(scores, f"accuracy/{list(judges)[-1]}" if best == "accuracy" else best)
 
     def _restore(self, lr: torch.Tensor) -> torch.Tensor:
         sr, mask, _ = self.network.enhance(lr)

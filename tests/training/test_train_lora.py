@@ -11,10 +11,11 @@ import yaml
 from helpers import pages, tiny
 from helpers import training_runs as runs
 from tadisr import TADiSRPipeline
-from tadisr.training.engine.loop_config import TrainConfig, parse, parse_config, read_yaml
+from tadisr.training.engine.command_line import parse, read_settings
 from tadisr.training.engine.train_state import build_optimizer
 from tadisr.training.restoration.build import build_network
-from tadisr.training.restoration.trainer import load_lpips
+from tadisr.training.restoration.terms import load_lpips
+from tadisr.training.restoration.train_config import TrainConfig
 from tadisr.training.restoration.validation import network_factor
 from tadisr.training.train_segmenter import SegmenterConfig
 
@@ -147,7 +148,7 @@ def test_files_of_another_kind_are_named(tmp_path):
 def test_settings_that_cannot_work(arguments, message):
     complete = [] if "--base_config" in arguments else ["--base_config", "b", "--train_data_dir", "d"]
     with pytest.raises(SystemExit) as error:
-        parse_config([*arguments[:0], *complete, *arguments])
+        parse([*arguments[:0], *complete, *arguments], TrainConfig)
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
@@ -165,20 +166,20 @@ def test_config_defaults_are_the_papers_and_unknown_keys_fail(tmp_path):
     ):
         file.write_text(text)
         with pytest.raises(SystemExit, match=message):
-            parse_config(["--config", str(file)])
+            parse(["--config", str(file)], TrainConfig)
     file.write_text(
         "train_data_dir: [a, b]\nbase_config: c\nlearning_rate: 1.0e-3\nema_decay: null\nmixed_precision: no"
     )
-    config = parse_config(["--config", str(file), "--learning_rate=2e-3"])
+    config = parse(["--config", str(file), "--learning_rate=2e-3"], TrainConfig)
     assert (config.learning_rate, config.train_data_dir, config.ema_decay) == (2e-3, ["a", "b"], None)
     assert config.mixed_precision == "no"
 
 
 def test_config_files_inherit_and_survive_being_written(tmp_path):
-    config = parse_config(["--config", str(CONFIGS / "paper_sdxl.yaml")])
+    config = parse(["--config", str(CONFIGS / "paper_sdxl.yaml")], TrainConfig)
     assert "xl" in config.pretrained_model_name_or_path and config.mixed_precision == "bf16"
     config.save(tmp_path / "c.yaml")
-    assert parse_config(["--config", str(tmp_path / "c.yaml")]) == config
+    assert parse(["--config", str(tmp_path / "c.yaml")], TrainConfig) == config
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_bundled_configs_are_read(file, monkeypatch):
     if file.name.startswith("segmenter"):
         assert parse(["--config", str(file)], SegmenterConfig).train_data_dir
         return
-    config = parse_config(["--config", str(file)])
+    config = parse(["--config", str(file)], TrainConfig)
     if config.base_config:
         monkeypatch.chdir(runs.ROOT)
         network = build_network(replace(config, init_from=None))
@@ -199,7 +200,7 @@ def test_bundled_configs_are_read(file, monkeypatch):
 def test_paper_configs_keep_the_papers_recipe():
     paper = asdict(TrainConfig(pretrained_model_name_or_path="base", train_data_dir=["ftsr"]))
     for name in ("paper_kolors", "paper_sdxl", "sd15"):
-        config = asdict(parse_config(["--config", str(CONFIGS / f"{name}.yaml")]))
+        config = asdict(parse(["--config", str(CONFIGS / f"{name}.yaml")], TrainConfig))
         for key in ("learning_rate", "lr_scheduler", "train_batch_size", "max_train_steps", "lpips", "modified_focal",
                     "focal", "dice", "gamma", "text_l1", "text_mse", "rank_unet", "ema_decay",
                     "augmentation"):  # fmt: skip
@@ -212,7 +213,7 @@ def test_paper_configs_keep_the_papers_recipe():
     [("wo_jsd", {"joint_decoder": False}), ("wo_taca", {"text_attention": False}), ("wo_mf", {"modified_focal": 0.0})],
 )
 def test_ablations_change_one_thing(name, change):
-    ours, ablated = read_yaml(CONFIGS / "tiny.yaml"), read_yaml(CONFIGS / f"{name}.yaml")
+    ours, ablated = (read_settings(CONFIGS / f"{file}.yaml", TrainConfig) for file in ("tiny", name))
     ours.pop("output_dir"), ablated.pop("output_dir")
     assert ablated == ours | change
 

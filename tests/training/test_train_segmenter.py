@@ -26,7 +26,7 @@ from tadisr.training.data.segmentation_crops import (
     wear,
 )
 from tadisr.training.engine.checkpoints import read_best
-from tadisr.training.engine.loop_config import parse
+from tadisr.training.engine.command_line import parse
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,9 +18,9 @@ from helpers.textdiff_runs import READER, SHARED, TOY, flags, interrupted, save_
 from tadisr.models.textdiff.recognizer import CRNN
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 from tadisr.textdiff_losses import TextDiffLossWeights
-from tadisr.training.engine import train_crnn, train_textdiff
+from tadisr.training import train_crnn, train_textdiff
 from tadisr.training.engine.checkpoints import read_best
-from tadisr.training.engine.loop_config import parse, read_yaml
+from tadisr.training.engine.command_line import parse, read_settings
 from tadisr.training.textdiff.line_config import CRNNConfig, TextDiffConfig
 
 ROOT = Path(__file__).parents[2]
@@ -181,7 +181,7 @@ class TestConfig:
         assert parse(["--config", str(tmp_path / "no.yaml")], CRNNConfig).mixed_precision == "no"
         with pytest.raises(ValueError, match="unknown keys dropout"):
             (tmp_path / "other.yaml").write_text("dropout: 1\n")
-            read_yaml(tmp_path / "other.yaml", CRNNConfig)
+            read_settings(tmp_path / "other.yaml", CRNNConfig)
 
 
 @pytest.fixture

@@ -33,14 +33,6 @@ def to_tensors(hr: np.ndarray, mask: np.ndarray, lr: np.ndarray) -> dict[str, to
     return {"hr": tensor(hr), "lr": tensor(lr), "mask": tensor(mask[..., None])}
 
 
-def one_line(error: Exception) -> str:
-    """What went wrong, without line breaks; of an error in a data worker only what was raised there."""
-    text = str(error).strip()
-    if "Original Traceback" in text:
-        text = text.splitlines()[-1].split(": ", 1)[-1]
-    return " ".join(text.split())
-
-
 def photographic_tones(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Less saturation, down to gray, and more contrast, (H, W, 3) uint8 RGB.
 

@@ -1,88 +1,69 @@
-"""Checkpoints that are whole or not there at all, and which of them are kept."""
+"""Checkpoints that are whole or not there at all, and the choice of those that are kept."""
 
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
+from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from tadisr.training.data.page_crops import one_line
+from tadisr.io.atomic import flush, replace_folder, write_atomically
+from tadisr.io.messages import one_line
+from tadisr.training.engine.loop_config import LoopConfig
 
 BEST_FILE = "best.json"
-MARK = "config.yaml"  # written last, before checkpoints were renamed into place: old ones are told whole by it
 WEIGHTS = "model.safetensors"
 
 
-class CheckpointError(RuntimeError):
-    """A checkpoint could not be written; what was there before is whole."""
-
-
-@contextmanager
-def mistakes_in_one_line() -> Iterator[None]:
-    """Settings that cannot be, missing files, a full disk: end the program with one line, not a traceback."""
-    try:
-        yield
-    except (OSError, ImportError, ValueError, SafetensorError, CheckpointError) as error:
-        raise SystemExit(one_line(error)) from None
+class CheckpointError(OSError):
+    """A checkpoint could not be written; the earlier ones are whole."""
 
 
 def step_of(checkpoint: Path | None) -> int:
-    """Steps done by a `checkpoint-N`; without one 0."""
+    """The steps that a `checkpoint-N` has done; 0 without one."""
     return int(checkpoint.name.split("-")[1]) if checkpoint else 0
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_checkpoint(folder: Path) -> bool:
     name, _, step = folder.name.partition("-")
-    return name == "checkpoint" and step.isdecimal() and (folder / MARK).is_file()
+    return name == "checkpoint" and step.isdecimal() and folder.is_dir()
 
 
-def whole_checkpoints(output_dir: Path) -> list[Path]:
-    """Every `checkpoint-N` folder that was written completely, oldest first."""
-    return sorted(filter(_is_whole, output_dir.glob("checkpoint-*")), key=step_of)
+def all_checkpoints(output_dir: Path) -> list[Path]:
+    """Every `checkpoint-N` folder, oldest first."""
+    return sorted(filter(_is_checkpoint, output_dir.glob("checkpoint-*")), key=step_of)
 
 
 def latest_checkpoint(output_dir: Path) -> Path | None:
-    """The newest `checkpoint-N` folder that was written completely."""
-    return next(reversed(whole_checkpoints(output_dir)), None)
+    """The newest `checkpoint-N` folder."""
+    return next(reversed(all_checkpoints(output_dir)), None)
 
 
-def checkpoint_named(wanted: str, output_dir: Path) -> Path | None:
-    """What `--resume_from_checkpoint` names: a `checkpoint-N` folder; "latest" is the newest, None without one.
-
-    Raises:
-        FileNotFoundError: the folder is not there, no checkpoint, or not whole.
-    """
-    if wanted == "latest":
-        return latest_checkpoint(output_dir)
-    if not _is_whole(Path(wanted)):
-        raise FileNotFoundError(f"No complete checkpoint to resume from: {wanted}; name a checkpoint-N folder.")
-    return Path(wanted)
-
-
-def find_checkpoint(config: Any) -> Path | None:
-    """The checkpoint to go on from; None: start at step 0.
+def find_checkpoint(config: LoopConfig) -> Path | None:
+    """The checkpoint that `resume_from_checkpoint` names; None: start at step 0.
 
     Raises:
-        FileNotFoundError: the one that was asked for is not there, or not whole.
+        FileNotFoundError: the folder that it names is no checkpoint.
         ValueError: another run's checkpoints, or later ones, are in the way.
     """
-    output_dir = Path(config.output_dir)
-    wanted = config.resume_from_checkpoint
-    checkpoint, held = checkpoint_named(wanted, output_dir) if wanted else None, whole_checkpoints(output_dir)
+    output_dir, wanted = Path(config.output_dir), config.resume_from_checkpoint
+    held = all_checkpoints(output_dir)
     if held and not wanted:
         raise ValueError(
             f"{output_dir} holds checkpoints of an earlier run: add --resume_from_checkpoint latest to go on with it, "
             "or choose another --output_dir."
         )
+    checkpoint = held[-1] if wanted == "latest" and held else None
+    if wanted and wanted != "latest":
+        checkpoint = Path(wanted)
+        if not _is_checkpoint(checkpoint):
+            raise FileNotFoundError(f"No complete checkpoint to resume from: {wanted}; name a checkpoint-N folder.")
     if held and step_of(held[-1]) > step_of(checkpoint):  # rotation would keep them and delete the new ones
         raise ValueError(
             f"{output_dir} holds {held[-1].name}, later than {checkpoint}: delete what is later, or choose another "
@@ -91,29 +72,14 @@ def find_checkpoint(config: Any) -> Path | None:
     return checkpoint
 
 
-def remove_torn(output_dir: Path) -> None:
-    """Delete what an interrupted `save_checkpoint` or `replace_folder` left, and nothing else of what lies there.
+def save_checkpoint(accelerator: Accelerator, config: LoopConfig, step: int) -> None:
+    """Write `checkpoint-<step>` and delete older ones; called by all processes.
 
-    What a kill between `replace_folder`'s two renames put aside goes back to its place.
-    """
-    for name in ("checkpoint-*", "weights", "best"):
-        for old in output_dir.glob(f".{name}.old"):
-            place = old.with_name(old.name[1 : -len(".old")])
-            if not place.exists():
-                old.rename(place)
-        for kind in ("part", "old"):
-            for folder in output_dir.glob(f".{name}.{kind}"):
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def save_checkpoint(accelerator: Accelerator, config: Any, step: int) -> None:
-    """Write `checkpoint-<step>` and rotate older ones; called by all processes.
-
-    It is written under another name, flushed to the disk and then renamed: whenever the run is killed, a folder called
-    `checkpoint-N` is whole. The newest `config.checkpoints_total_limit` stay, and the one that best.json names.
+    The folder gets its name when it is whole and on the disk, so a run may be killed at any moment. The newest
+    `config.checkpoints_total_limit` checkpoints stay, and the one that best.json names.
 
     Raises:
-        CheckpointError: no space left, or another reason not to write; nothing of it stays.
+        CheckpointError: no space left, or another reason not to write; nothing of the new checkpoint stays.
     """
     output_dir = Path(config.output_dir)
     folder, part = output_dir / f"checkpoint-{step}", output_dir / f".checkpoint-{step}.part"
@@ -121,39 +87,40 @@ def save_checkpoint(accelerator: Accelerator, config: Any, step: int) -> None:
         accelerator.save_state(str(part))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            config.save(part / MARK)
+            config.save(part / "config.yaml")
             flush(part)
             replace_folder(part, folder)
-            rotate(output_dir, config.checkpoints_total_limit)
+            delete_older(output_dir, config.checkpoints_total_limit)
     except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(part, ignore_errors=True)
-        last = latest_checkpoint(output_dir)
         raise CheckpointError(
-            f"{folder} could not be written ({' '.join(str(error).split())[:200]}); the last whole checkpoint is "
-            f"{last or 'none'}. Make room and go on with --resume_from_checkpoint latest."
+            f"{folder} could not be written ({one_line(error, 200)}); the last whole checkpoint is "
+            f"{latest_checkpoint(output_dir) or 'none'}. Make room and go on with --resume_from_checkpoint latest."
         ) from None
     accelerator.wait_for_everyone()
 
 
-def flush(folder: Path) -> None:
-    """Have the disk hold what was written below `folder`."""
-    for path in [p for p in folder.rglob("*") if p.is_file()]:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-
-
-def rotate(output_dir: Path, limit: int) -> None:
-    """Delete all but the newest `limit` checkpoints and the best one."""
+def delete_older(output_dir: Path, limit: int) -> None:
+    """Delete all checkpoints but the newest `limit` and the best one."""
     best = (read_best(output_dir) or {}).get("step")
-    for old in whole_checkpoints(output_dir)[:-limit]:
+    for old in all_checkpoints(output_dir)[:-limit]:
         if step_of(old) != best:
             shutil.rmtree(old)
 
 
-def read_best(output_dir: Path, step: int | None = None) -> dict[str, Any] | None:
-    """What best.json says: step, metric and all scores of the best validation so far.
+def load_checkpoint(accelerator: Accelerator, checkpoint: Path, ema: EMAModel | None) -> None:
+    """Load a checkpoint into the prepared network, optimiser and schedule, and into the moving averages."""
+    accelerator.load_state(str(checkpoint))
+    if ema is not None:
+        ema.to(accelerator.device)  # accelerate loads it onto the CPU
 
-    A run that starts at `step` has no best of a later one: that was another run, or will be done again.
+
+def read_best(output_dir: Path, step: int | None = None) -> dict[str, Any] | None:
+    """The best validation so far, from best.json: its step, metric, value and all scores.
+
+    Args:
+        step: the step that the run starts at. A best validation of a later step does not count: it is another run's,
+            or will be repeated.
     """
     path = output_dir / BEST_FILE
     best = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
@@ -161,26 +128,14 @@ def read_best(output_dir: Path, step: int | None = None) -> dict[str, Any] | Non
 
 
 def write_best(output_dir: Path, values: dict[str, Any]) -> None:
-    """best.json, whole or not at all."""
-    part = output_dir / f".{BEST_FILE}.part"
-    part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    part.replace(output_dir / BEST_FILE)
-
-
-def replace_folder(new: Path, place: Path) -> None:
-    """Put the finished folder `new` where `place` is. Killed in between, the old one lies in `.<name>.old`."""
-    old = place.with_name(f".{place.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if place.exists():
-        place.rename(old)
-    new.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
+    """Write best.json."""
+    write_atomically(output_dir / BEST_FILE, json.dumps(values, indent=2) + "\n")
 
 
 def keep_trained_only(accelerator: Accelerator) -> None:
-    """Have checkpoints hold the trained parameters alone, by their plain names: not a base's gigabytes of frozen ones.
+    """Have checkpoints hold the trained parameters alone, by their plain names, without a base's frozen gigabytes.
 
-    Sharded weights (FSDP, DeepSpeed) are saved in their libraries' own formats, whole.
+    Sharded weights (FSDP, DeepSpeed) are saved whole, in their libraries' own formats.
     """
     if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         return
@@ -197,9 +152,7 @@ def keep_trained_only(accelerator: Accelerator) -> None:
             save_file(state, Path(folder) / WEIGHTS, metadata={"format": "pt"})
 
     def load(models: list[nn.Module], folder: str) -> None:
-        model = models.pop()
-        state = {name.removeprefix("module."): x for name, x in load_file(Path(folder) / WEIGHTS).items()}
-        own = trained(model)
+        state, own = load_file(Path(folder) / WEIGHTS), trained(models.pop())
         wrong = [name for name, x in own.items() if name not in state or state[name].shape != x.shape]
         if wrong:
             raise ValueError(

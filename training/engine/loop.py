@@ -1,10 +1,11 @@
-"""What `train_crnn.py`, `train_textdiff.py` and `train_segmenter.py` share: the loop, and what is kept of a run.
+"""The training loop of all tasks, and what it keeps of a run.
 
-All that is random in a step depends on (seed, step, process) alone, so a resumed run is the same as an unbroken one.
+OUTPUT_DIR gets checkpoint-N folders to resume from, the last weights in weights/, the best ones in best/, and the best
+scores in best.json.
 """
 
 import shutil
-from abc import ABC, abstractmethod
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -12,60 +13,27 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, set_seed
 from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
 from torch import nn
-from torch.utils.data import DataLoader
 
+from tadisr.io.atomic import mend_folders, replacing_folder
 from tadisr.training.engine.checkpoints import (
     find_checkpoint,
+    keep_trained_only,
+    load_checkpoint,
     read_best,
-    remove_torn,
-    replace_folder,
     save_checkpoint,
     step_of,
     write_best,
 )
+from tadisr.training.engine.log import Log
 from tadisr.training.engine.loop_config import LoopConfig
-from tadisr.training.engine.train_state import (
-    Log,
-    Steps,
-    averaged,
-    build_optimizer,
-    resume,
-    start_accelerator,
-    start_keeping,
-)
-from tadisr.training.restoration.build import trainable
-
-Batch = dict[str, torch.Tensor | list[str]]
+from tadisr.training.engine.processes import prepare_for_fsdp, start_accelerator
+from tadisr.training.engine.task import C, Task, Validation
+from tadisr.training.engine.train_state import TrainState, build_optimizer, trainable
 
 
-class Task(ABC):
-    """What is trained: a network, its data and losses, its scores, and how its weights are kept."""
-
-    network: nn.Module
-
-    @abstractmethod
-    def __init__(self, config: LoopConfig, device: torch.device):
-        """Build everything; `network` need not be on the device."""
-
-    @abstractmethod
-    def loader(self, items: int) -> DataLoader:
-        """Batches with "index" and "name" of their items; item i is the same in every run."""
-
-    @abstractmethod
-    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """Named, weighted losses of a batch; `network` is `self.network` as the processes share it."""
-
-    @abstractmethod
-    def validate(self) -> tuple[dict[str, float], str]:
-        """Scores of `self.network`, if there is data to validate on, and the name of the one that is to be high."""
-
-    @abstractmethod
-    def save(self, folder: Path) -> None:
-        """Write the weights."""
-
-
-def fit(config: LoopConfig, task_of: type[Task]) -> None:
+def fit(config: C, task_class: type[Task[C]]) -> None:
     """Train as configured.
 
     Raises:
@@ -78,13 +46,17 @@ def fit(config: LoopConfig, task_of: type[Task]) -> None:
     checkpoint = find_checkpoint(config)
     step = step_of(checkpoint)
     accelerator = start_accelerator(config)
-    if accelerator.distributed_type is DistributedType.FSDP:
+    is_sharded = accelerator.distributed_type is DistributedType.FSDP
+    if is_sharded and not task_class.can_be_sharded:
         raise ValueError("FSDP is for bases that do not fit a GPU whole, this network does: take accelerate/ddp.yaml.")
     set_seed(config.seed)
 
-    # 1. Components.
-    task = task_of(config, accelerator.device)
+    # 1. Components and data.
+    task = task_class(config, accelerator)
+    if is_sharded:
+        prepare_for_fsdp(accelerator, task.network)
     parameters = trainable(task.network)
+    count = sum(p.numel() for p in parameters)
     optimizer = build_optimizer(config, parameters)
     schedule = get_scheduler(
         config.lr_scheduler,
@@ -92,74 +64,95 @@ def fit(config: LoopConfig, task_of: type[Task]) -> None:
         num_warmup_steps=config.lr_warmup_steps,
         num_training_steps=config.max_train_steps,
     )
-
-    # 2. Data.
-    parts = config.gradient_accumulation_steps
-    items = config.max_train_steps * parts * config.train_batch_size * accelerator.num_processes
-    loader = task.loader(items)
-
-    # 3. Processes.
+    batches = task.batches(step)
     if accelerator.is_main_process:
         output_dir.mkdir(parents=True, exist_ok=True)
-        remove_torn(output_dir)
+        mend_folders(output_dir, "checkpoint-*", "weights", "best")
         config.save(output_dir / "config.yaml")
-    network, optimizer, schedule, loader = accelerator.prepare(task.network, optimizer, schedule, loader)
-    ema = start_keeping(accelerator, config, network)
+
+    # 2. Processes.
+    network, optimizer, schedule = accelerator.prepare(task.network, optimizer, schedule)
+    ema = start_averages(accelerator, config, network)
+    keep_trained_only(accelerator)
+    if config.report_to:
+        scalars = {k: v if isinstance(v, (int, float, bool)) else str(v) for k, v in asdict(config).items()}
+        accelerator.init_trackers(config.tracker_project_name, config=scalars)
     if checkpoint:
-        resume(accelerator, checkpoint, ema)
-        loader = accelerator.skip_first_batches(loader, step * parts)
-    log = Log(accelerator, config, step)
-    keep = Keeper(accelerator, config, task, log)
-    count = sum(p.numel() for p in parameters)
+        load_checkpoint(accelerator, checkpoint, ema)
+    state = TrainState(accelerator, config, network, optimizer, schedule, ema, Log(accelerator, config, step))
+    keeper = WeightsKeeper(task, state)
     accelerator.print(f"{count:,} trained parameters; steps {step} to {config.max_train_steps}", flush=True)
 
-    # 4. Train.
+    # 3. Steps.
     network.train()
-    steps = Steps(accelerator, config, network, optimizer, schedule, ema, log)
-    for batch in loader:
-        if steps.last:
-            break
-        if not steps(batch, partial(task.terms, network, batch)):
-            continue
-        is_best = False
-        if steps.due(config.validation_steps):  # before the checkpoint: killed in between, it is done again
-            with averaged(ema, parameters):
-                is_best = keep(steps.step)
-        if steps.due(config.checkpointing_steps) or is_best:
-            save_checkpoint(accelerator, config, steps.step)
+    with task.running():
+        for batch in batches:
+            if state.is_done:
+                break
+            if not state.advance(batch, partial(task.terms, network, batch)):
+                continue
+            # The validation comes before the checkpoint: a run that is killed between them repeats it.
+            is_best = state.is_due(config.validation_steps) and keeper.keep()
+            if is_best or state.is_due(config.checkpointing_steps):
+                save_checkpoint(accelerator, config, state.step)
+    if accelerator.is_main_process:
+        best = keeper.best
+        task.finish(output_dir / ("best" if best else "weights"), best["step"] if best else state.step)
     accelerator.end_training()
 
 
-class Keeper:
-    """Validates, writes OUTPUT_DIR/weights, and OUTPUT_DIR/best where they are the best so far."""
+def start_averages(accelerator: Accelerator, config: LoopConfig, network: nn.Module) -> EMAModel | None:
+    """The moving averages of a prepared network's trained weights, which checkpoints hold, if the run keeps any."""
+    if not config.ema_decay:
+        return None
+    parameters = trainable(accelerator.unwrap_model(network))
+    ema = EMAModel(parameters, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
+    accelerator.register_for_checkpointing(ema)
+    return ema
 
-    def __init__(self, accelerator: Accelerator, config: LoopConfig, task: Task, log: Log):
-        self.accelerator, self.task, self.log = accelerator, task, log
-        self.output_dir = Path(config.output_dir)
-        self.best = read_best(self.output_dir, log.since)
 
-    def __call__(self, step: int) -> bool:
-        """Whether it is the best so far; called by all processes, of which the first does the work."""
-        is_best = torch.zeros((), device=self.accelerator.device)
-        if self.accelerator.is_main_process:
-            self.task.network.eval()
-            scores, metric = self.task.validate()
-            self.task.network.train()
-            self._write("weights")
-            if scores:
-                self.log.write_scores(step, scores, None)
-            value = scores.get(metric, float("-inf"))  # a PSNR may be infinite, and is then left out
-            best = self.best
-            better = best is None or best["metric"] != metric or best["value"] < value
-            if scores and better:
-                self.best = {"step": step, "metric": metric, "value": value, "scores": scores}
-                self._write("best")
-                write_best(self.output_dir, self.best)
-                is_best += 1
-        return bool(self.accelerator.reduce(is_best, "sum")) if self.accelerator.num_processes > 1 else bool(is_best)
+class WeightsKeeper:
+    """Validates, writes OUTPUT_DIR/weights, and OUTPUT_DIR/best where the weights are the best so far.
 
-    def _write(self, name: str) -> None:
-        part = self.output_dir / f".{name}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        self.task.save(part)
-        replace_folder(part, self.output_dir / name)
+    best: step, metric, value and all scores of the best validation, in the main process.
+    """
+
+    def __init__(self, task: Task, state: TrainState):
+        self.task, self.state = task, state
+        self.output_dir = Path(state.config.output_dir)
+        self.best = read_best(self.output_dir, state.step)
+
+    def keep(self) -> bool:
+        """Validate and write; returns whether the weights are the best so far. Called by all processes."""
+        accelerator, network = self.state.accelerator, self.state.network
+        is_best = torch.zeros((), device=accelerator.device)
+        with self.state.averaged():
+            validation = None
+            if self.task.validates_together or accelerator.is_main_process:
+                network.eval()
+                with torch.no_grad():
+                    validation = self.task.validate(network)
+                network.train()
+            with self.task.gathered():
+                if accelerator.is_main_process:
+                    is_best += self._write(validation)
+        return bool(accelerator.reduce(is_best, "sum") if accelerator.num_processes > 1 else is_best)
+
+    def _write(self, validation: Validation | None) -> bool:
+        """Write the scores and weights, in the main process; returns whether they are the best so far."""
+        step, weights = self.state.step, self.output_dir / "weights"
+        if validation:
+            self.state.log.write_scores(step, validation.scores, validation.sheet)
+        with replacing_folder(weights) as folder:
+            self.task.save(folder)
+            self.task.describe(folder, step, validation)
+        if not validation:
+            return False
+        metric, value = validation.metric, validation.value
+        if self.best and self.best["metric"] == metric and self.best["value"] >= value:
+            return False
+        self.best = {"step": step, "metric": metric, "value": value, "scores": validation.scores}
+        with replacing_folder(self.output_dir / "best") as folder:
+            shutil.copytree(weights, folder, dirs_exist_ok=True)
+        write_best(self.output_dir, self.best)
+        return True

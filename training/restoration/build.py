@@ -20,7 +20,8 @@ from tadisr.models.lora import add_lora
 from tadisr.models.network import TADiSRNetwork, load_base, one_backbone
 from tadisr.models.prompt import TextPrompt
 from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel, initialize
-from tadisr.training.engine.loop_config import TrainConfig
+from tadisr.training.engine.command_line import read_with_extends
+from tadisr.training.restoration.train_config import TrainConfig
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 NO_TEXT = -10.0  # mask logit where there is no mask stream
@@ -32,7 +33,7 @@ def build_network(config: TrainConfig) -> TADiSRNetwork:
     Raises:
         ValueError: a base that does not fit. FileNotFoundError: no such base.
     """
-    shape = _read_shape(config.base_config) if config.base_config else {}
+    shape = _read_base_config(Path(config.base_config)) if config.base_config else {}
     models, scheduler = _from_scratch(shape) if config.base_config else _on_base(config)
     backbone = one_backbone(models.get("unet"), models.get("transformer"))
     models["joint_decoder"] = _joint_decoder(models["vae"], backbone, config, shape.get("joint_decoder", {}))
@@ -75,29 +76,14 @@ def start_from(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
             nn.init.zeros_(model.get_parameter(key))
 
 
-def trainable(network: nn.Module) -> list[nn.Parameter]:
-    """The parameters that take gradients."""
-    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+def _read_base_config(path: Path) -> dict[str, dict[str, Any]]:
+    """The parts of a base from scratch: {"vae": its arguments, ...}; see `read_with_extends`."""
 
+    def check(path: Path, parts: dict[str, Any]) -> None:
+        if not all(isinstance(values, dict) for values in parts.values()):
+            raise ValueError(f"base_config {path}: each part, such as vae, must be an object.")
 
-def _read_shape(path: str | Path) -> dict[str, dict[str, Any]]:
-    """`"extends": FILE`, relative to it, names a base_config whose values it changes."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"No base_config {path}.")
-    try:
-        shape = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"base_config {path} is not JSON: {error}") from None
-    if not isinstance(shape, dict):
-        raise ValueError(f"base_config {path} holds no object.")
-    base = shape.pop("extends", None)
-    if base and (path.parent / base).resolve() == path.resolve():
-        raise ValueError(f"base_config {path} extends itself.")
-    inherited = _read_shape(path.parent / base) if base else {}
-    if not all(isinstance(values, dict) for values in shape.values()):
-        raise ValueError(f"base_config {path}: each part, such as vae, must be an object.")
-    return inherited | {part: inherited.get(part, {}) | values for part, values in shape.items()}
+    return read_with_extends(path, check)
 
 
 def _from_scratch(base: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, nn.Module], DDPMScheduler]:

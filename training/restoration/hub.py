@@ -1,24 +1,15 @@
-"""The trained weights as a folder for `TADiSRPipeline.from_pretrained`, with a model card, and the way to the Hub."""
+"""The model card of trained weights, and their way to the Hub."""
 
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import yaml
-from accelerate import Accelerator
-from accelerate.utils import DistributedType
-from PIL import Image
-from torch import nn
+from huggingface_hub import EvalResult, ModelCardData
 
-from tadisr.models.network import TADiSRNetwork
-from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
-from tadisr.training.engine.checkpoints import replace_folder
-from tadisr.training.engine.loop_config import TrainConfig
+from tadisr.io.messages import one_line
+from tadisr.training.restoration.train_config import TrainConfig
 
 SHEET_FILE = "validation.jpg"
 METRICS = {
@@ -28,81 +19,8 @@ METRICS = {
 }  # fmt: skip
 
 
-def as_pipeline(network: TADiSRNetwork, config: TrainConfig) -> TADiSRPipeline:
-    """The network's parts as a pipeline, sharing their weights."""
-    return TADiSRPipeline(
-        vae=network.vae,
-        unet=network.unet,
-        transformer=network.transformer,
-        scheduler=network.scheduler,
-        prompt=network.prompt,
-        joint_decoder=network.joint_decoder,
-        base_model=config.pretrained_model_name_or_path,
-        base_revision=config.revision,
-        native_scale=config.scale,
-    )
-
-
-@contextmanager
-def whole_parameters(network: TADiSRNetwork) -> Iterator[None]:
-    """Within, what is to be saved of a network sharded by FSDP2 is whole, in every process; called by all of them.
-
-    A frozen base's shards stay where they are.
-    """
-    from torch.distributed.fsdp import FSDPModule  # PyTorch 2.6
-    from torch.distributed.tensor import DTensor
-
-    sharded = [(module, type(module)) for module in network.modules() if isinstance(module, FSDPModule)]
-    for module, cls in sharded:
-        module.reshard()  # after a forward pass some are still gathered, in storage that is not theirs
-        module.__class__ = cls.__bases__[1]  # what FSDP2 made it from: FSDP's own would meddle with every `.to`
-    replaced: list[tuple[nn.Module, str, nn.Parameter]] = []
-    for part in (network.vae, network.backbone, network.prompt, network.joint_decoder):
-        frozen_too = part is network.prompt or part is network.joint_decoder
-        for module in part.modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                if isinstance(parameter, DTensor) and (frozen_too or parameter.requires_grad):
-                    replaced.append((module, name, parameter))
-    for module, name, parameter in replaced:
-        whole = nn.Parameter(parameter.detach().full_tensor().cpu(), requires_grad=parameter.requires_grad)
-        module._parameters[name] = whole
-    try:
-        yield
-    finally:
-        for module, name, parameter in replaced:
-            module._parameters[name] = parameter
-        for module, cls in sharded:
-            module.__class__ = cls
-
-
-def save_weights(
-    accelerator: Accelerator,
-    network: TADiSRNetwork,
-    config: TrainConfig,
-    folder: Path,
-    step: int,
-    scores: dict[str, float],
-    sheet: np.ndarray | None,
-) -> None:
-    """Write the pipeline or adapter and its model card; called by all processes. `folder` is never half-written."""
-    sharded = accelerator.distributed_type is DistributedType.FSDP
-    with whole_parameters(network) if sharded else nullcontext():
-        if accelerator.is_main_process:
-            part = folder.with_name(f".{folder.name}.part")
-            shutil.rmtree(part, ignore_errors=True)
-            as_pipeline(network, config).save_pretrained(part)
-            config.save(part / "train_config.yaml")
-            if sheet is not None:
-                Image.fromarray(sheet).save(part / SHEET_FILE, quality=92)
-            (part / "README.md").write_text(
-                model_card(config, step, scores, sheet is not None, accelerator.num_processes), encoding="utf-8"
-            )
-            replace_folder(part, folder)
-    accelerator.wait_for_everyone()
-
-
 def command_line(argv: Sequence[str] | None = None, processes: int = 1) -> str:
-    """The command that trains this, as far as the process knows it."""
+    """The command that trains this, as far as this process knows it."""
     argv = sys.argv if argv is None else argv
     script = "training/train_lora.py"
     several = f" --num_processes {processes}" if processes > 1 else ""
@@ -112,32 +30,34 @@ def command_line(argv: Sequence[str] | None = None, processes: int = 1) -> str:
 def model_card(
     config: TrainConfig, step: int, scores: dict[str, float], has_sheet: bool = False, processes: int = 1
 ) -> str:
-    """README.md: the Hub's front matter with the metrics, how to use it, how it was trained."""
+    """The text of README.md: the metrics for the Hub, how to use the weights, how they were trained."""
     name = config.hub_model_id or Path(config.output_dir).name
-    front: dict[str, Any] = {
-        "library_name": "diffusers",
-        "pipeline_tag": "image-to-image",
-        "tags": ["tadisr", "super-resolution", "text", *(["lora"] if config.pretrained_model_name_or_path else [])],
-    }
-    base = config.pretrained_model_name_or_path
-    if base and not Path(base).exists():
-        front["base_model"] = base
-    shown = {key: value for key, value in scores.items() if key in METRICS}
-    measured = [
-        {"type": key, "name": METRICS[key], "value": round(value, 4)}
-        for key, value in shown.items()
-        if key not in ("images", "ocr_lines") and not key.endswith("_bicubic")
+    title, base = name.rsplit("/", 1)[-1], config.pretrained_model_name_or_path
+    shown = {METRICS[key]: value for key, value in scores.items() if key in METRICS}
+    results = [
+        EvalResult(
+            task_type="image-to-image",
+            task_name="text-aware super-resolution",
+            dataset_type=Path(config.validation_data_dir).name,
+            dataset_name="FTSR test split",
+            metric_type=key,
+            metric_name=METRICS[key],
+            metric_value=round(value, 4),
+        )
+        for key, value in scores.items()
+        if key in METRICS and key not in ("images", "ocr_lines") and not key.endswith("_bicubic")
     ]
-    if measured:
-        result = {
-            "task": {"type": "image-to-image", "name": "text-aware super-resolution"},
-            "dataset": {"type": Path(config.validation_data_dir).name, "name": "FTSR test split"},
-            "metrics": measured,
-        }
-        front["model-index"] = [{"name": name.rsplit("/", 1)[-1], "results": [result]}]
+    front = ModelCardData(
+        library_name="diffusers",
+        pipeline_tag="image-to-image",
+        tags=["tadisr", "super-resolution", "text", *(["lora"] if base else [])],
+        base_model=base if base and not Path(base).exists() else None,
+        model_name=title if results else None,
+        eval_results=results or None,
+    )
     lines = [
-        "---", yaml.safe_dump(front, sort_keys=False).strip(), "---", "",
-        f"# {name.rsplit('/', 1)[-1]}", "",
+        "---", front.to_yaml(), "---", "",
+        f"# {title}", "",
         f"Text-aware super-resolution (TADiSR), x{config.scale}"
         + (f": adapters for {base}." if base else ", trained from scratch."), "",
         "```python",
@@ -149,7 +69,7 @@ def model_card(
     ]  # fmt: skip
     if shown:
         lines += [f"## Scores after {step} steps", "", "| | |", "|---|---:|"]
-        lines += [f"| {METRICS[key]} | {value:.4g} |" for key, value in shown.items()]
+        lines += [f"| {label} | {value:.4g} |" for label, value in shown.items()]
         lines += ["", f"Validated in the training loop, on {config.validation_data_dir}."]
         lines += ["", f"![LR, bicubic, SR, HR, mask, true mask]({SHEET_FILE})"] if has_sheet else []
     lines += [
@@ -161,7 +81,7 @@ def model_card(
 
 
 def create_repository(config: TrainConfig) -> str:
-    """The id of the repository to push to, created if need be, so that a mistake shows before training.
+    """The id of the repository to push to, created before the training so that a mistake shows early.
 
     Raises:
         ValueError: not logged in, no such user, no connection; a base that nobody else has.
@@ -178,13 +98,13 @@ def create_repository(config: TrainConfig) -> str:
         return create_repo(name, private=config.hub_private_repo, exist_ok=True).repo_id
     except Exception as error:  # the client's errors have no common base: HTTP, validation, connection
         raise ValueError(
-            f"{name} cannot be created on the Hub ({' '.join(str(error).split())[:200]}): log in with `hf auth login`, "
+            f"{name} cannot be created on the Hub ({one_line(error, 200)}): log in with `hf auth login`, "
             "or leave push_to_hub off."
         ) from None
 
 
 def push(folder: Path, repo_id: str, step: int) -> str:
-    """Upload the folder that `save_weights` wrote; returns the commit's address.
+    """Upload the folder of weights that were made at `step`; returns the commit's address.
 
     Raises:
         ValueError: the upload failed; the weights are where they were.
@@ -195,6 +115,6 @@ def push(folder: Path, repo_id: str, step: int) -> str:
         return str(upload_folder(repo_id=repo_id, folder_path=folder, commit_message=f"Step {step}"))
     except Exception as error:
         raise ValueError(
-            f"{folder} could not be uploaded ({' '.join(str(error).split())[:200]}). It is complete; try again with "
+            f"{folder} could not be uploaded ({one_line(error, 200)}). It is complete; try again with "
             f"`hf upload {repo_id} {folder}`."
         ) from None

@@ -1,6 +1,5 @@
-"""Validation in the loop: scores on a test split, and a sheet of what they stand for."""
+"""Validation in the training loop: scores on a test split, and a sheet that shows some of its images."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,17 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from tadisr.data_synthesis.read import open_pages
+from tadisr.io.hashing import sha256
 from tadisr.metrics.image import SSIM_WINDOW, psnr, ssim
 from tadisr.models.joint_decoder import vae_factor
 from tadisr.models.tensors import upsample
-from tadisr.training.engine.loop_config import TrainConfig
+from tadisr.training.engine.task import Validation
 from tadisr.training.recognizer.onnx_graph import graph_file
+from tadisr.training.restoration.train_config import TrainConfig
 
 SHEET_ROWS = 4
 SHEET_COLUMNS = ("LR", "bicubic", "SR", "HR", "mask", "true mask")
 SHEET_SIDE = 256  # of a picture on the sheet, pixels
-LOWER_IS_BETTER = ("lpips",)
 
 
 def network_input(lr: torch.Tensor, scale: int) -> torch.Tensor:
@@ -49,14 +49,13 @@ class Validator:
             raise ValueError("best_metric lpips needs AlexNet's weights: name their folder in validation_lpips.")
 
     @torch.no_grad()
-    def __call__(self, network: nn.Module) -> tuple[dict[str, float], np.ndarray | None]:
-        """(scores, sheet), in every process; the sheet (H, W, 3) uint8 RGB in the main process, else None.
+    def __call__(self, network: nn.Module) -> Validation:
+        """The same scores in every process; the sheet in the main process alone.
 
         Scores: psnr and psnr_bicubic (RGB, dB), ssim, lpips, means over images; mask_iou at 0.5 over all pixels;
         ocr_accuracy and ocr_accuracy_bicubic, means over the lines of text, against what is written there.
         """
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
-        network.eval()
         records, rows = [], []
         for start in range(0, self.count, processes):
             # Sharded weights are gathered by all processes together: whoever has no image left repeats one.
@@ -65,9 +64,9 @@ class Validator:
             if number < self.count:
                 records.append(self._measure(images, self.pages.lines(number)))
                 rows += [images] if len(rows) < SHEET_ROWS else []
-        network.train()
-        records = gather_object(records)
-        return summarize(records), draw_sheet(rows) if self.accelerator.is_main_process and rows else None
+        scores = summarize(gather_object(records))
+        sheet = draw_sheet(rows) if self.accelerator.is_main_process and rows else None
+        return Validation(scores, main_metric(scores, self.config.best_metric), sheet)
 
     def _restore(self, network: nn.Module, number: int) -> dict[str, np.ndarray]:
         """lr, hr, sr, bicubic (H, W, 3), mask and true_mask (H, W), all uint8; cut to what the network takes."""
@@ -138,12 +137,16 @@ def summarize(records: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {**scores, "mask_iou": overlap / max(union, 1), "images": len(records)}
 
 
-def main_score(scores: dict[str, float], metric: str | None) -> tuple[str, float]:
-    """The name and value that "best" is judged by, larger being better."""
-    name = metric or ("ocr_accuracy" if "ocr_accuracy" in scores else "psnr")
+def main_metric(scores: dict[str, float], wanted: str | None) -> str:
+    """The name of the score that says which weights are best: `wanted`, or OCR-A where measured, else PSNR.
+
+    Raises:
+        ValueError: `wanted` was not measured.
+    """
+    name = wanted or ("ocr_accuracy" if "ocr_accuracy" in scores else "psnr")
     if name not in scores:
         raise ValueError(f"best_metric is {name}, but validation measured {', '.join(scores)}.")
-    return name, -scores[name] if name in LOWER_IS_BETTER else scores[name]
+    return name
 
 
 def load_judge(engine: str, recognizers: Sequence[str]) -> Any:
@@ -157,7 +160,7 @@ def load_judge(engine: str, recognizers: Sequence[str]) -> Any:
     judge = load_engine(engine)
     known = judge.describe().get("models", {}).values()
     for recognizer in filter(Path.is_file, (graph_file(Path(name)) for name in recognizers)):
-        if hashlib.sha256(recognizer.read_bytes()).hexdigest() in known:
+        if sha256(recognizer) in known:
             raise ValueError(f"{engine} reads with {recognizer}, which is trained against: judge with another engine.")
     return judge
 

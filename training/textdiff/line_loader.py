@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from tadisr.data_synthesis.degrade import degrade
 from tadisr.evaluation.text_lines import str_filt
 from tadisr.models.textdiff.recognizer import ALPHABET
 from tadisr.textzoom import HR_SIZE, LR_SIZE, Line, TextZoom, TextZoomLines, with_mask
-from tadisr.training.engine.loop import Batch
+from tadisr.training.engine.task import Batch, share, total_batches
 from tadisr.training.textdiff.line_config import LineTraining
 from tadisr.training.textdiff_data import SEVERITIES, RenderedLines
 
@@ -131,7 +132,9 @@ class _Kept(Dataset):
         return self.items[index]
 
 
-def training_loader(config: LineTraining, length: int) -> DataLoader:
-    """Batches of `length` lines: one item per line of the whole run, so that a step always sees the same lines."""
+def training_lines(config: LineTraining, accelerator: Accelerator, step: int) -> DataLoader:
+    """The run's batches from step `step` on: one item for each line of the whole run, so a step sees the same lines."""
+    length = total_batches(config, accelerator) * config.train_batch_size
     lines = (StoredLines if config.train_data_dir else NewLines)(config, length)
-    return DataLoader(lines, config.train_batch_size, num_workers=config.dataloader_num_workers, collate_fn=collate)
+    loader = DataLoader(lines, config.train_batch_size, num_workers=config.dataloader_num_workers, collate_fn=collate)
+    return share(loader, config, accelerator, step)

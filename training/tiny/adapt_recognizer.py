@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 from tadisr.training.data.page_crops import ConcatPages, FTSRLines
-from tadisr.training.engine.checkpoints import mistakes_in_one_line
+from tadisr.training.engine.command_line import mistakes_in_one_line
 from tadisr.training.recognizer.onnx_graph import load_onnx, save_adapted
 from tadisr.training.recognizer.recognizer_loss import cut_lines, perturbed, reading
 from tadisr.training.restoration.validation import network_input
@@ -40,8 +40,8 @@ def mixed(lr: torch.Tensor, restorer: TADiSRPipeline) -> torch.Tensor:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Adapt as the flags say (those of the command line by default)."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Adapt as the flags say; None: those of this program's command line."""
+    parser = argparse.ArgumentParser(description="Teach a recogniser to read soft lines.")
     parser.add_argument("recognizer", type=Path, help="PP-OCR ONNX file")
     parser.add_argument("-o", "--output", type=Path, required=True, help="safetensors file beside it")
     parser.add_argument("--data", nargs="+", required=True, help="FTSR data sets")
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=77)
     args = parser.parse_args(argv)
     if args.output.parent.resolve() != args.recognizer.parent.resolve() or args.output.suffix != ".safetensors":
-        parser.error(f"--output must be a .safetensors file in {args.recognizer.parent}")
+        raise ValueError(f"--output must be a .safetensors file in {args.recognizer.parent}.")
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     set_seed(args.seed, device_specific=True)
     teacher = load_onnx(args.recognizer).to(accelerator.device)

@@ -7,7 +7,6 @@ all edges are strokes, and makes photographs without text worse than bicubic doe
 """
 
 import argparse
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from tadisr.io.images import ImageError, read_image
+from tadisr.io.atomic import replacing_folder
+from tadisr.io.images import read_image
+from tadisr.io.messages import say
+from tadisr.training.data.segmentation_crops import photo_list
+from tadisr.training.engine.command_line import mistakes_in_one_line
 
 
 def crops(image: np.ndarray, side: int, count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -34,40 +37,35 @@ def crops(image: np.ndarray, side: int, count: int, rng: np.random.Generator) ->
         yield reduced[y : y + side, x : x + side]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv: list[str] | None = None) -> None:
+    """Make pages as the flags say; None: those of this program's command line."""
+    parser = argparse.ArgumentParser(description="Make text-free pages of photographs.")
     parser.add_argument("--photo-list", type=Path, required=True, help="image files, one a line")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--size", type=int, default=512, help="side of a page (default: %(default)s)")
     parser.add_argument("--per-photo", type=int, default=8, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    if not args.photo_list.is_file():
-        parser.error(f"{args.photo_list} is not there")
-    files = [line.strip() for line in args.photo_list.read_text(encoding="utf-8").splitlines() if line.strip()]
+    args = parser.parse_args(argv)
+    files = photo_list(args.photo_list)
     if args.output.exists():
-        parser.error(f"{args.output} is there already: remove it first")
-    part = args.output.with_name(f".{args.output.name}.part")  # renamed when it is whole
-    shutil.rmtree(part, ignore_errors=True)
-    folders = {kind: part / "train" / kind for kind in ("hr", "mask")}
-    for folder in folders.values():
-        folder.mkdir(parents=True)
+        raise ValueError(f"{args.output} is there already: remove it first.")
     empty = Image.new("L", (args.size, args.size))
     made = 0
-    for number, file in enumerate(files):
-        try:
-            image = read_image(file).rgb
-        except ImageError as error:
-            parser.error(str(error))
-        for page in crops(image, args.size, args.per_photo, np.random.default_rng([args.seed, number])):
-            Image.fromarray(page).save(folders["hr"] / f"{made:06d}.png", compress_level=1)
-            empty.save(folders["mask"] / f"{made:06d}.png")
-            made += 1
-    if not made:
-        parser.error(f"none of the {len(files)} photographs is large enough for a page of {args.size} pixels")
-    part.rename(args.output)
-    print(f"{made} pages of {len(files)} photographs in {args.output}")  # noqa: T201
+    with replacing_folder(args.output) as part:
+        folders = {kind: part / "train" / kind for kind in ("hr", "mask")}
+        for folder in folders.values():
+            folder.mkdir(parents=True)
+        for number, file in enumerate(files):
+            rng = np.random.default_rng([args.seed, number])
+            for page in crops(read_image(file).rgb, args.size, args.per_photo, rng):
+                Image.fromarray(page).save(folders["hr"] / f"{made:06d}.png", compress_level=1)
+                empty.save(folders["mask"] / f"{made:06d}.png")
+                made += 1
+        if not made:
+            raise ValueError(f"None of the {len(files)} photographs is large enough for a page of {args.size} pixels.")
+    say(f"{made} pages of {len(files)} photographs in {args.output}")
 
 
 if __name__ == "__main__":
-    main()
+    with mistakes_in_one_line():
+        main()

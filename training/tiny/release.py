@@ -23,7 +23,7 @@ from diffusers.utils import logging
 
 from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
-from tadisr.training.data.page_crops import one_line
+from tadisr.training.engine.command_line import mistakes_in_one_line
 
 
 def average(pipe: DiffusionPipeline, others: Sequence[Path]) -> None:
@@ -104,8 +104,9 @@ def release(
             path.write_text(json.dumps(values | {"_name_or_path": target.name}, indent=2) + "\n", encoding="utf-8")
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv: list[str] | None = None) -> None:
+    """Release as the flags say; None: those of this program's command line."""
+    parser = argparse.ArgumentParser(description="Make the bundled form of a trained pipeline.")
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("--strength", type=float)
@@ -114,7 +115,9 @@ if __name__ == "__main__":
     parser.add_argument("--coarse-text-strength", type=float)
     parser.add_argument("--residual-strength", type=float)
     parser.add_argument("--average", type=Path, nargs="+", default=[], metavar="FOLDER", dest="others")
-    try:
-        release(**vars(parser.parse_args()))
-    except (OSError, RuntimeError, ValueError) as error:
-        raise SystemExit(one_line(error)) from None
+    release(**vars(parser.parse_args(argv)))
+
+
+if __name__ == "__main__":
+    with mistakes_in_one_line():
+        main()

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from tadisr.data_synthesis.text.corpus import common_hanzi
+from tadisr.io.atomic import write_atomically
+from tadisr.training.engine.command_line import mistakes_in_one_line
 
 WORDNET = Path("/usr/share/wordnet")
 JIEBA = Path("/usr/lib/python3/dist-packages/jieba/dict.txt")
@@ -61,24 +63,25 @@ def chinese(dictionary: Path, count: int, rng: np.random.Generator) -> Iterator[
         yield "".join(words[number] + mark for number, mark in zip(row, marks, strict=False))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv: list[str] | None = None) -> None:
+    """Make the lists as the flags say; None: those of this program's command line."""
+    parser = argparse.ArgumentParser(description="Make lists of English and Chinese lines of text.")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--num", type=int, default=60_000, help="lines of each (default: %(default)s)")
     parser.add_argument("--wordnet", type=Path, default=WORDNET, help="folder of data.noun etc. (default: %(default)s)")
     parser.add_argument("--jieba", type=Path, default=JIEBA, help="dict.txt (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     for path, package in ((args.wordnet, "wordnet-base"), (args.jieba, "python3-jieba")):
         if not path.exists():
-            parser.error(f"{path} is not there: install Debian's {package}")
-    args.output.mkdir(parents=True, exist_ok=True)
+            raise FileNotFoundError(f"{path} is not there: install Debian's {package}.")
     for name, lines in (
         ("english", english(glosses(args.wordnet), args.num, np.random.default_rng([args.seed, 0]))),
         ("chinese", chinese(args.jieba, args.num, np.random.default_rng([args.seed, 1]))),
     ):
-        (args.output / f"{name}.txt").write_text("\n".join(dict.fromkeys(lines)) + "\n", encoding="utf-8")
+        write_atomically(args.output / f"{name}.txt", "\n".join(dict.fromkeys(lines)) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    with mistakes_in_one_line():
+        main()

@@ -12,12 +12,14 @@ from torch.utils.data import DataLoader
 from helpers import pages, source_samples
 from helpers import training_runs as runs
 from tadisr.data_synthesis.read import open_pages
+from tadisr.io.messages import one_line
 from tadisr.losses import LossWeights, tadisr_loss
-from tadisr.training import train_lora
-from tadisr.training.data.page_crops import ConcatPages, Cropping, FTSRCrops, FTSRLines, Triplet, one_line
-from tadisr.training.engine.train_state import start_accelerator
+from tadisr.training.data.page_crops import ConcatPages, Cropping, FTSRCrops, FTSRLines, Triplet
+from tadisr.training.engine.command_line import parse
+from tadisr.training.engine.processes import start_accelerator
 from tadisr.training.realce import MixedCrops, RealCECrops, is_realce, make_masks, read_mask
-from tadisr.training.restoration.trainer import Batches
+from tadisr.training.restoration.batches import Batches
+from tadisr.training.restoration.train_config import TrainConfig
 from tadisr.training.streaming import FTSRStream, open_stream
 
 SIZE = (160, 224)
@@ -282,10 +284,10 @@ def test_streams_through_data_workers_resume(two_shards, tmp_path, step):
     """From a step at which the first worker's turn has come, and from one at which it has not."""
     runs.fresh()
     settings = {"streaming": True, "dataloader_num_workers": 2, "shuffle_buffer": 2}
-    config = train_lora.parse_config(runs.flags(two_shards, tmp_path / "run", **settings))
+    config = parse(runs.flags(two_shards, tmp_path / "run", **settings), TrainConfig)
     accelerator = start_accelerator(config)
     whole, later = (
-        [crops["hr"] for (crops, _), _ in zip(Batches(config, accelerator, at), range(count), strict=False)]
+        [batch["hr"] for batch, _ in zip(Batches(config, accelerator, at), range(count), strict=False)]
         for at, count in ((0, 6), (step, 6 - step))
     )
     assert all(torch.equal(a, b) for a, b in zip(whole[step:], later, strict=True))

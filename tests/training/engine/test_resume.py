@@ -17,17 +17,15 @@ from diffusers.training_utils import EMAModel
 
 from helpers import pages
 from helpers import training_runs as runs
-from tadisr.training import train_lora
+from tadisr.training.engine import loop
 from tadisr.training.engine.checkpoints import (
+    all_checkpoints,
+    delete_older,
     latest_checkpoint,
+    load_checkpoint,
     read_best,
-    remove_torn,
-    replace_folder,
-    rotate,
-    whole_checkpoints,
     write_best,
 )
-from tadisr.training.engine.train_state import resume
 
 slow = pytest.mark.skipif(not os.environ.get("TADISR_SLOW"), reason="minutes; set TADISR_SLOW=1")
 
@@ -37,50 +35,22 @@ def data(tmp_path_factory):
     return pages.data_set(tmp_path_factory.mktemp("ftsr") / "set", 10, 256, font_size=(18, 32))
 
 
-def checkpoint(folder, step, whole=True):
-    place = folder / f"checkpoint-{step}"
-    place.mkdir()
-    if whole:
-        (place / "config.yaml").write_text("")
-    return place
-
-
-def test_only_whole_checkpoints_count(tmp_path):
+def test_only_checkpoints_count(tmp_path):
     assert latest_checkpoint(tmp_path) is None
-    for step in (900, 1000):
-        checkpoint(tmp_path, step)
-    checkpoint(tmp_path, 2000, whole=False)
-    (tmp_path / ".checkpoint-3000.part").mkdir()
-    (tmp_path / "checkpoint-best").mkdir()
-    assert [p.name for p in whole_checkpoints(tmp_path)] == ["checkpoint-900", "checkpoint-1000"]
+    for name in ("checkpoint-900", "checkpoint-1000", ".checkpoint-3000.part", "checkpoint-best"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "checkpoint-2000").write_text("no folder")
+    assert [p.name for p in all_checkpoints(tmp_path)] == ["checkpoint-900", "checkpoint-1000"]
     assert latest_checkpoint(tmp_path).name == "checkpoint-1000"
 
 
-def test_rotation_keeps_the_newest_and_the_best(tmp_path):
+def test_the_newest_and_the_best_are_kept(tmp_path):
     for step in (2, 4, 6, 8, 10):
-        checkpoint(tmp_path, step)
+        (tmp_path / f"checkpoint-{step}").mkdir()
     write_best(tmp_path, {"step": 4, "metric": "psnr", "value": 1.0})
     assert read_best(tmp_path)["step"] == 4
-    rotate(tmp_path, 2)
-    assert [p.name for p in whole_checkpoints(tmp_path)] == ["checkpoint-4", "checkpoint-8", "checkpoint-10"]
-
-
-def test_replacing_a_folder(tmp_path):
-    for name in (".new.part", "place"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / name).write_text("")
-    replace_folder(tmp_path / ".new.part", tmp_path / "place")
-    assert [p.name for p in (tmp_path / "place").iterdir()] == [".new.part"]
-    assert [p.name for p in tmp_path.iterdir()] == ["place"]
-
-
-def test_only_what_a_kill_left_is_cleared_away(tmp_path):
-    for name in (".venv.old", ".mine.part", ".best.old", ".best.part", ".weights.old", "weights", ".checkpoint-3.part"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(name)
-    remove_torn(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".mine.part", ".venv.old", "best", "weights"]
-    assert (tmp_path / "best/file").read_text() == ".best.old" and (tmp_path / "weights/file").read_text() == "weights"
+    delete_older(tmp_path, 2)
+    assert [p.name for p in all_checkpoints(tmp_path)] == ["checkpoint-4", "checkpoint-8", "checkpoint-10"]
 
 
 def test_best_and_last_are_kept(data, tmp_path):
@@ -123,23 +93,14 @@ def test_earlier_checkpoints_are_not_mixed_with_later_ones(data, tmp_path):
 def test_stopped_between_a_validation_and_its_checkpoint(data, tmp_path, monkeypatch, step):
     settings = {"validation_data_dir": data, "validation_steps": 3, "checkpointing_steps": 3, "max_train_steps": 6}
     whole = runs.train(data, tmp_path / "whole", **settings)
-    save, keep, begun = train_lora.save_checkpoint, train_lora.Keeper.__call__, []
+    save = loop.save_checkpoint
 
-    def stop_at_the_second(at):
-        begun.append(at)
-        if begun.count(step) == 2:
+    def stop(accelerator, config, at):
+        if at == step:
             raise KeyboardInterrupt
-
-    def stopping_save(accelerator, config, at):
-        stop_at_the_second(at)
         save(accelerator, config, at)
 
-    def stopping_keep(self, network, at):
-        stop_at_the_second(at)
-        return keep(self, network, at)
-
-    monkeypatch.setattr(train_lora, "save_checkpoint", stopping_save)
-    monkeypatch.setattr(train_lora.Keeper, "__call__", stopping_keep)
+    monkeypatch.setattr(loop, "save_checkpoint", stop)
     with pytest.raises(KeyboardInterrupt):
         runs.train(data, tmp_path / "broken", **settings)
     monkeypatch.undo()
@@ -167,20 +128,6 @@ def test_another_runs_checkpoint_is_refused(data, tmp_path):
     (tmp_path / "other.json").write_text(json.dumps(base))
     with pytest.raises(ValueError, match="another base or other settings"):
         runs.train(data, out, base_config=tmp_path / "other.json", resume_from_checkpoint="latest")
-
-
-def test_checkpoints_of_earlier_versions_are_resumed(data, tmp_path):
-    """They hold the whole network, as accelerate saves it, and were written in place."""
-    out = runs.train(data, tmp_path / "run", ema_decay=0.9)
-    shutil.copytree(out, old := tmp_path / "old")
-    shutil.rmtree(old / "checkpoint-6")
-    file = old / "checkpoint-4" / "model.safetensors"
-    state = runs.load_file(file)
-    from safetensors.torch import save_file
-
-    save_file({**state, "vae.some_frozen.weight": torch.zeros(2)}, file, metadata={"format": "pt"})
-    runs.train(data, old, ema_decay=0.9, resume_from_checkpoint="latest")
-    runs.assert_same(out, old)
 
 
 def test_no_disk_left_while_checkpointing(data, tmp_path):
@@ -261,6 +208,6 @@ def test_averages_go_on_where_the_run_is():
     there, here = ([torch.nn.Parameter(torch.ones(2, device=device))] for device in ("meta", "cpu"))
     ema, saved = EMAModel(there), EMAModel(here).state_dict()
     accelerator = SimpleNamespace(load_state=lambda path: ema.load_state_dict(saved), device=torch.device("meta"))
-    resume(accelerator, Path("checkpoint-2"), ema)
+    load_checkpoint(accelerator, Path("checkpoint-2"), ema)
     ema.step(there)
     assert ema.shadow_params[0].device.type == "meta"

@@ -14,9 +14,9 @@ from helpers import training_runs as runs
 from tadisr import TADiSRPipeline
 from tadisr.models.network import TADiSRNetwork
 from tadisr.training import train_lora
-from tadisr.training.engine.loop_config import TrainConfig
 from tadisr.training.restoration.build import _read_shape, build_network, check_base, trainable
-from tadisr.training.restoration.trainer import training_step
+from tadisr.training.restoration.terms import loss_terms
+from tadisr.training.restoration.train_config import TrainConfig
 from tadisr.training.restoration.validation import network_input
 
 slow = pytest.mark.skipif(not os.environ.get("TADISR_SLOW"), reason="minutes; set TADISR_SLOW=1")
@@ -62,7 +62,7 @@ def test_every_trained_group_has_gradients_and_nothing_else(base, tmp_path, prec
     tiny.shake(network.vae, "lora_B")
     tiny.shake(network.joint_decoder.interactions, ".scale")
     with network.recording(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        terms = training_step(network, config, runs.crop_batch(side=64))
+        terms = loss_terms(network, config, runs.crop_batch(side=64))
         sum(terms.values()).backward()
     for group, parameters in found.items():
         for name, parameter in parameters.items():
@@ -93,7 +93,7 @@ def test_gradient_checkpointing_changes_no_gradient_and_keeps_less(base, tmp_pat
 
         with network.recording():
             with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-                loss = sum(training_step(network, config, runs.crop_batch(side=64)).values())
+                loss = sum(loss_terms(network, config, runs.crop_batch(side=64)).values())
             loss.backward()
         gradients.append([parameter.grad for parameter in trainable(network)])
         kept.append(sum(saved.values()))
@@ -120,7 +120,7 @@ def test_the_recogniser_reads_what_is_released(tmp_path, least):
             return image.mean()
 
         for _ in range(1 if least == 1 else 12):
-            training_step(network, config, lines, lines, recognizer=recogniser)
+            loss_terms(network, config, lines, lines, recognizer=recogniser)
     assert least - 1e-4 < min(shares) and max(shares) < 1 + 1e-4
     assert max(shares) - min(shares) > 0.3 * (1 - least) - 1e-4
 

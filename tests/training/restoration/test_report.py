@@ -16,15 +16,16 @@ from helpers import training_runs as runs
 from helpers.hub_server import HubServer
 from tadisr.data_synthesis.read import open_pages
 from tadisr.metrics.image import psnr, ssim
-from tadisr.training.engine.loop_config import TrainConfig
+from tadisr.training.engine.task import Validation
 from tadisr.training.restoration.hub import command_line, create_repository, model_card, push
+from tadisr.training.restoration.train_config import TrainConfig
 from tadisr.training.restoration.validation import (
     SHEET_COLUMNS,
     SHEET_SIDE,
     Validator,
     draw_sheet,
     load_judge,
-    main_score,
+    main_metric,
     summarize,
 )
 
@@ -67,7 +68,7 @@ def test_scores_are_what_they_are_called(data):
 
     runs.fresh()
     config = TrainConfig(base_config="b", train_data_dir=["d"], validation_data_dir=str(data), num_validation_images=2)
-    scores, sheet = Validator(config, Accelerator(cpu=True))(Echo())
+    scores, metric, sheet = Validator(config, Accelerator(cpu=True))(Echo())
     rows = open_pages(data, "test")
     wanted, overlap, union = [], 0, 0
     for i in range(2):
@@ -80,7 +81,7 @@ def test_scores_are_what_they_are_called(data):
         half = np.zeros_like(text)
         half[:, : half.shape[1] // 2] = True
         overlap, union = overlap + (text & half).sum(), union + (text | half).sum()
-    assert scores["images"] == 2
+    assert scores["images"] == 2 and metric == "psnr"
     assert (scores["psnr"], scores["ssim"]) == pytest.approx(tuple(np.mean(wanted, 0)), rel=1e-3)
     assert scores["psnr_bicubic"] == scores["psnr"] and scores["mask_iou"] == pytest.approx(overlap / union)
     assert sheet.shape == (24 + 2 * SHEET_SIDE, len(SHEET_COLUMNS) * SHEET_SIDE, 3)
@@ -102,10 +103,11 @@ def test_summary_and_best():
     scores = summarize(records)
     assert scores["psnr"] == 25 and scores["mask_iou"] == 0.25 and scores["ocr_accuracy"] == pytest.approx(2 / 3)
     assert scores["ocr_lines"] == 3 and scores["lpips"] == 0.2 and "ssim" not in scores
-    assert main_score(scores, None) == ("ocr_accuracy", scores["ocr_accuracy"])
-    assert main_score(scores, "lpips") == ("lpips", -0.2)
+    assert main_metric(scores, None) == "ocr_accuracy"
+    assert Validation(scores, main_metric(scores, "psnr")).value == 25
+    assert Validation(scores, main_metric(scores, "lpips")).value == -0.2
     with pytest.raises(ValueError, match="best_metric is ssim, but validation measured psnr"):
-        main_score(scores, "ssim")
+        main_metric(scores, "ssim")
 
 
 def test_a_judge_is_not_the_teacher(tmp_path):

@@ -1,7 +1,6 @@
 """Word lists for the pages that tadisr-tiny is trained on, from small dictionaries of the same form."""
 
 import re
-import sys
 
 import pytest
 
@@ -15,18 +14,13 @@ NOUNS = """  1 This software and database is being provided to you, the LICENSEE
 WORDS = "AT&T 3 nz\n城市 500 n\n铁路 300 n\n一龘 9 n\n的 318825 uj\n"
 
 
-def run(monkeypatch, *argv):
-    monkeypatch.setattr(sys, "argv", ["word_lists.py", *map(str, argv)])
-    word_lists.main()
-
-
-def test_lines_are_made_of_the_dictionaries_words(tmp_path, monkeypatch):
+def test_lines_are_made_of_the_dictionaries_words(tmp_path):
     (tmp_path / "wordnet").mkdir()
     (tmp_path / "wordnet" / "data.noun").write_text(NOUNS)
     (tmp_path / "dict.txt").write_text(WORDS, encoding="utf-8")
-    places = ("--wordnet", tmp_path / "wordnet", "--jieba", tmp_path / "dict.txt")
+    places = ["--wordnet", str(tmp_path / "wordnet"), "--jieba", str(tmp_path / "dict.txt")]
     for name in ("a", "b"):
-        run(monkeypatch, "-o", tmp_path / name, "--num", 300, *places)
+        word_lists.main(["-o", str(tmp_path / name), "--num", "300", *places])
     english, chinese = ((tmp_path / "a" / f"{name}.txt").read_text(encoding="utf-8") for name in ("english", "chinese"))
     assert english == (tmp_path / "b" / "english.txt").read_text(encoding="utf-8")
     known = {word for line in NOUNS.splitlines()[1:] for word in re.findall("[a-z]+", line.split("|")[1])}
@@ -37,10 +31,9 @@ def test_lines_are_made_of_the_dictionaries_words(tmp_path, monkeypatch):
     assert set(chinese) <= set("城市铁路的，、 。！\n") and "铁路" in chinese and "城市" in chinese
 
 
-def test_a_dictionary_that_is_missing_is_named(tmp_path, monkeypatch, capsys):
-    with pytest.raises(SystemExit):
-        run(monkeypatch, "-o", tmp_path, "--wordnet", tmp_path / "nowhere")
-    assert "nowhere is not there: install Debian's wordnet-base" in capsys.readouterr().err
+def test_a_dictionary_that_is_missing_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere is not there: install Debian's wordnet-base"):
+        word_lists.main(["-o", str(tmp_path), "--wordnet", str(tmp_path / "nowhere")])
 
 
 @pytest.mark.parametrize("name", ["tiny_words", "tiny_words_lines"])
