@@ -4,9 +4,9 @@
     python -m tadisr.training.textdiff_data --out data/textdiff/validation --num 500 --split validation --seed 2
     accelerate launch training/train_crnn.py --config training/configs/textdiff/crnn_tiny.yaml
 
-It learns by CTC to read lines as HR, as LR, and as anything between. Interrupt it at any time;
-`--resume_from_checkpoint latest` goes on from the last checkpoint. What it trained lies in OUTPUT_DIR/weights, the best
-so far in OUTPUT_DIR/best, for `CRNN.from_pretrained`.
+It learns by CTC to read HR lines, LR lines, and mixtures of both. Interrupt it at any time;
+`--resume_from_checkpoint latest` goes on from the last checkpoint. `CRNN.from_pretrained` reads the trained weights in
+OUTPUT_DIR/weights, and the best so far in OUTPUT_DIR/best.
 """
 
 from collections.abc import Iterable, Sequence
@@ -41,7 +41,7 @@ def encode(labels: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
 def ctc_loss(logits: torch.Tensor, labels: Sequence[str]) -> torch.Tensor:
     """Connectionist temporal classification of logits (N, T, 37): mean over lines of the loss per character.
 
-    A label that needs more than T steps counts nothing.
+    A label that needs more than T steps adds 0.
     """
     classes, lengths = encode(labels)
     steps = torch.full((len(labels),), logits.shape[1])
@@ -51,7 +51,7 @@ def ctc_loss(logits: torch.Tensor, labels: Sequence[str]) -> torch.Tensor:
 def mix(
     hr: torch.Tensor, lr: torch.Tensor, hr_share: float, lr_share: float, generator: torch.Generator
 ) -> torch.Tensor:
-    """Lines (N, 1, H, W) as HR, as LR, and in between, where each is a mixture in a proportion of its own."""
+    """Lines (N, 1, H, W): shares of them are HR and LR, and all others are mixtures, each in its own proportion."""
     kind, amount = torch.rand(2, len(hr), generator=generator)
     amount = torch.where(kind < hr_share, 0.0, torch.where(kind < hr_share + lr_share, 1.0, amount))
     return torch.lerp(hr, lr, amount.view(-1, 1, 1, 1).to(hr.device))
@@ -61,7 +61,7 @@ def warp(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Each of (N, C, H, W) turned, sheared, stretched and shifted a little; borders are replicated."""
     turn, shear, x, y, right, down = torch.rand(6, len(images), generator=generator) * 2 - 1
     turn, aspect = TURN * turn, images.shape[3] / images.shape[2]
-    # sampled places are in shares of half the width and height, so that off the diagonal the aspect comes in
+    # Coordinates are shares of half the width and half the height, so the aspect appears off the diagonal.
     rows = (
         torch.stack([1 + STRETCH * x, (SHEAR * shear - turn) / aspect, SHIFT[0] * right], 1),
         torch.stack([turn * aspect, 1 + STRETCH * y, SHIFT[1] * down], 1),
@@ -90,7 +90,7 @@ class Recognition(Task[CRNNConfig]):
         return training_lines(self.config, self.accelerator, step)
 
     def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """The CTC loss of a batch of lines, some of them HR, some LR."""
+        """The CTC loss of a batch of lines."""
         prepare, config = self.network.prepare, self.config
         gray = mix(prepare(batch["hr"]), prepare(batch["lr"]), config.hr_share, config.lr_share, generator)
         if config.augmentation:
@@ -118,7 +118,7 @@ class Recognition(Task[CRNNConfig]):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train as the flags say (those of the command line by default)."""
+    """Train as the flags say; None: those of this program's command line."""
     fit(parse(argv, CRNNConfig), Recognition)
 
 

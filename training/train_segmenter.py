@@ -3,8 +3,8 @@
     accelerate launch training/train_segmenter.py --config training/configs/segmenter_sam.yaml --output_dir runs/sam_ts
     accelerate launch training/train_segmenter.py --config training/configs/segmenter_tiny.yaml
 
-Interrupt it at any time; `--resume_from_checkpoint latest` goes on from the last checkpoint. What it trained lies in
-OUTPUT_DIR/weights, the best so far in OUTPUT_DIR/best, for `TextSegmenter.from_pretrained`.
+Interrupt it at any time; `--resume_from_checkpoint latest` goes on from the last checkpoint.
+`TextSegmenter.from_pretrained` reads the trained weights in OUTPUT_DIR/weights, and the best so far in OUTPUT_DIR/best.
 """
 
 from collections.abc import Iterable
@@ -38,9 +38,9 @@ class SegmenterConfig(LoopConfig):
     revision: str | None = None
     """Revision of the SAM on the Hub."""
     adapter_ratio: float = 0.25
+    """See SamTSConfig, as for the next two."""
     prompt_tokens: int = 12
     image_detail: bool = True
-    """These three: see SamTSConfig."""
     widths: list[int] = field(default_factory=lambda: list(TinyConfig().widths))
     """Of the tiny segmenter, see TinyConfig."""
     train_data_dir: list[str] = field(default_factory=list)
@@ -58,9 +58,9 @@ class SegmenterConfig(LoopConfig):
     resolution: int = 256
     """Side of the square crops, pixels; for SAM-TS, the side that the SAM works at."""
     bce: float = 0.0
+    """Weight of a loss of every mask that the model returns, as the next two."""
     focal: float = 20.0
     dice: float = 1.0
-    """Weights of the three losses, each applied to every mask the model returns."""
     dice_squares: bool = False
     """See tadisr.losses.dice_loss."""
     gradient_checkpointing: bool = False
@@ -168,7 +168,7 @@ class Segmentation(Task[SegmenterConfig]):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train as the flags say (those of the command line by default)."""
+    """Train as the flags say; None: those of this program's command line."""
     fit(parse(argv, SegmenterConfig), Segmentation)
 
 

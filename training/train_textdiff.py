@@ -3,10 +3,10 @@
     accelerate launch training/train_textdiff.py --config training/configs/textdiff/paper.yaml --recognizer crnn.pth
     accelerate launch training/train_textdiff.py --config training/configs/textdiff/tiny.yaml
 
-The first is the paper's recipe on TextZoom, with the public CRNN weights; the second makes textdiff-tiny, on rendered
+The first is the paper's recipe on TextZoom, with the public CRNN weights. The second makes textdiff-tiny, on rendered
 lines and with the CRNN of `train_crnn.py`. Table 3's ablations are config files beside them. Interrupt it at any time;
-`--resume_from_checkpoint latest` goes on from the last checkpoint. What it trained lies in OUTPUT_DIR/weights, the best
-so far in OUTPUT_DIR/best, for `TextDiffPipeline.from_pretrained`. Settings: `textdiff_config.py`, `config.py`.
+`--resume_from_checkpoint latest` goes on from the last checkpoint. `TextDiffPipeline.from_pretrained` reads the trained
+weights in OUTPUT_DIR/weights, and the best so far in OUTPUT_DIR/best. The settings: `textdiff/line_config.py`.
 """
 
 from collections.abc import Iterable
@@ -39,7 +39,7 @@ MEASURES = ("psnr", "ssim")
 
 
 def build_network(config: TextDiffConfig) -> TextDiffNetwork:
-    """The network to train; its prior generator reads already.
+    """The network to train. Its prior generator can read from the start.
 
     Raises:
         FileNotFoundError, ValueError: no such weights, or parts that do not fit each other.
@@ -73,7 +73,7 @@ def build_network(config: TextDiffConfig) -> TextDiffNetwork:
             attention_from=config.unet_attention_from,
             mask=config.mask_branch,
         )
-    if not config.text_prior:  # nothing else would train it
+    if not config.text_prior:  # no other loss trains it
         prior.requires_grad_(False)
     scheduler = textdiff_scheduler(config.corrected_schedule, config.prediction_type)
     return TextDiffNetwork(enhancement, prior, unet, scheduler, config.residual_diffusion, config.detach_condition)
@@ -100,12 +100,12 @@ class Enhancement(Task[TextDiffConfig]):
         super().__init__(config, accelerator)
         self.device = device = accelerator.device
         self.network = build_network(config).to(memory_format=torch.channels_last)
-        if device.type == "cpu":  # bfloat16 makes convolutions faster there, but these slower: a quarter of the step
+        if device.type == "cpu":  # bfloat16 makes convolutions faster there, but these parts slower
             for module in self.network.enhancement.modules():
                 if isinstance(module, (nn.GRU, TextPriorInterpreter)):
                     run_in_float32(module)
         run_recurrent_in_float32(self.network, device)
-        self.reader = None  # what lines should read like, and the features of the joint loss; never trained
+        self.reader = None  # the frozen CRNN: teacher of the text prior, features of the joint loss, judge
         if config.recognizer:
             self.reader = load_crnn(config.recognizer).requires_grad_(False)
             self.reader.to(device, memory_format=torch.channels_last)
@@ -120,7 +120,7 @@ class Enhancement(Task[TextDiffConfig]):
     def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """Eq. 16's terms of a batch of lines."""
         if not self.config.text_prior:
-            self.network.recognizer.eval()  # its batch statistics stay, too
+            self.network.recognizer.eval()  # keep its batch statistics
         lr, hr = (batch[name].contiguous(memory_format=torch.channels_last) for name in ("lr", "hr"))
         count = min(self.config.reading_lines, len(lr)) if self.legibility else 0
         output = network(lr, hr, generator, first_lines=count, foreign=self.config.foreign)
@@ -157,7 +157,7 @@ class Enhancement(Task[TextDiffConfig]):
 
     def _restore(self, lr: torch.Tensor) -> torch.Tensor:
         sr, mask, _ = self.network.enhance(lr)
-        noise = [torch.Generator().manual_seed(0) for _ in lr]  # as the pipeline draws it
+        noise = [torch.Generator().manual_seed(0) for _ in lr]  # drawn as in the pipeline
         steps, temperature = self.config.num_inference_steps, self.config.temperature
         return self.network.refine(sr, mask, steps, noise, temperature=temperature)
 
@@ -168,7 +168,7 @@ class Enhancement(Task[TextDiffConfig]):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train as the flags say (those of the command line by default)."""
+    """Train as the flags say; None: those of this program's command line."""
     fit(parse(argv, TextDiffConfig), Enhancement)
 
 

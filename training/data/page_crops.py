@@ -1,4 +1,4 @@
-"""Training crops from FTSR data sets."""
+"""Training crops from the pages of FTSR data sets."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,8 +36,8 @@ def to_tensors(hr: np.ndarray, mask: np.ndarray, lr: np.ndarray) -> dict[str, to
 def photographic_tones(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Less saturation, down to gray, and more contrast, (H, W, 3) uint8 RGB.
 
-    Drawn colours are louder than photographed ones and their luma differs less: JPEG's halved chroma and the noise then
-    drown the strokes, and a network learns to smooth. In photographs most text is nearly black on nearly white.
+    Drawn colours are louder than photographed ones, and their luma differs less. JPEG's halved chroma and the noise
+    then drown the strokes, and a network learns to smooth. In photographs most text is nearly black on nearly white.
     """
     image = np.ascontiguousarray(image)
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
@@ -52,7 +52,7 @@ def photographic_tones(image: np.ndarray, rng: np.random.Generator) -> np.ndarra
 
 
 def zoom(image: np.ndarray, size: int) -> np.ndarray:
-    """Enlarge a square crop to `size`: as soft as photographs are at their own resolution."""
+    """Enlarge a square crop to `size`. It becomes as soft as photographs are at their own resolution."""
     if image.shape[0] == size:
         return image
     return cv2.resize(np.ascontiguousarray(image), (size, size), interpolation=cv2.INTER_CUBIC)
@@ -60,7 +60,7 @@ def zoom(image: np.ndarray, size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Cropping:
-    """How a crop is cut out of a page and its LR image made."""
+    """The way to cut a crop out of a page, and to make its LR image."""
 
     size: int
     """Side in HR pixels."""
@@ -70,7 +70,7 @@ class Cropping:
     augmentation: bool = False
     max_zoom: float = 1.4
     scale: int = 4
-    """Of a page's own LR image."""
+    """HR pixels per pixel of a page's own LR image, along each side."""
 
     def draw(self, page: Triplet, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """hr (3, S, S), lr (3, S/scale, S/scale), mask (1, S, S), float32 in [0, 1].
@@ -123,13 +123,19 @@ def _augment(hr: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tupl
 
 
 class ConcatPages:
-    """Several FTSR data sets (see `open_pages`) as one, with or without their own LR images."""
+    """Several FTSR data sets (see `open_pages`) as one.
+
+    Args:
+        folders: the data sets.
+        with_lr: read their own LR images, too.
+        cache: keep all pages decoded in memory.
+    """
 
     def __init__(self, folders: Sequence[str | Path], with_lr: bool = False, cache: bool = False):
         self.with_lr = with_lr
         self.parts = [open_pages(folder) for folder in folders]
         self._ends = np.cumsum([len(part) for part in self.parts])
-        # Decoding a page costs more than degrading a crop: keep them decoded (workers share the memory by forking).
+        # Decoding a page costs more than degrading a crop. Data workers are forked, so they share the memory.
         with ThreadPoolExecutor() as pool:  # OpenCV decodes outside Python's lock
             self._decoded = list(pool.map(self._load, range(len(self)))) if cache else None
 
@@ -141,6 +147,7 @@ class ConcatPages:
         return self.parts[part], i - int(self._ends[part]) + len(self.parts[part])
 
     def triplet(self, i: int) -> Triplet:
+        """Page i."""
         return self._load(i) if self._decoded is None else self._decoded[i]
 
     def _load(self, i: int) -> Triplet:
@@ -148,6 +155,7 @@ class ConcatPages:
         return Triplet(part.name(i), part.hr(i), part.mask(i), part.lr(i) if self.with_lr else None)
 
     def lines(self, i: int) -> list[dict]:
+        """The lines of text on page i: {"text": ..., "quad": four corners (x, y) in HR pixels}."""
         part, i = self._find(i)
         return part.lines(i)
 
@@ -155,13 +163,13 @@ class ConcatPages:
 class FTSRCrops(Dataset):
     """Random crops of FTSR pages, by default with a freshly drawn degradation.
 
-    Item i depends on (seed, i) alone, so a resumed run sees what an uninterrupted one would have seen.
+    Item i depends on (seed, i) alone, so a resumed run sees the same items as an unbroken one.
 
-    Each item: what `Cropping.draw` gives, and has_mask (1.0), index (i) and name (of the page).
+    Each item: the tensors of `Cropping.draw`, has_mask (1.0), index (i) and name (of the page).
     """
 
     def __init__(self, pages: ConcatPages, cropping: Cropping, length: int, seed: int = 0):
-        cv2.setNumThreads(1)  # several threads here only get in the way of the training step's
+        cv2.setNumThreads(1)  # more would only take cores from the training step
         self.pages, self.cropping, self.length, self.seed = pages, cropping, length, seed
 
     def __len__(self) -> int:
@@ -173,83 +181,3 @@ class FTSRCrops(Dataset):
         page = self.pages.triplet(number)
         item = self.cropping.draw(page, rng)
         return {**item, "has_mask": torch.tensor(1.0), "index": index, "name": page.name}
-
-
-class FTSRLines(Dataset):
-    """Strips (height x width HR pixels) around horizontal lines of FTSR pages, for the recogniser loss.
-
-    A line's height is drawn from `heights` (HR pixels), and a line at least as high is shrunk to it: what is much
-    smaller is illegible at LR, what is larger is legible anyway, and pages have more of the former. `augmentation`:
-    photographic tones and inverted colours.
-
-    Each item: hr, lr, mask as in `Cropping.draw`, and box (4,): top, bottom, left, right of the line in the strip,
-    pixels.
-    """
-
-    def __init__(
-        self,
-        pages: ConcatPages,
-        length: int,
-        seed: int = 0,
-        size: tuple[int, int] = (64, 256),
-        heights: tuple[float, float] = (18.0, 50.0),
-        degradation: Degradation | None = None,
-        augmentation: bool = True,
-    ):
-        self.augmentation = augmentation
-        self.pages, self.size, self.length, self.seed = pages, size, length, seed
-        self.degradation = degradation or Degradation.preset("mild")
-        boxes: list[tuple[int, ...]] = []
-        for number in range(len(pages)):
-            for line in pages.lines(number):
-                quad = np.array(line["quad"])
-                (left, top), (right, bottom) = quad.min(0), quad.max(0)
-                high, slant = bottom - top, abs(quad[1, 1] - quad[0, 1])
-                if high >= heights[0] and right - left >= 1.5 * high and slant <= 0.2 * high:
-                    boxes.append((number, int(top), int(np.ceil(bottom)), int(left), int(np.ceil(right))))
-        if not boxes:
-            raise ValueError(f"The pages hold no horizontal lines of {heights[0]:g} pixels or more.")
-        boxes.sort(key=lambda box: box[2] - box[1])
-        self.boxes = np.array(boxes)
-        tallest = self.boxes[-1, 2] - self.boxes[-1, 1]
-        self.heights = heights[0], min(heights[1], float(tallest))
-
-    def __len__(self) -> int:
-        return self.length
-
-    def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-        """(page, top, bottom, left, right) of a line, and the factor that shrinks its page."""
-        wanted = rng.uniform(*self.heights)
-        # At most twice the wanted height: a strip's width must find room on the page.
-        first, last = np.searchsorted(self.boxes[:, 2] - self.boxes[:, 1], (wanted, 2 * wanted))
-        box = self.boxes[rng.integers(first, max(last, first + 1))]
-        return box, wanted / (box[2] - box[1])
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng([self.seed, 1, index])
-        (number, *box), factor = self._draw(rng)
-        page = self.pages.triplet(int(number))
-        factor = max(factor, *(side / limit for side, limit in zip(self.size, page.mask.shape, strict=True)))
-        height, width = (round(side / factor) for side in self.size)
-        top, bottom, left, right = box
-        y = _start(top, bottom, height, page.hr.shape[0], rng)
-        x = _start(left, min(right, left + width), width, page.hr.shape[1], rng)
-        place = np.s_[y : y + height, x : x + width]
-        hr, mask = (
-            cv2.resize(np.ascontiguousarray(image[place]), self.size[::-1], interpolation=cv2.INTER_AREA)
-            for image in (page.hr, page.mask)
-        )
-        if self.augmentation:
-            hr = photographic_tones(hr, rng)
-            if rng.random() < 0.25:
-                hr = 255 - hr
-        box = np.array([top - y, bottom - y, left - x, right - x]) * factor + (-2, 2, -2, 2)
-        limits = np.repeat(self.size, 2)
-        box = np.clip(np.rint(box).astype(np.int64), 0, limits)
-        return {**to_tensors(hr, mask, degrade(hr, self.degradation, rng)), "box": torch.from_numpy(box)}
-
-
-def _start(low: int, high: int, window: int, limit: int, rng: np.random.Generator) -> int:
-    """Where a window may start so that it holds [low, high) and stays within [0, limit)."""
-    first, last = max(0, high - window), min(low, limit - window)
-    return int(rng.integers(min(first, last), max(first, last) + 1))

@@ -1,10 +1,9 @@
-"""Training crops for text segmenters: any source with masks, made to look as used as what is to be segmented."""
+"""Training crops for text segmenters, from any source with masks, worn as photographs in use are."""
 
 import inspect
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -21,9 +20,10 @@ _RESIZES = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
 class MaskedImages:
     """Images with exact masks, from anywhere.
 
-    place: an FTSR data set (see `open_pages`), or `KIND:PATH` for a layout of `data_synthesis.sources`, such as
-        `textseg:data/TextSeg`.
-    split: "train" or "test", where the source has splits.
+    Args:
+        place: an FTSR data set (see `open_pages`), or `KIND:PATH` for a layout of `data_synthesis.sources`, such as
+            `textseg:data/TextSeg`.
+        split: "train" or "test", where the source has splits.
     """
 
     def __init__(self, place: str, split: str = "train"):
@@ -53,7 +53,7 @@ class MaskedImages:
 
 
 def wear(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What cameras, resizing and compression do to a picture, without changing its size: (H, W, 3) uint8 RGB."""
+    """Wear a picture as cameras, resizing and compression do, without changing its size: (H, W, 3) uint8 RGB."""
     height, width = image.shape[:2]
     x = image[..., ::-1].astype(np.float32)  # JPEG must see the true colours
     if rng.random() < 0.5:
@@ -75,7 +75,7 @@ def wear(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def draw_behind(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Lines, frames, discs and grids that are not text, drawn around and behind the text there is."""
+    """Draw lines, frames, discs and grids, which are no text, around and behind the text of a picture."""
     height, width = mask.shape
     canvas = np.ascontiguousarray(image).copy()
     for _ in range(int(rng.integers(1, 6))):
@@ -111,17 +111,17 @@ def draw_behind(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -
 class SegmentationCrops(Dataset):
     """Random crops at random scales, in random colours, half of them worn.
 
-    Item i depends on (seed, i) alone, so a resumed run sees what an uninterrupted one would have seen.
+    Item i depends on (seed, i) alone, so a resumed run sees the same items as an unbroken one.
 
     Args:
         places: as in `MaskedImages`.
         size: side of the square crops in pixels.
-        length: how many there are.
+        length: number of crops.
         text_share: share of crops that must hold text.
         photos: photographs without text; `photo_share` of the crops come from them.
         cache: keep every image decoded in memory.
 
-    Each item: image (3, S, S), mask (1, S, S), float32 in [0, 1]; index, and name: where the crop is from.
+    Each item: image (3, S, S), mask (1, S, S), float32 in [0, 1]; index; name, which says where the crop is from.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class SegmentationCrops(Dataset):
         zoom: tuple[float, float] = (0.6, 2.5),
         cache: bool = False,
     ):
-        cv2.setNumThreads(1)  # several threads here only get in the way of the training step's
+        cv2.setNumThreads(1)  # more would only take cores from the training step
         sets = [MaskedImages(place) for place in places]
         self._places = [(one, i) for one in sets for i in range(len(one))]
         if not self._places:
@@ -164,7 +164,7 @@ class SegmentationCrops(Dataset):
         return {"image": _to_tensor(image), "mask": _to_tensor(mask[..., None]), "index": index, "name": name}
 
     def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, str]:
-        """A crop scaled to (S, S): image, mask, and where it is from."""
+        """A crop scaled to (S, S): image, mask, name."""
         if rng.random() < self.photo_share:
             number = int(rng.integers(len(self._photos)))
             name, image = self._photos[number]
@@ -188,7 +188,7 @@ class SegmentationCrops(Dataset):
             place = np.s_[y : y + sides[0], x : x + sides[1]]
             if not must_hold_text or (mask[place] > 127).mean() > 0.01:
                 break
-        # What is smaller than a crop keeps its shape, and is mirrored to fill the rest.
+        # An image smaller than the crop keeps its shape, and is mirrored to fill the crop.
         factor = min(self.size / side for side in sides)
         shape = [min(self.size, max(1, round(side * factor))) for side in sides]
         if all(side >= 0.8 * self.size for side in shape):
@@ -238,12 +238,12 @@ def photo_list(file: str | Path | None) -> list[Path]:
         return []
     if not Path(file).is_file():
         raise FileNotFoundError(f"No list of photographs {file}.")
-    return [Path(line) for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [Path(line.strip()) for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def validation_images(place: str, limit: int, worn: bool, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(image, truth) of the first `limit` of a test split, truth boolean; worn ones are always worn alike."""
-    images: list[tuple[np.ndarray, Any]] = []
+    """(image, truth) of the first `limit` of a test split, truth boolean. Each image is always worn alike."""
+    images = []
     pages = MaskedImages(place, "test")
     for i in range(min(limit, len(pages))):
         image, mask = pages[i]

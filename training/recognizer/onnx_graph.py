@@ -1,7 +1,7 @@
 """PP-OCR's ONNX graphs as torch modules that train fast.
 
-The exporter spells activations out in elementwise steps and leaves per-layer factors unmerged. Run as written, those
-cost more than the convolutions between them, and in training each one keeps its input.
+The exporter spells activations out in elementwise steps and leaves per-layer factors unmerged. Run as written, these
+steps cost more than the convolutions between them, and in training each one keeps its input.
 """
 
 import tempfile
@@ -14,11 +14,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import fx, nn
 
+from tadisr.io.messages import one_line
+
 
 def load_onnx(path: str | Path) -> fx.GraphModule:
-    """A frozen, differentiable module that computes what the ONNX file does.
+    """A frozen, differentiable module that computes the same as an ONNX file.
 
-    Of a safetensors file (`save_adapted`): what the ONNX file that it names does, with these weights.
+    Given a safetensors file of `save_adapted`, the module has these weights and the graph of the ONNX file that the
+    safetensors file names.
 
     Raises:
         FileNotFoundError: no such file. ImportError: the packages of the extra "recognizer" are missing.
@@ -45,14 +48,14 @@ def load_onnx(path: str | Path) -> fx.GraphModule:
         try:
             onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own types, one for each reason
-            raise ValueError(f"{path} is no ONNX recogniser: {' '.join(str(error).split())[:200]}") from None
+            raise ValueError(f"{path} is no ONNX recogniser: {one_line(error, 200)}") from None
         module = onnx2torch.convert(options.optimized_model_filepath)
     fuse(module.eval().requires_grad_(False))
     return module.to(memory_format=torch.channels_last)
 
 
 def graph_file(path: Path) -> Path:
-    """The ONNX file whose graph a recogniser has: the one that a safetensors file names, else the file itself.
+    """The ONNX file with a recogniser's graph: the one that a safetensors file names, or the file itself.
 
     Raises:
         ValueError: a safetensors file that names none.
@@ -67,7 +70,7 @@ def graph_file(path: Path) -> Path:
 
 
 def save_adapted(module: fx.GraphModule, onnx_file: Path, path: Path) -> None:
-    """Write the weights of a module that was loaded from `onnx_file` and trained on; both files stay in one folder."""
+    """Write the weights of a module that was loaded from `onnx_file` and trained. Keep both files in one folder."""
     weights = {name: value.contiguous() for name, value in module.state_dict().items()}
     save_file(weights, path, {"onnx": onnx_file.name})
 
@@ -125,7 +128,7 @@ class _Fusion:
                 return
 
     def affine_before_convolution(self, node: fx.Node) -> None:
-        """`factor * x + offset`: into the convolutions that read it, or where these pad with zeros one addition."""
+        """`factor * x + offset`: into the convolutions that read it, or one addition where these pad with zeros."""
         scaled, offset = self.operands(node, "add")
         x, factor = self.operands(scaled, "mul") if offset is not None else (None, None)
         if factor is None or len(scaled.users) > 1:

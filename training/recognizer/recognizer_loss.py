@@ -1,4 +1,4 @@
-"""Frozen text recognisers as a loss: what is read in the SR line must be what is read in the HR line."""
+"""Frozen text recognisers as a loss: the SR line must read as the HR line does."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from torch import nn
 from tadisr.training.recognizer.onnx_graph import load_onnx
 
 HEIGHT, WIDTH = 48, 320  # PP-OCR's recognition input
-STRIDE = 8  # pixels a step of the reading is wide
+STRIDE = 8  # width of a reading step, pixels
 EXPONENT = 0.5
 MAX_NOISE = 0.1  # sigma, of values in [-1, 1]
 MAX_SHIFT = 2  # pixels, of each side of a line's box
@@ -19,19 +19,24 @@ MAX_STRETCH = 1.2  # of a line's width, or by its inverse
 
 
 class RecognizerLoss(nn.Module):
-    """Whether a PP-OCR recogniser reads in SR lines, step by step, what it reads in HR lines.
+    """The disagreement of PP-OCR's readings of SR lines with its readings of HR lines, reading step by reading step.
 
-    Of several recognisers each call draws one, by PyTorch's own random numbers: what only one of them likes to see wins
-    nothing with the others, and a step costs no more.
+    Each call draws one of several recognisers, by PyTorch's own random numbers. A pattern that only one of them likes
+    then wins nothing with the others, and a step costs no more than with one recogniser.
 
-    The generalised cross-entropy `(1 - q^g) / g`, g = 0.5, of the probability q that SR gives to HR's reading: between
-    cross-entropy (g to 0), whose gradient is spent on what no network can make legible again, and plain accuracy
-    (g = 1), which has nearly none where there is still much to win. Steps where the HR line shows a character weigh 1,
-    blanks 0.1; lines that the recogniser is unsure of in HR (mean confidence of its characters below 0.6) are left out.
-    Unless `perturb` is False, each call cuts its lines a little wider or narrower and stretches them, SR and HR alike,
-    and gives the SR lines noise: strokes survive that, patterns that only these recognisers like, pixel by pixel, do
-    not. They are not blurred: what makes doubtful strokes illegible is that they are sharp, and blur would hide it.
-    Judge what is trained with this by *another* recogniser.
+    The loss is the generalised cross-entropy `(1 - q^g) / g`, g = 0.5, where q is the probability of HR's reading in
+    the SR line. It lies between cross-entropy (g to 0), whose gradient is spent on strokes that no network can make
+    legible again, and plain accuracy (g = 1), which has almost no gradient where most can be won. Steps where the HR
+    line shows a character weigh 1, blanks 0.1. Lines that the recogniser is unsure of in HR (mean confidence of its
+    characters below 0.6) are left out.
+
+    Judge networks that are trained with this loss by *another* recogniser.
+
+    Args:
+        onnx_files: the recognisers, see `load_onnx`.
+        perturb: cut the lines a little wider or narrower and stretch them, SR and HR alike, and add noise to the SR
+            lines, anew in each call. Strokes survive that; patterns that only these recognisers like do not. Lines are
+            not blurred: doubtful strokes are illegible because they are sharp, and blur would hide that.
     """
 
     def __init__(self, onnx_files: Sequence[str | Path], perturb: bool = True):
@@ -39,7 +44,12 @@ class RecognizerLoss(nn.Module):
         self.models, self.perturb = nn.ModuleList(load_onnx(file) for file in onnx_files), perturb
 
     def forward(self, image: torch.Tensor, target: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        """Both images (N, 3, H, W) in [-1, 1]; a scalar."""
+        """A scalar.
+
+        Args:
+            image, target: SR and HR lines (N, 3, H, W) in [-1, 1].
+            boxes: (N, 4): top, bottom, left, right of each line, pixels.
+        """
         model = self.models[int(torch.randint(len(self.models), ()))]
         stretch = 1.0
         if self.perturb:
@@ -69,9 +79,10 @@ def cut_lines(images: torch.Tensor, boxes: torch.Tensor, stretch: float = 1.0) -
 
 @torch.no_grad()
 def reading(model: nn.Module, lines: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a recogniser reads in lines (N, 3, 48, W), step by step: classes (N, T), and what each step weighs.
+    """A recogniser's reading of lines (N, 3, 48, W), step by step: classes (N, T) and weights (N, T).
 
-    A character weighs 1, a blank (class 0) 0.1, everything 0 in lines whose characters' mean confidence is 0.6 or less.
+    A character weighs 1 and a blank (class 0) 0.1. In lines whose characters' mean confidence is 0.6 or less, all steps
+    weigh 0.
     """
     confidence, label = model(lines).max(-1)  # of (N, T, classes), probabilities
     is_char = label > 0

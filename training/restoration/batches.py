@@ -8,7 +8,8 @@ from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader
 
 from tadisr.data_synthesis.degrade import Degradation
-from tadisr.training.data.page_crops import ConcatPages, Cropping, FTSRCrops, FTSRLines
+from tadisr.training.data.line_strips import FTSRLines
+from tadisr.training.data.page_crops import ConcatPages, Cropping, FTSRCrops
 from tadisr.training.engine.task import Batch, share, total_batches
 from tadisr.training.realce import MixedCrops, RealCECrops, make_masks
 from tadisr.training.restoration.train_config import STORED, TrainConfig

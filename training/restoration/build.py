@@ -178,9 +178,10 @@ def _joint_decoder(
 
 
 def drop_mask_stream(decoder: JointSegmentationDecoder) -> None:
-    """Leave the image stream alone, untouched by the mask stream, which says "no text" everywhere and is frozen.
+    """Freeze the mask stream, have it say "no text" everywhere, and cut its influence on the image stream.
 
-    The decoder keeps its form, so what is trained loads and runs as any other; encoder skips belong to the image.
+    The decoder keeps its form, so the trained network loads and runs as any other. Encoder skips stay: they belong to
+    the image.
     """
     for part in (decoder.attention, decoder.mask_decoder, decoder.interactions):
         part.requires_grad_(False)

@@ -19,18 +19,17 @@ class TrainConfig(LossWeights, LoopConfig):
     revision: str | None = None
     """Revision of the base on the Hub."""
     variant: str | None = None
-    """Which of the base's weight files to read, such as fp16; None: those without a variant in their name."""
+    """The kind of the base's weight files to read, such as fp16; None: files without a variant in their name."""
     base_config: str | None = None
-    """JSON file describing a base to build and train from scratch instead (all its weights are trained)."""
+    """JSON file that describes a base to build and train from scratch instead (all its weights are trained)."""
     init_from: str | None = None
     """With base_config: a saved pipeline whose weights to start from (with fresh optimiser state)."""
     rank_unet: int = 4
     rank_vae: int = 2
     prompt: str = "best quality,highres,extremely detailed,text"
     encoder_skips: bool = False
-    """Only with base_config; see JointSegmentationDecoder."""
+    """Only with base_config; see JointSegmentationDecoder, as for the next one."""
     image_residual: bool = False
-    """Likewise."""
     joint_decoder: bool = True
     """False: without joint segmentation decoders (Table 2, w/o JSD): neither mask stream nor mask losses."""
     text_attention: bool = True
@@ -42,7 +41,7 @@ class TrainConfig(LossWeights, LoopConfig):
     realce_data_dir: str | None = None
     """Folder of Real-CE, whose training pairs are mixed in."""
     realce_share: float = 0.1
-    """Share of Real-CE's crops among all, where realce_data_dir is given; the paper does not state its own."""
+    """Share of Real-CE's crops among all, with realce_data_dir. The paper does not state its own."""
     realce_aligned_list: str | None = None
     """Text file that names the pairs to use, an image a line; None: valid_list.txt, else all."""
     realce_mask_dir: str | None = None
@@ -59,7 +58,7 @@ class TrainConfig(LossWeights, LoopConfig):
     """Side of the square HR crops, pixels."""
     scale: int = 4
     degradation: str = "real-esrgan"
-    """What makes the LR crops, anew each time: real-esrgan or mild; stored: the data set's own LR images."""
+    """Degradation that makes the LR crops, anew each time: real-esrgan or mild; stored: the data set's LR images."""
     text_share: float = 0.85
     """Share of crops that must hold text."""
     augmentation: bool = False
@@ -74,14 +73,14 @@ class TrainConfig(LossWeights, LoopConfig):
     lpips_weights: str | None = None
     """File of torchvision's vgg16 weights for the LPIPS loss, if they are not to be downloaded."""
     recognizer: list[str] = field(default_factory=list)
-    """Text recognisers, PP-OCR's ONNX files or adapt_recognizer.py's; each step compares one's readings of SR and HR
-    lines. None: no such term."""
+    """Text recognisers: PP-OCR's ONNX files, or files of tiny/adapt_recognizer.py. Each step compares the readings of
+    SR and HR lines by one of them. None: no such term."""
     recognizer_weight: float = 0.012
     recognizer_lines: int = 6
     """Line strips per step and process that the recogniser reads."""
     recognizer_strength: float = 1.0
-    """It reads the enlarged LR strips plus a share of what the network adds, drawn between this and 1: for weights that
-    are released with less than full strength (training/tiny/release.py)."""
+    """The recogniser reads the enlarged LR strips plus a share of the network's correction, drawn between this and 1:
+    for weights that are released with less than full strength (tiny/release.py)."""
 
     # What is kept and reported.
     validation_data_dir: str | None = None
@@ -92,7 +91,8 @@ class TrainConfig(LossWeights, LoopConfig):
     validation_lpips: str | None = None
     """Folder with torchvision's AlexNet weights; None: LPIPS is measured only if they are in torch.hub's cache."""
     best_metric: str | None = None
-    """What "best" means: psnr, ssim, lpips, ocr_accuracy or mask_iou; None: ocr_accuracy where measured, else psnr."""
+    """The score that chooses the best weights: psnr, ssim, lpips, ocr_accuracy or mask_iou; None: ocr_accuracy where
+    measured, else psnr."""
     push_to_hub: bool = False
     """Upload the best weights with a model card when training ends."""
     hub_model_id: str | None = None
@@ -110,10 +110,9 @@ class TrainConfig(LossWeights, LoopConfig):
             best_metric=(None, "psnr", "ssim", "lpips", "ocr_accuracy", "mask_iou"),
         )
         self.check_counts("resolution", "scale", "num_validation_images", "recognizer_lines", "shuffle_buffer")
+        self.check_shares("recognizer_strength")
         if self.resolution % self.scale:
             raise ValueError(f"resolution must be a multiple of scale, not {self.resolution} of {self.scale}.")
-        if not 0 <= self.recognizer_strength <= 1:
-            raise ValueError(f"recognizer_strength is a share from 0 to 1, not {self.recognizer_strength}.")
         if not 0 <= self.realce_share < 1:
             raise ValueError(f"realce_share must be at least 0 and below 1, not {self.realce_share}.")
         if self.realce_segmenter and not self.realce_mask_dir:

@@ -22,7 +22,7 @@ from tadisr.training.restoration.train_config import TrainConfig
 
 SHEET_ROWS = 4
 SHEET_COLUMNS = ("LR", "bicubic", "SR", "HR", "mask", "true mask")
-SHEET_SIDE = 256  # of a picture on the sheet, pixels
+SHEET_SIDE = 256  # side of a picture on the sheet, pixels
 
 
 def network_input(lr: torch.Tensor, scale: int) -> torch.Tensor:
@@ -31,11 +31,11 @@ def network_input(lr: torch.Tensor, scale: int) -> torch.Tensor:
 
 
 class Validator:
-    """Scores a network on the first images of a test split, every process doing its share.
+    """Scores a network on the first images of a test split. Every process does its share.
 
     Raises:
         FileNotFoundError, ValueError: no such data set.
-        ValueError: a judge that is also the recogniser trained against; best_metric lpips without weights.
+        ValueError: a judge that is also the recogniser in the loss; best_metric lpips without weights.
         ImportError: an engine that is not installed.
     """
 
@@ -58,7 +58,7 @@ class Validator:
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         records, rows = [], []
         for start in range(0, self.count, processes):
-            # Sharded weights are gathered by all processes together: whoever has no image left repeats one.
+            # All processes gather sharded weights together, so a process without an image left repeats one.
             number = start + rank
             images = self._restore(network, number if number < self.count else number % self.count)
             if number < self.count:
@@ -69,7 +69,7 @@ class Validator:
         return Validation(scores, main_metric(scores, self.config.best_metric), sheet)
 
     def _restore(self, network: nn.Module, number: int) -> dict[str, np.ndarray]:
-        """lr, hr, sr, bicubic (H, W, 3), mask and true_mask (H, W), all uint8; cut to what the network takes."""
+        """lr, hr, sr, bicubic (H, W, 3), mask and true_mask (H, W), all uint8, cut to sides that the network takes."""
         scale, pages = self.config.scale, self.pages
         step = max(1, network_factor(self.accelerator.unwrap_model(network)) // scale)
         lr = pages.lr(number)
@@ -115,9 +115,9 @@ class Validator:
 
 
 def network_factor(network: nn.Module) -> int:
-    """Image sides that a `TADiSRNetwork` takes are multiples of this, so that its U-Net's grids fit, too.
+    """The sides of a `TADiSRNetwork`'s images are multiples of this, so its U-Net's grids fit as well.
 
-    CogView4's transformer pads by itself.
+    CogView4's transformer pads its input itself.
     """
     levels = 0 if network.unet is None else len(network.unet.config.block_out_channels) - 1
     return vae_factor(network.vae) * 2**levels
@@ -153,7 +153,7 @@ def load_judge(engine: str, recognizers: Sequence[str]) -> Any:
     """The OCR engine that judges.
 
     Raises:
-        ValueError: it reads with a network that `recognizers` hold. ImportError: it is not installed.
+        ValueError: it reads with one of `recognizers`. ImportError: it is not installed.
     """
     from tadisr.ocr import load_engine
 
@@ -161,12 +161,12 @@ def load_judge(engine: str, recognizers: Sequence[str]) -> Any:
     known = judge.describe().get("models", {}).values()
     for recognizer in filter(Path.is_file, (graph_file(Path(name)) for name in recognizers)):
         if sha256(recognizer) in known:
-            raise ValueError(f"{engine} reads with {recognizer}, which is trained against: judge with another engine.")
+            raise ValueError(f"{engine} reads with {recognizer}, which is in the loss: judge with another engine.")
     return judge
 
 
 def load_lpips_metric(folder: str | None, device: torch.device) -> Any | None:
-    """LPIPS (AlexNet) where its weights are at hand; nothing is downloaded for validation."""
+    """LPIPS (AlexNet) if its weights are in `folder` or torch.hub's cache. Validation downloads nothing."""
     from tadisr.metrics.perceptual import LPIPS
 
     if folder is not None:
@@ -194,7 +194,7 @@ def draw_sheet(rows: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
 
 
 def _fit(picture: np.ndarray) -> np.ndarray:
-    """Into a square of `SHEET_SIDE`, pixels staying square."""
+    """A picture scaled to fit a square of `SHEET_SIDE`, in its own proportions."""
     if picture.ndim == 2:
         picture = np.repeat(picture[..., None], 3, axis=2)
     factor = (SHEET_SIDE - 4) / max(picture.shape[:2])

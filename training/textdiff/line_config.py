@@ -1,9 +1,8 @@
-"""The training configurations of TextDiff: documented dataclasses, read from YAML and from flags."""
+"""The settings of TextDiff's and CRNN's trainings: documented dataclasses, read from YAML and from flags."""
 
 from dataclasses import dataclass, field
 
 from tadisr.models.textdiff.network import TRAIN_TIMESTEPS
-from tadisr.models.textdiff.recognizer import ALPHABET
 from tadisr.textdiff_losses import TextDiffLossWeights
 from tadisr.training.engine.loop_config import LoopConfig
 from tadisr.training.textdiff_data import SEVERITIES
@@ -13,8 +12,8 @@ BEST = ("accuracy", "psnr", "ssim")
 
 
 @dataclass
-class LineTraining(LoopConfig):
-    """What both trainings share: text lines. Flags are named as in diffusers' own scripts."""
+class LineConfig(LoopConfig):
+    """The settings that both trainings share: their text lines. Flags are named as in diffusers' own scripts."""
 
     output_dir: str = "runs/textdiff"
 
@@ -31,7 +30,7 @@ class LineTraining(LoopConfig):
     mask_rule: str = "mean"
     """Mask to be learned: mean, the paper's; mean_polarity; exact, the strokes of rendered lines."""
     fonts: list[str] = field(default_factory=list)
-    """Folders of fonts that lines are rendered with; none: the installed ones."""
+    """Folders of fonts that lines are rendered with. None: the installed ones."""
     photos: bool = True
     """Render a quarter of the lines on free photographs."""
     train_batch_size: int = 16
@@ -43,7 +42,7 @@ class LineTraining(LoopConfig):
     validation_data_dir: list[str] = field(default_factory=list)
     """Databases to validate on. None: rendered lines."""
     validation_split: str = "validation"
-    """Of rendered lines: validation or test; their fonts and labels are in no line for training."""
+    """Of rendered lines: validation or test. No line for training has one of their fonts or labels."""
     num_validation_lines: int = 500
     """At most so many lines of each database, or so many rendered ones."""
     validation_steps: int = 5000
@@ -61,21 +60,19 @@ class LineTraining(LoopConfig):
 
 
 @dataclass
-class CRNNConfig(LineTraining):
+class CRNNConfig(LineConfig):
     """Training of the recogniser."""
 
     output_dir: str = "runs/crnn"
     init_from: str | None = None
     """CRNN to start from: crnn-tiny, a folder, or a file of the public PyTorch weights. None: random weights."""
     channels: list[int] = field(default_factory=lambda: [64, 128, 256, 256, 512, 512, 512])
+    """See CRNN, as for the next one."""
     hidden: int = 256
-    """These two: see CRNN."""
-    alphabet: str = ALPHABET
-    """Characters after the blank. Text priors, judges and the protocol have this one and no other."""
     hr_share: float = 0.35
     """Share of lines that are read as HR."""
     lr_share: float = 0.35
-    """Share that is read as LR. The others are something between: HR and LR images mixed."""
+    """Share of lines that are read as LR. All other lines are a mixture of the HR and the LR image."""
     augmentation: bool = True
     """Turn, shift, stretch and shear each line a little, anew each time."""
     train_batch_size: int = 64
@@ -83,14 +80,12 @@ class CRNNConfig(LineTraining):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.alphabet != ALPHABET:
-            raise ValueError(f"The alphabet of CRNN, text priors and protocol is {ALPHABET}, not {self.alphabet}.")
         if min(self.hr_share, self.lr_share) < 0 or self.hr_share + self.lr_share > 1:
             raise ValueError(f"hr_share and lr_share are shares of one whole, not {self.hr_share} and {self.lr_share}.")
 
 
 @dataclass
-class TextDiffConfig(TextDiffLossWeights, LineTraining):
+class TextDiffConfig(TextDiffLossWeights, LineConfig):
     """Training of TextDiff: the paper's recipe by default, its loss weights among the settings."""
 
     # The networks. The lists and numbers are those of CRNN, TextEnhancementModule and ResidualUNet.
@@ -98,7 +93,7 @@ class TextDiffConfig(TextDiffLossWeights, LineTraining):
     """CRNN: crnn-tiny, a folder, or a file of the public weights. The prior generator starts from it, and a frozen copy
     is the teacher of the text prior and the feature network of the joint loss."""
     init_from: str | None = None
-    """Folder of saved TextDiff weights to start from (with fresh optimiser state); the sizes below are then its own."""
+    """Folder of saved TextDiff weights to start from (with fresh optimiser state). Their sizes replace those below."""
     tem_channels: int = 64
     tem_blocks: int = 5
     prior_channels: int = 64
@@ -118,29 +113,29 @@ class TextDiffConfig(TextDiffLossWeights, LineTraining):
     """Scale the betas by 1000 / 200, so that training sees pure noise as sampling does."""
     detach_condition: bool = False
     """Keep the gradient of the U-Net's inputs from the enhancement module."""
-
     foreign: float = 0.0
-    """Share of lines whose U-Net sharpens something between the enhancement module's image and the bicubic one, so that
-    it helps other methods, too (`TextDiffPipeline.refine`)."""
+    """Share of lines whose U-Net sharpens a mixture of the enhancement module's image and the bicubic one, so that it
+    helps other methods, too (`TextDiffPipeline.refine`)."""
 
     # Legibility to others than CRNN, a term of ours.
     readers: list[str] = field(default_factory=list)
-    """ONNX text recognisers (PP-OCR), as in train_lora.py: each step one of them compares what it reads in coarse and
-    in final images with what it reads in HR."""
+    """ONNX text recognisers (PP-OCR), as in train_lora.py. At each step one of them compares its readings of coarse and
+    final images with its readings of HR."""
     reading: float = 1.0
     """Weight of that term."""
     reading_lines: int = 6
-    """Lines of the batch that are read."""
+    """Lines of each batch that are read."""
 
     # Validation.
     num_inference_steps: int = 5
     """Sampling steps in validation."""
     temperature: float = 1.0
-    """Noise of the sampling, 0 to 1, in validation and where the saved pipeline is not told."""
+    """Noise of the sampling, 0 to 1, in validation and as the saved pipeline's default."""
     validation_ocr: str | None = None
     """A second judge beside the frozen CRNN, as `tadisr.evaluation.line_recognizers` names them, such as rapidocr."""
     best_metric: str = "accuracy"
-    """What "best" means: accuracy (of the second judge if there is one, else CRNN's), psnr or ssim."""
+    """The score that chooses the best weights: accuracy (the second judge's if there is one, else CRNN's), psnr or
+    ssim."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -150,10 +145,7 @@ class TextDiffConfig(TextDiffLossWeights, LineTraining):
             raise ValueError(
                 "The joint and text prior losses and the accuracy in validation need a recogniser: set recognizer."
             )
-        if not 0 <= self.foreign <= 1:
-            raise ValueError(f"foreign is a share from 0 to 1, not {self.foreign}.")
-        if not 0 <= self.temperature <= 1:
-            raise ValueError(f"temperature is from 0 to 1, not {self.temperature}.")
+        self.check_shares("foreign", "temperature")
         if not 1 <= self.num_inference_steps <= TRAIN_TIMESTEPS:
             raise ValueError(f"num_inference_steps is from 1 to {TRAIN_TIMESTEPS}, not {self.num_inference_steps}.")
         self.check_choices(prediction_type=("sample", "epsilon"), best_metric=BEST)

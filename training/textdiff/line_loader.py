@@ -1,4 +1,4 @@
-"""The text lines of a run: databases, shuffled anew each epoch, or lines rendered as they are needed."""
+"""The text lines of a run: from databases, shuffled anew each epoch, or rendered as they are needed."""
 
 from pathlib import Path
 
@@ -12,20 +12,20 @@ from tadisr.evaluation.text_lines import str_filt
 from tadisr.models.textdiff.recognizer import ALPHABET
 from tadisr.textzoom import HR_SIZE, LR_SIZE, Line, TextZoom, TextZoomLines, with_mask
 from tadisr.training.engine.task import Batch, share, total_batches
-from tadisr.training.textdiff.line_config import LineTraining
+from tadisr.training.textdiff.line_config import LineConfig
 from tadisr.training.textdiff_data import SEVERITIES, RenderedLines
 
-PROBE = 100  # labels that are looked at before a run
+PROBE = 100  # labels that are checked before a run
 
 
 class StoredLines(Dataset):
-    """Databases as an endless stream: item i is a line of epoch i // n, shuffled anew each epoch.
+    """Databases of n lines as an endless stream: item i is a line of epoch i // n, shuffled anew each epoch.
 
     Raises:
-        FileNotFoundError, ValueError: as `TextZoom`; no lines, labels of another alphabet, or no masks where wanted.
+        FileNotFoundError, ValueError: as `TextZoom`; no lines, labels of another alphabet, or no stored masks.
     """
 
-    def __init__(self, config: LineTraining, length: int):
+    def __init__(self, config: LineConfig, length: int):
         self.config, self.length = config, length
         self.parts = [TextZoom(path) for path in config.train_data_dir]
         self.ends = np.cumsum([len(part) for part in self.parts])
@@ -62,7 +62,7 @@ class StoredLines(Dataset):
         return self.length
 
     def order(self, epoch: int) -> np.ndarray:
-        """The numbers of all lines as they come in an epoch."""
+        """The numbers of all lines in the order of an epoch."""
         return np.random.default_rng([self.config.seed, 0, epoch]).permutation(self.ends[-1])
 
     def __getitem__(self, index: int) -> tuple[int, Line]:
@@ -80,9 +80,9 @@ class StoredLines(Dataset):
 
 
 class NewLines(Dataset):
-    """Item i is rendered line i, which comes once."""
+    """Item i is rendered line i; no line comes twice."""
 
-    def __init__(self, config: LineTraining, length: int):
+    def __init__(self, config: LineConfig, length: int):
         mask = "stroke" if config.mask_rule == "exact" else config.mask_rule
         self.lines = RenderedLines(
             length, "train", config.seed, config.severity, mask, config.fonts, photos=config.photos
@@ -98,7 +98,7 @@ class NewLines(Dataset):
 def collate(items: list[tuple[int, Line]]) -> Batch:
     """{"lr" (N, 3, 16, 64), "hr" (N, 3, 32, 128), "mask" (N, 1, 32, 128)}, float32 in [0, 1], "label", "index", "name".
 
-    All lines at once: line by line, as `to_tensors` does it, takes longer than the rest of the data's way.
+    All lines are converted at once. One by one, the conversion would take longer than all other work on them.
     """
     indices, lines = zip(*items, strict=True)
     lr, hr, labels, masks = zip(*lines, strict=True)
@@ -107,12 +107,12 @@ def collate(items: list[tuple[int, Line]]) -> Batch:
     return {**tensors, "label": list(labels), "index": torch.tensor(indices), "name": list(labels)}
 
 
-def validation_lines(config: LineTraining) -> dict[str, Dataset]:
+def validation_lines(config: LineConfig) -> dict[str, Dataset]:
     """The data sets to validate on, by name."""
     count = config.num_validation_lines
     if not config.validation_data_dir:
         lines = RenderedLines(count, config.validation_split, 0, fonts=config.fonts, photos=config.photos)
-        return {"rendered": _Kept([lines[i] for i in range(count)])}  # rendering takes longer than all else
+        return {"rendered": _Kept([lines[i] for i in range(count)])}  # rendered once: it takes long
     sets = {Path(path).resolve().name: TextZoomLines(path) for path in config.validation_data_dir}
     if len(sets) < len(config.validation_data_dir):
         raise ValueError("Folders of one name in validation_data_dir: scores go by the folders' names.")
@@ -120,7 +120,7 @@ def validation_lines(config: LineTraining) -> dict[str, Dataset]:
 
 
 class _Kept(Dataset):
-    """Items that are there already."""
+    """A list of items."""
 
     def __init__(self, items: list[Batch]):
         self.items = items
@@ -132,7 +132,7 @@ class _Kept(Dataset):
         return self.items[index]
 
 
-def training_lines(config: LineTraining, accelerator: Accelerator, step: int) -> DataLoader:
+def training_lines(config: LineConfig, accelerator: Accelerator, step: int) -> DataLoader:
     """The run's batches from step `step` on: one item for each line of the whole run, so a step sees the same lines."""
     length = total_batches(config, accelerator) * config.train_batch_size
     lines = (StoredLines if config.train_data_dir else NewLines)(config, length)

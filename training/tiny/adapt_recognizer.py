@@ -1,12 +1,12 @@
-"""Teach a recogniser to read soft lines: in an LR line what it reads in the HR line.
+"""Teach a recogniser to read soft lines: the same in an LR line as in the HR line.
 
     accelerate launch training/tiny/adapt_recognizer.py data/recognizer/PP-OCRv5_rec_mobile.onnx --data data/ftsr \
         --restorer runs/tiny_pixels/weights -o data/recognizer/PP-OCRv5_soft.safetensors
 
-As they come, small recognisers misread blurred lines that better ones read, so as a loss they reward sharpness, right
-or wrong. One that reads enlarged LR lines nearly as well as restored ones rewards what was kept of the strokes instead.
-It learns from lines between the enlarged LR line and what RESTORER makes of it. The file stays beside the ONNX file,
-whose graph it is read with; `recognizer` in the configuration of `train_lora.py` takes both kinds.
+Published small recognisers misread blurred lines that better recognisers read. As a loss they therefore reward
+sharpness, right or wrong. A recogniser that reads enlarged LR lines nearly as well as restored ones rewards the strokes
+that were kept instead. It learns from mixtures of the enlarged LR line and RESTORER's output. Keep its file beside the
+ONNX file, which holds its graph. `recognizer` in the configuration of `train_lora.py` takes both kinds of files.
 """
 
 import argparse
@@ -20,18 +20,19 @@ from diffusers.optimization import get_scheduler
 from torch.utils.data import DataLoader
 
 from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
-from tadisr.training.data.page_crops import ConcatPages, FTSRLines
+from tadisr.training.data.line_strips import FTSRLines
+from tadisr.training.data.page_crops import ConcatPages
 from tadisr.training.engine.command_line import mistakes_in_one_line
 from tadisr.training.recognizer.onnx_graph import load_onnx, save_adapted
 from tadisr.training.recognizer.recognizer_loss import cut_lines, perturbed, reading
 from tadisr.training.restoration.validation import network_input
 
 SCALE = 4
-SOFT_SHARE = 0.375  # of the lines that are merely enlarged; the others are anything up to the restored line
+SOFT_SHARE = 0.375  # share of lines that are merely enlarged; the others are mixtures with the restored line
 
 
 def mixed(lr: torch.Tensor, restorer: TADiSRPipeline) -> torch.Tensor:
-    """Lines (N, 3, H, W) in [-1, 1], each somewhere between the enlarged LR line (N, 3, h, w) and the restored one."""
+    """Lines (N, 3, H, W) in [-1, 1], each a mixture of the enlarged LR line (N, 3, h, w) and the restored one."""
     enlarged = network_input(lr, SCALE)
     with torch.no_grad():
         restored = restorer.restore_tile(lr, SCALE)[0].float() * 2 - 1

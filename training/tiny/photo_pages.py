@@ -2,8 +2,8 @@
 
     python training/tiny/photo_pages.py --photo-list training/tiny/tiny_photos.txt -o data/photos
 
-The folder is one that `train_data_dir` takes, beside pages with text. Without such pages a small network learns that
-all edges are strokes, and makes photographs without text worse than bicubic does.
+`train_data_dir` takes the folder beside pages with text. Without such pages a small network learns that all edges are
+strokes, and makes photographs without text worse than bicubic does.
 """
 
 import argparse
@@ -22,9 +22,9 @@ from tadisr.training.engine.command_line import mistakes_in_one_line
 
 
 def crops(image: np.ndarray, side: int, count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """`count` crops (side, side, 3), each from the photograph reduced by a factor of its own, to two thirds at least.
+    """`count` crops (side, side, 3) of a photograph, each after reducing it to a random size, at most 2/3 of its own.
 
-    None of a photograph that is too small for that.
+    A photograph that is too small for that gives no crop.
     """
     smallest = side / min(image.shape[:2])
     if smallest > 2 / 3:

@@ -3,13 +3,14 @@
     python training/tiny/release.py runs/tiny_reader/weights tadisr/weights/tadisr-tiny [--strength 0.9] \\
         [--text-strength 0.1] [--clear-text-strength 1] [--coarse-text-strength 0.7] [--average DIR ...]
 
-What else lies in the target folder, such as its model card, stays. `--strength` scales what the network adds to the
-enlarged input, inside its last layer (TextDiff keeps it as a setting): pages are drawn more regularly than photographs
-look, and what is learned on them is a little too sure of itself. `--text-strength` scales it further on text, by the
-network's own mask, `--clear-text-strength` where that is sure of the strokes, and `--coarse-text-strength` the coarse
-part of it where it is not; TextDiff's `--residual-strength`, a setting too, scales the diffusion's part in it.
-`--average` names further pipelines of the same run, or of runs that went on from it: the mean of their weights is
-steadier than each.
+Other files in the target folder, such as its model card, stay.
+
+--strength scales the network's correction of the enlarged input, inside its last layer (in TextDiff it is a setting).
+Drawn pages are more regular than photographs, so a network that learned from them is a little too sure of itself.
+--text-strength scales the correction further on text, by the network's own mask; --clear-text-strength where the mask
+is sure of the strokes; --coarse-text-strength the coarse part of the correction where it is not. TextDiff's
+--residual-strength, also a setting, scales the diffusion's part of the correction. --average names more pipelines of
+the same run, or of runs that went on from it: the mean of their weights is steadier than each one's.
 """
 
 import argparse
@@ -19,8 +20,8 @@ from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.utils import logging
 
+from tadisr.io.messages import quiet
 from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 from tadisr.training.engine.command_line import mistakes_in_one_line
@@ -43,6 +44,7 @@ def average(pipe: DiffusionPipeline, others: Sequence[Path]) -> None:
             part.load_state_dict({key: sum(state[key] for state in states) / len(states) for key in states[0]})
 
 
+@quiet()  # on casting, diffusers names the modules to be kept in float32, of which there are none
 def release(
     source: Path,
     target: Path,
@@ -53,7 +55,7 @@ def release(
     residual_strength: float | None = None,
     others: Sequence[Path] = (),
 ) -> None:
-    """Write `source`, a whole pipeline, as float16 to `target`, averaged with others; strengths not given stay.
+    """Write `source`, a whole pipeline, as float16 to `target`, averaged with `others`. A strength of None stays.
 
     Raises:
         FileNotFoundError: there is no whole pipeline in `source`.
@@ -66,7 +68,6 @@ def release(
     name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
     if name not in kinds:
         raise ValueError(f"{source} holds a {name}: only {' and '.join(kinds)} are bundled.")
-    logging.set_verbosity_error()  # on casting, diffusers names the modules to be kept in float32: none
     pipe = kinds[name].from_pretrained(source)
     average(pipe, others)
     on_text = {

@@ -1,10 +1,10 @@
-"""Lines of text for pages that a network is trained on: what English dictionaries explain, and Chinese words.
+"""Lines of text for training pages: explanations from an English dictionary, and Chinese words.
 
     python training/tiny/word_lists.py -o data/corpora
 
-From Debian's packages wordnet-base (WordNet's licence) and python3-jieba (MIT), as they install them; english.txt and
-chinese.txt are `corpora` of training/tiny/recipes/tiny_words.yaml. The built-in corpora have some thousand
-words, which a network that sees a million crops knows by heart.
+They are made from Debian's packages wordnet-base (WordNet's licence) and python3-jieba (MIT). english.txt and
+chinese.txt are `corpora` of training/tiny/recipes/tiny_words.yaml. The built-in corpora have some thousand words, which
+a network that sees a million crops learns by heart.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def english(texts: list[str], count: int, rng: np.random.Generator) -> Iterator[
 
 
 def chinese(dictionary: Path, count: int, rng: np.random.Generator) -> Iterator[str]:
-    """One to five words in common hanzi of a dictionary with frequencies, the rarer ones more often than is written."""
+    """One to five words in common hanzi of a dictionary with frequencies. Rare words come more often than in texts."""
     entries = (line.split()[:2] for line in dictionary.read_text(encoding="utf-8").splitlines())
     common = set(common_hanzi())
     frequencies = {word: int(frequency) for word, frequency in entries if common.issuperset(word)}

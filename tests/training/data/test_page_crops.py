@@ -14,7 +14,8 @@ from helpers import training_runs as runs
 from tadisr.data_synthesis.read import open_pages
 from tadisr.io.messages import one_line
 from tadisr.losses import LossWeights, tadisr_loss
-from tadisr.training.data.page_crops import ConcatPages, Cropping, FTSRCrops, FTSRLines, Triplet
+from tadisr.training.data.line_strips import FTSRLines
+from tadisr.training.data.page_crops import ConcatPages, Cropping, FTSRCrops, Triplet
 from tadisr.training.engine.command_line import parse
 from tadisr.training.engine.processes import start_accelerator
 from tadisr.training.realce import MixedCrops, RealCECrops, is_realce, make_masks, read_mask

@@ -14,8 +14,9 @@ from helpers import training_runs as runs
 from tadisr import TADiSRPipeline
 from tadisr.models.network import TADiSRNetwork
 from tadisr.training import train_lora
-from tadisr.training.restoration.build import _read_shape, build_network, check_base, trainable
-from tadisr.training.restoration.terms import loss_terms
+from tadisr.training.engine.train_state import trainable
+from tadisr.training.restoration.build import build_network, check_base
+from tadisr.training.restoration.terms import load_lpips, loss_terms
 from tadisr.training.restoration.train_config import TrainConfig
 from tadisr.training.restoration.validation import network_input
 
@@ -349,10 +350,24 @@ def test_more_layers_start_as_the_network_they_were_added_to(tmp_path):
         TrainConfig(pretrained_model_name_or_path="base", init_from="run", train_data_dir=["x"])
 
 
-def test_a_base_config_may_change_values_of_another(tmp_path):
-    (tmp_path / "one.json").write_text('{"vae": {"a": 1, "b": 2}, "unet": {"c": 3}}')
-    (tmp_path / "two.json").write_text('{"extends": "one.json", "vae": {"b": 4}, "prompt": {"d": 5}}')
-    assert _read_shape(tmp_path / "two.json") == {"vae": {"a": 1, "b": 4}, "unet": {"c": 3}, "prompt": {"d": 5}}
-    (tmp_path / "one.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"No base_config .*one\.json"):
-        _read_shape(tmp_path / "two.json")
+def test_base_configs_of_another_kind_are_named(tmp_path):
+    shape = runs.BASE | {"vae": runs.BASE["vae"] | {"layers": 3}}
+    for text, message in (
+        ("{", "base.json is not JSON"),
+        ("[]", "base.json holds no object"),
+        ("{}", "base_config lacks prompt, scheduler, unet, vae"),
+        ('{"vae": 3}', "each part, such as vae, must be an object"),
+        ('{"extends": "base.json"}', "extends itself"),
+        (json.dumps(shape), "vae is no LeanAutoencoderKL: .*layers"),
+    ):
+        (tmp_path / "base.json").write_text(text)
+        with pytest.raises(ValueError, match=message) as error:
+            build_network(TrainConfig(base_config=str(tmp_path / "base.json"), train_data_dir=["d"]))
+        assert "\n" not in str(error.value)
+
+
+def test_lpips_weights_of_another_kind_are_named(tmp_path):
+    (file := tmp_path / "notes.md").write_text("# Notes\n")
+    config = TrainConfig(base_config="b", train_data_dir=["d"], lpips=5, lpips_weights=str(file))
+    with pytest.raises(ValueError, match=r"notes\.md is no copy of torchvision's vgg16 weights"):
+        load_lpips(config)
