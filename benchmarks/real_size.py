@@ -131,7 +131,7 @@ def full_forward(network, image: torch.Tensor, times: dict[str, list[float]], pr
 
 def measure_training(place: Path, size: int, rounds: int, kinds: list[str]) -> dict:
     """Steps of each kind in turn: forward, backward and AdamW, bf16 autocast, gradient checkpointing."""
-    from tadisr.losses import tadisr_loss
+    from tadisr.models.losses import tadisr_loss
     from tadisr.training.engine.train_state import trainable
     from tadisr.training.restoration.build import build_network
     from tadisr.training.restoration.terms import load_lpips

@@ -19,8 +19,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from tadisr.data_synthesis.segment import TextSegmenter, TinyConfig, TinyTextSegmenter
-from tadisr.losses import dice_loss, focal_loss
 from tadisr.metrics.segmentation import THRESHOLDS, foreground_scores, mask_counts
+from tadisr.models.losses import dice_loss, focal_loss
 from tadisr.training.data.segmentation_crops import SegmentationCrops, photo_list, validation_images
 from tadisr.training.engine.command_line import mistakes_in_one_line, parse
 from tadisr.training.engine.loop import fit
@@ -62,7 +62,7 @@ class SegmenterConfig(LoopConfig):
     focal: float = 20.0
     dice: float = 1.0
     dice_squares: bool = False
-    """See tadisr.losses.dice_loss."""
+    """See tadisr.models.losses.dice_loss."""
     gradient_checkpointing: bool = False
     """Only for SAM-TS."""
     lr_scheduler: str = "cosine"

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tadisr.io.messages import one_line
-from tadisr.losses import tadisr_loss
+from tadisr.models.losses import tadisr_loss
 from tadisr.training.recognizer.recognizer_loss import RecognizerLoss
 from tadisr.training.restoration.train_config import TrainConfig
 from tadisr.training.restoration.validation import network_input

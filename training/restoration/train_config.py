@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from tadisr.losses import LossWeights
+from tadisr.models.losses import LossWeights
 from tadisr.training.engine.loop_config import LoopConfig
 
 STORED = "stored"

@@ -13,7 +13,7 @@ from helpers import pages, source_samples
 from helpers import training_runs as runs
 from tadisr.data_synthesis.read import open_pages
 from tadisr.io.messages import one_line
-from tadisr.losses import LossWeights, tadisr_loss
+from tadisr.models.losses import LossWeights, tadisr_loss
 from tadisr.training.data.line_strips import FTSRLines
 from tadisr.training.data.page_crops import ConcatPages, Cropping, FTSRCrops, Triplet
 from tadisr.training.engine.command_line import parse
