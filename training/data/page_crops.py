@@ -24,13 +24,14 @@ class Triplet(NamedTuple):
     lr: np.ndarray | None = None
 
 
+def to_tensor(image: np.ndarray) -> torch.Tensor:
+    """uint8 (H, W, C) to float32 (C, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+
+
 def to_tensors(hr: np.ndarray, mask: np.ndarray, lr: np.ndarray) -> dict[str, torch.Tensor]:
     """uint8 (H, W, 3), (H, W), (h, w, 3) to float32 (C, H, W) in [0, 1]."""
-
-    def tensor(image: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
-
-    return {"hr": tensor(hr), "lr": tensor(lr), "mask": tensor(mask[..., None])}
+    return {"hr": to_tensor(hr), "lr": to_tensor(lr), "mask": to_tensor(mask[..., None])}
 
 
 def photographic_tones(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

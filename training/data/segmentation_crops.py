@@ -7,12 +7,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 
 from tadisr.data_synthesis.read import open_pages
-from tadisr.data_synthesis.sources import READERS, open_source
-from tadisr.training.data.page_crops import photographic_tones
+from tadisr.data_synthesis.sources import READERS, Pair, Source, open_source
+from tadisr.training.data.page_crops import photographic_tones, to_tensor
 
 _RESIZES = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
 
@@ -27,27 +26,25 @@ class MaskedImages:
     """
 
     def __init__(self, place: str, split: str = "train"):
-        named = re.fullmatch(r"([a-z0-9_]{2,}):(.+)", place)
-        self._pages = self._source = None
-        if named:
+        self.place = place
+        if named := re.fullmatch(r"([a-z0-9_]{2,}):(.+)", place):
             kind, path = named.groups()
             spec = {"kind": kind, "path": path}
             if kind in READERS and "split" in inspect.signature(READERS[kind]).parameters:
                 spec["split"] = split
-            self._source = open_source(spec)
+            self._images = open_source(spec)
         else:
-            self._pages = open_pages(place, split)
-        self.place = place
+            self._images = open_pages(place, split)
 
     def __len__(self) -> int:
-        return len(self._pages if self._source is None else self._source)
+        return len(self._images)
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """(H, W, 3) uint8 RGB and (H, W) uint8, 255 on text."""
-        if self._source is None:
-            return self._pages.hr(i), self._pages.mask(i)
-        sample = self._source[i]
-        if sample.mask is None:
+        if not isinstance(self._images, Source):
+            return self._images.hr(i), self._images.mask(i)
+        sample = self._images[i]
+        if isinstance(sample, Pair) or sample.mask is None:
             raise ValueError(f"{self.place} has no masks to train on.")
         return np.asarray(sample.image), np.asarray(sample.mask)
 
@@ -150,7 +147,7 @@ class SegmentationCrops(Dataset):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+    def __getitem__(self, index: int) -> dict:
         rng = np.random.default_rng([self.seed, index])
         image, mask, name = self._crop(rng)
         image, mask = self._recolor(image, rng), np.ascontiguousarray(mask)
@@ -161,7 +158,7 @@ class SegmentationCrops(Dataset):
             image, mask = np.rot90(image, turns), np.rot90(mask, turns)
         if rng.random() < 0.6:
             image = wear(np.ascontiguousarray(image), rng)
-        return {"image": _to_tensor(image), "mask": _to_tensor(mask[..., None]), "index": index, "name": name}
+        return {"image": to_tensor(image), "mask": to_tensor(mask[..., None]), "index": index, "name": name}
 
     def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, str]:
         """A crop scaled to (S, S): image, mask, name."""
@@ -226,10 +223,6 @@ def _small(path: Path, longest: int = 1280) -> np.ndarray:
         raise FileNotFoundError(f"{path} is missing or not an image.")
     scale = min(1.0, longest / max(image.shape[:2]))
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-
-
-def _to_tensor(image: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
 
 
 def photo_list(file: str | Path | None) -> list[Path]:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from tadisr.io.atomic import write_atomically
 from tadisr.training.engine.loop_config import LoopConfig
+from tadisr.training.engine.processes import reduced
 
 
 class Log:
@@ -42,9 +43,7 @@ class Log:
         """Write the means since the last call; called by all processes."""
         means = {}
         if self.count:
-            totals = torch.stack(list(self.sums.values())) / self.count
-            if self.accelerator.num_processes > 1:
-                totals = self.accelerator.reduce(totals, "mean")
+            totals = reduced(self.accelerator, torch.stack(list(self.sums.values())) / self.count, "mean")
             means = dict(zip(self.sums, totals.tolist(), strict=True))
         seconds = (time.time() - self.started) / max(1, step - self.first_step)
         self.sums, self.count = {}, 0

@@ -28,7 +28,7 @@ from tadisr.training.engine.checkpoints import (
 )
 from tadisr.training.engine.log import Log
 from tadisr.training.engine.loop_config import LoopConfig
-from tadisr.training.engine.processes import prepare_for_fsdp, start_accelerator
+from tadisr.training.engine.processes import prepare_for_fsdp, reduced, start_accelerator
 from tadisr.training.engine.task import C, Task, Validation
 from tadisr.training.engine.train_state import TrainState, build_optimizer, trainable
 
@@ -136,7 +136,7 @@ class WeightsKeeper:
             with self.task.gathered():
                 if accelerator.is_main_process:
                     is_best += self._write(validation)
-        return bool(accelerator.reduce(is_best, "sum") if accelerator.num_processes > 1 else is_best)
+        return bool(reduced(accelerator, is_best, "sum"))
 
     def _write(self, validation: Validation | None) -> bool:
         """Write the scores and weights, in the main process; returns whether they are the best so far."""

@@ -93,4 +93,5 @@ class LoopConfig:
 
     def save(self, path: Path) -> None:
         """Write all settings as YAML."""
-        path.write_text(yaml.safe_dump(asdict(self), sort_keys=False), encoding="utf-8")
+        with path.open("w", encoding="utf-8") as file:
+            yaml.safe_dump(asdict(self), file, sort_keys=False)

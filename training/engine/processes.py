@@ -64,6 +64,11 @@ def start_accelerator(config: LoopConfig) -> Accelerator:
     return accelerator
 
 
+def reduced(accelerator: Accelerator, x: torch.Tensor, how: str) -> torch.Tensor:
+    """The "sum" or "mean" of a tensor over all processes; called by all of them."""
+    return torch.as_tensor(accelerator.reduce(x, how)) if accelerator.num_processes > 1 else x
+
+
 def prepare_for_fsdp(accelerator: Accelerator, network: nn.Module) -> None:
     """Give the weights the layout that FSDP needs, and have it wrap only the blocks that this network has.
 

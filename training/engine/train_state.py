@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from tadisr.training.engine.log import Log
 from tadisr.training.engine.loop_config import LoopConfig
+from tadisr.training.engine.processes import reduced
 
 Terms = dict[str, torch.Tensor]
 
@@ -115,7 +116,7 @@ class TrainState:
         if self.ema is not None:
             self.ema.step(self.parameters)
         if self.is_due(config.logging_steps):
-            self.log.write_terms(self.step, self.schedule.get_last_lr()[0])
+            self.log.write_terms(self.step, float(self.schedule.get_last_lr()[0]))
         return True
 
     @property
@@ -142,8 +143,7 @@ class TrainState:
 
     def _all_finite(self, loss: torch.Tensor) -> bool:
         """Whether the loss is finite in every process."""
-        bad = (~torch.isfinite(loss.detach())).float()
-        return float(self.accelerator.reduce(bad, "sum") if self.accelerator.num_processes > 1 else bad) == 0
+        return float(reduced(self.accelerator, (~torch.isfinite(loss.detach())).float(), "sum")) == 0
 
     def _report_bad_batch(self, batch: dict[str, Any], terms: Terms) -> None:
         """Name the items of a batch whose loss is not finite in nan_batch.json; called by all processes.

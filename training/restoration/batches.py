@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
@@ -29,8 +30,8 @@ class Batches:
         if fixed is not None:
             fixed.scale = config.scale
         cropping = Cropping(config.resolution, fixed, config.text_share, config.augmentation, scale=config.scale)
-        realce = self._realce() if config.realce_data_dir else None
-        options = {"batch_size": config.train_batch_size, "num_workers": config.dataloader_num_workers}
+        realce = self._realce(config.realce_data_dir) if config.realce_data_dir else None
+        options: dict[str, Any] = {"batch_size": config.train_batch_size, "num_workers": config.dataloader_num_workers}
         if config.streaming:
             self.loaders = [self._stream(cropping, realce, step, options)]
             return
@@ -43,21 +44,19 @@ class Batches:
         if config.recognizer:
             length = count * config.recognizer_lines
             strips = FTSRLines(pages, length, config.seed, degradation=fixed, augmentation=config.augmentation)
-            loaders.append(DataLoader(strips, **options | {"batch_size": config.recognizer_lines}))
+            loaders.append(DataLoader(strips, config.recognizer_lines, num_workers=config.dataloader_num_workers))
         self.loaders = [share(loader, config, accelerator, step) for loader in loaders]
 
-    def _realce(self) -> RealCECrops:
+    def _realce(self, folder: str) -> RealCECrops:
         config, accelerator = self.config, self.accelerator
-        place = config.realce_data_dir, config.realce_aligned_list
-        if config.realce_segmenter:
+        aligned, masks = config.realce_aligned_list, config.realce_mask_dir
+        if config.realce_segmenter and masks:
             ranks = accelerator.process_index, accelerator.num_processes
-            make_masks(*place, config.realce_mask_dir, config.realce_segmenter, *ranks, accelerator.device)
+            make_masks(folder, aligned, masks, config.realce_segmenter, *ranks, accelerator.device)
             accelerator.wait_for_everyone()
-        return RealCECrops(
-            place[0], config.resolution, config.seed, config.scale, config.text_share, place[1], config.realce_mask_dir
-        )
+        return RealCECrops(folder, config.resolution, config.seed, config.scale, config.text_share, aligned, masks)
 
-    def _stream(self, cropping: Cropping, realce: RealCECrops | None, step: int, options: dict) -> DataLoader:
+    def _stream(self, cropping: Cropping, realce: RealCECrops | None, step: int, options: dict[str, Any]) -> DataLoader:
         from tadisr.training.streaming import FTSRStream
 
         config, accelerator = self.config, self.accelerator

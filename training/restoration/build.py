@@ -88,7 +88,7 @@ def _read_base_config(path: Path) -> dict[str, dict[str, Any]]:
     return read_with_extends(path, check)
 
 
-def _from_scratch(base: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, nn.Module], DDPMScheduler]:
+def _from_scratch(base: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], DDPMScheduler]:
     kinds = {
         "vae": LeanAutoencoderKL,
         "unet": LeanUNet2DConditionModel,
@@ -106,7 +106,7 @@ def _from_scratch(base: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, nn.M
     return models, models.pop("scheduler")
 
 
-def _on_base(config: TrainConfig) -> tuple[dict[str, nn.Module], SchedulerMixin]:
+def _on_base(config: TrainConfig) -> tuple[dict[str, Any], SchedulerMixin]:
     name, dtype = config.pretrained_model_name_or_path, DTYPES[config.mixed_precision]
     part = check_base(name, config.revision)
     prompt = load_prompt(config)  # first: text encoders and backbone are never in memory together

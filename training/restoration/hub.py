@@ -38,7 +38,7 @@ def model_card(
         EvalResult(
             task_type="image-to-image",
             task_name="text-aware super-resolution",
-            dataset_type=Path(config.validation_data_dir).name,
+            dataset_type=Path(config.validation_data_dir or "").name,
             dataset_name="FTSR test split",
             metric_type=key,
             metric_name=METRICS[key],
@@ -75,7 +75,7 @@ def model_card(
     lines += [
         "", "## Training", "", "```sh", command_line(processes=processes), "```", "",
         f"Step {step} of {config.max_train_steps}. All settings (`train_config.yaml`):", "",
-        "```yaml", yaml.safe_dump(asdict(config), sort_keys=False).strip(), "```", "",
+        "```yaml", str(yaml.safe_dump(asdict(config), sort_keys=False)).strip(), "```", "",
     ]  # fmt: skip
     return "\n".join(lines)
 

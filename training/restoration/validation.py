@@ -15,7 +15,10 @@ from tadisr.data_synthesis.read import open_pages
 from tadisr.io.hashing import sha256
 from tadisr.metrics.image import SSIM_WINDOW, psnr, ssim
 from tadisr.models.joint_decoder import vae_factor
+from tadisr.models.network import TADiSRNetwork
 from tadisr.models.tensors import upsample
+from tadisr.ocr import OCREngine, crop_line, load_engine
+from tadisr.training.data.page_crops import to_tensor
 from tadisr.training.engine.task import Validation
 from tadisr.training.recognizer.onnx_graph import graph_file
 from tadisr.training.restoration.train_config import TrainConfig
@@ -41,7 +44,7 @@ class Validator:
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator):
         self.config, self.accelerator = config, accelerator
-        self.pages = open_pages(config.validation_data_dir, "test")
+        self.pages = open_pages(str(config.validation_data_dir), "test")
         self.count = min(len(self.pages), config.num_validation_images)
         self.judge = load_judge(config.validation_ocr, config.recognizer) if config.validation_ocr else None
         self.lpips = load_lpips_metric(config.validation_lpips, accelerator.device)
@@ -78,8 +81,7 @@ class Validator:
         hr, true_mask = (x[: height * scale, : width * scale] for x in (pages.hr(number), pages.mask(number)))
         if hr.shape[:2] != (height * scale, width * scale) or true_mask.shape != hr.shape[:2]:
             raise ValueError(f"{pages.name(number)}: LR, HR and mask do not fit each other at scale {scale}.")
-        tensor = torch.from_numpy(lr).permute(2, 0, 1)[None].float() / 255
-        x = network_input(tensor.to(self.accelerator.device), scale)
+        x = network_input(to_tensor(lr)[None].to(self.accelerator.device), scale)
         image, mask_logits = network(x)
         return {
             "lr": lr, "hr": np.ascontiguousarray(hr), "true_mask": true_mask,
@@ -100,22 +102,23 @@ class Validator:
             record["lpips"] = self.lpips(sr, hr)
         if self.judge is not None:
             for name, image in (("ocr_accuracy", sr), ("ocr_accuracy_bicubic", images["bicubic"])):
-                record[name] = self._read(image, lines)
+                record[name] = _read(self.judge, image, lines)
         return record
 
-    def _read(self, image: np.ndarray, lines: Sequence[dict]) -> list[float]:
-        from tadisr.metrics.text import ocr_accuracy
-        from tadisr.ocr import crop_line
 
-        corner = np.float32(image.shape[1::-1])
-        quads = [(line["text"], np.float32(line["quad"])) for line in lines]
-        quads = [(text, quad) for text, quad in quads if (quad >= 0).all() and (quad <= corner).all()]
-        readings = self.judge.read([crop_line(image, quad) for _, quad in quads]) if quads else []
-        return [ocr_accuracy(reading.text, text) for reading, (text, _) in zip(readings, quads, strict=True)]
+def _read(judge: OCREngine, image: np.ndarray, lines: Sequence[dict]) -> list[float]:
+    """OCR-A of each line that lies within the image."""
+    from tadisr.metrics.text import ocr_accuracy
+
+    corner = np.array(image.shape[1::-1], np.float32)
+    quads = [(line["text"], np.array(line["quad"], np.float32)) for line in lines]
+    quads = [(text, quad) for text, quad in quads if (quad >= 0).all() and (quad <= corner).all()]
+    readings = judge.read([crop_line(image, quad) for _, quad in quads]) if quads else []
+    return [ocr_accuracy(reading.text, text) for reading, (text, _) in zip(readings, quads, strict=True)]
 
 
-def network_factor(network: nn.Module) -> int:
-    """The sides of a `TADiSRNetwork`'s images are multiples of this, so its U-Net's grids fit as well.
+def network_factor(network: TADiSRNetwork) -> int:
+    """The sides of a network's images are multiples of this, so its U-Net's grids fit as well.
 
     CogView4's transformer pads its input itself.
     """
@@ -149,14 +152,12 @@ def main_metric(scores: dict[str, float], wanted: str | None) -> str:
     return name
 
 
-def load_judge(engine: str, recognizers: Sequence[str]) -> Any:
+def load_judge(engine: str, recognizers: Sequence[str]) -> OCREngine:
     """The OCR engine that judges.
 
     Raises:
         ValueError: it reads with one of `recognizers`. ImportError: it is not installed.
     """
-    from tadisr.ocr import load_engine
-
     judge = load_engine(engine)
     known = judge.describe().get("models", {}).values()
     for recognizer in filter(Path.is_file, (graph_file(Path(name)) for name in recognizers)):

@@ -1,5 +1,6 @@
 """The text lines of a run: from databases, shuffled anew each epoch, or rendered as they are needed."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +47,8 @@ class StoredLines(Dataset):
             raise ValueError(f"{self.parts[part].path} stores no masks: set mask_rule to mean or mean_polarity.")
         return line
 
-    def _read_all(self) -> Line:
-        """All lines at once: arrays with one more axis, and a list of labels."""
+    def _read_all(self) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
+        """The LR images, HR images, labels and masks of all lines; arrays have one axis more than a line's."""
         count, labels = int(self.ends[-1]), []
         arrays = [np.empty((count, *shape), np.uint8) for shape in ((*LR_SIZE, 3), (*HR_SIZE, 3), HR_SIZE)]
         for i in range(count):
@@ -56,7 +57,7 @@ class StoredLines(Dataset):
             for array, image in zip(arrays, (line.lr, line.hr, line.mask), strict=True):
                 array[i] = image
         lr, hr, mask = arrays
-        return Line(lr, hr, labels, mask)
+        return lr, hr, labels, mask
 
     def __len__(self) -> int:
         return self.length
@@ -70,7 +71,11 @@ class StoredLines(Dataset):
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self.order(epoch)
         number = int(self._order[place])
-        line = self._read(number) if self.cache is None else Line(*(part[number] for part in self.cache))
+        if self.cache is None:
+            line = self._read(number)
+        else:
+            lr, hr, labels, mask = self.cache
+            line = Line(lr[number], hr[number], labels[number], mask[number])
         if self.config.degradation == "fresh":
             rng = np.random.default_rng([self.config.seed, 1, index])
             chosen = self.config.severity
@@ -107,29 +112,20 @@ def collate(items: list[tuple[int, Line]]) -> Batch:
     return {**tensors, "label": list(labels), "index": torch.tensor(indices), "name": list(labels)}
 
 
-def validation_lines(config: LineConfig) -> dict[str, Dataset]:
-    """The data sets to validate on, by name."""
+def validation_lines(config: LineConfig) -> Mapping[str, Subset | list[Batch]]:
+    """The data sets to validate on, by name.
+
+    Raises:
+        ValueError: two folders of one name.
+    """
     count = config.num_validation_lines
     if not config.validation_data_dir:
         lines = RenderedLines(count, config.validation_split, 0, fonts=config.fonts, photos=config.photos)
-        return {"rendered": _Kept([lines[i] for i in range(count)])}  # rendered once: it takes long
+        return {"rendered": [lines[i] for i in range(count)]}  # rendered once: it takes long
     sets = {Path(path).resolve().name: TextZoomLines(path) for path in config.validation_data_dir}
     if len(sets) < len(config.validation_data_dir):
         raise ValueError("Folders of one name in validation_data_dir: scores go by the folders' names.")
     return {name: Subset(lines, range(min(count, len(lines)))) for name, lines in sets.items()}
-
-
-class _Kept(Dataset):
-    """A list of items."""
-
-    def __init__(self, items: list[Batch]):
-        self.items = items
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> Batch:
-        return self.items[index]
 
 
 def training_lines(config: LineConfig, accelerator: Accelerator, step: int) -> DataLoader:
