@@ -19,6 +19,7 @@ from PIL import Image
 from torch import nn
 
 from tadisr.models.network import TADiSRNetwork
+from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 from tadisr.training.engine.command_line import mistakes_in_one_line, parse
 from tadisr.training.engine.loop import fit
 from tadisr.training.engine.task import Batch, Task, Validation
@@ -26,7 +27,7 @@ from tadisr.training.recognizer.recognizer_loss import RecognizerLoss
 from tadisr.training.restoration.batches import Batches
 from tadisr.training.restoration.build import build_network
 from tadisr.training.restoration.hub import SHEET_FILE, create_repository, model_card, push
-from tadisr.training.restoration.saving import as_pipeline, whole_parameters
+from tadisr.training.restoration.sharding import whole_parameters
 from tadisr.training.restoration.terms import load_lpips, loss_terms
 from tadisr.training.restoration.train_config import TrainConfig
 from tadisr.training.restoration.validation import Validator, network_factor
@@ -75,7 +76,19 @@ class Restoration(Task[TrainConfig]):
 
     def save(self, folder: Path) -> None:
         """Write a pipeline, or an adapter on the pretrained base."""
-        as_pipeline(self.network, self.config).save_pretrained(folder)
+        network, config = self.network, self.config
+        pipe = TADiSRPipeline(
+            vae=network.vae,
+            unet=network.unet,
+            transformer=network.transformer,
+            scheduler=network.scheduler,
+            prompt=network.prompt,
+            joint_decoder=network.joint_decoder,
+            base_model=config.pretrained_model_name_or_path,
+            base_revision=config.revision,
+            native_scale=config.scale,
+        )
+        pipe.save_pretrained(folder)
 
     def describe(self, folder: Path, step: int, validation: Validation | None) -> None:
         """Write the settings, the sheet and a model card."""

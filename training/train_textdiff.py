@@ -79,18 +79,6 @@ def build_network(config: TextDiffConfig) -> TextDiffNetwork:
     return TextDiffNetwork(enhancement, prior, unet, scheduler, config.residual_diffusion, config.detach_condition)
 
 
-def as_pipeline(network: TextDiffNetwork, temperature: float = 1.0) -> TextDiffPipeline:
-    """The network's parts as a pipeline, sharing their weights."""
-    return TextDiffPipeline(
-        enhancement=network.enhancement,
-        prior=network.recognizer,
-        residual=network.unet,
-        scheduler=network.scheduler,
-        diffusion=network.diffusion,
-        temperature=temperature,
-    )
-
-
 class Enhancement(Task[TextDiffConfig]):
     """TextDiff, learning to restore lines."""
 
@@ -163,8 +151,17 @@ class Enhancement(Task[TextDiffConfig]):
 
     def save(self, folder: Path) -> None:
         """A folder for `TextDiffPipeline.from_pretrained`."""
-        with contiguous_weights([self.network]):
-            as_pipeline(self.network, self.config.temperature).save_pretrained(folder)
+        network = self.network
+        pipe = TextDiffPipeline(
+            enhancement=network.enhancement,
+            prior=network.recognizer,
+            residual=network.unet,
+            scheduler=network.scheduler,
+            diffusion=network.diffusion,
+            temperature=self.config.temperature,
+        )
+        with contiguous_weights([network]):
+            pipe.save_pretrained(folder)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -52,13 +52,6 @@ def photographic_tones(image: np.ndarray, rng: np.random.Generator) -> np.ndarra
     return image
 
 
-def zoom(image: np.ndarray, size: int) -> np.ndarray:
-    """Enlarge a square crop to `size`. It becomes as soft as photographs are at their own resolution."""
-    if image.shape[0] == size:
-        return image
-    return cv2.resize(np.ascontiguousarray(image), (size, size), interpolation=cv2.INTER_CUBIC)
-
-
 @dataclass(frozen=True)
 class Cropping:
     """The way to cut a crop out of a page, and to make its LR image."""
@@ -93,7 +86,12 @@ class Cropping:
             place = np.s_[y : y + side, x : x + side]
             if not must_hold_text or (mask[place] > 127).mean() > 0.01:
                 break
-        hr, mask = (zoom(image[place], self.size) for image in (hr, mask))
+        hr, mask = hr[place], mask[place]
+        if side != self.size:  # enlarged, it is as soft as photographs are at their own resolution
+            hr, mask = (
+                cv2.resize(np.ascontiguousarray(x), (self.size, self.size), interpolation=cv2.INTER_CUBIC)
+                for x in (hr, mask)
+            )
         if self.degradation is None:
             return to_tensors(hr, mask, self._stored(page, y, x))
         if self.augmentation:

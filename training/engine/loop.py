@@ -10,11 +10,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import DistributedType, set_seed
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
-from torch import nn
 
 from tadisr.io.atomic import mend_folders, replacing_folder
 from tadisr.training.engine.checkpoints import (
@@ -26,11 +24,9 @@ from tadisr.training.engine.checkpoints import (
     step_of,
     write_best,
 )
-from tadisr.training.engine.log import Log
-from tadisr.training.engine.loop_config import LoopConfig
 from tadisr.training.engine.processes import prepare_for_fsdp, reduced, start_accelerator
 from tadisr.training.engine.task import C, Task, Validation
-from tadisr.training.engine.train_state import TrainState, build_optimizer, trainable
+from tadisr.training.engine.train_state import Log, TrainState, build_optimizer, trainable
 
 
 def fit(config: C, task_class: type[Task[C]]) -> None:
@@ -72,7 +68,11 @@ def fit(config: C, task_class: type[Task[C]]) -> None:
 
     # 2. Processes.
     network, optimizer, schedule = accelerator.prepare(task.network, optimizer, schedule)
-    ema = start_averages(accelerator, config, network)
+    ema = None
+    if config.ema_decay:
+        averaged = trainable(accelerator.unwrap_model(network))
+        ema = EMAModel(averaged, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
+        accelerator.register_for_checkpointing(ema)
     keep_trained_only(accelerator)
     if config.report_to:
         scalars = {k: v if isinstance(v, (int, float, bool)) else str(v) for k, v in asdict(config).items()}
@@ -99,16 +99,6 @@ def fit(config: C, task_class: type[Task[C]]) -> None:
         best = keeper.best
         task.finish(output_dir / ("best" if best else "weights"), best["step"] if best else state.step)
     accelerator.end_training()
-
-
-def start_averages(accelerator: Accelerator, config: LoopConfig, network: nn.Module) -> EMAModel | None:
-    """The moving averages of a prepared network's trained weights, which checkpoints hold, if the run keeps any."""
-    if not config.ema_decay:
-        return None
-    parameters = trainable(accelerator.unwrap_model(network))
-    ema = EMAModel(parameters, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
-    accelerator.register_for_checkpointing(ema)
-    return ema
 
 
 class WeightsKeeper:

@@ -61,32 +61,20 @@ class LoopConfig:
         )  # fmt: skip
 
     def check_choices(self, **known: tuple[str | None, ...]) -> None:
-        """Check that each named setting has one of the values given for it.
-
-        Raises:
-            ValueError: it has another one.
-        """
+        """Raise ValueError unless each named setting is one of the values given for it."""
         for name, choices in known.items():
             if getattr(self, name) not in choices:
                 named = ", ".join(choice for choice in choices if choice)
                 raise ValueError(f"{name} is one of {named}, not {getattr(self, name)}.")
 
     def check_counts(self, *names: str) -> None:
-        """Check that each named setting is at least 1.
-
-        Raises:
-            ValueError: it is less.
-        """
+        """Raise ValueError unless each named setting is at least 1."""
         for name in names:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
 
     def check_shares(self, *names: str) -> None:
-        """Check that each named setting is from 0 to 1.
-
-        Raises:
-            ValueError: it is not.
-        """
+        """Raise ValueError unless each named setting is from 0 to 1."""
         for name in names:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is from 0 to 1, not {getattr(self, name)}.")

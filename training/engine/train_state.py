@@ -1,6 +1,7 @@
-"""The optimiser steps of a training: randomness, losses that are not finite, clipping, averages, the log."""
+"""The optimiser steps of a training, and its log."""
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +12,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from diffusers.training_utils import EMAModel
+from PIL import Image
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from tadisr.training.engine.log import Log
+from tadisr.io.atomic import write_atomically
 from tadisr.training.engine.loop_config import LoopConfig
 from tadisr.training.engine.processes import reduced
 
@@ -53,6 +55,63 @@ def step_generator(seed: int, batch: int, process: int) -> torch.Generator:
     number = int(np.random.SeedSequence([seed, batch, process]).generate_state(1, np.uint64)[0] >> 1)
     torch.manual_seed(number)
     return generator.manual_seed(number)
+
+
+class Log:
+    """The log of a run. Loss terms are written as means over steps and processes.
+
+    A resumed run begins by deleting the lines of later steps: a killed run did them after its last checkpoint, and they
+    are done again.
+    """
+
+    def __init__(self, accelerator: Accelerator, config: LoopConfig, step: int):
+        """`step`: the steps done before this run."""
+        self.accelerator = accelerator
+        self.path = Path(config.output_dir) / "log.jsonl"
+        self.sums: dict[str, torch.Tensor] = {}
+        self.count, self.started, self.first_step = 0, time.time(), step
+        if accelerator.is_main_process and self.path.is_file():
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("}\n") and json.loads(line).get("step", 0) <= step]
+            write_atomically(self.path, "".join(kept))
+
+    def add(self, terms: dict[str, torch.Tensor]) -> None:
+        """Add the terms of one batch to the next means."""
+        self.count += 1
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value.detach()  # on the device: reading would wait for it
+
+    def write_terms(self, step: int, learning_rate: float) -> None:
+        """Write the means since the last call; called by all processes."""
+        means = {}
+        if self.count:
+            totals = reduced(self.accelerator, torch.stack(list(self.sums.values())) / self.count, "mean")
+            means = dict(zip(self.sums, totals.tolist(), strict=True))
+        seconds = (time.time() - self.started) / max(1, step - self.first_step)
+        self.sums, self.count = {}, 0
+        if self.accelerator.is_main_process:
+            self._write({"step": step, "s/step": round(seconds, 3), "lr": learning_rate, **means})
+        self.accelerator.log({**means, "lr": learning_rate}, step=step)
+
+    def write_scores(self, step: int, scores: dict[str, float], sheet: np.ndarray | None) -> None:
+        """Write a validation's scores, and its sheet (H, W, 3) uint8 RGB, if any, to OUTPUT_DIR/validation as well."""
+        if self.accelerator.is_main_process:
+            self._write({"step": step, **scores})
+        self.accelerator.log(scores, step=step)
+        if sheet is not None:
+            folder = self.path.parent / "validation"
+            folder.mkdir(exist_ok=True)
+            Image.fromarray(sheet).save(folder / f"{step:07d}.jpg", quality=92)
+            for tracker in self.accelerator.trackers:
+                options = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                if tracker.name in ("tensorboard", "wandb"):
+                    tracker.log_images({"validation": sheet[None]}, step=step, **options)
+
+    def _write(self, record: dict[str, Any]) -> None:
+        shown = {k: round(v, 4) if isinstance(v, float) and abs(v) > 1e-2 else v for k, v in record.items()}
+        self.accelerator.print(shown, flush=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
 
 
 class TrainState:
@@ -151,22 +210,17 @@ class TrainState:
         Raises:
             ValueError: `on_nan` says stop.
         """
-        mine = {
-            "step": self.step + 1,
-            "process": self.accelerator.process_index,
-            "crops": [
-                {"index": int(index), "name": name} for index, name in zip(batch["index"], batch["name"], strict=True)
-            ],
-            "terms": {name: str(float(value.detach())) for name, value in terms.items()},  # JSON has no nan
-        }
-        records = gather_object([mine])
+        step, process = self.step + 1, self.accelerator.process_index
+        crops = [{"index": int(index), "name": name} for index, name in zip(batch["index"], batch["name"], strict=True)]
+        values = {name: str(float(value.detach())) for name, value in terms.items()}  # JSON has no nan
+        records = gather_object([{"step": step, "process": process, "crops": crops, "terms": values}])
         path = Path(self.config.output_dir) / "nan_batch.json"
         if self.accelerator.is_main_process:
             with path.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        values = {f"{name} {value}" for record in records for name, value in record["terms"].items()}
-        bad = ", ".join(sorted(value for value in values if value.endswith(("nan", "inf"))))
-        message = f"Step {self.step + 1}: the loss is not finite ({bad}); {path} names the crops."
+        found = {f"{name} {value}" for record in records for name, value in record["terms"].items()}
+        bad = ", ".join(sorted(value for value in found if value.endswith(("nan", "inf"))))
+        message = f"Step {step}: the loss is not finite ({bad}); {path} names the crops."
         if self.config.on_nan == "stop":
             raise ValueError(f"{message} Try a lower learning_rate or max_grad_norm 1, or --on_nan skip.")
         self.accelerator.print(f"{message} The step is skipped.", flush=True)

@@ -26,6 +26,8 @@ from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 from tadisr.training.engine.command_line import mistakes_in_one_line
 
+ON_TEXT = ("text_strength", "clear_text_strength", "coarse_text_strength")
+
 
 def average(pipe: DiffusionPipeline, others: Sequence[Path]) -> None:
     """Give `pipe` the mean of its own weights and those of pipelines of the same architecture, in place.
@@ -48,14 +50,12 @@ def average(pipe: DiffusionPipeline, others: Sequence[Path]) -> None:
 def release(
     source: Path,
     target: Path,
-    strength: float | None = None,
-    text_strength: float | None = None,
-    clear_text_strength: float | None = None,
-    coarse_text_strength: float | None = None,
-    residual_strength: float | None = None,
     others: Sequence[Path] = (),
+    **strengths: float | None,
 ) -> None:
-    """Write `source`, a whole pipeline, as float16 to `target`, averaged with `others`. A strength of None stays.
+    """Write `source`, a whole pipeline, as float16 to `target`, averaged with `others`.
+
+    `strengths` are named as the flags. A strength that is None or not given stays.
 
     Raises:
         FileNotFoundError: there is no whole pipeline in `source`.
@@ -70,17 +70,11 @@ def release(
         raise ValueError(f"{source} holds a {name}: only {' and '.join(kinds)} are bundled.")
     pipe = kinds[name].from_pretrained(source)
     average(pipe, others)
-    on_text = {
-        "text_strength": text_strength,
-        "clear_text_strength": clear_text_strength,
-        "coarse_text_strength": coarse_text_strength,
-    }
-    given = {"strength": strength, **on_text, "residual_strength": residual_strength}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name, value in strengths.items() if value is not None}
     if isinstance(pipe, TextDiffPipeline):
         has = {"strength", "residual_strength"}
     else:
-        has = {"strength", *on_text} if pipe.joint_decoder.config.image_residual else set()
+        has = {"strength", *ON_TEXT} if pipe.joint_decoder.config.image_residual else set()
     if wrong := sorted(set(given) - has):
         raise ValueError(
             f"{source} has no {wrong[0]}: only pipelines that add to an enlarged input have any; those on text are "
@@ -110,11 +104,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Make the bundled form of a trained pipeline.")
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
-    parser.add_argument("--strength", type=float)
-    parser.add_argument("--text-strength", type=float)
-    parser.add_argument("--clear-text-strength", type=float)
-    parser.add_argument("--coarse-text-strength", type=float)
-    parser.add_argument("--residual-strength", type=float)
+    for name in ("strength", *ON_TEXT, "residual_strength"):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float)
     parser.add_argument("--average", type=Path, nargs="+", default=[], metavar="FOLDER", dest="others")
     release(**vars(parser.parse_args(argv)))
 

@@ -1,4 +1,4 @@
-"""The trained weights as a folder for `TADiSRPipeline.from_pretrained`."""
+"""Weights that FSDP deals out, made whole for saving."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,23 +6,6 @@ from contextlib import contextmanager
 from torch import nn
 
 from tadisr.models.network import TADiSRNetwork
-from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
-from tadisr.training.restoration.train_config import TrainConfig
-
-
-def as_pipeline(network: TADiSRNetwork, config: TrainConfig) -> TADiSRPipeline:
-    """The network's parts as a pipeline, sharing their weights."""
-    return TADiSRPipeline(
-        vae=network.vae,
-        unet=network.unet,
-        transformer=network.transformer,
-        scheduler=network.scheduler,
-        prompt=network.prompt,
-        joint_decoder=network.joint_decoder,
-        base_model=config.pretrained_model_name_or_path,
-        base_revision=config.revision,
-        native_scale=config.scale,
-    )
 
 
 @contextmanager
