@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from tadisr.data_synthesis.degrade import Degradation, degrade
-from tadisr.data_synthesis.read import open_pages
+from tadisr.datasets.ftsr import open_pages
 
 
 class Triplet(NamedTuple):

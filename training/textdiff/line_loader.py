@@ -9,10 +9,11 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from tadisr.data_synthesis.degrade import degrade
+from tadisr.datasets.textzoom import HR_SIZE, LR_SIZE, Line, TextZoom, TextZoomLines, with_mask
 from tadisr.evaluation.text_lines import str_filt
 from tadisr.models.textdiff.recognizer import ALPHABET
-from tadisr.textzoom import HR_SIZE, LR_SIZE, Line, TextZoom, TextZoomLines, with_mask
 from tadisr.training.engine.task import Batch, share, total_batches
+from tadisr.training.loop import Batch
 from tadisr.training.textdiff.line_config import LineConfig
 from tadisr.training.textdiff_data import SEVERITIES, RenderedLines
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from helpers import pages
 from helpers import training_runs as runs
 from helpers.hub_server import HubServer
-from tadisr.data_synthesis.read import open_pages
+from tadisr.datasets.ftsr import open_pages
 from tadisr.metrics.image import psnr, ssim
 from tadisr.training.engine.task import Validation
 from tadisr.training.restoration.hub import command_line, create_repository, model_card, push

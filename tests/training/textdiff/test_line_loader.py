@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from helpers import textdiff_runs
 from helpers import training_runs as runs
 from helpers.tiny_fonts import write_font
-from tadisr.textzoom import TextZoomLines
+from tadisr.datasets.textzoom import TextZoomLines
 from tadisr.training.textdiff.line_config import CRNNConfig
 from tadisr.training.textdiff.line_loader import NewLines, StoredLines, collate, training_lines, validation_lines
 

@@ -5,7 +5,7 @@ import pytest
 from datasets import Dataset
 
 from helpers import pages
-from tadisr.data_synthesis.read import open_pages
+from tadisr.datasets.ftsr import open_pages
 
 
 def test_mistakes(tmp_path):
