@@ -10,10 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from tadisr.data_synthesis.read import no_column
 from tadisr.datasets.ftsr import no_column
 from tadisr.io.messages import one_line
-from tadisr.training.data import Cropping, Triplet, one_line
 from tadisr.training.data.page_crops import Cropping, Triplet
 from tadisr.training.realce import RealCECrops, is_realce
 

@@ -34,7 +34,6 @@ from tadisr.data_synthesis.text.render import draw_block
 from tadisr.data_synthesis.text.shapes import Shapes
 from tadisr.datasets.textzoom import HR_SIZE, Line, resize, to_tensors, with_mask, write_textzoom
 from tadisr.evaluation.text_lines import str_filt
-from tadisr.training.data import photographic_tones
 from tadisr.training.data.page_crops import photographic_tones
 
 SPLITS = ("train", "validation", "test")

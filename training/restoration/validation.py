@@ -11,7 +11,6 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
-from tadisr.data_synthesis.read import open_pages
 from tadisr.datasets.ftsr import open_pages
 from tadisr.io.hashing import sha256
 from tadisr.metrics.image import SSIM_WINDOW, psnr, ssim

@@ -13,7 +13,6 @@ from tadisr.datasets.textzoom import HR_SIZE, LR_SIZE, Line, TextZoom, TextZoomL
 from tadisr.evaluation.text_lines import str_filt
 from tadisr.models.textdiff.recognizer import ALPHABET
 from tadisr.training.engine.task import Batch, share, total_batches
-from tadisr.training.loop import Batch
 from tadisr.training.textdiff.line_config import LineConfig
 from tadisr.training.textdiff_data import SEVERITIES, RenderedLines
 

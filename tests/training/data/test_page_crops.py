@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader
 
 from helpers import pages, source_samples
 from helpers import training_runs as runs
-from tadisr.data_synthesis.read import open_pages
 from tadisr.datasets.ftsr import open_pages
 from tadisr.io.messages import one_line
 from tadisr.models.losses import LossWeights, tadisr_loss
