@@ -22,7 +22,7 @@ from tadisr.io.hashing import hashes
 from tadisr.io.images import image_size, read_image
 from tadisr.io.messages import one_line
 from tadisr.loading.load import Restored, Restorer, load
-from tadisr.loading.model_files import MODEL_SUFFIXES, load_model_file
+from tadisr.loading.model_files import MODEL_SUFFIXES, import_spandrel, load_model_file
 from tadisr.loading.repositories import ADAPTER_FILE, bundled_names
 
 if TYPE_CHECKING:
@@ -214,6 +214,7 @@ def load_method(name: str, what: str, data: Pairs, options: Options) -> Method:
 def _load_network(name: str, what: str, scale: int, options: Options) -> Network:
     if what != REAL_ESRGAN:
         return Network(name, load_model_file(Path(what), scale), options, [Path(what)])
+    import_spandrel()
     from tadisr.evaluation.real_esrgan import FILES, find_weights, load_real_esrgan
 
     folder = find_weights(options.weights)
