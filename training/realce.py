@@ -12,7 +12,7 @@ from tadisr.data_synthesis.files import encode_png
 from tadisr.data_synthesis.sources import open_source
 from tadisr.datasets.realce import align
 from tadisr.io.atomic import write_atomically
-from tadisr.training.data import FTSRCrops, to_tensors
+from tadisr.training.data.page_crops import FTSRCrops, to_tensors
 
 
 def open_realce(path: str | Path, aligned_list: str | Path | None = None) -> Any:

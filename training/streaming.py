@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from tadisr.datasets.ftsr import IMAGES, decode, open_stream
-from tadisr.training.data import Cropping, Triplet
+from tadisr.training.data.page_crops import Cropping, Triplet
 from tadisr.training.realce import RealCECrops, is_realce
 
 

@@ -35,7 +35,7 @@ from tadisr.data_synthesis.text.shapes import Shapes
 from tadisr.datasets.line_items import to_tensors, with_mask
 from tadisr.datasets.textzoom import HR_SIZE, Line, resize, write_textzoom
 from tadisr.evaluation.text_lines import str_filt
-from tadisr.training.data import photographic_tones
+from tadisr.training.data.page_crops import photographic_tones
 
 SPLITS = ("train", "validation", "test")
 MASKS = ("stroke", "mean", "mean_polarity")
