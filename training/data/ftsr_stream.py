@@ -11,7 +11,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from tadisr.datasets.ftsr import IMAGES, decode, open_stream
 from tadisr.training.data.page_crops import Cropping, Triplet
-from tadisr.training.realce import RealCECrops, is_realce
+from tadisr.training.data.realce_crops import RealCECrops, is_realce
 
 
 class FTSRStream(IterableDataset):
