@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from helpers import pages
+from helpers.masks import mask_iou
 from tadisr import TADiSRPipeline
 from tadisr.loading.repositories import bundled_names
-from tadisr.metrics.image import mask_iou, psnr
+from tadisr.metrics.image import psnr
 from tadisr.weights import BUNDLED
 
 
