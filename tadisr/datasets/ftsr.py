@@ -63,7 +63,7 @@ class Pages(ABC):
         return self._image("lr", i)
 
 
-class FolderPages(Pages):
+class _FolderPages(Pages):
     """Triplets in hr/, mask/, lr/; without metadata.jsonl they have no lines."""
 
     def __init__(self, folder: Path):
@@ -129,7 +129,7 @@ class _TablePages(Pages):
         return [{"text": text, "quad": np.reshape(box, (4, 2))} for text, box in zip(texts, boxes, strict=True)]
 
 
-class ParquetPages(_TablePages):
+class _ParquetPages(_TablePages):
     """Triplets in Parquet shards, read through `datasets`: `source` is what `load_dataset` takes."""
 
     def __init__(self, source: str, split: str):
@@ -201,7 +201,7 @@ def open_pages(source: str | Path, split: str = "train") -> Pages:
     folder = Path(source)
     for place in (folder / split, folder):
         if (place / "hr").is_dir():
-            pages = FolderPages(place)
+            pages = _FolderPages(place)
             if not len(pages):
                 raise FileNotFoundError(f"No hr/*.png in {place}: make pages with `tadisr synthesize`.")
             return pages
@@ -209,7 +209,7 @@ def open_pages(source: str | Path, split: str = "train") -> Pages:
     if not on_hub and not any((folder / "data").glob(f"{split}-*.parquet")):
         raise FileNotFoundError(f"{folder} has no {split} pages: make some with `tadisr synthesize -o {folder}`.")
     try:
-        return ParquetPages(str(source), split)
+        return _ParquetPages(str(source), split)
     except (FileNotFoundError, ConnectionError) as error:  # the Hub's answer, or none
         raise FileNotFoundError(
             f"{source} is neither a folder (make it with `tadisr synthesize -o {source}`) nor on the Hub: "

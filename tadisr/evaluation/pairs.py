@@ -102,20 +102,20 @@ def open_data(path: str | Path, split: str | None = None, scale: int = 4) -> Pai
         raise FileNotFoundError(f"No folder {root}.")
     for candidate in (split, "val", "train"):
         if candidate and (root / candidate / "13mm").is_dir():
-            return RealCEPairs(root, split or candidate, scale)
+            return _RealCEPairs(root, split or candidate, scale)
     for place in (root / (split or "test"), *(() if split else (root,))):
         if (place / "hr").is_dir() and (place / "lr").is_dir():
-            return FolderPairs(place, scale, root.resolve().name)
+            return _FolderPairs(place, scale, root.resolve().name)
     shards = sorted((root / "data").glob(f"{split or 'test'}-*.parquet"))
     if shards:
-        return ShardPairs(root, shards, scale)
+        return _ShardPairs(root, shards, scale)
     raise FileNotFoundError(
         f"{root} holds no data set known here: expected hr/ and lr/, data/{split or 'test'}-*.parquet, "
         f"or Real-CE's {split or 'val'}/13mm/ and {split or 'val'}/52mm/."
     )
 
 
-class FolderPairs(Pairs):
+class _FolderPairs(Pairs):
     """hr/ and lr/, with truth.json, with metadata.jsonl and mask/ (from `tadisr synthesize`), or alone."""
 
     def __init__(self, root: Path, scale: int, name: str):
@@ -153,7 +153,7 @@ class FolderPairs(Pairs):
         return Pair(name, lr, hr, str(self._hr[name]), list(self._lines.get(name, [])), mask)
 
 
-class ShardPairs(Pairs):
+class _ShardPairs(Pairs):
     """FTSR's Parquet shards."""
 
     def __init__(self, root: Path, shards: list[Path], scale: int):
@@ -172,7 +172,7 @@ class ShardPairs(Pairs):
         return Pair(self._names[i], lr, hr, where, _annotated(pages.lines(i)), mask)
 
 
-class RealCEPairs(Pairs):
+class _RealCEPairs(Pairs):
     """Real-CE: 13 mm as LR, 52 mm as HR, made to fit by `align`; those that valid_list.txt names, where it is."""
 
     def __init__(self, root: Path, split: str, scale: int):

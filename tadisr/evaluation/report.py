@@ -23,7 +23,7 @@ from tadisr.io.images import read_image
 from tadisr.metrics.text import normalize_text
 from tadisr.ocr import OCREngine, load_engine
 
-PACKAGES = ("numpy", "pillow", "scikit-image", "rapidfuzz", "torch")
+_PACKAGES = ("numpy", "pillow", "scikit-image", "rapidfuzz", "torch")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def evaluate(
             "methods": {method.name: method.describe() for method in methods},
             "lpips": lpips and lpips.description,
             "fid": inception and inception.description,
-            "packages": {"opencv": cv2.__version__, **{package: version(package) for package in PACKAGES}},
+            "packages": {"opencv": cv2.__version__, **{package: version(package) for package in _PACKAGES}},
             "notes": notes,
         },
         **build_report(records, list(loaded), options.normalization, options.seed),

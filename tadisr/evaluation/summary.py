@@ -51,23 +51,23 @@ DEFINITIONS = {
     "paired": f"bootstrap and two-sided sign-flip test over images, {PERMUTATIONS} permutations; lines of one image "
     "stay together",
 }
-IMAGE_METRICS: tuple[ImageMetric, ...] = ("psnr", "ssim", "lpips")
-LINE_METRICS: dict[LineMetric, tuple[str, Callable[[str, str], float]]] = {
+_IMAGE_METRICS: tuple[ImageMetric, ...] = ("psnr", "ssim", "lpips")
+_LINE_METRICS: dict[LineMetric, tuple[str, Callable[[str, str], float]]] = {
     "ocr_a": (ENGINE, ocr_accuracy),
     "ocr_a_levenshtein": (ENGINE, ocr_accuracy_levenshtein),
     "exact": (ENGINE, lambda predicted, reference: float(predicted == reference)),
     "ned": (ANNOTATION, edit_similarity),
     "accuracy": (ANNOTATION, lambda predicted, reference: float(predicted == reference)),
 }
-METRICS: tuple[Metric, ...] = (*IMAGE_METRICS, *LINE_METRICS)
-COMPARED: tuple[Metric, ...] = (*IMAGE_METRICS, "ocr_a", "exact", "ned")
+_METRICS: tuple[Metric, ...] = (*_IMAGE_METRICS, *_LINE_METRICS)
+_COMPARED: tuple[Metric, ...] = (*_IMAGE_METRICS, "ocr_a", "exact", "ned")
 """Of every two methods."""
-HEIGHTS = (0, 16, 24, 32, 48, 64)
+_HEIGHTS = (0, 16, 24, 32, 48, 64)
 """Where the height classes begin, HR pixels."""
-LEGIBLE, ENOUGH = 0.8, 5
+_LEGIBLE, _ENOUGH = 0.8, 5
 """OCR-A from which text counts as legible, and the lines that a height class must hold to say so."""
 
-Table = dict[Metric, tuple[np.ndarray, np.ndarray]]
+_Table = dict[Metric, tuple[np.ndarray, np.ndarray]]
 """Metric: its sums and counts over the images, see `statistics`."""
 
 
@@ -95,7 +95,7 @@ def build_report(records: Records, engines: Sequence[str], normalization: str = 
     tables = {name: _tabulate(records.images, lines, name) for name in names}
     resampler = Resampler(len(records.images), seed)
     means = {
-        name: {metric: _ratio(*tables[name][metric]) for metric in METRICS} | {"fid": _fid(records, name)}
+        name: {metric: _ratio(*tables[name][metric]) for metric in _METRICS} | {"fid": _fid(records, name)}
         for name in names
     }
     methods = {}
@@ -106,7 +106,7 @@ def build_report(records: Records, engines: Sequence[str], normalization: str = 
             "n_images": len(records.images),
             "n_lines": int(tables[name]["ocr_a"][1].sum()),
             "n_annotated": int(tables[name]["ned"][1].sum()),
-            "intervals": {metric: resampler.interval(*tables[name][metric]) for metric in METRICS},
+            "intervals": {metric: resampler.interval(*tables[name][metric]) for metric in _METRICS},
             "delta": {metric: _difference(value, means[LR_ANCHOR][metric]) for metric, value in means[name].items()},
             **_splits(lines, name),
             "engines": {engine: _second_opinion(records.lines, name, engine, normalization) for engine in engines[1:]},
@@ -116,7 +116,7 @@ def build_report(records: Records, engines: Sequence[str], normalization: str = 
     paired = [
         comparison
         for a, b in combinations(compared, 2)
-        for metric in COMPARED
+        for metric in _COMPARED
         if (comparison := _compare(tables, a, b, metric, resampler))
     ]
     scored = [{**line.record, "ocr_a": line.ocr_a} for line in lines]
@@ -133,16 +133,16 @@ def _scored(record: LineRecord, image: int, names: Sequence[str], judge: str, no
     read = {name: normalize_text(record["read"][name][judge]["text"], normalization) for name in names}
     scores: dict[LineMetric, dict[str, float]] = {
         metric: {name: score(read[name], reference) for name in names}
-        for metric, (source, score) in LINE_METRICS.items()
+        for metric, (source, score) in _LINE_METRICS.items()
         if source == record["source"] and reference
     }
     return _Line(record, image, {name: ocr_accuracy(read[name], reference) for name in names if reference}, scores)
 
 
-def _tabulate(images: Sequence[ImageRecord], lines: Sequence[_Line], name: str) -> Table:
-    table: Table = {metric: (np.zeros(len(images)), np.zeros(len(images))) for metric in METRICS}
+def _tabulate(images: Sequence[ImageRecord], lines: Sequence[_Line], name: str) -> _Table:
+    table: _Table = {metric: (np.zeros(len(images)), np.zeros(len(images))) for metric in _METRICS}
     for i, image in enumerate(images):
-        for metric in IMAGE_METRICS:
+        for metric in _IMAGE_METRICS:
             value = image["methods"][name][metric]
             if value is not None:
                 table[metric][0][i], table[metric][1][i] = value, 1
@@ -168,12 +168,12 @@ def _splits(lines: Sequence[_Line], name: str) -> dict[str, Any]:
     by_script = {script: _means([line for line in read if line.record["script"] == script], name) for script in SCRIPTS}
     by_height: list[HeightMeans] = []
     legible = None
-    for low, high in zip(HEIGHTS, (*HEIGHTS[1:], None), strict=True):
+    for low, high in zip(_HEIGHTS, (*_HEIGHTS[1:], None), strict=True):
         chosen = [line for line in read if low <= line.record["height"] < (high or math.inf)]
         by_height.append({"low": low, "high": high, **_means(chosen, name)})
     for part in reversed(by_height):
-        if part["n"] >= ENOUGH:
-            if (part["ocr_a"] or 0) < LEGIBLE:
+        if part["n"] >= _ENOUGH:
+            if (part["ocr_a"] or 0) < _LEGIBLE:
                 break
             legible = part["low"]
     by_script = {script: means for script, means in by_script.items() if means["n"]}
@@ -190,11 +190,11 @@ def _means(lines: Sequence[_Line], name: str) -> Means:
 
 def _second_opinion(lines: Sequence[LineRecord], name: str, engine: str, normalization: str) -> LineMeans:
     """OCR-A by another engine: what it reads in the HR region is its truth; lines that it cannot read there are out."""
-    values: dict[LineMetric, list[float]] = {metric: [] for metric in LINE_METRICS}
+    values: dict[LineMetric, list[float]] = {metric: [] for metric in _LINE_METRICS}
     for line in lines:
         read, own = (normalize_text(line["read"][x][engine]["text"], normalization) for x in (name, HR_ANCHOR))
         reference = own if line["source"] == ENGINE else normalize_text(line["text"], normalization)
-        for metric, (source, score) in LINE_METRICS.items():
+        for metric, (source, score) in _LINE_METRICS.items():
             if source == line["source"] and reference:
                 values[metric].append(score(read, reference))
     means = {metric: float(np.mean(scores)) if scores else None for metric, scores in values.items()}
@@ -221,7 +221,7 @@ def _mask(records: Records, name: str) -> MaskScores | None:
     }
 
 
-def _compare(tables: Mapping[str, Table], a: str, b: str, metric: Metric, resampler: Resampler) -> Comparison | None:
+def _compare(tables: Mapping[str, _Table], a: str, b: str, metric: Metric, resampler: Resampler) -> Comparison | None:
     """Method b against method a; None where one of them has no values."""
     (sums_a, counts), (sums_b, _) = tables[a][metric], tables[b][metric]
     if not counts.any() or not np.isfinite(sums_a + sums_b).all():
