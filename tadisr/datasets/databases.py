@@ -18,11 +18,11 @@ def find_databases(root: Path) -> list[Path]:
 
 
 class Database:
-    """Reads one database; it is opened on first use in each process, so that it may be handed to data workers.
+    """A database to read. Each process opens it on first use, so that it may be handed to data workers.
 
     Args:
         folder: holds data.mdb.
-        layout: whose layout it should be of, for errors.
+        layout: the expected layout, for errors: "TextZoom's".
 
     Raises:
         ValueError: not a database, or `num-samples` is not a number.
@@ -83,12 +83,12 @@ def _open(folder: Path) -> Any:
 
 
 def write_database(folder: Path, samples: Iterable[dict[str, bytes]], size: int) -> None:
-    """Write the keys and values of all samples.
+    """Write a database.
 
     Args:
         folder: made where it is missing.
-        samples: written in order, many at a time.
-        size: the most bytes that the database may take; on most systems the file takes only what is in it.
+        samples: the keys and values of one sample each; written in order, many samples at a time.
+        size: upper bound of the database in bytes; on most systems the file takes only what is in it.
 
     Raises:
         FileExistsError: there is a database in the folder.

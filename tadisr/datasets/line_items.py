@@ -1,4 +1,4 @@
-"""Databases of TextZoom's layout as items of tensors, with a text mask by a rule: for training and for evaluation."""
+"""Databases of TextZoom's layout as tensors for training and evaluation, with text masks made by a rule."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +16,10 @@ _SUBSETS = ("easy", "medium", "hard")
 
 
 def mean_mask(hr: np.ndarray, polarity: bool = False) -> np.ndarray:
-    """The paper's mask of a crop: text is what is not brighter than the mean of its gray values.
+    """The paper's mask of a crop: the pixels that are not brighter than the mean of the gray values.
 
-    So light text on a dark ground comes out inverted. `polarity`: let the outermost pixels vote; where most of them
-    would be text, the rule is turned round.
+    For light text on a dark ground this mask is inverted. `polarity`: invert it where most of the outermost pixels
+    would be text.
 
     hr: (H, W, 3) uint8 RGB; returns (H, W) uint8, 255 on text.
     """

@@ -86,11 +86,13 @@ class TextZoom:
 
 
 def write_textzoom(path: str | Path, lines: Iterable[Line], count: int) -> None:
-    """Write `count` lines as a database of the layout, losslessly. `num-samples` comes last: without it the set is cut.
+    """Write `count` lines as a database of the layout, losslessly.
+
+    `num-samples` is written last, so that a database that was cut off is refused by `TextZoom`.
 
     Raises:
         FileExistsError, OSError: see `write_database`.
-        ValueError: another number of lines than `count`.
+        ValueError: the number of lines is not `count`.
     """
     # a page of 4 KiB at least per value
     write_database(Path(path), _entries(lines, count), (1 << 24) + count * (1 << 16))

@@ -1,7 +1,8 @@
-"""report.html: an evaluation as one self-contained page, for people to judge what the numbers say.
+"""report.html: an evaluation as one self-contained page, on which people can judge the lines and images themselves.
 
-The page asks nothing of any server: style, script and pictures (WebP) lie in it, and its Content Security Policy admits
-no other. Whatever comes from data is escaped by Jinja. Without JavaScript everything is shown, in the data's order.
+Style, script and pictures (WebP) are part of the page, and its Content Security Policy admits no others, so it asks
+nothing of any server. Jinja escapes all text that comes from data. Without JavaScript everything is shown, in the
+data's order.
 """
 
 import base64
@@ -32,7 +33,7 @@ from tadisr.metrics.text import normalize_text
 
 @dataclass(frozen=True)
 class Column:
-    """A metric as it is shown: its head with an arrow to the better values, and its format."""
+    """How a metric is shown: its head, with an arrow to the better values, and its format."""
 
     key: ColumnKey
     head: str
@@ -61,7 +62,7 @@ _COLUMNS = {key: Column(key, *shown) for key, shown in COLUMNS.items()}
 
 
 class Run(NamedTuple):
-    """A stretch of a reading. kind: "same", "wrong" (read `text` instead of `truth`), "extra" or "missing"."""
+    """A part of a reading. kind: "same", "wrong" (`text` was read instead of `truth`), "extra" or "missing"."""
 
     kind: str
     text: str
@@ -69,7 +70,7 @@ class Run(NamedTuple):
 
 
 def compare(read: str, truth: str, rule: str = "none") -> list[Run]:
-    """What was read, beside the truth, by the fewest edits; characters that are equal under `rule` count as the same.
+    """Align a reading with the truth by the fewest edits; characters that are equal under `rule` count as the same.
 
     >>> [run[:2] for run in compare("Exlt 1", "Exit 12")]
     [('same', 'Ex'), ('wrong', 'l'), ('same', 't 1'), ('missing', '')]
@@ -81,13 +82,13 @@ def compare(read: str, truth: str, rule: str = "none") -> list[Run]:
     for kind, a, b, c, d in Levenshtein.opcodes([piece for piece, _ in before], [piece for piece, _ in after]):
         name = {"equal": "same", "replace": "wrong", "insert": "extra", "delete": "missing"}[kind]
         if kind != "equal" and not any(piece for piece, _ in before[a:b] + after[c:d]):
-            name = "same"  # characters that the rule leaves out
+            name = "same"  # all these characters are left out by the rule
         runs.append(Run(name, *("".join(whole for _, whole in part) for part in (after[c:d], before[a:b]))))
     return runs
 
 
 def _pieces(text: str, rule: str) -> list[tuple[str, str]]:
-    """The characters as `rule` has them, each with what it was, and with the characters around that the rule drops."""
+    """The characters after normalisation, each with the original: the character and the dropped ones around it."""
     pieces: list[tuple[str, str]] = []
     dropped = ""
     for character in text:
@@ -106,8 +107,8 @@ def write_html(report: Report, images: Images, path: Path) -> None:
 
     Args:
         report: its methods are shown in their order; changes are counted from the first.
-        images: (method or "hr", image name) to uint8 RGB (H, W, 3), the HR image's size.
-        path: of the HTML file.
+        images: gives, for (method or "hr", image name), uint8 RGB (H, W, 3) of the HR image's size.
+        path: the HTML file.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -152,7 +153,7 @@ def write_html(report: Report, images: Images, path: Path) -> None:
 
 
 def _rows(methods: dict[str, MethodResult], columns: list[Column], base: str) -> list[dict[str, Any]]:
-    """One row per method: a cell for each column, the best of each but the anchors' marked."""
+    """One row per method, with a cell for each column. The best cell of a column is marked; anchors do not count."""
     own = [name for name in methods if name not in (base, HR_ANCHOR)]
     best = {}
     for column in columns:
@@ -202,7 +203,7 @@ def _groups(methods: dict[str, MethodResult]) -> list[dict[str, Any]]:
 
 
 def _masks(methods: dict[str, MethodResult]) -> dict[str, Any] | None:
-    """How well the methods' text masks fit; None where none has any."""
+    """How well the methods' text masks fit; None where no method makes masks."""
     rows = [
         {"name": name, "cells": ["–" if scores[key] is None else f"{scores[key]:.3f}" for key in MASK]}
         for name, method in methods.items()
@@ -234,7 +235,7 @@ def _known(value: float | None) -> TypeGuard[float]:
 
 
 def _line(i: int, line: ScoredLine, report: Report, methods: list[str], pictures: Pictures) -> dict[str, Any]:
-    """What the page shows of a line: for each method its picture, its OCR-A, and what each engine read in it."""
+    """A line on the page: for each method its picture, its OCR-A and the engines' readings."""
     scores = {name: score for name in methods if _known(score := line["ocr_a"].get(name))}
     base = methods[0]
     changes = {name: round(scores[name] - scores[base], 4) for name in scores if base in scores}
@@ -256,19 +257,19 @@ def _line(i: int, line: ScoredLine, report: Report, methods: list[str], pictures
         "scores": json.dumps(scores),
         "changes": json.dumps(changes),
         "views": views,
-        "width": max(150, min(max(widths, default=0) + 14, 480)),  # least of a view, in CSS pixels
+        "width": max(150, min(max(widths, default=0) + 14, 480)),  # least width of a view, in CSS pixels
     }
 
 
 def _readings(line: ScoredLine, method: str, report: Report) -> list[dict[str, Any]]:
-    """What each engine read, the judge first. Where an engine's reading is the truth, each has its own."""
+    """The engines' readings, the judge's first. Where a reading is the truth, each engine has its own."""
     rule, judge = report["settings"]["normalization"], report["judge"]
     readings = []
     for engine in sorted(line["read"].get(method, {}), key=lambda name: name != judge):
         text, truth = line["read"][method][engine]["text"], line["text"]
         if engine != judge and line["source"] == "engine":
             truth = line["read"][HR_ANCHOR][engine]["text"]
-        runs = compare(text, truth, rule) if truth else [Run("same", text, "")]  # nothing to hold it against
+        runs = compare(text, truth, rule) if truth else [Run("same", text, "")]  # there is nothing to compare it with
         exact = bool(text and truth) and all(run.kind == "same" for run in runs)
         readings.append({"engine": engine, "judge": engine == judge, "text": text, "runs": runs, "exact": exact})
     return readings
@@ -277,7 +278,7 @@ def _readings(line: ScoredLine, method: str, report: Report) -> list[dict[str, A
 def _image(
     number: int, image: ImageRecord, methods: list[str], lines: list[dict[str, Any]], pictures: Pictures
 ) -> dict[str, Any]:
-    """What the page shows of a whole image: for each method its picture and its metrics."""
+    """A whole image on the page: for each method its picture and its metrics."""
     return {
         "number": number,
         "name": image["name"],

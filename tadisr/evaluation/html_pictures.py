@@ -14,9 +14,9 @@ from tadisr.ocr import crop_line
 
 Images = Callable[[str, str], np.ndarray]
 
-LINE_SIZE = (1000, 96)  # most width and height of a line's picture, in pixels
-IMAGE_SIDE = 384  # most pixels along a whole picture's longer side
-LINE_PIXELS, IMAGE_PIXELS = 60e6, 60e6  # most pixels of either kind on a page: about 11 and 5 MB
+LINE_SIZE = (1000, 96)  # largest width and height of a line's picture, in pixels
+IMAGE_SIDE = 384  # largest side of a whole image's picture, in pixels
+LINE_PIXELS, IMAGE_PIXELS = 60e6, 60e6  # budgets of pixels for lines and for whole images: about 11 and 5 MB
 QUALITY = 85  # of WebP
 
 
@@ -27,14 +27,14 @@ class Picture(NamedTuple):
 
     @property
     def shown_width(self) -> int:
-        """In CSS pixels: small text is shown up to 3 times as large, 56 high."""
+        """In CSS pixels: small text is enlarged to a height of 56, up to 3 times."""
         return round(self.width * min(max(1.0, 56 / self.height), 3.0))
 
 
 class Pictures:
-    """Pictures of lines and of whole images, within the page's budget, those that changed most first.
+    """Pictures of lines and of whole images. Those that changed most come first, until the page's budget is spent.
 
-    `lines` is {(line number, method): picture}, `images` {(image name, method): picture}.
+    `lines` is {(line number, method): picture}, `images` is {(image name, method): picture}.
     """
 
     def __init__(self, report: Report, methods: list[str], images: Images):
@@ -67,7 +67,7 @@ def _most_changed(scores: dict[str, float | None], methods: list[str]) -> float:
 
 
 def _area(quad: list[list[float]]) -> float:
-    """About the pixels of a line's picture; infinite for a box too thin to cut out."""
+    """Approximate number of pixels of a line's picture; infinite for a box that is too thin to be cut out."""
     a, b, c, d = np.asarray(quad, float)
     width, height = max(math.dist(a, b), math.dist(c, d)), max(math.dist(a, d), math.dist(b, c))
     if min(width, height) < 1:
@@ -77,7 +77,7 @@ def _area(quad: list[list[float]]) -> float:
 
 
 def _within(budget: float, sizes: Sequence[float], urgency: Sequence[float]) -> set[int]:
-    """The most urgent items that a budget has room for."""
+    """The most urgent items that fit into a budget."""
     chosen = set()
     for i in sorted(range(len(sizes)), key=lambda i: -urgency[i]):
         if sizes[i] <= budget:
@@ -87,7 +87,7 @@ def _within(budget: float, sizes: Sequence[float], urgency: Sequence[float]) -> 
 
 
 def _widen(quad: list[list[float]]) -> np.ndarray:
-    """A quad with a margin of 0.15 of its shorter side all around, to see what the letters stand on."""
+    """A quad with a margin that shows the ground around the letters: 0.15 of the shorter side, all around."""
     corners = np.asarray(quad, np.float32)
     a, b, c, d = corners
     right, down = b - a + c - d, d - a + c - b

@@ -31,19 +31,19 @@ class EvaluationOptions:
     """How an evaluation measures."""
 
     engines: Sequence[str] = ("rapidocr",)
-    """See `open_engine`; the first one judges, the others give second opinions."""
+    """Names and options, see `open_engine`. The first engine judges; the others give second opinions."""
     weights: Path | None = None
     """Folder with the backbones of LPIPS and FID; None: torch.hub's cache, or a download."""
     device: str = "cpu"
-    """Of LPIPS and FID."""
+    """Where LPIPS and FID run."""
     workers: int | None = None
-    """Lines read side by side; None: one per core."""
+    """Number of lines that are read side by side; None: one per core."""
     normalization: str = "none"
-    """Of the texts before they are compared, one of `metrics.text.NORMALIZATIONS`."""
+    """How texts are normalised before they are compared: one of `metrics.text.NORMALIZATIONS`."""
     seed: int = 0
-    """Of the bootstrap and the tests."""
+    """Seed of the bootstrap and the tests."""
     limit: int | None = None
-    """Only the first pairs."""
+    """Number of pairs to measure, from the first on; None: all."""
 
     def __post_init__(self):
         normalize_text("", self.normalization)  # unknown rules are refused before the work, not after
@@ -64,14 +64,14 @@ def evaluate(
         data: from `open_data`.
         methods: from `load_methods`: the LR anchor first.
         out: folder of the reports and of the restored images.
-        progress: called with the number of restored images, done and in all.
+        progress: called with the number of images restored so far, and with their number in all.
 
     Returns:
         What report.json holds.
 
     Raises:
-        ValueError: an unknown engine, or images that cannot be read or do not fit.
-        ImportError: an engine's package.
+        ValueError: an engine is unknown, or images cannot be read or do not fit.
+        ImportError: an engine's package is missing.
     """
     loaded = {}
     for spec in options.engines:
@@ -134,7 +134,7 @@ def open_engine(spec: str, workers: int) -> tuple[str, OCREngine]:
 
 
 def _perceptual(weights: Path | None, device: str) -> tuple[Any, Any, list[str]]:
-    """LPIPS and FID's features, None where their weights or packages are missing, and why."""
+    """LPIPS, the features for FID, and notes. Where weights or a package are missing, None and a note that says why."""
     loaded, notes = [], []
     for name, column in (("LPIPS", "LPIPS"), ("InceptionFeatures", "FID")):
         try:

@@ -20,7 +20,7 @@ from tadisr.ocr import OCREngine, crop_line, is_box
 if TYPE_CHECKING:
     from tadisr.metrics.perceptual import LPIPS, InceptionFeatures
 
-READ_AT_ONCE = 1024  # lines; their crops are held until then
+READ_AT_ONCE = 1024  # lines whose crops are collected before the engines read them
 
 
 class Runner:
@@ -29,9 +29,9 @@ class Runner:
     Args:
         data: the pairs.
         methods: the LR anchor first; the HR anchor is added.
-        engines: by name, the judge first. It also finds the lines where the data set names none that an engine read.
+        engines: by name, the judge first. Unless the data set says what an engine read, the judge also finds the lines.
         out: restored images are written to `out/images/METHOD/NAME.png`, masks to `out/masks/`.
-        lpips, inception: None leaves the metric out.
+        lpips, inception: None: the metric is left out.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class Runner:
     def run(self, limit: int | None = None, progress: Callable[[int, int], None] = lambda done, total: None) -> Records:
         """Measure the first `limit` pairs.
 
-        progress: called with how many restored images are done, and of how many.
+        progress: called with the number of images restored so far, and with their number in all.
 
         Raises:
-            ValueError: no image that can be read, or what a method made of one has a size that does not fit.
+            ValueError: no image can be read, or a method's output has a size that does not fit.
         """
         count = len(self._data) if limit is None else min(limit, len(self._data))
         records = Records(seconds={method.name: 0.0 for method in self._methods if method.timed})
@@ -115,7 +115,7 @@ class Runner:
         return {"name": pair.name, "hr": pair.path, "size": list(pair.hr.shape[:2]), "methods": scores}
 
     def _queue(self, pair: Pair, versions: Mapping[str, Restored]) -> Iterator[LineRecord]:
-        """A record for every line of the pair, whose readings follow in `_read`."""
+        """Yield a record for every line of the pair; `_read` adds the readings."""
         lines = list(pair.lines)
         if self._data.find_lines:
             found = (line for line in self._judge.find(pair.hr) if is_box(line.quad))
@@ -139,7 +139,7 @@ class Runner:
             yield record
 
     def _read(self) -> None:
-        """Let every engine read what is waiting."""
+        """Let every engine read the crops that are waiting."""
         places, crops = [place for place, _ in self._waiting], [crop for _, crop in self._waiting]
         for name, engine in self._engines.items():
             for place, reading in zip(places, engine.read(crops), strict=True):

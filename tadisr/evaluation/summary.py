@@ -1,4 +1,4 @@
-"""From records to the report: means, intervals, differences, and splits by script and by height."""
+"""From records to the report: means, intervals, differences, and means by script and by height."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -61,14 +61,14 @@ _LINE_METRICS: dict[LineMetric, tuple[str, Callable[[str, str], float]]] = {
 }
 _METRICS: tuple[Metric, ...] = (*_IMAGE_METRICS, *_LINE_METRICS)
 _COMPARED: tuple[Metric, ...] = (*_IMAGE_METRICS, "ocr_a", "exact", "ned")
-"""Of every two methods."""
+"""The metrics by which every two methods are compared."""
 _HEIGHTS = (0, 16, 24, 32, 48, 64)
-"""Where the height classes begin, HR pixels."""
+"""Lower limits of the height classes, HR pixels."""
 _LEGIBLE, _ENOUGH = 0.8, 5
-"""OCR-A from which text counts as legible, and the lines that a height class must hold to say so."""
+"""The OCR-A from which on text counts as legible, and the number of lines that a height class needs to be judged."""
 
 _Table = dict[Metric, tuple[np.ndarray, np.ndarray]]
-"""Metric: its sums and counts over the images, see `statistics`."""
+"""By metric: its sums and counts over the images, see `statistics`."""
 
 
 @dataclass
@@ -81,7 +81,7 @@ class _Line:
     ocr_a: dict[str, float | None]
     """By method; empty where its text is empty."""
     scores: dict[LineMetric, dict[str, float]]
-    """By metric and method: the metrics of the line's source, none where its text is empty."""
+    """By metric and method; only the metrics of the line's source, and none where its text is empty."""
 
 
 def build_report(records: Records, engines: Sequence[str], normalization: str = "none", seed: int = 0) -> Measured:
@@ -154,7 +154,7 @@ def _tabulate(images: Sequence[ImageRecord], lines: Sequence[_Line], name: str) 
 
 
 def _ratio(sums: np.ndarray, counts: np.ndarray) -> float | None:
-    """The metric; None where nothing was measured, or an image equals its HR and so has infinite PSNR."""
+    """The metric; None where nothing was measured, or where an image equals its HR and has infinite PSNR."""
     return float(sums.sum() / counts.sum()) if counts.any() and np.isfinite(sums).all() else None
 
 
@@ -163,7 +163,7 @@ def _difference(value: float | None, base: float | None) -> float | None:
 
 
 def _splits(lines: Sequence[_Line], name: str) -> dict[str, Any]:
-    """ "by_script", "by_height" and "legible_from": the least height (HR pixels) from which on text stays legible."""
+    """ "by_script", "by_height" and "legible_from", the least height (HR pixels) from which on all text is legible."""
     read = [line for line in lines if "ocr_a" in line.scores]
     by_script = {script: _means([line for line in read if line.record["script"] == script], name) for script in SCRIPTS}
     by_height: list[HeightMeans] = []
@@ -189,7 +189,7 @@ def _means(lines: Sequence[_Line], name: str) -> Means:
 
 
 def _second_opinion(lines: Sequence[LineRecord], name: str, engine: str, normalization: str) -> LineMeans:
-    """OCR-A by another engine: what it reads in the HR region is its truth; lines that it cannot read there are out."""
+    """OCR-A by another engine. Its own reading of the HR image is its truth; lines without one do not count."""
     values: dict[LineMetric, list[float]] = {metric: [] for metric in _LINE_METRICS}
     for line in lines:
         read, own = (normalize_text(line["read"][x][engine]["text"], normalization) for x in (name, HR_ANCHOR))
@@ -222,7 +222,7 @@ def _mask(records: Records, name: str) -> MaskScores | None:
 
 
 def _compare(tables: Mapping[str, _Table], a: str, b: str, metric: Metric, resampler: Resampler) -> Comparison | None:
-    """Method b against method a; None where one of them has no values."""
+    """Method b against method a; None where one of the two has no values."""
     (sums_a, counts), (sums_b, _) = tables[a][metric], tables[b][metric]
     if not counts.any() or not np.isfinite(sums_a + sums_b).all():
         return None
@@ -239,7 +239,7 @@ def _compare(tables: Mapping[str, _Table], a: str, b: str, metric: Metric, resam
 
 
 def _rounded(value: Any) -> Any:
-    """Six decimals, so that a report is the same wherever the sums were taken in another order; no infinities."""
+    """Six decimals, so that the order of additions does not change a report; None for infinite values."""
     if isinstance(value, dict):
         return {key: _rounded(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):

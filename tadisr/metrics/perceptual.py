@@ -1,4 +1,4 @@
-"""LPIPS and FID. Both need a network trained elsewhere: from a local folder, or downloaded once into torch.hub's cache.
+"""LPIPS and FID. Both need a trained network, from a local folder or downloaded once into torch.hub's cache.
 
 Images are uint8 RGB, (H, W, 3).
 """
@@ -20,7 +20,7 @@ ALEXNET = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 INCEPTION = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 )
-SMALLEST = 32  # AlexNet's pooling leaves nothing of less
+SMALLEST = 32  # pixels; AlexNet's pooling leaves nothing of smaller images
 
 
 def find_weights(url: str, folder: Path | None = None) -> Path:
