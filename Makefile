@@ -35,5 +35,6 @@ test: .venv/ready-dev .venv-paddle/ready
 style: .venv/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tests/check_types.py
 
 include training/tiny/Makefile
