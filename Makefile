@@ -36,7 +36,7 @@ style: .venv/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# A tadisr-tiny from nothing in runs/tiny_release (docs/tadisr-tiny.md): train-tiny the shipped one, for a GPU (minutes of it,
+# A tadisr-tiny from nothing in runs/tiny_release (docs/log/tadisr-tiny.md): train-tiny the shipped one, for a GPU (minutes of it,
 # and the pages before); train-tiny-cpu a smaller one, in a little over two hours on two cores. Interrupt either at any
 # time; the same command goes on.
 RECOGNIZERS := $(addprefix data/recognizer/,ch_PP-OCRv3_rec_infer.onnx ch_PP-OCRv4_rec_infer.onnx PP-OCRv5_rec_mobile.onnx)

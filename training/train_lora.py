@@ -5,7 +5,7 @@
 
 Several processes: add `--config_file training/accelerate/ddp.yaml --num_processes 4` after `launch` (fsdp.yaml and
 deepspeed.yaml, too). Interrupt it at any time; `--resume_from_checkpoint latest` goes on from the last checkpoint.
-Every setting is documented in `training/config.py`, all of it in `docs/training.md`.
+Every setting is documented in `training/config.py`, all of it in `docs/train.md`.
 """
 
 from pathlib import Path
