@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXAMPLE := demo/example.png
 
-.PHONY: demo test style recognizers train-tiny train-tiny-cpu
+.PHONY: demo test style docs recognizers train-tiny train-tiny-cpu
 .DELETE_ON_ERROR:
 
 .venv/ready: pyproject.toml
@@ -35,6 +35,10 @@ test: .venv/ready-dev .venv-paddle/ready
 style: .venv/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs: .venv/ready-dev
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "The documentation: $(CURDIR)/site/index.html"
 
 # A tadisr-tiny from nothing in runs/tiny_release (docs/log/tadisr-tiny.md): train-tiny the shipped one, for a GPU (minutes of it,
 # and the pages before); train-tiny-cpu a smaller one, in a little over two hours on two cores. Interrupt either at any
