@@ -110,7 +110,7 @@ class Enhancer:
         cls, name: str | Path, device: "torch.device | str", dtype: "torch.dtype", options: dict[str, Any]
     ) -> "Enhancer":
         from tadisr import TADiSRPipeline
-        from tadisr.checkpoints import resolve
+        from tadisr.loading.repositories import resolve
 
         folder = resolve(name, TADiSRPipeline.__name__)
         pipe = TADiSRPipeline.from_pretrained(folder, dtype=dtype).to(device)

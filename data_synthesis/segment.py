@@ -17,9 +17,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from tadisr.checkpoints import BUNDLED, resolve
+from tadisr.loading.repositories import resolve
 from tadisr.models.tensors import on_arrays, to_tensors
 from tadisr.tiling import run_tiled
+from tadisr.weights import BUNDLED
 
 CONFIG_FILE = "text_segmenter.json"
 WEIGHTS_FILE = "model.safetensors"

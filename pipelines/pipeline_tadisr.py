@@ -25,11 +25,11 @@ from diffusers import (
 from PIL import Image
 from torch import nn
 
-from tadisr.adapters import save_adapter
-from tadisr.checkpoints import AdapterIndex, check_pipeline, read_adapter_index, resolve
 from tadisr.evaluation.trust import Thresholds, TrustReport, check_text, trust_engine
-from tadisr.loading import load_adapted
-from tadisr.memory import contiguous_weights, free_memory, fuse_adapter, is_out_of_memory, quantization_by_model
+from tadisr.loading.adapters import save_adapter
+from tadisr.loading.assemble import load_adapted
+from tadisr.loading.memory import contiguous_weights, free_memory, fuse_adapter, is_out_of_memory, quantization_by_model
+from tadisr.loading.repositories import AdapterIndex, check_pipeline, read_adapter_index, resolve
 from tadisr.models.attention import record_text_attention
 from tadisr.models.backbone import Backbone
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor

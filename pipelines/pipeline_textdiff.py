@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler, DiffusionPipeline
 from PIL import Image
 
-from tadisr.checkpoints import check_pipeline, resolve
 from tadisr.line_pieces import run_pieces
-from tadisr.memory import contiguous_weights
+from tadisr.loading.memory import contiguous_weights
+from tadisr.loading.repositories import check_pipeline, resolve
 from tadisr.models.tensors import OUTPUT_TYPES, to_images, to_tensors, upsample
 from tadisr.models.textdiff.enhancement import TextEnhancementModule
 from tadisr.models.textdiff.network import TextDiffNetwork

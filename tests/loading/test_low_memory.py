@@ -11,7 +11,7 @@ from torch._dynamo.testing import CompileCounter
 
 from helpers import tiny
 from tadisr import TADiSRPipeline
-from tadisr.memory import fast_dtype, free_memory, fuse_adapter, is_out_of_memory, quantization_by_model
+from tadisr.loading.memory import fast_dtype, free_memory, fuse_adapter, is_out_of_memory, quantization_by_model
 from tadisr.models.lora import ADAPTER
 from tadisr.models.tensors import upsample
 
