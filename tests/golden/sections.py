@@ -27,9 +27,9 @@ import torch
 import training_runs
 import yaml
 from PIL import Image
-from tadisr.training import train_crnn, train_lora, train_segmenter, train_textdiff
 
 from tadisr import TADiSRPipeline, TextDiffPipeline
+from tadisr.training import train_crnn, train_lora, train_segmenter, train_textdiff
 
 SAVED = Path(__file__).parent / "saved"
 STEPS = 20
