@@ -107,10 +107,10 @@ def _refine(photo: "np.ndarray", args: argparse.Namespace) -> tuple["np.ndarray"
 
 
 def _engine():
-    from tadisr.ocr import load_engine
+    from tadisr.ocr import load_photo_engine
 
     try:
-        return load_engine("rapidocr", params={"Global.max_side_len": 3000})
+        return load_photo_engine()
     except ImportError as error:
         raise UserError(f"--boxes auto: {error} Or name the lines in a file.") from None
 

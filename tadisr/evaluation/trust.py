@@ -12,14 +12,13 @@ region of the original:
 """
 
 import functools
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from tadisr.ocr import OCREngine, Reading, TextLine, crop_line, is_box, load_engine
+from tadisr.ocr import LARGEST_PHOTO, OCREngine, Reading, TextLine, crop_line, is_box, load_photo_engine
 
 AGREE, CHECK = "agree", "check"
 BOTH, OUTPUT, INPUT = "both", "output", "input"
@@ -31,7 +30,7 @@ CONFIDENCE_FELL = "read with less confidence than in the input"
 HARDLY_LEGIBLE = "hardly legible"
 
 WHOLE = 0.8  # share of a line's area that stands for all of it: two detections of one line are never quite the same
-SEARCH_SIDES = (2000, 3000)
+SEARCH_SIDES = (2000, LARGEST_PHOTO)
 """Pixels. Lines are searched for at half size, where text that was legible in the input still is, but with the longer
 side in these bounds: beyond them a detector misses large text, and takes gigabytes. They are read at full size."""
 
@@ -110,7 +109,7 @@ def trust_engine() -> OCREngine:
         import rapidfuzz  # noqa: F401  else the first photo would miss it
     except ImportError:
         raise ImportError("Checking text needs RapidOCR and RapidFuzz: pip install 'tadisr[ocr]'.") from None
-    return load_engine("rapidocr", params={"Global.max_side_len": SEARCH_SIDES[1]})
+    return load_photo_engine()
 
 
 def check_text(
@@ -147,6 +146,8 @@ def judge(found_in: str, before: Reading, after: Reading, thresholds: Thresholds
     """Why a line read as `before` in the input and `after` in the restored photo is to be checked; None: it agrees."""
     if found_in != BOTH:
         return ONLY_IN_OUTPUT if found_in == OUTPUT else ONLY_IN_INPUT
+    from tadisr.metrics.text import agreement  # needs RapidFuzz, see `trust_engine`
+
     if agreement(before.text, after.text) < thresholds.min_agreement:
         return READINGS_DIFFER
     if before.score - after.score > thresholds.max_score_drop:
@@ -154,18 +155,9 @@ def judge(found_in: str, before: Reading, after: Reading, thresholds: Thresholds
     return HARDLY_LEGIBLE if after.score < thresholds.min_score else None
 
 
-def agreement(one: str, other: str) -> float:
-    """Levenshtein ratio of two readings in [0, 1], without spaces, case and full-width forms.
-
-    >>> agreement("Ｅxit １2", "EXIT12")
-    1.0
-    """
-    from tadisr.metrics.text import ocr_accuracy
-
-    return ocr_accuracy(*("".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in (one, other)))
-
-
 def _check(restored: np.ndarray, enlarged: np.ndarray, thresholds: Thresholds, engine: OCREngine) -> list[CheckedLine]:
+    from tadisr.metrics.text import agreement
+
     regions = match(_find(restored, engine), _find(enlarged, engine), thresholds.min_overlap)
     # in the same region of both, so that a line that was found in two parts is compared as a whole
     after, before = (engine.read([crop_line(image, quad) for quad, _ in regions]) for image in (restored, enlarged))
