@@ -131,7 +131,7 @@ def full_forward(network, image: torch.Tensor, times: dict[str, list[float]], pr
 
 def measure_training(place: Path, size: int, rounds: int, kinds: list[str]) -> dict:
     """Steps of each kind in turn: forward, backward and AdamW, bf16 autocast, gradient checkpointing."""
-    from tadisr.losses import tadisr_loss
+    from tadisr.models.losses import tadisr_loss
     from tadisr.training.base import build_network, trainable
     from tadisr.training.trainer import load_lpips
     from tadisr.training.validation import network_input

@@ -110,7 +110,7 @@ class Enhancer:
         cls, name: str | Path, device: "torch.device | str", dtype: "torch.dtype", options: dict[str, Any]
     ) -> "Enhancer":
         from tadisr import TADiSRPipeline
-        from tadisr.checkpoints import resolve
+        from tadisr.loading.repositories import resolve
 
         folder = resolve(name, TADiSRPipeline.__name__)
         pipe = TADiSRPipeline.from_pretrained(folder, dtype=dtype).to(device)
@@ -157,13 +157,17 @@ class Enhancer:
         """Crops padded to `size` (h, w) and restored: (B, scale h, scale w, 3) uint8."""
         import torch
 
+        from tadisr.models.tensors import on_arrays
+
         padded = [_pad(image, size) for image in images]
         x = torch.from_numpy(np.stack(padded)).permute(0, 3, 1, 2).to(self._device, self._dtype) / 255  # (B, 3, h, w)
         with torch.inference_mode():
             if max(size) <= self._tile:
                 y = self._model(x)  # (B, 3, scale h, scale w)
             else:
-                y = run_tiled(lambda part: (self._model(part),), x, self._tile, self._overlap, self.scale)[0]
+                model = on_arrays(lambda part: (self._model(part.to(self._dtype)),), self._device)
+                array = x.float().cpu().numpy()
+                y = torch.from_numpy(run_tiled(model, array, self._tile, self._overlap, self.scale)[0])
             return (y.float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 

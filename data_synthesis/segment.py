@@ -17,9 +17,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from tadisr.checkpoints import BUNDLED, resolve
-from tadisr.models.tensors import to_tensors
+from tadisr.loading.repositories import resolve
+from tadisr.models.tensors import on_arrays, to_tensors
 from tadisr.tiling import run_tiled
+from tadisr.weights import BUNDLED
 
 CONFIG_FILE = "text_segmenter.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -118,7 +119,8 @@ class TextSegmenter(nn.Module):
         def logits(part: torch.Tensor) -> tuple[torch.Tensor]:
             return (self.unfit(self._run(self.fit(part)), part.shape[-2:]),)
 
-        return _to_mask(run_tiled(logits, image, tile, overlap, 1)[0][..., :height, :width])
+        (found,) = run_tiled(on_arrays(logits, image.device), image.cpu().numpy(), tile, overlap, 1)
+        return _to_mask(torch.from_numpy(found[..., :height, :width]))
 
     def _run(self, batch: torch.Tensor) -> torch.Tensor:
         weight = next(self.parameters())

@@ -14,8 +14,10 @@ from tadisr.evaluation.trust import TrustReport
 class TADiSRPipelineOutput(BaseOutput):
     """Restored images and where their text is, one of each per input image, in the requested `output_type`.
 
-    images: PIL RGB; or arrays (H, W, 3) float32 in [0, 1]; or CPU tensors (3, H, W) float32 in [0, 1].
-    text_masks: the probability that a pixel is text: PIL "L" (255 is 1); or (H, W) float32; or (1, H, W) float32.
+    images: "pil": RGB; "uint8": arrays (H, W, 3); "np": arrays (H, W, 3) float32 in [0, 1]; "pt": CPU tensors
+        (3, H, W) float32 in [0, 1].
+    text_masks: the probability that a pixel is text: "pil": "L", 255 is 1; "uint8": (H, W), 255 is 1; "np": (H, W)
+        float32; "pt": (1, H, W) float32.
     reports: which lines of text to check, where that was asked for.
     """
 

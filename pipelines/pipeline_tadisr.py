@@ -25,20 +25,29 @@ from diffusers import (
 from PIL import Image
 from torch import nn
 
-from tadisr.adapters import save_adapter
-from tadisr.checkpoints import AdapterIndex, check_pipeline, read_adapter_index, resolve
 from tadisr.evaluation.trust import Thresholds, TrustReport, check_text, trust_engine
-from tadisr.loading import load_adapted
-from tadisr.memory import contiguous_weights, fuse_adapter, is_out_of_memory, quantization_by_model
+from tadisr.loading.adapters import save_adapter
+from tadisr.loading.assemble import load_adapted
+from tadisr.loading.memory import contiguous_weights, free_memory, fuse_adapter, is_out_of_memory, quantization_by_model
+from tadisr.loading.repositories import AdapterIndex, check_pipeline, read_adapter_index, resolve
 from tadisr.models.attention import record_text_attention
 from tadisr.models.backbone import Backbone
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor
 from tadisr.models.lora import ADAPTER
 from tadisr.models.network import denoise, one_backbone
 from tadisr.models.prompt import TextPrompt
-from tadisr.models.tensors import COLOR_FIXES, fix_color, to_images, to_masks, to_tensors, upsample
+from tadisr.models.tensors import (
+    COLOR_FIXES,
+    OUTPUT_TYPES,
+    fix_color,
+    on_arrays,
+    to_images,
+    to_masks,
+    to_tensors,
+    upsample,
+)
 from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
-from tadisr.tiling import TilePlan, alike, auto_tile, run_tiled
+from tadisr.tiling import TilePlan, auto_tile, group_by_size, run_tiled
 
 ImageInput = Image.Image | np.ndarray | torch.Tensor
 MIN_SIDE = 64  # pixels of the output: smaller images are padded, so that every normalisation has something to measure
@@ -122,7 +131,7 @@ class TADiSRPipeline(DiffusionPipeline):
                 free memory, and a smaller one where that was not enough; None never tiles.
             overlap: least overlap of neighbouring tiles in output pixels; with "auto" at most half a tile.
             color_fix: "none"; "wavelet": the low frequencies of the input; "adain": its channel means and deviations.
-            output_type: "pil", "np" or "pt".
+            output_type: "pil", "uint8", "np" or "pt", see `TADiSRPipelineOutput`.
             return_dict: False returns the tuple (images, text_masks), and reports where there are any.
             tile_progress: wraps the iterator over an image's tiles, for a progress bar; over a group's of small images.
             report: also read every line of text before and after, and say which ones to check, by the given
@@ -141,14 +150,14 @@ class TADiSRPipeline(DiffusionPipeline):
         # 1. Check.
         self.check_inputs(scale, tile, overlap, color_fix, output_type, report, tile_batch)
         images, masks, reports = [], [], []
-        groups = alike(to_tensors(image), self._factor(scale), self._fits())  # small ones together: 2.5 times as fast
-        for group in groups:
+        # Small images of one size together: 2.5 times as fast.
+        for group in group_by_size(to_tensors(image), self._factor(scale), self._fits()):
             # 2. Encode, denoise in one step and decode both streams, tile by tile.
-            lr = torch.cat(group)  # (B, 3, H / scale, W / scale) in [0, 1]
+            lr = torch.cat([one.float().cpu() for one in group])  # (B, 3, H / scale, W / scale) in [0, 1]
             sr, mask_logits = self.restore(lr, scale, tile, overlap, tile_progress, tile_batch)  # (B, 3 and 1, H, W)
-            for one_lr, one_sr in zip(group, sr.split(1), strict=True):
+            for one_lr, one_sr in zip(lr.split(1), sr.split(1), strict=True):
                 # 3. Colour, once for the whole image.
-                fix_color(one_sr, one_lr.float().cpu(), color_fix)
+                fix_color(one_sr, one_lr, color_fix)
                 # 4. Read the text before and after.
                 if report:
                     reports.append(self.report(one_lr, one_sr, scale, None if report is True else report))
@@ -183,8 +192,8 @@ class TADiSRPipeline(DiffusionPipeline):
             raise ValueError(f"tile_batch must be None or an integer of at least 1, got {tile_batch!r}.")
         if color_fix not in COLOR_FIXES:
             raise ValueError(f"color_fix must be one of {', '.join(COLOR_FIXES)}, got {color_fix!r}.")
-        if output_type not in ("pil", "np", "pt"):
-            raise ValueError(f'output_type must be "pil", "np" or "pt", got {output_type!r}.')
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}.")
         if not isinstance(report, (bool, Thresholds)):
             raise ValueError(f"report must be True, False or Thresholds, got {report!r}.")
         if report:
@@ -212,18 +221,15 @@ class TADiSRPipeline(DiffusionPipeline):
             model.to(memory_format=torch.channels_last)  # as the images: else every layer copies its input
         factor = self._factor(scale)
         plan = TilePlan(tile, tile_batch, max(lr.shape[-2:]) * factor, self._fits())
+        restore_tile = on_arrays(lambda part: self.restore_tile(part, scale), self._execution_device)
+        image = lr.float().cpu().numpy()
         while True:
             side = max(1, plan.side // factor)  # LR pixels
             try:
-                sr, mask_logits = run_tiled(
-                    lambda part: self.restore_tile(part, scale),
-                    lr,
-                    side,
-                    min(overlap // factor, side // 2),
-                    scale,
-                    tile_progress,
-                    plan.batch,
+                results = run_tiled(
+                    restore_tile, image, side, min(overlap // factor, side // 2), scale, tile_progress, plan.batch
                 )
+                sr, mask_logits = map(torch.from_numpy, results)
                 if not sr.isfinite().all():
                     raise FloatingPointError(
                         f"{self.vae.dtype} does not hold this model's values: take bfloat16 or float32."
@@ -244,7 +250,8 @@ class TADiSRPipeline(DiffusionPipeline):
 
     def _fits(self) -> int:
         """Side of a tile, in output pixels, that should fit the memory free now."""
-        side = auto_tile(self.vae.dtype, self._execution_device, max(self.vae.config.block_out_channels))
+        free = free_memory(self._execution_device)
+        side = auto_tile(free, self.vae.dtype.itemsize, max(self.vae.config.block_out_channels))
         return min(side, self._largest_tile or side)
 
     def restore_tile(self, lr: torch.Tensor, scale: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -298,7 +305,7 @@ class TADiSRPipeline(DiffusionPipeline):
     ) -> TrustReport:
         """Which lines of text to check, from lr (1, 3, h, w) and what became of it, sr (1, 3, H, W), both in [0, 1]."""
         enlarged = upsample(lr.float().cpu(), scale).clamp_(0, 1)
-        before, after = (np.asarray(to_images(image, "pil")[0]) for image in (enlarged, sr))
+        before, after = (to_images(image, "uint8")[0] for image in (enlarged, sr))
         return check_text(after, before, thresholds)
 
     def convolutional(self) -> list[nn.Module]:

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler, DiffusionPipeline
 from PIL import Image
 
-from tadisr.checkpoints import check_pipeline, resolve
 from tadisr.line_pieces import run_pieces
-from tadisr.memory import contiguous_weights
-from tadisr.models.tensors import to_images, to_tensors, upsample
+from tadisr.loading.memory import contiguous_weights
+from tadisr.loading.repositories import check_pipeline, resolve
+from tadisr.models.tensors import OUTPUT_TYPES, to_images, to_tensors, upsample
 from tadisr.models.textdiff.enhancement import TextEnhancementModule
 from tadisr.models.textdiff.network import TextDiffNetwork
 from tadisr.models.textdiff.recognizer import CRNN
@@ -236,8 +236,8 @@ class TextDiffPipeline(DiffusionPipeline):
             raise ValueError(f"num_inference_steps must be an integer from 1 to {limit}, got {num_inference_steps!r}.")
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size must be an integer of at least 1, got {batch_size!r}.")
-        if output_type not in ("pil", "np", "pt"):
-            raise ValueError(f'output_type must be "pil", "np" or "pt", got {output_type!r}.')
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}.")
         _check_shares(temperature=temperature, strength=strength, residual_strength=residual_strength)
         for name in ("enhancement", "prior", "residual"):
             if getattr(self, name).training:

@@ -84,7 +84,9 @@ def _cut(height: int, width: int, crop_size: tuple[int, int], scale: int) -> lis
     overlap = max(height, MIN_HEIGHT)
     spans = windows(width, round(overlap * crop_size[1] / crop_size[0]), overlap)
     columns = [slice(scale * start, scale * stop) for start, stop in spans]
-    weights = [blend_weights((one.start, one.stop), scale * width, scale * overlap) for one in columns]
+    weights = [
+        torch.from_numpy(blend_weights((one.start, one.stop), scale * width, scale * overlap)) for one in columns
+    ]
     total = torch.zeros(scale * width)
     for one, weight in zip(columns, weights, strict=True):
         total[one] += weight

@@ -1,10 +1,14 @@
-"""Cut an image into overlapping tiles and blend what comes back, without ever holding more than one result more."""
+"""Tiles of an image and their blending, on plain arrays, without torch.
+
+At most one batch of tiles is held in memory beside the whole result.
+"""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, islice
+from typing import Any
 
-import torch
+import numpy as np
 
 logger = logging.getLogger(__name__)
 Window = tuple[int, int]
@@ -28,15 +32,16 @@ def windows(length: int, tile: int, overlap: int) -> list[Window]:
     return [(start, start + tile) for start in (min(i * (tile - overlap), length - tile) for i in range(count))]
 
 
-def blend_weights(window: Window, length: int, overlap: int, device: torch.device | str = "cpu") -> torch.Tensor:
-    """Raised-cosine ramp over `overlap` at the sides of a window that have a neighbour, else 1; (stop - start,)."""
+def blend_weights(window: Window, length: int, overlap: int) -> np.ndarray:
+    """Weights of one window's pixels, (stop - start,) float32: 1, and a raised-cosine ramp over `overlap` at each side
+    that has a neighbour."""
     start, stop = window
-    weights = torch.ones(stop - start, device=device)
-    ramp = 0.5 - 0.5 * torch.cos(torch.pi * (torch.arange(overlap, device=device) + 0.5) / max(overlap, 1))
+    weights = np.ones(stop - start, np.float32)
+    ramp = 0.5 - 0.5 * np.cos(np.pi * (np.arange(overlap, dtype=np.float32) + 0.5) / max(overlap, 1))
     if overlap and start > 0:
         weights[:overlap] *= ramp
     if overlap and stop < length:
-        weights[-overlap:] *= ramp.flip(0)
+        weights[-overlap:] *= ramp[::-1]
     return weights
 
 
@@ -46,71 +51,71 @@ def tile_grid(height: int, width: int, tile: int, overlap: int) -> list[tuple[Wi
 
 
 def run_tiled(
-    function: Callable[[torch.Tensor], Sequence[torch.Tensor]],
-    image: torch.Tensor,
+    function: Callable[[np.ndarray], Sequence[np.ndarray]],
+    image: np.ndarray,
     tile: int,
     overlap: int,
     scale: int,
     progress: Callable[[Iterable], Iterable] = iter,
     batch: int = 1,
-) -> tuple[torch.Tensor, ...]:
+) -> tuple[np.ndarray, ...]:
     """Apply `function` to every tile and blend each of its results with the same windows.
 
     Args:
-        function: (N, C, h, w) to a tuple of (N, C', scale h, scale w).
-        image: (B, C, H, W), on any device.
+        function: (N, C, h, w) to several arrays (N, C', scale h, scale w).
+        image: (B, C, H, W).
         tile, overlap: in pixels of `image`.
-        scale: how much larger the results are.
+        scale: factor from `image` to the results.
         progress: wraps the iterator over tiles.
-        batch: how many tiles of each image at most `function` gets at a time.
+        batch: largest number of tiles of each image that `function` gets at a time.
 
     Returns:
-        The blended results, float32 on the CPU, (B, C', scale H, scale W). Where an image fits one tile, exactly what
-        `function` returned for the whole.
+        The blended results, (B, C', scale H, scale W) float32. Where an image fits one tile, the very values that
+        `function` returned.
     """
     height, width = image.shape[-2:]
     grid = tile_grid(height, width, tile, overlap)
     if len(grid) == 1:
-        return tuple(result.float().cpu() for result in function(image))
-    sums: list[torch.Tensor] = []
+        return tuple(np.asarray(result, np.float32) for result in function(image))
+    sums: list[np.ndarray] = []
     # Weights are separable, so their total is the outer product of the totals along each side.
-    totals = [torch.zeros(length * scale) for length in (height, width)]
-    for axis, length in enumerate((height, width)):
+    totals = [np.zeros(length * scale, np.float32) for length in (height, width)]
+    for total, length in zip(totals, (height, width), strict=True):
         for start, stop in windows(length, tile, overlap):
             window = (start * scale, stop * scale)
-            totals[axis][slice(*window)] += blend_weights(window, length * scale, overlap * scale)
+            total[slice(*window)] += blend_weights(window, length * scale, overlap * scale)
     tiles = iter(progress(grid))
     while chunk := list(islice(tiles, batch)):
-        results = function(torch.cat([image[..., slice(*rows), slice(*columns)] for rows, columns in chunk]))
+        results = function(np.concatenate([image[..., slice(*rows), slice(*columns)] for rows, columns in chunk]))
         if not sums:
-            sums = [torch.zeros(len(image), result.shape[1], height * scale, width * scale) for result in results]
-        results = [result.unflatten(0, (len(chunk), len(image))) for result in results]
+            shape = (height * scale, width * scale)
+            sums = [np.zeros((len(image), result.shape[1], *shape), np.float32) for result in results]
         for number, window in enumerate(chunk):
             spans = [(start * scale, stop * scale) for start, stop in window]
             weight_rows, weight_columns = (
                 blend_weights(span, length * scale, overlap * scale) / total[slice(*span)]
                 for span, length, total in zip(spans, (height, width), totals, strict=True)
             )
+            of_tile = slice(number * len(image), (number + 1) * len(image))
             for total, result in zip(sums, results, strict=True):
-                total[..., slice(*spans[0]), slice(*spans[1])] += (
-                    result[number].float().cpu() * weight_rows[:, None] * weight_columns
-                )
+                weighted = np.multiply(result[of_tile], weight_rows[:, None], dtype=np.float32)
+                weighted *= weight_columns
+                total[..., slice(*spans[0]), slice(*spans[1])] += weighted
     return tuple(sums)
 
 
-def auto_tile(dtype: torch.dtype, device: torch.device, widest: int, smallest: int = 256, largest: int = 1024) -> int:
-    """Side of a tile, in output pixels, that fits the memory free now; a multiple of 64.
+def auto_tile(free: int, itemsize: int, widest: int, smallest: int = 256, largest: int = 1024) -> int:
+    """Side of a tile, in output pixels, that fits the free memory; a multiple of 64.
 
     Both decoder streams hold about a dozen full-size feature maps at once, an eighth of them at the VAE's full width.
-    """
-    if device.type in ("cuda", "xpu"):
-        memory = getattr(torch, device.type)  # what its allocator keeps for the next tile is free, too
-        free = memory.mem_get_info(device)[0] + memory.memory_reserved(device) - memory.memory_allocated(device)
-    else:
-        import psutil
 
-        free = psutil.virtual_memory().available
-    bytes_per_pixel = 12 * max(widest // 4, 16) * dtype.itemsize
+    Args:
+        free: bytes.
+        itemsize: bytes of a value.
+        widest: channels of the VAE's widest block.
+        smallest, largest: bounds of the result.
+    """
+    bytes_per_pixel = 12 * max(widest // 4, 16) * itemsize
     side = int((0.5 * free / bytes_per_pixel) ** 0.5) // 64 * 64
     return min(max(side, smallest), largest)
 
@@ -124,12 +129,15 @@ def auto_batch(tile: int, largest: int) -> int:
     return max(1, min(BATCH_SIDE, largest) // tile) ** 2
 
 
-def alike(images: Sequence[torch.Tensor], scale: int, fits: int) -> Iterator[list[torch.Tensor]]:
-    """Neighbours of one size, (1, C, h, w) each, in groups of at most `fits` or `BATCH_SIDE` squared output pixels."""
-    for ((height, width), _), group in groupby(images, key=lambda image: (image.shape[-2:], image.device)):
+def group_by_size(images: Sequence[Any], scale: int, fits: int) -> Iterator[list[Any]]:
+    """Neighbours of one size, arrays or tensors (1, C, h, w), in groups that can be restored together.
+
+    A group has at most `fits` or `BATCH_SIDE` squared output pixels; an image larger than that is a group of its own.
+    """
+    for (height, width), neighbours in groupby(images, key=lambda image: image.shape[-2:]):
         count = max(1, min(BATCH_SIDE, fits) ** 2 // (height * width * scale**2))
-        while some := list(islice(group, count)):
-            yield some
+        while group := list(islice(neighbours, count)):
+            yield group
 
 
 class TilePlan:

@@ -11,13 +11,15 @@ from diffusers.training_utils import cast_training_params
 from huggingface_hub.errors import HFValidationError
 from torch import nn
 
-from tadisr.checkpoints import SUPPORTED_BASES, fetch_base, resolve
-from tadisr.checkpoints import check_base as check_kind
+from tadisr.loading.assemble import load_base
+from tadisr.loading.repositories import check_base as check_kind
+from tadisr.loading.repositories import fetch_base, resolve
 from tadisr.models.attention import cross_attention_layers
 from tadisr.models.backbone import Backbone, check_fits
+from tadisr.models.families import SUPPORTED_BASES
 from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.lora import add_lora
-from tadisr.models.network import TADiSRNetwork, load_base, one_backbone
+from tadisr.models.network import TADiSRNetwork, one_backbone
 from tadisr.models.prompt import TextPrompt
 from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel, initialize
 from tadisr.training.config import TrainConfig

@@ -9,7 +9,7 @@ import yaml
 from diffusers.optimization import SchedulerType
 from transformers import HfArgumentParser
 
-from tadisr.losses import LossWeights
+from tadisr.models.losses import LossWeights
 
 STORED = "stored"
 LR_SCHEDULERS = tuple(kind.value for kind in SchedulerType if kind is not SchedulerType.PIECEWISE_CONSTANT)

@@ -17,8 +17,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from tadisr.data_synthesis.segment import TextSegmenter, TinyConfig, TinyTextSegmenter
-from tadisr.losses import dice_loss, focal_loss
 from tadisr.metrics.segmentation import THRESHOLDS, foreground_scores, mask_counts
+from tadisr.models.losses import dice_loss, focal_loss
 from tadisr.training.checkpoints import mistakes_in_one_line
 from tadisr.training.config import LoopConfig, parse
 from tadisr.training.loop import Batch, Task, fit
@@ -59,7 +59,7 @@ class SegmenterConfig(LoopConfig):
     dice: float = 1.0
     """Weights of the three losses, each applied to every mask the model returns."""
     dice_squares: bool = False
-    """See tadisr.losses.dice_loss."""
+    """See tadisr.models.losses.dice_loss."""
     gradient_checkpointing: bool = False
     """Only for SAM-TS."""
     lr_scheduler: str = "cosine"

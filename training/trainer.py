@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from tadisr.data_synthesis.degrade import Degradation
-from tadisr.losses import tadisr_loss
+from tadisr.models.losses import tadisr_loss
 from tadisr.training.checkpoints import read_best, replace_folder, write_best
 from tadisr.training.config import STORED, TrainConfig
 from tadisr.training.data import ConcatPages, Cropping, FTSRCrops, FTSRLines

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
-    from tadisr.convert import convert
+    from tadisr.loading.official import convert
 
     for library in (diffusers_logging, transformers_logging):
         library.set_verbosity_error()

@@ -118,7 +118,7 @@ def _engine():
 def _load(args: argparse.Namespace) -> "TextDiffPipeline":
     from diffusers.utils import logging
 
-    from tadisr.memory import fast_dtype
+    from tadisr.loading.memory import fast_dtype
     from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 
     logging.set_verbosity_error()

@@ -208,7 +208,7 @@ def _load(args: argparse.Namespace) -> "TADiSRPipeline":
     from diffusers.utils import logging
 
     from tadisr import TADiSRPipeline
-    from tadisr.memory import fast_dtype
+    from tadisr.loading.memory import fast_dtype
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

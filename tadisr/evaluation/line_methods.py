@@ -18,9 +18,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tadisr.checkpoints import ADAPTER_FILE, pipeline_class, resolve
 from tadisr.evaluation.methods import MODEL_SUFFIXES, parse_spec
 from tadisr.evaluation.text_lines import BICUBIC, bicubic
+from tadisr.loading.repositories import ADAPTER_FILE, pipeline_class, resolve
 
 if TYPE_CHECKING:
     import torch
@@ -119,7 +119,7 @@ def _load(what: str, device: str) -> Any:
     """A pipeline, or a module."""
     from diffusers.utils import logging
 
-    from tadisr.memory import fast_dtype
+    from tadisr.loading.memory import fast_dtype
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

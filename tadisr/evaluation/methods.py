@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
-from tadisr.checkpoints import ADAPTER_FILE, bundled_names, resolve
 from tadisr.evaluation.pairs import Pairs, check_scale, list_images
 from tadisr.io.images import image_size, read_image
+from tadisr.loading.repositories import ADAPTER_FILE, bundled_names, resolve
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
@@ -127,14 +127,16 @@ class Network:
     def __call__(self, lr: np.ndarray, name: str) -> Restored:
         import torch
 
+        from tadisr.models.tensors import on_arrays, to_images
         from tadisr.tiling import run_tiled
 
         scale, tile = self._model.scale, self._options.tile
-        x = torch.from_numpy(lr).permute(2, 0, 1)[None].to(self._options.device).float() / 255  # (1, 3, h, w)
+        x = np.float32(lr.transpose(2, 0, 1)[None]) / 255  # (1, 3, h, w)
+        model = on_arrays(lambda part: (self._model(part),), self._options.device)
         with torch.inference_mode():
             side = max(lr.shape[:2]) if tile is None else tile // scale
-            y = run_tiled(lambda part: (self._model(part),), x, side, min(OVERLAP // scale, side // 2), scale)[0]
-        return Restored((y[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
+            (y,) = run_tiled(model, x, side, min(OVERLAP // scale, side // 2), scale)
+        return Restored(to_images(torch.from_numpy(y).clamp(0, 1), "uint8")[0])
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -250,7 +252,7 @@ def _load_tadisr(name: str, what: str, scale: int, options: Options) -> TADiSR:
     from diffusers.utils import logging
 
     from tadisr import TADiSRPipeline
-    from tadisr.memory import fast_dtype
+    from tadisr.loading.memory import fast_dtype
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

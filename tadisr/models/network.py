@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,13 +10,11 @@ from diffusers import (
     CogView4Transformer2DModel,
     DDPMScheduler,
     FlowMatchEulerDiscreteScheduler,
-    ModelMixin,
     SchedulerMixin,
     UNet2DConditionModel,
 )
 from torch import nn
 
-from tadisr.checkpoints import weights_variant
 from tadisr.models.attention import record_text_attention
 from tadisr.models.backbone import Backbone, predict
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor
@@ -112,37 +109,6 @@ def denoise(
     is_flow = isinstance(scheduler, FlowMatchEulerDiscreteScheduler)
     told = flow_point(scheduler, timestep)[0] if is_flow else timestep
     return one_step(latents, predict(backbone, latents, told, prompt, pixels_per_latent), scheduler, timestep)
-
-
-def load_base(
-    folder: Path,
-    part: str,
-    dtype: torch.dtype,
-    variant: str | None = None,
-    quantization: Mapping[str, Any] | None = None,
-) -> tuple[dict[str, ModelMixin], SchedulerMixin]:
-    """What restoring needs of the base in `folder`: {"vae": ..., "unet" or "transformer": ...}, and its scheduler.
-
-    `part`: "unet" or "transformer", as `tadisr.checkpoints.check_base` found it. `variant`: of the weight files, such
-    as fp16; None takes plain ones where there are any. `quantization`: a model's name to diffusers' configuration.
-
-    Raises:
-        ValueError: a scheduler that is not one for this backbone.
-    """
-    backbone_class = {"unet": UNet2DConditionModel, "transformer": CogView4Transformer2DModel}[part]
-    config = DDPMScheduler.load_config(folder, subfolder="scheduler")
-    scheduler = ddpm_scheduler(config) if part == "unet" else flow_scheduler(config)
-    models = {
-        name: cls.from_pretrained(
-            folder,
-            subfolder=name,
-            variant=variant or weights_variant(folder / name),
-            dtype=dtype,
-            quantization_config=(quantization or {}).get(name),
-        )
-        for name, cls in (("vae", AutoencoderKL), (part, backbone_class))
-    }
-    return models, scheduler
 
 
 def one_backbone(unet: UNet2DConditionModel | None, transformer: CogView4Transformer2DModel | None) -> Backbone:

@@ -11,7 +11,7 @@ from diffusers import ConfigMixin, DiffusionPipeline, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
-from tadisr.checkpoints import SUPPORTED_BASES
+from tadisr.models.families import SUPPORTED_BASES
 
 DEFAULT_PROMPT = "best quality,highres,extremely detailed,text"
 _PIPELINES = ("StableDiffusion", "Kolors", "CogView4")  # how the names of the pipelines that fit begin

@@ -1,6 +1,6 @@
 """Images as tensors: conversion, upscaling, colour."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from PIL import Image
 from tadisr.io.images import to_rgb
 
 COLOR_FIXES = ("none", "wavelet", "adain")
+OUTPUT_TYPES = ("pil", "uint8", "np", "pt")
 
 
 def upsample(image: torch.Tensor, scale: int) -> torch.Tensor:
@@ -51,7 +52,7 @@ def to_tensors(image: Image.Image | np.ndarray | torch.Tensor | Sequence) -> lis
 
 
 def to_images(image: torch.Tensor, output_type: str) -> list:
-    """(B, 3, H, W) or (B, 1, H, W) float in [0, 1] to a list of PIL images, arrays or tensors."""
+    """(B, 3, H, W) or (B, 1, H, W) float in [0, 1] to a list of PIL images, uint8 arrays, float arrays or tensors."""
     if output_type == "pt":
         return list(image)
     if output_type == "np":
@@ -60,7 +61,8 @@ def to_images(image: torch.Tensor, output_type: str) -> list:
     pixels = torch.empty(image.shape, dtype=torch.uint8)
     for source, target in zip(image.flatten(0, 1), pixels.flatten(0, 1), strict=True):
         target.copy_((source * 255).round_())
-    return [Image.fromarray(x.permute(1, 2, 0).squeeze(-1).contiguous().numpy()) for x in pixels]
+    arrays = [x.permute(1, 2, 0).squeeze(-1).contiguous().numpy() for x in pixels]
+    return arrays if output_type == "uint8" else [Image.fromarray(x) for x in arrays]
 
 
 def to_masks(mask_logits: torch.Tensor, output_type: str) -> list:
@@ -99,3 +101,14 @@ def _blur(image: torch.Tensor, dilation: int) -> torch.Tensor:
     weight = torch.outer(kernel, kernel).expand(image.shape[1], 1, 3, 3)
     padded = F.pad(image, (dilation,) * 4, mode="replicate")
     return F.conv2d(padded, weight, dilation=dilation, groups=image.shape[1])
+
+
+def on_arrays(
+    function: Callable[[torch.Tensor], Sequence[torch.Tensor]], device: torch.device | str
+) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """`function` of tensors on `device`, as one from an array to float32 arrays, such as `run_tiled` takes."""
+
+    def apply(array: np.ndarray) -> list[np.ndarray]:
+        return [result.float().cpu().numpy() for result in function(torch.from_numpy(array).to(device))]
+
+    return apply

@@ -5,7 +5,7 @@ import dataclasses
 import torch
 import torch.nn.functional as F
 
-from tadisr.official_layouts import DECODER_GROUPS, KOLORS, RELEASES
+from tadisr.loading.official_layouts import DECODER_GROUPS, KOLORS, RELEASES
 
 GROUPS = {"unet": "mi_decoder", "transformer": "js_decoder"}  # as released
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from helpers import tiny
-from tadisr.adapters import load_adapter, save_adapter, shortened, write_adapter
+from tadisr.loading.adapters import load_adapter, save_adapter, shortened, write_adapter
 from tadisr.models.lora import ADAPTER, add_lora
 
 LORA = "unet_lora/pytorch_lora_weights.safetensors"

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from helpers import tiny
 from tadisr import TADiSRPipeline
-from tadisr.checkpoints import AdapterIndex, check_base, fetch_base, read_adapter_index, weights_variant
+from tadisr.loading.repositories import AdapterIndex, check_base, fetch_base, read_adapter_index, weights_variant
 from tadisr.models.prompt import TextPrompt
 
 PHOTO = tiny.photo()
@@ -224,7 +224,7 @@ def test_weights_of_one_variant_are_fetched(tmp_path, monkeypatch, variant, file
             (tmp_path / path).touch()
         return tmp_path
 
-    monkeypatch.setattr("tadisr.checkpoints.snapshot_download", snapshot_download)
+    monkeypatch.setattr("tadisr.loading.repositories.snapshot_download", snapshot_download)
     assert fetch_base("someone/base", "unet", variant) == tmp_path
     found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     weights = {f"{part}/{stem}{file}.safetensors" for part in ("vae", "unet") for file in fetched}

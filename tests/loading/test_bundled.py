@@ -10,8 +10,9 @@ from PIL import Image
 
 from helpers import pages
 from tadisr import TADiSRPipeline
-from tadisr.checkpoints import BUNDLED, bundled_names
+from tadisr.loading.repositories import bundled_names
 from tadisr.metrics.image import mask_iou, psnr
+from tadisr.weights import BUNDLED
 
 
 @pytest.fixture(scope="module")

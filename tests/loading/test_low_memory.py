@@ -11,7 +11,7 @@ from torch._dynamo.testing import CompileCounter
 
 from helpers import tiny
 from tadisr import TADiSRPipeline
-from tadisr.memory import fast_dtype, fuse_adapter, is_out_of_memory, quantization_by_model
+from tadisr.loading.memory import fast_dtype, free_memory, fuse_adapter, is_out_of_memory, quantization_by_model
 from tadisr.models.lora import ADAPTER
 from tadisr.models.tensors import upsample
 
@@ -352,3 +352,15 @@ def test_half_precision_does_not_round_the_input():
     torch.nn.init.zeros_(pipe.vae.decoder.conv_out.bias)
     lr = tiny.photo(24, 16)
     torch.testing.assert_close(pipe.restore_tile(lr)[0], upsample(lr, 4).clamp(0, 1), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["cuda", "xpu"])
+def test_what_the_allocator_keeps_counts_as_free(monkeypatch, kind):
+    """Else a second image of the same size would get smaller tiles than the first."""
+    sides = []
+    for free, reserved in ((12, 1), (8, 5), (3, 10)):
+        for name, value in (("mem_get_info", (free, 16)), ("memory_reserved", reserved), ("memory_allocated", 1)):
+            gigabytes = tuple(x << 30 for x in value) if isinstance(value, tuple) else value << 30
+            monkeypatch.setattr(getattr(torch, kind), name, lambda device, found=gigabytes: found, raising=False)
+        sides.append(free_memory(torch.device(kind, 0)))
+    assert sides == [12 << 30] * 3

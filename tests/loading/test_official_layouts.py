@@ -11,12 +11,12 @@ import torch
 from diffusers import AutoencoderKL
 
 from helpers.official_checkpoints import GROUPS, SMALL, Described, random_checkpoint, saved
-from tadisr import convert
-from tadisr.adapters import load_adapter
+from tadisr.loading import official
+from tadisr.loading.adapters import load_adapter
+from tadisr.loading.official_layouts import COGVIEW4, KOLORS, RELEASES
 from tadisr.models.backbone import predict
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode
 from tadisr.models.prompt import TextPrompt
-from tadisr.official_layouts import COGVIEW4, KOLORS, RELEASES
 
 slow = pytest.mark.skipif(not os.environ.get("TADISR_SLOW"), reason="a minute; set TADISR_SLOW=1")
 both = pytest.mark.parametrize("release", SMALL, ids=["kolors", "cogview4"])
@@ -48,7 +48,7 @@ def test_the_layouts_are_those_of_the_released_files(release, keys, size, digest
 def check_decoding(release, tmp_path, side, variations):
     checkpoint = random_checkpoint(release)
     out = tmp_path / "adapter"
-    convert.convert(saved(checkpoint, tmp_path / "official.pkl"), out, releases=[release])
+    official.convert(saved(checkpoint, tmp_path / "official.pkl"), out, releases=[release])
     torch.manual_seed(0)
     vae = AutoencoderKL(**release.vae_config, scaling_factor=0.5).eval()
     groups = vae.config.norm_num_groups
@@ -105,7 +105,7 @@ def backbones(release):
 @both
 def test_the_backbone_gets_its_lora_and_its_whole_layers(release, tmp_path):
     checkpoint = random_checkpoint(release)
-    convert.convert(saved(checkpoint, tmp_path / "official.pkl"), tmp_path / "out", releases=[release])
+    official.convert(saved(checkpoint, tmp_path / "official.pkl"), tmp_path / "out", releases=[release])
     ours, merged = backbones(release)
     latents = torch.randn(1, release.backbone_config["in_channels"], 8, 8, generator=torch.Generator().manual_seed(1))
     prompt = conditions(release)

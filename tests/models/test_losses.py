@@ -6,8 +6,8 @@ import pytest
 import torch
 from torchvision.ops import sigmoid_focal_loss
 
-from tadisr.losses import LossWeights, dice_loss, focal_loss, luma_ssim, modified_focal_loss, sobel, tadisr_loss
 from tadisr.metrics.image import ssim
+from tadisr.models.losses import LossWeights, dice_loss, focal_loss, luma_ssim, modified_focal_loss, sobel, tadisr_loss
 
 
 @pytest.fixture

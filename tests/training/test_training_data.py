@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from helpers import pages, source_samples
 from helpers import training_runs as runs
 from tadisr.data_synthesis.read import open_pages
-from tadisr.losses import LossWeights, tadisr_loss
+from tadisr.models.losses import LossWeights, tadisr_loss
 from tadisr.training import train_lora
 from tadisr.training.data import ConcatPages, Cropping, FTSRCrops, FTSRLines, Triplet, one_line
 from tadisr.training.realce import MixedCrops, RealCECrops, is_realce, make_masks, read_mask

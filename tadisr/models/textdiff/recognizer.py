@@ -15,7 +15,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
-from tadisr.checkpoints import BUNDLED
+from tadisr.weights import BUNDLED
 
 BUNDLED_CRNN = "crnn-tiny"
 ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"

@@ -1,17 +1,26 @@
 """An adapter and its base, from their folders, as the parts of a pipeline."""
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import (
+    AutoencoderKL,
+    CogView4Transformer2DModel,
+    DDPMScheduler,
+    ModelMixin,
+    SchedulerMixin,
+    UNet2DConditionModel,
+)
 
-from tadisr.adapters import load_adapter
-from tadisr.checkpoints import AdapterIndex, adapter_backbone, resolve_base
-from tadisr.memory import quantization_by_model
+from tadisr.loading.adapters import load_adapter
+from tadisr.loading.memory import quantization_by_model
+from tadisr.loading.repositories import AdapterIndex, adapter_backbone, resolve_base, weights_variant
 from tadisr.models.backbone import check_fits
 from tadisr.models.joint_decoder import JointSegmentationDecoder
-from tadisr.models.network import load_base
+from tadisr.models.network import ddpm_scheduler, flow_scheduler
 from tadisr.models.prompt import TextPrompt
 
 
@@ -27,7 +36,7 @@ def load_adapted(
 ) -> dict[str, Any]:
     """A pipeline's arguments: the adapter in `folder` on the base it names.
 
-    `hub`: as in `tadisr.checkpoints.resolve`; `prompt`: instead of the saved one; `variant`: of the base's weight
+    `hub`: as in `resolve`; `prompt`: instead of the saved one; `variant`: of the base's weight
     files; `quantization_config`: diffusers'. Of `others` there may be `use_safetensors`, which is so anyway.
 
     Raises:
@@ -55,3 +64,34 @@ def load_adapted(
     load_adapter(folder, models)
     origin = {"base_model": index.base_model, "base_revision": index.base_revision, "native_scale": index.native_scale}
     return {**models, "scheduler": scheduler, "prompt": prompt, "joint_decoder": joint_decoder, **origin}
+
+
+def load_base(
+    folder: Path,
+    part: str,
+    dtype: torch.dtype,
+    variant: str | None = None,
+    quantization: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, ModelMixin], SchedulerMixin]:
+    """What restoring needs of the base in `folder`: {"vae": ..., "unet" or "transformer": ...}, and its scheduler.
+
+    `part`: "unet" or "transformer", as `check_base` found it. `variant`: of the weight files, such
+    as fp16; None takes plain ones where there are any. `quantization`: a model's name to diffusers' configuration.
+
+    Raises:
+        ValueError: a scheduler that is not one for this backbone.
+    """
+    backbone_class = {"unet": UNet2DConditionModel, "transformer": CogView4Transformer2DModel}[part]
+    config = DDPMScheduler.load_config(folder, subfolder="scheduler")
+    scheduler = ddpm_scheduler(config) if part == "unet" else flow_scheduler(config)
+    models = {
+        name: cls.from_pretrained(
+            folder,
+            subfolder=name,
+            variant=variant or weights_variant(folder / name),
+            dtype=dtype,
+            quantization_config=(quantization or {}).get(name),
+        )
+        for name, cls in (("vae", AutoencoderKL), (part, backbone_class))
+    }
+    return models, scheduler

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from helpers import tiny
 from helpers.hub_server import HubServer
 from helpers.official_checkpoints import SMALL, random_checkpoint, saved
-from tadisr import cli, convert
-from tadisr.checkpoints import AdapterIndex, read_adapter_index
+from tadisr import cli
+from tadisr.loading import official
+from tadisr.loading.official_layouts import COGVIEW4, DECODER_GROUPS, KOLORS
+from tadisr.loading.repositories import AdapterIndex, read_adapter_index
 from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.prompt import TextPrompt
-from tadisr.official_layouts import COGVIEW4, DECODER_GROUPS, KOLORS
 from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 
 both = pytest.mark.parametrize("release", SMALL, ids=["kolors", "cogview4"])
@@ -43,7 +44,7 @@ def test_what_is_written(release, tmp_path):
         release, size=path.stat().st_size, sha256=hashlib.sha256(path.read_bytes()).hexdigest()
     )
     out = tmp_path / "new" / "out"
-    done = convert.convert(path, out, releases=[genuine])
+    done = official.convert(path, out, releases=[genuine])
     assert done == (genuine, True, release.base_model, False)
     lora = "pytorch_lora_weights.safetensors"
     decoder = [f"joint_decoder/{name}" for name in ("config.json", "diffusion_pytorch_model.safetensors")]
@@ -64,7 +65,7 @@ def test_what_is_written(release, tmp_path):
         assert words in card
     # The same bytes at another size, or other bytes of the same size: not the released file.
     for other in (dataclasses.replace(genuine, size=1), dataclasses.replace(genuine, sha256=release.sha256)):
-        done = convert.convert(path, tmp_path / other.sha256[:4] / str(other.size), releases=[other])
+        done = official.convert(path, tmp_path / other.sha256[:4] / str(other.size), releases=[other])
         assert not done.released
     assert "**not the released file**" in next(tmp_path.rglob("1/README.md")).read_text(encoding="utf-8")
 
@@ -79,7 +80,7 @@ def test_both_names_of_the_decoder_and_both_formats(group, zipped, tmp_path):
     checkpoint[group] = {k: v.contiguous(memory_format=torch.channels_last) if v.ndim == 4 else v
                          for k, v in checkpoint[group].items()}  # fmt: skip
     path = saved(checkpoint, tmp_path / "official.pkl", _use_new_zipfile_serialization=zipped)
-    convert.convert(path, tmp_path / "out", releases=SMALL)
+    official.convert(path, tmp_path / "out", releases=SMALL)
     decoder = JointSegmentationDecoder.from_pretrained(tmp_path / "out" / "joint_decoder")
     first = decoder.mask_decoder.up_blocks[0].resnets[0].conv1.weight
     assert torch.equal(first, checkpoint[group]["up_blocks.0.resnets.0.conv1.weight"])
@@ -98,7 +99,7 @@ def kolors(tmp_path_factory):
 
 def test_with_a_base_it_runs(kolors, tmp_path):
     path = saved(random_checkpoint(SMALL[0]), tmp_path / "official.pkl")
-    done = convert.convert(path, tmp_path / "out", str(kolors), releases=SMALL)
+    done = official.convert(path, tmp_path / "out", str(kolors), releases=SMALL)
     assert done.has_prompt and read_adapter_index(tmp_path / "out") == AdapterIndex(str(kolors))
     assert "base_model" not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     prompt = TextPrompt.from_pretrained(tmp_path / "out" / "prompt")
@@ -117,7 +118,7 @@ def test_a_base_whose_prompts_do_not_fit_leaves_nothing(kolors, tmp_path):
     release = dataclasses.replace(SMALL[0], backbone_config=SMALL[0].backbone_config | {"encoder_hid_dim": 24})
     path = saved(random_checkpoint(release), tmp_path / "official.pkl")
     with pytest.raises(ValueError, match=r"encodes prompts with \(16, 16\) values, and .* needs \(24, 16\)"):
-        convert.convert(path, tmp_path / "out", str(kolors), releases=[release])
+        official.convert(path, tmp_path / "out", str(kolors), releases=[release])
     assert tree(tmp_path) == ["official.pkl"] and not (tmp_path / "out").exists()
 
 
@@ -135,7 +136,7 @@ class Malicious:
 @pytest.fixture
 def command(monkeypatch, tmp_path, capsys):
     """Runs `tadisr convert PATH -o out ...` on the small releases: its exit code and lines."""
-    monkeypatch.setattr(convert, "RELEASES", SMALL)
+    monkeypatch.setattr(official, "RELEASES", SMALL)
     monkeypatch.chdir(tmp_path)
 
     def run(path, *args):
@@ -202,7 +203,7 @@ def test_a_damaged_file_is_refused_or_still_fits(whole, place, byte):
         folder = Path(name)
         (folder / "damaged.pkl").write_bytes(data)
         try:
-            convert.convert(folder / "damaged.pkl", folder / "out", releases=SMALL)
+            official.convert(folder / "damaged.pkl", folder / "out", releases=SMALL)
         except ValueError:
             assert tree(folder) == ["damaged.pkl"]
         else:
@@ -240,7 +241,7 @@ def test_another_layout_is_refused(place, change, said, tmp_path):
         del entries[key]
     path = saved(checkpoint, tmp_path / "official.pkl")
     with pytest.raises(ValueError) as error:
-        convert.convert(path, tmp_path / "out", releases=SMALL)
+        official.convert(path, tmp_path / "out", releases=SMALL)
     assert str(error.value) == f"{path} has not the layout of {KOLORS.file}: {said}."
     assert tree(tmp_path) == ["official.pkl"] and not (tmp_path / "out").exists()
 
@@ -251,7 +252,7 @@ def test_many_differences_are_counted(command, tmp_path):
     checkpoint["state_dict_unet"] = {}
     path = saved(checkpoint, tmp_path / "official.pkl")
     with pytest.raises(ValueError, match=f"(missing state_dict_unet: [^;]*; ){{5}}and {count - 5} more.$"):
-        convert.convert(path, tmp_path / "out", releases=SMALL)
+        official.convert(path, tmp_path / "out", releases=SMALL)
     assert len(refused(command, path)) < 320
 
 
@@ -275,7 +276,7 @@ def test_the_command_with_the_released_file_and_a_base(command, kolors, monkeypa
     genuine = dataclasses.replace(
         SMALL[0], size=path.stat().st_size, sha256=hashlib.sha256(path.read_bytes()).hexdigest()
     )
-    monkeypatch.setattr(convert, "RELEASES", [genuine])
+    monkeypatch.setattr(official, "RELEASES", [genuine])
     Path("out").mkdir()  # empty, so not in the way
     assert command(path, "--base-model", str(kolors)) == (0, [
         f"tadisr: official.pkl is the released file {KOLORS.file}", f"tadisr: out: adapter for {kolors}",
@@ -289,8 +290,9 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from helpers import official_checkpoints
 from huggingface_hub import HfApi
-from tadisr import cli, convert
-convert.RELEASES = official_checkpoints.SMALL
+from tadisr import cli
+from tadisr.loading import official
+official.RELEASES = official_checkpoints.SMALL
 for out, repository in (("out", "tester/official"), ("other", "not a repository")):
     paths = [f"{sys.argv[2]}/official.pkl", "-o", f"{sys.argv[2]}/{out}"]
     print(cli.main(["convert", *paths, "--push-to-hub", repository]))

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from peft import LoraConfig
 
-from tadisr.adapters import shortened, write_adapter
-from tadisr.checkpoints import AdapterIndex
-from tadisr.official_layouts import (
+from tadisr.loading.adapters import shortened, write_adapter
+from tadisr.loading.official_layouts import (
     DECODER_GROUPS,
     LORA_ALPHA,
     RANK_BACKBONE,
@@ -25,6 +24,7 @@ from tadisr.official_layouts import (
     Layout,
     Release,
 )
+from tadisr.loading.repositories import AdapterIndex
 
 Checkpoint = Mapping[str, Any]
 

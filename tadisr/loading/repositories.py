@@ -9,15 +9,11 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
 
-BUNDLED = Path(__file__).parent / "weights"
+from tadisr.models.families import BACKBONES, SUPPORTED_BASES
+from tadisr.weights import BUNDLED
+
 ADAPTER_FILE = "tadisr_adapter.json"
 LORA_FILE = "pytorch_lora_weights.safetensors"
-BACKBONES = {"unet": "UNet2DConditionModel", "transformer": "CogView4Transformer2DModel"}
-"""The class that a base's backbone must have, by the sub-folder that it is in."""
-SUPPORTED_BASES = (
-    "Stable Diffusion 1.x and 2.x, SDXL and Kolors (UNet2DConditionModel, DDPM noise schedule), and CogView4 "
-    "(CogView4Transformer2DModel, flow matching), each with an AutoencoderKL"
-)
 
 
 @dataclass

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from tadisr.checkpoints import LORA_FILE
+from tadisr.loading.repositories import LORA_FILE
 from tadisr.models.lora import ADAPTER
 
 if TYPE_CHECKING:

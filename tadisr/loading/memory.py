@@ -100,3 +100,13 @@ def quantization_by_model(config: Any, backbone: str) -> dict[str, Any]:
         return {backbone: config}
     found = {name: config._resolve_quant_config(module_name=name) for name in ("vae", backbone)}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of `device`'s memory that are free now, with what torch's allocator keeps for the next tile."""
+    if device.type in ("cuda", "xpu"):
+        memory = getattr(torch, device.type)
+        return memory.mem_get_info(device)[0] + memory.memory_reserved(device) - memory.memory_allocated(device)
+    import psutil
+
+    return psutil.virtual_memory().available

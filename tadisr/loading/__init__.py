@@ -1,0 +1,1 @@
+"""From a name to models: repositories, adapters, memory, and the authors' checkpoints."""
