@@ -13,9 +13,9 @@ from PIL import Image
 
 from tadisr import TADiSRPipeline
 from tadisr.evaluation.data import open_data
-from tadisr.evaluation.trust import AGREE, CHECK, check_text, trust_engine
 from tadisr.metrics.text import agreement
 from tadisr.ocr import crop_line
+from tadisr.trust.check import AGREE, CHECK, check_text, trust_engine
 
 
 def main() -> None:

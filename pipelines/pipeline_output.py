@@ -7,7 +7,7 @@ import torch
 from diffusers.utils import BaseOutput
 from PIL import Image
 
-from tadisr.evaluation.trust import TrustReport
+from tadisr.trust.check import TrustReport
 
 
 @dataclass

@@ -25,7 +25,6 @@ from diffusers import (
 from PIL import Image
 from torch import nn
 
-from tadisr.evaluation.trust import Thresholds, TrustReport, check_text, trust_engine
 from tadisr.loading.adapters import save_adapter
 from tadisr.loading.assemble import load_adapted
 from tadisr.loading.memory import contiguous_weights, free_memory, fuse_adapter, is_out_of_memory, quantization_by_model
@@ -48,6 +47,7 @@ from tadisr.models.tensors import (
 )
 from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
 from tadisr.tiling import TilePlan, auto_tile, group_by_size, run_tiled
+from tadisr.trust.check import Thresholds, TrustReport, check_text, trust_engine
 
 ImageInput = Image.Image | np.ndarray | torch.Tensor
 MIN_SIDE = 64  # pixels of the output: smaller images are padded, so that every normalisation has something to measure

@@ -24,8 +24,8 @@ from helpers import tiny
 from helpers.encoded_images import encoded, png
 from tadisr import cli, files
 from tadisr.commands import upscale
-from tadisr.evaluation import trust
 from tadisr.ocr import load_engine
+from tadisr.trust import check as trust
 
 QUIET = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 RUN = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); " + (

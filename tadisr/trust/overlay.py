@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tadisr.evaluation.trust import AGREE, CHECK, CheckedLine, TrustReport
 from tadisr.ocr import crop_line
+from tadisr.trust.check import AGREE, CHECK, CheckedLine, TrustReport
 
 SIDES = (1000, 2000)  # pixels: the photo's longer side is brought into this range
 MAX_ROWS = 40  # of lines to check; a page of noise may hold hundreds

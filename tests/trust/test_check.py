@@ -9,21 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from tadisr.evaluation import overlay, trust
-from tadisr.evaluation.overlay import draw_overlay
-from tadisr.evaluation.trust import (
+from tadisr.metrics.text import agreement
+from tadisr.ocr import Reading, TextLine, load_engine
+from tadisr.trust import check as trust
+from tadisr.trust import overlay
+from tadisr.trust.check import (
     BOTH,
     INPUT,
     OUTPUT,
     CheckedLine,
     Thresholds,
     TrustReport,
-    agreement,
     check_text,
     judge,
     match,
 )
-from tadisr.ocr import Reading, TextLine, load_engine
+from tadisr.trust.overlay import draw_overlay
 
 
 @pytest.fixture(scope="module")
