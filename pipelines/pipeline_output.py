@@ -1,13 +1,15 @@
 """What the pipelines return."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from diffusers.utils import BaseOutput
 from PIL import Image
 
-from tadisr.trust.check import TrustReport
+if TYPE_CHECKING:
+    from tadisr.trust.check import TrustReport
 
 
 @dataclass
@@ -23,7 +25,7 @@ class TADiSRPipelineOutput(BaseOutput):
 
     images: list[Image.Image] | list[np.ndarray] | list[torch.Tensor]
     text_masks: list[Image.Image] | list[np.ndarray] | list[torch.Tensor]
-    reports: list[TrustReport] | None = None
+    reports: "list[TrustReport] | None" = None
 
 
 @dataclass

@@ -140,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
                     remarks.append(f"{source} holds {loaded.frames} frames or pages: only the first was restored")
                 if thresholds is not None:
                     try:
-                        report = write_report(loaded, result.images[0], output, thresholds, args.model)
+                        report = write_report(loaded, np.asarray(result.images[0]), output, thresholds, args.model)
                     except (ImageError, MemoryError) as error:
                         unreported += 1
                         remarks.append(f"{source} was restored, but not reported on: {error or 'not enough memory'}")

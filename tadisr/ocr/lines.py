@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 def is_vertical(height: float | np.floating, width: float | np.floating) -> bool:
     """Whether a line of that size is a vertical one: at least 1.5 times taller than wide, as in PP-OCR's pipeline."""
-    return height >= 1.5 * width
+    return bool(height >= 1.5 * width)
 
 
 def upright(line: np.ndarray) -> np.ndarray:

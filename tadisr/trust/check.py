@@ -1,8 +1,8 @@
-"""Trust in use: which lines of a restored photo a person should check, without any ground truth.
+"""Read every line of text in a photo before and after it was restored, and compare.
 
-Every line is read twice with the same engine and in the same region: in the restored photo and in its input, enlarged
-with bicubic interpolation. Where the two readings agree with confidence, restoring changed no text. Where they differ,
-restoring may have made the line legible, or may have made it up: only a person who knows can tell.
+Every line is read twice, by the same engine and in the same region: in the restored photo and in its input, enlarged
+with bicubic interpolation. If the two readings agree with confidence, restoring changed no text. If they differ,
+restoring may have made the line legible, or it may have made the text up: only a person who knows can tell.
 
 Measured with tadisr-tiny and the thresholds below (`benchmarks/trust.py`), "right" meaning as the engine reads the same
 region of the original:
@@ -17,8 +17,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from tadisr.io.messages import one_line
 from tadisr.ocr import LARGEST_PHOTO, OCREngine, Reading, TextLine, crop_line, is_box, load_photo_engine
+from tadisr.ocr.engine import check_image
 
 AGREE, CHECK = "agree", "check"
 BOTH, OUTPUT, INPUT = "both", "output", "input"
@@ -29,10 +32,11 @@ READINGS_DIFFER = "reads differently in the input"
 CONFIDENCE_FELL = "read with less confidence than in the input"
 HARDLY_LEGIBLE = "hardly legible"
 
-WHOLE = 0.8  # share of a line's area that stands for all of it: two detections of one line are never quite the same
 SEARCH_SIDES = (2000, LARGEST_PHOTO)
-"""Pixels. Lines are searched for at half size, where text that was legible in the input still is, but with the longer
-side in these bounds: beyond them a detector misses large text, and takes gigabytes. They are read at full size."""
+"""Pixels. A photo is searched for lines at half its size, where text that was legible in the input still is, but with
+its longer side in these bounds: a detector misses larger text, and takes gigabytes. Lines are read at full size."""
+
+_WHOLE = 0.8  # A line that covers this share of another's area covers all of it: no two detections are quite the same.
 
 
 @dataclass(frozen=True)
@@ -40,15 +44,14 @@ class Thresholds:
     """When a line is to be checked; all in [0, 1]."""
 
     min_agreement: float = 1.0
-    """Least Levenshtein ratio of the two readings, compared without spaces, case and full-width forms. With an earlier
-    tadisr-tiny a fourth of the agreeing lines were wrong at 0.9, nearly half at 0.8: one wrong character in a long line
-    is a small difference."""
+    """Least `tadisr.metrics.text.agreement` of the two readings. With an earlier tadisr-tiny a fourth of the agreeing
+    lines were wrong at 0.9, nearly half at 0.8: in a long line one wrong character is a small difference."""
     max_score_drop: float = 0.1
     """By how much the engine's confidence may be lower in the restored photo."""
     min_score: float = 0.5
     """Least confidence in the restored photo."""
     min_overlap: float = 0.5
-    """Share of a line's area that lines found in the other picture must cover for it to be found there too."""
+    """A line counts as found in the other picture, too, if the lines found there cover this share of its area."""
 
     def __post_init__(self):
         for name, value in asdict(self).items():
@@ -61,20 +64,20 @@ class CheckedLine:
     """One line. `quad`: four (x, y) in pixels of the restored photo, clockwise from the text's top left."""
 
     quad: list[list[float]]
-    found_in: str  # "both", "output" or "input"
+    found_in: str  # BOTH, OUTPUT or INPUT
     input: Reading
     output: Reading
-    agreement: float  # Levenshtein ratio of the readings, in [0, 1]
-    verdict: str  # "agree" or "check"
+    agreement: float  # of the two readings, in [0, 1]
+    verdict: str  # AGREE or CHECK
     reason: str | None  # why it is to be checked
 
 
 @dataclass(frozen=True)
 class TrustReport:
-    """What was read in one photo. `lines` in reading order, those found only in the input last.
+    """The lines of one photo, in reading order; lines that were found only in the input come last.
 
     size: (height, width) of the restored photo. engine: as `OCREngine.describe` gives it. error: why the photo could
-    not be read, and `lines` is empty; None where it could.
+    not be read; then there are no `lines`. None if the photo was read.
     """
 
     size: tuple[int, int]
@@ -103,83 +106,93 @@ def trust_engine() -> OCREngine:
     """The engine that reports use, loaded once.
 
     Raises:
-        ImportError: a package is missing; names the extra to install.
+        ImportError: a package is missing; the message names the extra to install.
     """
     try:
-        import rapidfuzz  # noqa: F401  else the first photo would miss it
+        import rapidfuzz  # noqa: F401  `agreement` needs it
     except ImportError:
         raise ImportError("Checking text needs RapidOCR and RapidFuzz: pip install 'tadisr[ocr]'.") from None
     return load_photo_engine()
 
 
 def check_text(
-    restored: np.ndarray,
-    enlarged: np.ndarray,
-    thresholds: Thresholds | None = None,
-    engine: OCREngine | None = None,
+    lr: np.ndarray, sr: np.ndarray, thresholds: Thresholds | None = None, engine: OCREngine | None = None
 ) -> TrustReport:
-    """Read a restored photo and its enlarged input, both (H, W, 3) uint8 RGB, and compare them line by line.
+    """Compare the text of a restored photo with the text of its input, line by line.
 
-    `engine` is `trust_engine()` by default. What an engine raises on a photo becomes the report's `error`: a report
-    must not cost the restored photo.
+    Args:
+        lr: the input, (h, w, 3) uint8 RGB.
+        sr: the restored photo, (H, W, 3) uint8 RGB.
+        thresholds: None: the usual ones.
+        engine: None: `trust_engine()`. An error that the engine raises becomes the report's `error`, so a report never
+            costs the restored photo.
 
     Raises:
-        ValueError: other arrays, or of unequal sizes.
+        ValueError: other arrays, or two of different aspects.
         ImportError: see `trust_engine`.
     """
-    for image in (restored, enlarged):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.shape != restored.shape:
-            raise ValueError(
-                "Expected two uint8 RGB images of one size (H, W, 3), got "
-                f"{restored.dtype} {restored.shape} and {enlarged.dtype} {enlarged.shape}."
-            )
+    enlarged = enlarge(lr, sr)
     thresholds = thresholds or Thresholds()
     engine = engine or trust_engine()
-    report = functools.partial(TrustReport, restored.shape[:2], engine.describe(), thresholds)
+    report = functools.partial(TrustReport, sr.shape[:2], engine.describe(), thresholds)
     try:
-        return report(_check(restored, enlarged, thresholds, engine))
-    except Exception as error:  # an engine's own, and whatever its runtime raises
-        return report(error=" ".join((str(error) or type(error).__name__).split()))
+        return report(_check_lines(enlarged, sr, thresholds, engine))
+    except Exception as error:  # engines raise errors of any kind
+        return report(error=one_line(error, limit=None))
 
 
-def judge(found_in: str, before: Reading, after: Reading, thresholds: Thresholds) -> str | None:
-    """Why a line read as `before` in the input and `after` in the restored photo is to be checked; None: it agrees."""
+def enlarge(lr: np.ndarray, sr: np.ndarray) -> np.ndarray:
+    """The input `lr` (h, w, 3), enlarged to the size of `sr` (H, W, 3) with Pillow's bicubic interpolation.
+
+    Raises:
+        ValueError: other arrays, or two of different aspects.
+    """
+    check_image(lr)
+    check_image(sr)
+    (h, w), (height, width) = lr.shape[:2], sr.shape[:2]
+    if abs(height * w - width * h) > max(width, w):  # by more than a pixel
+        raise ValueError(f"Expected an image and its restored version, got {w} x {h} and {width} x {height} pixels.")
+    return np.asarray(Image.fromarray(lr).resize(sr.shape[1::-1], Image.Resampling.BICUBIC))
+
+
+def _check_lines(enlarged: np.ndarray, sr: np.ndarray, thresholds: Thresholds, engine: OCREngine) -> list[CheckedLine]:
+    regions = match_lines(_find(enlarged, engine), _find(sr, engine), thresholds.min_overlap)
+    # Both pictures are read in the same regions, so a line that was found in two parts is compared as a whole.
+    before, after = (engine.read([crop_line(image, quad) for quad, _ in regions]) for image in (enlarged, sr))
+    return [
+        check_line(quad, found_in, old, new, thresholds)
+        for (quad, found_in), old, new in zip(regions, before, after, strict=True)
+        if old.text.strip() or new.text.strip()
+    ]
+
+
+def check_line(quad: np.ndarray, found_in: str, before: Reading, after: Reading, thresholds: Thresholds) -> CheckedLine:
+    """Judge a line that reads `before` in the input and `after` in the restored photo."""
+    from tadisr.metrics.text import agreement  # and RapidFuzz, for which `trust_engine` asks
+
+    similarity = agreement(before.text, after.text)
+    reason = None
     if found_in != BOTH:
-        return ONLY_IN_OUTPUT if found_in == OUTPUT else ONLY_IN_INPUT
-    from tadisr.metrics.text import agreement  # needs RapidFuzz, see `trust_engine`
-
-    if agreement(before.text, after.text) < thresholds.min_agreement:
-        return READINGS_DIFFER
-    if before.score - after.score > thresholds.max_score_drop:
-        return CONFIDENCE_FELL
-    return HARDLY_LEGIBLE if after.score < thresholds.min_score else None
-
-
-def _check(restored: np.ndarray, enlarged: np.ndarray, thresholds: Thresholds, engine: OCREngine) -> list[CheckedLine]:
-    from tadisr.metrics.text import agreement
-
-    regions = match(_find(restored, engine), _find(enlarged, engine), thresholds.min_overlap)
-    # in the same region of both, so that a line that was found in two parts is compared as a whole
-    after, before = (engine.read([crop_line(image, quad) for quad, _ in regions]) for image in (restored, enlarged))
-    lines = []
-    for (quad, found_in), old, new in zip(regions, before, after, strict=True):
-        if not (old.text.strip() or new.text.strip()):
-            continue
-        reason = judge(found_in, old, new, thresholds)
-        lines.append(
-            CheckedLine(
-                np.round(quad.astype(float), 1).tolist(),
-                found_in,
-                *(Reading(reading.text, round(reading.score, 4)) for reading in (old, new)),
-                round(agreement(old.text, new.text), 4),
-                AGREE if reason is None else CHECK,
-                reason,
-            )
-        )
-    return lines
+        reason = ONLY_IN_OUTPUT if found_in == OUTPUT else ONLY_IN_INPUT
+    elif similarity < thresholds.min_agreement:
+        reason = READINGS_DIFFER
+    elif before.score - after.score > thresholds.max_score_drop:
+        reason = CONFIDENCE_FELL
+    elif after.score < thresholds.min_score:
+        reason = HARDLY_LEGIBLE
+    return CheckedLine(
+        quad=np.round(quad.astype(float), 1).tolist(),
+        found_in=found_in,
+        input=Reading(before.text, round(before.score, 4)),
+        output=Reading(after.text, round(after.score, 4)),
+        agreement=round(similarity, 4),
+        verdict=CHECK if reason else AGREE,
+        reason=reason,
+    )
 
 
 def _find(image: np.ndarray, engine: OCREngine) -> list[TextLine]:
+    """The lines of a photo, searched for at the size that `SEARCH_SIDES` says."""
     import cv2
 
     side = max(image.shape[:2])
@@ -188,33 +201,34 @@ def _find(image: np.ndarray, engine: OCREngine) -> list[TextLine]:
         return engine.find(image)
     size = [max(1, round(scale * length)) for length in image.shape[1::-1]]
     lines = engine.find(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
-    return [
-        line._replace(quad=line.quad * np.float32([image.shape[1] / size[0], image.shape[0] / size[1]]))
-        for line in lines
-    ]
+    back = np.array([image.shape[1] / size[0], image.shape[0] / size[1]], np.float32)
+    return [line._replace(quad=line.quad * back) for line in lines]
 
 
-def match(after: Sequence[TextLine], before: Sequence[TextLine], min_overlap: float) -> list[tuple[np.ndarray, str]]:
-    """The regions to read, (quad, found in): the output's lines, and those of the input that they do not cover.
+def match_lines(
+    before: Sequence[TextLine], after: Sequence[TextLine], min_overlap: float
+) -> list[tuple[np.ndarray, str]]:
+    """The regions to read, (quad, found in): the output's lines, then lines of the input that no output line covers.
 
-    Where the input's line is longer than the output's, the output may have lost a part: then the input's is read.
+    Where the input's line is longer than the output's line, the output may have lost a part of the text: there the
+    input's region is read.
     """
-    outputs, inputs = ([line.quad for line in lines if is_box(line.quad)] for lines in (after, before))
+    inputs, outputs = ([line.quad for line in lines if is_box(line.quad)] for lines in (before, after))
     shares = [_covered(quad, outputs) for quad in inputs]
-    longer = [quad for quad, share in zip(inputs, shares, strict=True) if min_overlap <= share < WHOLE]
-    regions, waiting = [], list(range(len(longer)))
+    longer = [quad for quad, share in zip(inputs, shares, strict=True) if min_overlap <= share < _WHOLE]
+    regions, unread = [], list(range(len(longer)))
     for quad in outputs:
-        around = [i for i, other in enumerate(longer) if _covered(quad, [other]) >= WHOLE]
-        regions += [(longer[i], BOTH) for i in around if i in waiting]
-        waiting = [i for i in waiting if i not in around]
+        around = [i for i, other in enumerate(longer) if _covered(quad, [other]) >= _WHOLE]
+        regions += [(longer[i], BOTH) for i in around if i in unread]
+        unread = [i for i in unread if i not in around]
         if not around:
             regions.append((quad, BOTH if _covered(quad, inputs) >= min_overlap else OUTPUT))
-    regions += [(longer[i], BOTH) for i in waiting]
+    regions += [(longer[i], BOTH) for i in unread]
     return regions + [(quad, INPUT) for quad, share in zip(inputs, shares, strict=True) if share < min_overlap]
 
 
 def _covered(quad: np.ndarray, others: Sequence[np.ndarray]) -> float:
-    """Share of a convex quad that others cover together; where these overlap each other, they count twice."""
+    """Share of a convex quad's area that others cover together; an area that two of them cover counts twice."""
     import cv2
 
     return sum(cv2.intersectConvexConvex(quad, other)[0] for other in others) / cv2.contourArea(quad)

@@ -1,16 +1,13 @@
-"""A report in files: which lines of text to check, as JSON and as a picture beside the restored photo."""
+"""A report in files: JSON, and a picture, beside the restored photo."""
 
 import json
-import os
-import secrets
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from tadisr.io.atomic import write_atomically
 from tadisr.io.images import ImageError, LoadedImage, write_image
 from tadisr.io.names import OutputPaths
 from tadisr.trust.check import Thresholds, check_text
@@ -23,41 +20,35 @@ def report_paths(output: OutputPaths) -> tuple[Path, Path]:
 
 
 def write_report(
-    loaded: LoadedImage, restored: Image.Image, output: OutputPaths, thresholds: Thresholds, model: str
+    loaded: LoadedImage, sr: np.ndarray, output: OutputPaths, thresholds: Thresholds, model: str
 ) -> dict[str, Any]:
-    """Read and compare, and write what came of it. The JSON values.
+    """Check a restored photo's text and write both files of `report_paths`.
+
+    Args:
+        loaded: the input.
+        sr: the restored photo, (H, W, 3) uint8 RGB.
+        output: where the restored photo is written.
+        thresholds: as for `check_text`.
+        model: the name of the model, for the JSON file.
+
+    Returns:
+        What the JSON file holds.
 
     Raises:
-        ImageError: the text could not be read, which both files then say; or they could not be written.
+        ImageError: the files could not be written; or the text could not be read, which both files then say.
     """
-    from tadisr.trust.overlay import draw_overlay  # and OpenCV, which no command's help needs
+    from tadisr.trust.overlay import draw_overlay  # and OpenCV, which `tadisr upscale --help` does without
 
-    pixels = np.asarray(restored)
-    enlarged = np.asarray(Image.fromarray(loaded.rgb).resize(restored.size, Image.Resampling.BICUBIC))
-    report = check_text(pixels, enlarged, thresholds)
+    report = check_text(loaded.rgb, sr, thresholds)
     json_path, picture_path = report_paths(output)
-    write_image(picture_path, draw_overlay(pixels, enlarged, report))
+    write_image(picture_path, draw_overlay(loaded.rgb, sr, report))
     origin = {"tadisr": version("tadisr"), "input": str(loaded.path), "output": str(output.image), "model": model}
     values = origin | report.to_dict()
-    _write_json(json_path, values)
+    try:
+        write_atomically(json_path, json.dumps(values, ensure_ascii=False, indent=1) + "\n")
+    except OSError as error:
+        reason = error.strerror or error
+        raise ImageError(f"cannot write {json_path}: {reason}: make room there or choose another folder") from error
     if report.error is not None:
         raise ImageError(f"its text could not be read: {report.error}")
     return values
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    """Whole or not at all, as `write_image` does."""
-    temporary = path.with_name(f".tadisr-{secrets.token_hex(8)}.part")
-    text = json.dumps(values, ensure_ascii=False, indent=1) + "\n"
-    try:
-        # a file name that is no text is written as JSON's own escapes
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-        os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if not isinstance(error, OSError):
-            raise
-        raise ImageError(
-            f"cannot write {path}: {error.strerror or error}: make room there or choose another folder"
-        ) from error
