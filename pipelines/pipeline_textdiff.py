@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler, DiffusionPipeline
 from PIL import Image
 
-from tadisr.line_pieces import run_pieces
 from tadisr.loading.memory import contiguous_weights
 from tadisr.loading.repositories import check_pipeline, resolve
 from tadisr.models.tensors import OUTPUT_TYPES, to_images, to_tensors, upsample
 from tadisr.models.textdiff.enhancement import TextEnhancementModule
 from tadisr.models.textdiff.network import TextDiffNetwork
+from tadisr.models.textdiff.pieces import run_pieces
 from tadisr.models.textdiff.recognizer import CRNN
 from tadisr.models.textdiff.residual_unet import ResidualUNet
 from tadisr.pipelines.pipeline_output import TextDiffPipelineOutput
@@ -46,8 +46,8 @@ class TextDiffPipeline(DiffusionPipeline):
 
     Crops keep their detail whatever their size: each runs at its own size and aspect, a small one enlarged to the
     height of `crop_size`, and what the model changes is added to it. Long lines are cut into overlapping pieces of at
-    most the aspect of `crop_size`, vertical ones are turned; see `tadisr.line_pieces`. No crop's result depends on the
-    crops beside it.
+    most the aspect of `crop_size`, vertical ones are turned; see `tadisr.models.textdiff.pieces`. No crop's
+    result depends on the crops beside it.
 
     Raises:
         ValueError: components that do not fit each other: a mask that is read but not made, another alphabet; a

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from tadisr.models.textdiff.network import TRAIN_TIMESTEPS
+from tadisr.models.textdiff.objective import TextDiffLossWeights
 from tadisr.models.textdiff.recognizer import ALPHABET
-from tadisr.textdiff_losses import TextDiffLossWeights
 from tadisr.training.config import LoopConfig
 from tadisr.training.textdiff_data import SEVERITIES
 

@@ -20,11 +20,11 @@ from tadisr.evaluation.text_lines import AVERAGE, BICUBIC, evaluate_lines
 from tadisr.models.textdiff.enhancement import TextEnhancementModule
 from tadisr.models.textdiff.interpreter import TextPriorInterpreter
 from tadisr.models.textdiff.network import TextDiffNetwork, textdiff_scheduler
+from tadisr.models.textdiff.objective import textdiff_loss
 from tadisr.models.textdiff.recognizer import load_crnn
 from tadisr.models.textdiff.residual_unet import ResidualUNet
 from tadisr.pipelines.pipeline_tadisr import contiguous_weights
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
-from tadisr.textdiff_losses import textdiff_loss
 from tadisr.training.checkpoints import mistakes_in_one_line
 from tadisr.training.config import parse
 from tadisr.training.loop import Batch, Task, fit

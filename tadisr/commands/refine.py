@@ -67,7 +67,7 @@ def _refine(photo: "np.ndarray", args: argparse.Namespace) -> tuple["np.ndarray"
     """The refined photo, and what was done, in words."""
     import torch
 
-    from tadisr.refine import find_boxes, read_boxes, refine_lines
+    from tadisr.models.textdiff.photo import find_boxes, read_boxes, refine_lines
 
     quads = None
     try:
