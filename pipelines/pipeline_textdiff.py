@@ -6,6 +6,7 @@ Shapes: N batch, h, w pixels of an LR crop, s scale of the enhancement module, H
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ class TextDiffPipeline(DiffusionPipeline):
         >>> pipe(Image.open("line.png")).images[0].save("sharp.png")  # doctest: +SKIP
     """
 
+    config: Any  # diffusers declares a dict, but its items are attributes, too
     model_cpu_offload_seq = "prior->enhancement->residual"
 
     def __init__(
@@ -297,7 +299,7 @@ class TextDiffPipeline(DiffusionPipeline):
             super().save_pretrained(save_directory, **kwargs)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "TextDiffPipeline":
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "TextDiffPipeline":
         """Load a bundled model by name, a folder, or a Hub repository.
 
         Args:
@@ -333,7 +335,7 @@ def _to_lines(images: ImageInput | Sequence[ImageInput]) -> list[torch.Tensor]:
     return tensors
 
 
-def _as_rgb(masks: ImageInput | Sequence[ImageInput]) -> ImageInput | list:
+def _as_rgb(masks: ImageInput | Sequence[ImageInput]) -> Any:
     """Masks (..., 1, H, W) with three channels, which `to_tensors` takes."""
     if isinstance(masks, (list, tuple)):
         return [_as_rgb(mask) for mask in masks]

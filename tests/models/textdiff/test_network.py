@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from helpers.textdiff_parts import noise, prior, tiny_crnn, tiny_network, tiny_tem, tiny_unet, wake
-from tadisr.models.textdiff.network import TextDiffNetwork, clean_residual, refine, textdiff_scheduler
+from tadisr.models.textdiff.network import TextDiffNetwork, clean_residual, textdiff_scheduler
 
 # ---- the schedule and sampling
 
@@ -26,6 +26,10 @@ def test_the_published_and_the_corrected_schedule():
         for steps in (1, 5, 20, 50, 110, 200):
             scheduler.set_timesteps(steps)
             assert scheduler.timesteps[0] == 199
+
+
+def refine(unet, scheduler, *arguments):
+    return TextDiffNetwork(tiny_tem(), tiny_crnn(), unet, scheduler).refine(*arguments)
 
 
 def sample_by_eq_9(unet, image, mask, timesteps, seed):
