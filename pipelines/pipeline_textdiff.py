@@ -16,7 +16,7 @@ from diffusers import DDIMScheduler, DiffusionPipeline
 from PIL import Image
 
 from tadisr.loading.memory import contiguous_weights
-from tadisr.loading.repositories import check_pipeline, resolve
+from tadisr.loading.repositories import pipeline_kind, resolve
 from tadisr.models.tensors import OUTPUT_TYPES, to_images, to_tensors, upsample
 from tadisr.models.textdiff.enhancement import TextEnhancementModule
 from tadisr.models.textdiff.network import TextDiffNetwork
@@ -314,7 +314,7 @@ class TextDiffPipeline(DiffusionPipeline):
         """
         hub = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
         folder = resolve(pretrained_model_name_or_path, cls.__name__, **hub)
-        check_pipeline(folder, cls.__name__)
+        pipeline_kind(folder, cls.__name__)
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32))
         pipe = super().from_pretrained(folder, dtype=dtype, **kwargs)
         for name in _MODELS:  # diffusers only warns, and leaves such weights empty
