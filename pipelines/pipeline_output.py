@@ -20,7 +20,7 @@ class TADiSRPipelineOutput(BaseOutput):
         (3, H, W) float32 in [0, 1].
     text_masks: the probability that a pixel is text: "pil": "L", 255 is 1; "uint8": (H, W), 255 is 1; "np": (H, W)
         float32; "pt": (1, H, W) float32.
-    reports: which lines of text to check, where that was asked for.
+    reports: which lines of text to check; None if that was not asked for.
     """
 
     images: list[Image.Image] | list[np.ndarray] | list[torch.Tensor]
@@ -32,10 +32,9 @@ class TADiSRPipelineOutput(BaseOutput):
 class TextDiffPipelineOutput(BaseOutput):
     """Restored crops, where their text is, and TEM's coarse images, one of each per crop, in the `output_type`.
 
-    images, coarse_images: PIL RGB; or arrays (H, W, 3) float32 in [0, 1]; or CPU tensors (3, H, W) float32 in [0, 1].
-    text_masks: the probability that a pixel is text: PIL "L" (255 is 1); or (H, W) float32; or (1, H, W) float32. None
-        where the model has no mask.
-    coarse_images: None from `refine`, which starts from another method's images.
+    images: as in `TADiSRPipelineOutput`.
+    text_masks: as in `TADiSRPipelineOutput`; None if the model has no mask.
+    coarse_images: as `images`; None from `refine`, which starts from another method's images.
     """
 
     images: list[Image.Image] | list[np.ndarray] | list[torch.Tensor]

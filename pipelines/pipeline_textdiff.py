@@ -5,7 +5,7 @@ Shapes: N batch, h, w pixels of an LR crop, s scale of the enhancement module, H
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -267,10 +267,10 @@ class TextDiffPipeline(DiffusionPipeline):
         self.maybe_free_model_hooks()
         return TextDiffPipelineOutput(images=images, text_masks=masks or None, coarse_images=coarse_images or None)
 
-    def _shares(self, *given: float | None) -> Shares:
-        """The given shares; for None the pipeline's own."""
-        own = [self.config[field.name] for field in fields(Shares)]
-        return Shares(*(one if other is None else other for one, other in zip(own, given, strict=True)))
+    def _shares(self, temperature: float | None, strength: float | None, residual_strength: float | None) -> Shares:
+        """The shares of a call, where None stands for the pipeline's own."""
+        call = {"temperature": temperature, "strength": strength, "residual_strength": residual_strength}
+        return Shares(**{name: self.config[name] if share is None else share for name, share in call.items()})
 
     def _placed(self, images: torch.Tensor) -> torch.Tensor:
         """The images where the models are, in their precision and layout."""

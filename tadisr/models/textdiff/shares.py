@@ -1,4 +1,4 @@
-"""How much of what a TextDiff model could do it does."""
+"""The settings of a TextDiff call: how much noise, and how much of the change is added."""
 
 from dataclasses import asdict, dataclass
 
