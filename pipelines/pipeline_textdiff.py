@@ -28,8 +28,6 @@ from tadisr.pipelines.pipeline_output import TextDiffPipelineOutput
 
 ImageInput = Image.Image | np.ndarray | torch.Tensor
 Generators = torch.Generator | Sequence[torch.Generator] | None
-
-
 _MODELS = ("enhancement", "prior", "residual")
 
 
@@ -125,7 +123,7 @@ class TextDiffPipeline(DiffusionPipeline):
         # 1. Check.
         self.check_inputs(num_inference_steps, batch_size, output_type, temperature, strength, residual_strength)
         shares = self._shares(temperature, strength, residual_strength)
-        crops = _to_lines(image)
+        crops = to_tensors(image)
         seeds = _seeds(generator, len(crops))
         scale = self.enhancement.config.scale
 
@@ -175,7 +173,7 @@ class TextDiffPipeline(DiffusionPipeline):
         # 1. Check.
         self.check_inputs(num_inference_steps, batch_size, output_type, temperature, strength, residual_strength)
         shares = self._shares(temperature, strength, residual_strength)
-        lines = _to_lines(images)
+        lines = to_tensors(images)
         seeds = _seeds(generator, len(lines))
         if masks is not None:
             lines = self._with_masks(lines, masks)
@@ -304,9 +302,8 @@ class TextDiffPipeline(DiffusionPipeline):
 
         Args:
             pretrained_model_name_or_path: "textdiff-tiny", a folder, or "user/model".
-            kwargs: `dtype` (or, as it used to be called, `torch_dtype`; float32 by default, whatever the files hold);
-                `revision`, `token`, `cache_dir`, `local_files_only` for the Hub; the rest as in
-                `DiffusionPipeline.from_pretrained`.
+            kwargs: `dtype`, or `torch_dtype`, its older name (default float32, whatever the files hold); `revision`,
+                `token`, `cache_dir`, `local_files_only` for the Hub; others as in `DiffusionPipeline.from_pretrained`.
 
         Raises:
             FileNotFoundError: there is no such model.
@@ -328,13 +325,6 @@ class TextDiffPipeline(DiffusionPipeline):
         return pipe
 
 
-def _to_lines(images: ImageInput | Sequence[ImageInput]) -> list[torch.Tensor]:
-    tensors = to_tensors(images)
-    if not tensors:
-        raise ValueError("Expected at least one crop, got an empty list.")
-    return tensors
-
-
 def _as_rgb(masks: ImageInput | Sequence[ImageInput]) -> Any:
     """Masks (..., 1, H, W) with three channels, which `to_tensors` takes."""
     if isinstance(masks, (list, tuple)):
@@ -351,6 +341,8 @@ def _join(*maps: torch.Tensor | None) -> torch.Tensor:
 
 def _seeds(generator: Generators, count: int) -> list[int]:
     """A seed for each of `count` crops, so that a crop's noise depends on its seed and its size alone."""
+    if not count:
+        raise ValueError("Expected at least one crop, got an empty list.")
     if generator is None:
         return [0] * count
     generators = [generator] if isinstance(generator, torch.Generator) else generator

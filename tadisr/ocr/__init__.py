@@ -14,20 +14,9 @@ from tadisr.ocr.rapid import RapidOCREngine
 from tadisr.ocr.tesseract import TesseractEngine
 
 __all__ = [
-    "ENGINES",
-    "LARGEST_PHOTO",
-    "OCREngine",
-    "Reading",
-    "TextLine",
-    "crop_line",
-    "cut_line",
-    "is_box",
-    "is_vertical",
-    "line_height",
-    "load_engine",
-    "load_photo_engine",
-    "upright",
-]
+    "ENGINES", "LARGEST_PHOTO", "OCREngine", "Reading", "TextLine", "crop_line", "cut_line", "is_box", "is_vertical",
+    "line_height", "load_engine", "load_photo_engine", "upright",
+]  # fmt: skip
 
 
 class _Entry(NamedTuple):

@@ -90,12 +90,10 @@ class RapidOCREngine:
         from rapidocr.inference_engine.base import FileInfo, InferSession
 
         files = []
-        for model in (self._engine.cfg.Det, self._engine.cfg.Cls, self._engine.cfg.Rec):
-            path = model.model_path
+        for net in (self._engine.cfg.Det, self._engine.cfg.Cls, self._engine.cfg.Rec):
+            path = net.model_path
             if path is None:
-                info = FileInfo(
-                    model.engine_type, model.ocr_version, model.task_type, model.lang_type, model.model_type
-                )
+                info = FileInfo(net.engine_type, net.ocr_version, net.task_type, net.lang_type, net.model_type)
                 name = Path(InferSession.get_model_url(info)["model_dir"]).name
                 path = Path(self._engine.cfg.Global.model_root_dir) / name
             files.append(Path(path))
