@@ -233,7 +233,10 @@ class TextDiffPipeline(DiffusionPipeline):
         seeds: Sequence[int] = (0,),
         temperature: float = 1.0,
     ) -> torch.Tensor:
-        """Images (N, 3, H, W) in [0, 1] to the same with their whole residual, float32; `seeds`: one for each image."""
+        """Images (N, 3, H, W) in [0, 1], on the models' device, to the same with their whole residual, float32.
+
+        seeds: of the noise, one for each image.
+        """
         noise = [torch.Generator().manual_seed(seed) for seed in seeds]
         return self.network.refine(images, mask, num_inference_steps, noise, temperature=temperature)
 
