@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tadisr import TADiSRPipeline
-from tadisr.evaluation.data import open_data
+from tadisr.evaluation.pairs import open_data
 from tadisr.metrics.text import agreement
 from tadisr.ocr import crop_line
 from tadisr.trust.check import AGREE, CHECK, check_text, trust_engine

@@ -71,7 +71,7 @@ def text_doubt(mask: torch.Tensor) -> torch.Tensor:
 
     Doubt is `sum m (1 - m) / sum m` over about a letter: thin and crowded strokes make a mask of halves. It tells what
     can be read: of bicubic text a reader gets .96 where this is below .3, and .15 where it is above .7
-    (docs/tadisr-tiny.md). The result rises from 0 to 1 between .15 and .35 of it.
+    (docs/log/tadisr-tiny.md). The result rises from 0 to 1 between .15 and .35 of it.
     """
     sums = torch.cat([mask, mask * (1 - mask)], dim=1)
     margin, size = _DOUBT_MARGIN, 2 * _DOUBT_MARGIN + 1
