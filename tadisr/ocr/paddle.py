@@ -39,7 +39,7 @@ class PaddleOCREngine:
     ):
         try:
             import paddle  # noqa: F401  paddleocr imports it only at the first image
-            from paddleocr import PaddleOCR
+            from paddleocr import PaddleOCR  # pyright: ignore[reportMissingImports]  it has an environment of its own
         except ImportError:
             raise ImportError(
                 "This engine needs PaddleOCR 3: pip install 'tadisr[paddle]', in an environment of its own, because "
