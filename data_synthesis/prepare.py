@@ -97,7 +97,7 @@ def _open(spec: dict, kind: str) -> Source:
 
 @lru_cache(maxsize=1)
 def _engine(name: str) -> Any:
-    return load_engine(name, threads=1)
+    return load_engine(name, cores=1)
 
 
 @lru_cache(maxsize=1)

@@ -4,8 +4,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
@@ -20,7 +18,6 @@ from tadisr.data_synthesis.filter import (
     Crop,
     FilterConfig,
     Verdict,
-    agreement,
     filter_background,
     filter_crops,
     judge_background,
@@ -28,8 +25,8 @@ from tadisr.data_synthesis.filter import (
     judge_reading,
     judge_size,
     mask_image,
-    normalize,
 )
+from tadisr.metrics.text import agreement
 from tadisr.ocr import Reading, TextLine, load_engine
 
 CONFIG = FilterConfig()
@@ -133,21 +130,6 @@ def test_agreement_has_its_own_threshold_for_labels():
     loose = FilterConfig(min_agreement=0.5, min_label_agreement=1)
     assert judge_reading("abcdefgh", "abcdef", "abcdef", loose) is None
     assert judge_reading("abcdefgh", "abcdefgh", "abcdef", loose) == LABEL_DIFFERS
-
-
-@given(st.text(), st.text())
-@settings(deadline=None, max_examples=60)
-def test_agreement_ignores_case_width_and_spaces(one, other):
-    assert agreement(one, other) == agreement(other, one)
-    assert 0 <= agreement(one, other) <= 1
-    assert agreement(one, f" {one}　") == 1
-    assert not any(c.isspace() for c in normalize(one))
-
-
-def test_normalised_text():
-    assert normalize("Ｅxit　１2 ：") == "exit12:"
-    assert agreement("ＥＸＩＴ １２", "exit12") == 1
-    assert agreement("二等座", "二等庄") == pytest.approx(2 / 3)
 
 
 def test_masks_are_read_dark_on_white():

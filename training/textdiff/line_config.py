@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from tadisr.models.textdiff.network import TRAIN_TIMESTEPS
-from tadisr.textdiff_losses import TextDiffLossWeights
+from tadisr.models.textdiff.objective import TextDiffLossWeights
 from tadisr.training.engine.loop_config import LoopConfig
 from tadisr.training.textdiff_data import SEVERITIES
 

@@ -8,7 +8,7 @@ import torch
 
 from helpers.textdiff_parts import noise, tiny_crnn, tiny_network
 from tadisr.models.textdiff.network import TextDiffPrediction
-from tadisr.textdiff_losses import (
+from tadisr.models.textdiff.objective import (
     TextDiffLossWeights,
     edge_loss,
     gradient_magnitude,

@@ -1,29 +1,16 @@
-"""Which lines of a restored photo to check: the rules, the readings, and the picture."""
+"""Which lines of a restored photo to check: the rules and the readings."""
 
 import json
 import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from tadisr.evaluation import overlay, trust
-from tadisr.evaluation.overlay import draw_overlay
-from tadisr.evaluation.trust import (
-    BOTH,
-    INPUT,
-    OUTPUT,
-    CheckedLine,
-    Thresholds,
-    TrustReport,
-    agreement,
-    check_text,
-    judge,
-    match,
-)
+from tadisr.metrics.text import agreement
 from tadisr.ocr import Reading, TextLine, load_engine
+from tadisr.trust import check as trust
+from tadisr.trust.check import BOTH, INPUT, OUTPUT, Thresholds, check_line, check_text, match_lines
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +37,10 @@ def read(text, score=0.95):
 # ---- the rules
 
 
+def judged(found_in, before, after, thresholds):
+    return check_line(quad(0, 0, 50, 10), found_in, before, after, thresholds).reason
+
+
 @pytest.mark.parametrize(
     ("found_in", "before", "after", "reason"),
     [
@@ -67,18 +58,18 @@ def read(text, score=0.95):
     ],
 )
 def test_why_a_line_is_to_be_checked(found_in, before, after, reason):
-    assert judge(found_in, before, after, Thresholds()) == reason
+    assert judged(found_in, before, after, Thresholds()) == reason
 
 
 def test_thresholds_decide():
     one_wrong = (BOTH, read("Exit 12"), read("Exit 72"))
     assert agreement("Exit 12", "Exit 72") == pytest.approx(10 / 12)
-    assert judge(*one_wrong, Thresholds(min_agreement=0.83)) is None
-    assert judge(*one_wrong, Thresholds(min_agreement=0.84)) == trust.READINGS_DIFFER
+    assert judged(*one_wrong, Thresholds(min_agreement=0.83)) is None
+    assert judged(*one_wrong, Thresholds(min_agreement=0.84)) == trust.READINGS_DIFFER
     fell = (BOTH, read("Exit", 0.9), read("Exit", 0.6))
-    assert judge(*fell, Thresholds(max_score_drop=0.31)) is None
-    assert judge(*fell, Thresholds(max_score_drop=0.29)) == trust.CONFIDENCE_FELL
-    assert judge(*fell, Thresholds(max_score_drop=1, min_score=0.7)) == trust.HARDLY_LEGIBLE
+    assert judged(*fell, Thresholds(max_score_drop=0.31)) is None
+    assert judged(*fell, Thresholds(max_score_drop=0.29)) == trust.CONFIDENCE_FELL
+    assert judged(*fell, Thresholds(max_score_drop=1, min_score=0.7)) == trust.HARDLY_LEGIBLE
 
 
 @pytest.mark.parametrize("name", ["min_agreement", "max_score_drop", "min_score", "min_overlap"])
@@ -93,17 +84,17 @@ def test_regions_of_both_pictures():
         return [TextLine("x", one, 1.0) for one in quads]
 
     whole, left, right, other = quad(0, 0, 100, 20), quad(0, 1, 48, 19), quad(52, 1, 100, 19), quad(0, 50, 90, 70)
-    assert [found for _, found in match(lines(whole), lines(left, right), 0.5)] == [BOTH], "found in two parts"
-    assert [found for _, found in match(lines(left, right), lines(whole), 0.5)] == [BOTH, BOTH]
-    regions = match(lines(whole), lines(left, other), 0.5)  # less than half of the whole is covered
+    assert [found for _, found in match_lines(lines(left, right), lines(whole), 0.5)] == [BOTH], "found in two parts"
+    assert [found for _, found in match_lines(lines(whole), lines(left, right), 0.5)] == [BOTH, BOTH]
+    regions = match_lines(lines(left, other), lines(whole), 0.5)  # less than half of the whole is covered
     assert [found for _, found in regions] == [OUTPUT, INPUT]
     assert regions[0][0] is whole and regions[1][0] is other
-    assert [found for _, found in match(lines(whole), lines(left), 0.4)] == [BOTH]
+    assert [found for _, found in match_lines(lines(left), lines(whole), 0.4)] == [BOTH]
     shifted = quad(0, 9, 100, 29)
-    assert [found for _, found in match(lines(whole), lines(shifted), 0.5)] == [BOTH, BOTH]
+    assert [found for _, found in match_lines(lines(shifted), lines(whole), 0.5)] == [BOTH, BOTH]
     flat, bow = quad(5, 0, 50, 0), np.float32([[0, 0], [50, 20], [50, 0], [0, 20]])  # clipped at the border; crossed
-    assert match(lines(flat, bow), lines(flat), 0.5) == []
-    assert match([], [], 0.5) == []
+    assert match_lines(lines(flat), lines(flat, bow), 0.5) == []
+    assert match_lines([], [], 0.5) == []
 
 
 def test_a_line_that_has_lost_a_part_is_read_as_a_whole():
@@ -111,10 +102,10 @@ def test_a_line_that_has_lost_a_part_is_read_as_a_whole():
         return [TextLine("x", one, 1.0) for one in quads]
 
     whole, part, other = quad(0, 0, 100, 20), quad(0, 0, 60, 20), quad(0, 50, 90, 70)
-    assert match(lines(part, other), lines(whole, other), 0.5) == [(whole, BOTH), (other, BOTH)]
-    assert match(lines(whole), lines(part), 0.5) == [(whole, BOTH)], "nor is one that has gained a part"
+    assert match_lines(lines(whole, other), lines(part, other), 0.5) == [(whole, BOTH), (other, BOTH)]
+    assert match_lines(lines(part), lines(whole), 0.5) == [(whole, BOTH)], "nor is one that has gained a part"
     pieces = lines(quad(0, 0, 30, 20), other, quad(40, 0, 70, 20))
-    assert match(pieces, lines(whole), 0.5) == [(whole, BOTH), (other, OUTPUT)], "once"
+    assert match_lines(lines(whole), pieces, 0.5) == [(whole, BOTH), (other, OUTPUT)], "once"
 
 
 # ---- the readings
@@ -135,7 +126,7 @@ def test_an_unchanged_page_agrees(engine):
 def test_what_changed_is_found(engine):
     before = page({(20, 15): "Platform 9", (20, 75): "North gate", (20, 135): "to the lake"})
     after = page({(20, 15): "Platform 3", (20, 75): "North gate", (240, 135): "Bus 38"})
-    report = check_text(after, before, engine=engine)
+    report = check_text(before, after, engine=engine)
     found = {line.output.text.replace(" ", "") or line.input.text.replace(" ", ""): line for line in report.lines}
     assert found["Platform3"].input.text.replace(" ", "") == "Platform9"
     assert found["Platform3"].reason == trust.READINGS_DIFFER
@@ -172,7 +163,7 @@ def test_large_photos_are_searched_in_part_size_and_read_in_full(engine, monkeyp
 
 def test_json(engine):
     before, after = page({(20, 15): "Platform 9"}), page({(20, 15): "Platform 3", (20, 75): "中"})
-    report = check_text(after, before, Thresholds(min_score=0.25), engine)
+    report = check_text(before, after, Thresholds(min_score=0.25), engine)
     values = report.to_dict()
     assert json.loads(json.dumps(values)) == values
     assert set(values) == {"size", "engine", "thresholds", "counts", "lines", "error"}
@@ -209,22 +200,30 @@ def test_an_engine_that_fails_is_reported_not_raised():
     report = check_text(page({}), page({}), engine=BrokenEngine())
     assert report.error == "onnxruntime: out of memory" and report.lines == []
     assert report.to_dict()["error"] == report.error
-    picture = draw_overlay(page({}), page({}), report)
-    empty = draw_overlay(page({}), page({}), TrustReport((200, 400), {}, Thresholds()))
-    assert picture.shape == empty.shape and not np.array_equal(picture, empty), "it says so"
+
+
+def test_the_input_is_enlarged(engine):
+    after = page({(20, 15): "Platform 9"})
+    for size in ((100, 50), (133, 67), (400, 200)):  # to the restored photo's size, rounded sides included
+        before = np.asarray(Image.fromarray(after).resize(size, Image.Resampling.BICUBIC))
+        (line,) = check_text(before, after, Thresholds(max_score_drop=1), engine).lines
+        enlarged = np.asarray(Image.fromarray(before).resize((400, 200), Image.Resampling.BICUBIC))
+        assert line == check_text(enlarged, after, Thresholds(max_score_drop=1), engine).lines[0]
+        assert line.found_in == BOTH and line.verdict == "agree"
 
 
 @pytest.mark.parametrize(
-    ("restored", "enlarged"),
+    ("before", "after", "message"),
     [
-        (np.zeros((20, 40, 3), np.uint8), np.zeros((20, 44, 3), np.uint8)),
-        (np.zeros((20, 40, 3), np.float32), np.zeros((20, 40, 3), np.float32)),
-        (np.zeros((20, 40), np.uint8), np.zeros((20, 40), np.uint8)),
+        (np.zeros((5, 10, 3), np.uint8), np.zeros((20, 45, 3), np.uint8), "its restored version, got 10 x 5 and 45 x"),
+        (np.zeros((20, 40, 3), np.uint8), np.zeros((20, 42, 3), np.uint8), "its restored version, got 40 x 20 and 42"),
+        (np.zeros((20, 40, 3), np.float32), np.zeros((20, 40, 3), np.uint8), "a uint8 RGB image .* got float32"),
+        (np.zeros((20, 40, 3), np.uint8), np.zeros((20, 40), np.uint8), r"a uint8 RGB image .* got uint8 \(20, 40\)"),
     ],
 )
-def test_other_arrays_are_refused(restored, enlarged, engine):
-    with pytest.raises(ValueError, match=r"Expected two uint8 RGB images of one size \(H, W, 3\), got"):
-        check_text(restored, enlarged, engine=engine)
+def test_other_arrays_are_refused(before, after, message, engine):
+    with pytest.raises(ValueError, match=f"Expected an? .*{message}"):
+        check_text(before, after, engine=engine)
 
 
 def test_the_engine_is_loaded_once():
@@ -237,86 +236,3 @@ def test_missing_packages_say_what_to_install(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ImportError, match=r"pip install 'tadisr\[ocr\]'"):
         trust.trust_engine()
-
-
-# ---- the picture
-
-
-def checked(box, verdict, text="Exit", number=0.9):
-    reason = trust.READINGS_DIFFER if verdict == "check" else None
-    return CheckedLine(box.tolist(), BOTH, read(text, number), read(text, number), 1.0, verdict, reason)
-
-
-def near(picture, color, tolerance=60):
-    """Where a picture has a colour, though mixed with what is below."""
-    return np.abs(picture.astype(int) - color).max(-1) < tolerance
-
-
-def test_boxes_differ_in_more_than_colour():
-    photo = np.full((500, 1000, 3), 128, np.uint8)
-    report = TrustReport(
-        (500, 1000),
-        {},
-        Thresholds(),
-        [checked(quad(200, 100, 700, 150), "agree"), checked(quad(200, 300, 700, 350), "check")],
-    )
-    picture = draw_overlay(photo, photo, report)
-    shown = (picture == 128).all(-1)
-    top = np.argmax(shown.sum(1) == 1000)
-    left = np.argmax(shown[top])
-    box = picture[top : top + 500, left : left + 1000]
-    agree, check = near(box, overlay._COLORS["agree"]), near(box, overlay._COLORS["check"])
-    assert agree[100, 210:690].all(), "solid"
-    share = check[300, 210:690].mean()
-    assert 0.4 < share < 0.8 and not check[300, 210:690].all(), "dashed"
-    assert not agree[280:370].any() and not check[80:170].any()
-    assert check[290:310, 450:550].any(1).sum() > agree[90:110, 450:550].any(1).sum(), "thicker"
-    assert (box[110:140, 220:680] == 128).all() and (box[310:340, 220:680] == 128).all(), "the text stays bare"
-
-
-def test_lines_to_check_are_shown_twice():
-    red, green = (170, 40, 40), (40, 170, 40)
-    before, after = (np.full((200, 400, 3), color, np.uint8) for color in (red, green))
-    lines = [checked(quad(20, 20, 200, 50), "agree"), checked(quad(20, 90, 200, 120), "check")]
-    report = TrustReport((200, 400), {}, Thresholds(), lines)
-    picture = draw_overlay(after, before, report)
-    start = np.argmax((picture == green).all(-1).sum(1) == 1000) + 500  # the photo, 2.5 times as large
-    rows = picture[start:]
-    assert 60 < len(rows) < 200
-    middle = rows.shape[1] // 2
-    assert (rows[:, :middle] == red).all(-1).sum() > 2000 and not (rows[:, :middle] == green).all(-1).any()
-    assert (rows[:, middle:] == green).all(-1).sum() > 2000 and not (rows[:, middle:] == red).all(-1).any()
-    agreeing = draw_overlay(after, before, TrustReport((200, 400), {}, Thresholds(), lines[:1]))
-    assert len(picture) - len(agreeing) == len(rows)
-
-
-def test_hundreds_of_lines_are_cut_short():
-    photo = np.full((300, 300, 3), 128, np.uint8)
-    lines = [checked(quad(10, i, 60, i + 10), "check") for i in range(200)]
-    pictures = [
-        draw_overlay(photo, photo, TrustReport((300, 300), {}, Thresholds(), lines[:count]))
-        for count in (overlay.MAX_ROWS, overlay.MAX_ROWS + 1, 200)
-    ]
-    assert len(pictures[0]) < len(pictures[1]) == len(pictures[2]) < 8000
-
-
-@pytest.mark.parametrize("size", [(4, 4), (6, 800), (800, 6), (40, 5000)])
-def test_any_size(size):
-    photo = np.full((*size, 3), 90, np.uint8)
-    box = quad(0, 0, size[1], size[0])
-    picture = draw_overlay(photo, photo, TrustReport(size, {}, Thresholds(), [checked(box, "check")]))
-    assert picture.dtype == np.uint8 and 720 <= picture.shape[1] <= 2200 and picture.shape[0] < 2200
-
-
-@settings(deadline=None, max_examples=15)
-@given(
-    st.text(max_size=30) | st.sampled_from(["限乘当日当次车", "\0\n\u202e", "W" * 500, "\ud800", "", "क्षि"]),
-    st.lists(st.tuples(st.integers(-20, 120), st.integers(-20, 90)), min_size=2, max_size=2, unique=True),
-    st.sampled_from(["agree", "check"]),
-)
-def test_any_text_anywhere(text, corners, verdict):
-    (left, top), (right, bottom) = corners
-    photo = np.full((70, 100, 3), 90, np.uint8)
-    line = checked(quad(min(left, right), min(top, bottom), max(left, right) + 2, max(top, bottom) + 2), verdict, text)
-    picture = draw_overlay(photo, photo, TrustReport((70, 100), {}, Thresholds(), [line]))
-    assert picture.shape[1] >= 720

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tadisr.line_pieces import run_pieces, work_size
+from tadisr.models.textdiff.pieces import run_pieces, work_size
 
 
 def ramp(height, width):

@@ -1,7 +1,7 @@
 """TextDiff's training objective (Liu et al., 2023, Eq. 1-3 and 11-16): pure functions, named weighted terms.
 
 Images (N, 3, H, W) in [0, 1], residuals (N, 3, H, W) in [-1, 1], masks (N, 1, H, W), text priors (N, T, classes). Every
-term is a mean, so it does not depend on batch or image size. All run in float32, also inside autocast.
+term is a mean, so it does not depend on batch or image size, and runs in float32, also inside autocast.
 """
 
 from collections.abc import Sequence
@@ -33,13 +33,13 @@ class TextDiffLossWeights:
     joint: float = 5.0
     """lambda, recogniser features of the final image (Eq. 15)."""
     pixel: float = 0.0
-    """Ours: squared error of the coarse image. Eq. 1 leaves its colours free."""
+    """Ours: squared error of the coarse image, whose colours Eq. 1 leaves free."""
 
 
 def gradient_magnitude(image: torch.Tensor) -> torch.Tensor:
     """Length of the central-difference gradient of each channel, (N, C, H, W) to the same, as in TSRN's code.
 
-    Outside the image is black; 1e-6 under the root keeps it differentiable where an image is flat.
+    The image is padded with black. 1e-6 under the root keeps it differentiable where the image is flat.
     """
     across = F.pad(image, (1, 1, 0, 0))
     down = F.pad(image, (0, 0, 1, 1))
@@ -54,7 +54,7 @@ def gradient_profile_loss(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
 
 
 def mask_dice_loss(mask: torch.Tensor, target: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:
-    """`1 - 2 sum(P G) / (sum(P^2) + sum(G^2))` per image, averaged (Eq. 2 and 3); `eps` makes two empty masks agree."""
+    """`1 - 2 sum(P G) / (sum(P^2) + sum(G^2))`, mean over images (Eq. 2 and 3); `eps` makes two empty masks agree."""
     mask, target = mask.flatten(1), target.flatten(1)
     overlap = 2 * (mask * target).sum(1) + eps
     return (1 - overlap / (mask.square().sum(1) + target.square().sum(1) + eps)).mean()
@@ -67,7 +67,7 @@ def text_prior_loss(prior: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def laplacian(image: torch.Tensor) -> torch.Tensor:
-    """f_Edge of Eq. 12: 8 times each pixel less its eight neighbours, channel by channel; borders are replicated."""
+    """f_Edge of Eq. 12: 8 times each pixel minus its eight neighbours, channel by channel; borders are replicated."""
     kernel = -torch.ones(3, 3, dtype=image.dtype, device=image.device)
     kernel[1, 1] = 8
     weight = kernel.expand(image.shape[1], 1, 3, 3)
@@ -94,12 +94,12 @@ def textdiff_loss(
     """Eq. 16 as named terms, weights applied; their sum is the total loss.
 
     Args:
-        output (`TextDiffPrediction`): of `TextDiffNetwork.forward`.
-        hr (`torch.Tensor`): ground truth (N, 3, H, W) in [0, 1].
-        mask (`torch.Tensor`): ground-truth text mask (N, 1, H, W), 1 on text; not used without a mask branch.
-        weights (`TextDiffLossWeights`): of the terms.
-        recognizer (`CRNN`, *optional*): frozen, in eval mode, and another copy than the network's own: it says what
-            `hr` reads like (text prior loss) and gives the joint loss its features. Needed where either has a weight.
+        output: of `TextDiffNetwork.forward`.
+        hr: ground truth (N, 3, H, W) in [0, 1].
+        mask: ground-truth text mask (N, 1, H, W), 1 on text; not used without a mask branch.
+        weights: of the terms.
+        recognizer: frozen, in eval mode, not the network's own copy. It reads `hr` for the text prior loss and gives
+            the joint loss its features; needed if either has a weight.
 
     Raises:
         ValueError: no recogniser where one is needed, or one that is not frozen.
@@ -126,12 +126,12 @@ def textdiff_loss(
             terms["edge"] = weights.edge * edge_loss(estimate, output.residual.float())
         if recognizer is not None:
             with torch.no_grad():
-                seen = recognizer.features(recognizer.prepare(hr))
+                hr_features = recognizer.features(recognizer.prepare(hr))
             if weights.text_prior:
                 with torch.no_grad():
-                    wanted = recognizer.classify(seen[-1]).softmax(-1)
-                terms["text_prior"] = weights.text_prior * text_prior_loss(output.prior.float(), wanted)
+                    hr_prior = recognizer.classify(hr_features[-1]).softmax(-1)
+                terms["text_prior"] = weights.text_prior * text_prior_loss(output.prior.float(), hr_prior)
             if weights.joint:
                 features = recognizer.features(recognizer.prepare(output.sharpened.float() + estimate))
-                terms["joint"] = weights.joint * joint_loss(features, seen)
+                terms["joint"] = weights.joint * joint_loss(features, hr_features)
     return terms
