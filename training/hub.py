@@ -32,8 +32,7 @@ def as_pipeline(network: TADiSRNetwork, config: TrainConfig) -> TADiSRPipeline:
     """The network's parts as a pipeline, sharing their weights."""
     return TADiSRPipeline(
         vae=network.vae,
-        unet=network.unet,
-        transformer=network.transformer,
+        **{network.component: network.backbone},
         scheduler=network.scheduler,
         prompt=network.prompt,
         joint_decoder=network.joint_decoder,

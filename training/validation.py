@@ -14,6 +14,7 @@ from torch import nn
 
 from tadisr.data_synthesis.read import open_pages
 from tadisr.metrics.image import SSIM_WINDOW, psnr, ssim
+from tadisr.models.families import latent_multiple
 from tadisr.models.joint_decoder import vae_factor
 from tadisr.models.tensors import upsample
 from tadisr.training.config import TrainConfig
@@ -116,12 +117,8 @@ class Validator:
 
 
 def network_factor(network: nn.Module) -> int:
-    """Image sides that a `TADiSRNetwork` takes are multiples of this, so that its U-Net's grids fit, too.
-
-    CogView4's transformer pads by itself.
-    """
-    levels = 0 if network.unet is None else len(network.unet.config.block_out_channels) - 1
-    return vae_factor(network.vae) * 2**levels
+    """Image sides that a `TADiSRNetwork` takes are multiples of this."""
+    return vae_factor(network.vae) * latent_multiple(network.backbone)
 
 
 def summarize(records: Sequence[dict[str, Any]]) -> dict[str, float]:

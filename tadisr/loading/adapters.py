@@ -1,6 +1,6 @@
 """What an adapter changes in its base's models: LoRA, and layers replaced whole. Checked before anything is changed.
 
-A folder holds, for each model by its name in the pipeline ("vae", "unet" or "transformer"):
+A folder holds, for each model by its name in the pipeline (the VAE and the backbone):
 `NAME_lora/pytorch_lora_weights.safetensors`, whose metadata are diffusers' own (peft's configuration, so its scaling
 `lora_alpha / r` too) and the names of the replaced layers' tensors; those are in `NAME_layers.safetensors`.
 """
@@ -19,12 +19,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from tadisr.loading.repositories import LORA_FILE
 from tadisr.models.lora import ADAPTER
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
 
+_LORA_FILE = "pytorch_lora_weights.safetensors"
 _LAYERS_KEY = "replaced_layers"  # in the LoRA file's metadata: JSON, the names of the tensors in the layers' file
 _REPLACED = "_tadisr_replaced_layers"  # on a model: the names of its parameters that an adapter has replaced
 _SHOWN = 3  # of a list of mistakes
@@ -116,7 +116,7 @@ def shortened(items: Iterable[str], shown: int = _SHOWN) -> str:
 
 
 def _lora_path(folder: Path, name: str) -> Path:
-    return folder / f"{name}_lora" / LORA_FILE
+    return folder / f"{name}_lora" / _LORA_FILE
 
 
 def _layers_path(folder: Path, name: str) -> Path:

@@ -89,10 +89,12 @@ def _layout(weight: torch.Tensor) -> torch.memory_format:
 
 
 def quantization_by_model(config: Any, backbone: str) -> dict[str, Any]:
-    """A model's name ("vae", "unet" or "transformer") to diffusers' configuration of how to quantise its weights.
+    """A model's name in the pipeline to diffusers' configuration of how to quantise its weights.
 
-    config: a `PipelineQuantizationConfig`, which names the models; another configuration of diffusers'
-        (`BitsAndBytesConfig`, `TorchAoConfig`, ...) is the backbone's; or None.
+    Args:
+        config: a `PipelineQuantizationConfig`, whose entries name the models; or another configuration of diffusers
+            (`BitsAndBytesConfig`, `TorchAoConfig`, ...) for the backbone alone; or None.
+        backbone: the backbone's name in the pipeline.
     """
     if config is None:
         return {}

@@ -146,7 +146,7 @@ def _mistakes(checkpoint: Checkpoint, layout: Layout, others: set[str]) -> Itera
 def _write(checkpoint: Checkpoint, layout: Layout, decoder_group: str, done: Conversion, folder: Path) -> None:
     release = done.release
     for name, group, rank, targets in (
-        (release.backbone, release.backbone_group, RANK_BACKBONE, release.backbone_targets),
+        (release.family.component, release.backbone_group, RANK_BACKBONE, release.backbone_targets),
         ("vae", "state_dict_vae", RANK_VAE, VAE_TARGETS),
     ):
         ours = {slot.ours[0]: checkpoint[group][key] for key, slot in layout[group].items() if slot.ours}
@@ -205,6 +205,7 @@ def _sha256(path: Path) -> str:
 
 def _card(done: Conversion) -> str:
     release = done.release
+    backbone = release.family.component
     base = "" if Path(done.base_model).exists() else f"\nbase_model: {done.base_model}"
     origin = (
         f"byte for byte the released file (SHA-256 `{release.sha256}`)"
@@ -236,7 +237,7 @@ commercial-use terms of Kolors included. The conversion changes neither.
 
 ## What was converted
 
-- LoRA of the {release.backbone} (rank {RANK_BACKBONE}){whole}; LoRA of the VAE's encoder and decoder (rank {RANK_VAE}).
+- LoRA of the {backbone} (rank {RANK_BACKBONE}){whole}; LoRA of the VAE's encoder and decoder (rank {RANK_VAE}).
   `lora_alpha` is {LORA_ALPHA}: peft's default, which the authors' code leaves as it is.
 - The mask decoder and the interaction blocks, with the weights that both streams share kept once.
 - The encoder skips, their own LoRA merged.

@@ -1,19 +1,15 @@
 """Where weights come from: a bundled name, a folder, a Hub repository; a whole pipeline or an adapter on a base."""
 
 import json
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError
 
-from tadisr.models.families import BACKBONES, SUPPORTED_BASES
 from tadisr.weights import BUNDLED
 
 ADAPTER_FILE = "tadisr_adapter.json"
-LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 @dataclass
@@ -59,7 +55,7 @@ def resolve(
     folder = Path(name)
     if folder.is_dir():
         return folder
-    if not _is_hub_id(str(name)):
+    if not is_hub_id(str(name)):
         choices = ", ".join([*(() if pipeline is None else bundled_names(pipeline)), "a folder"])
         raise FileNotFoundError(f"No model {name}: give {choices} or a Hub id such as user/model.")
     if pipeline and allow_patterns is None:  # tens of gigabytes of another pipeline are not fetched to be refused
@@ -81,7 +77,7 @@ def _fetch(name: str | Path, allow_patterns: list[str] | None, **hub: str | bool
         raise FileNotFoundError(f"No folder {name} here, and no such model could be fetched: {reason}") from error
 
 
-def _is_hub_id(name: str) -> bool:
+def is_hub_id(name: str) -> bool:
     return not Path(name).is_absolute() and not name.startswith((".", "~")) and name.count("/") == 1
 
 
@@ -102,63 +98,6 @@ def read_adapter_index(folder: Path) -> AdapterIndex | None:
     raise FileNotFoundError(f"{folder} holds neither a pipeline (model_index.json) nor an adapter ({ADAPTER_FILE}).")
 
 
-def adapter_backbone(folder: Path) -> str:
-    """ "unet" or "transformer": which backbone the adapter in `folder` is for.
-
-    Raises:
-        FileNotFoundError: neither is there.
-    """
-    for part in BACKBONES:
-        if (folder / f"{part}_lora").is_dir():
-            return part
-    raise FileNotFoundError(f"The adapter in {folder} is incomplete: neither unet_lora nor transformer_lora is there.")
-
-
-def fetch_base(name: str | Path, part: str, variant: str | None = None, **hub: str | bool | None) -> Path:
-    """The local folder of a base, of which only what restoring needs is fetched: VAE, backbone `part`, scheduler.
-
-    Text encoders, most of a base's bytes, stay where they are, and so do weight files of another `variant`; None takes
-    plain ones, or whatever a repository without them has, such as Kolors' fp16. `hub`: as in `resolve`, which raises.
-    """
-    parts = ("vae", part)
-    stem = f"diffusion_pytorch_model.{variant}" if variant else "diffusion_pytorch_model"
-    for weights in ((f"{stem}.safetensors", f"{stem}-*.safetensors"), ("*.safetensors",)):
-        patterns = [f"{sub}/{kind}" for sub in parts for kind in ("*.json", *weights)]
-        folder = resolve(name, allow_patterns=["model_index.json", "scheduler/*.json", *patterns], **hub)
-        if variant or all(any((folder / sub).glob("*.safetensors")) for sub in parts):
-            break
-    return folder
-
-
-def resolve_base(index: AdapterIndex, part: str, variant: str | None = None, **hub: str | bool | None) -> Path:
-    """The local folder of an adapter's base whose backbone is `part`, see `fetch_base`.
-
-    A base of the wrong kind is refused by its model_index.json, before anything large is downloaded.
-
-    Raises:
-        FileNotFoundError: the base is not here and cannot be fetched, or a part of it is missing: what to fetch.
-        ValueError: another kind of base.
-    """
-    name, revision = index.base_model, index.base_revision
-    try:
-        check_base(resolve(name, allow_patterns=["model_index.json"], revision=revision, **hub), part)
-        base = fetch_base(name, part, variant, revision=revision, **hub)
-        for sub in ("vae", part):
-            weights_variant(base / sub)
-        if not (base / "scheduler" / "scheduler_config.json").is_file():
-            raise FileNotFoundError(f"no {base / 'scheduler' / 'scheduler_config.json'}")
-    except (OSError, HFValidationError) as error:
-        reason = " ".join(str(error).split())[:200].rstrip(". ") or type(error).__name__
-        wanted = f"model_index.json vae/ {part}/ scheduler/"
-        fetch = f"get its {wanted}"
-        if _is_hub_id(name) and not Path(name).is_dir():
-            fetch = f"hf download {name} {wanted}{f' --revision {revision}' if revision else ''} --local-dir FOLDER"
-        raise FileNotFoundError(
-            f"The adapter's base {name} is missing or incomplete: {fetch}, and give base_model=FOLDER. ({reason})"
-        ) from None
-    return base
-
-
 def pipeline_class(folder: Path) -> str | None:
     """The class of the pipeline saved in `folder`.
 
@@ -168,7 +107,7 @@ def pipeline_class(folder: Path) -> str | None:
     index = folder / "model_index.json"
     if not index.is_file():
         raise FileNotFoundError(f"{folder} holds no pipeline: there is no model_index.json.")
-    return _read_json(index).get("_class_name")
+    return read_json(index).get("_class_name")
 
 
 def check_pipeline(folder: Path, wanted: str) -> None:
@@ -182,51 +121,8 @@ def check_pipeline(folder: Path, wanted: str) -> None:
         raise ValueError(f"{folder} holds a {found}, not a {wanted}.")
 
 
-def check_base(folder: Path, part: str) -> None:
-    """Raise ValueError unless the base in `folder` has a backbone of the kind `part`, by its files' class names.
-
-    Raises:
-        FileNotFoundError: no base there.
-    """
-    index_path = folder / "model_index.json"
-    index = _read_json(index_path) if index_path.is_file() else {}
-    found = {}
-    for name in ("vae", *BACKBONES):
-        config_path = folder / name / "config.json"
-        if isinstance(index.get(name), list) and index[name][1]:
-            found[name] = index[name][1]
-        elif config_path.is_file():
-            found[name] = _read_json(config_path).get("_class_name")
-    if not found and not index:
-        raise FileNotFoundError(f"{folder} holds no diffusers pipeline")
-    classes = ", ".join(map(str, found.values())) or "no backbone"
-    what = f"{folder} holds a {index.get('_class_name', 'base')} with {classes}"
-    if found.get("vae", "AutoencoderKL") != "AutoencoderKL" or not any(
-        found.get(name) == cls for name, cls in BACKBONES.items()
-    ):
-        raise ValueError(f"{what}, which is not supported as a base. Supported: {SUPPORTED_BASES}.")
-    if found.get(part) != BACKBONES[part]:
-        raise ValueError(
-            f"{what}, and this adapter is for a base with a {BACKBONES[part]}: give that as base_model=FOLDER."
-        )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
-
-
-def weights_variant(folder: Path) -> str | None:
-    """The variant of the weights in a diffusers model's folder: None for plain files, which go first, or "fp16", ...
-
-    Raises:
-        FileNotFoundError: no safetensors there.
-    """
-    pattern = re.compile(r"diffusion_pytorch_model(?:\.(\w+))?(?:-\d+-of-\d+)?\.safetensors")
-    matches = [pattern.fullmatch(path.name) for path in folder.glob("*.safetensors")]
-    variants = {match[1] for match in matches if match}
-    if not variants or not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"no config.json with diffusion_pytorch_model.safetensors in {folder}")
-    return None if None in variants else min(variants)
