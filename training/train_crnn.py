@@ -18,8 +18,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from tadisr.evaluation.text_lines import bicubic, str_filt
+from tadisr.loading.memory import contiguous_weights
 from tadisr.models.textdiff.recognizer import ALPHABET, CRNN, load_crnn
-from tadisr.pipelines.pipeline_tadisr import contiguous_weights
 from tadisr.training.checkpoints import mistakes_in_one_line
 from tadisr.training.config import parse
 from tadisr.training.loop import Batch, Task, fit

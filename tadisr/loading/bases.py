@@ -7,7 +7,7 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, ModelMixin, SchedulerMixin
+from diffusers import AutoencoderKL, DDPMScheduler, SchedulerMixin
 from huggingface_hub.errors import HFValidationError
 
 from tadisr.io.messages import one_line
@@ -64,7 +64,7 @@ def base_family(folder: Path, component: str | None = None) -> Family:
     return families[0]
 
 
-def fetch_base(name: str | Path, component: str, variant: str | None = None, **hub: str | bool | None) -> Path:
+def fetch_base(name: str | Path, component: str, variant: str | None = None, **hub: Any) -> Path:
     """The local folder of a base; only its VAE, its backbone and its scheduler are fetched.
 
     Text encoders, most of a base's bytes, stay where they are, and so do weight files of another variant.
@@ -87,7 +87,7 @@ def fetch_base(name: str | Path, component: str, variant: str | None = None, **h
     return folder
 
 
-def resolve_base(index: AdapterIndex, component: str, variant: str | None = None, **hub: str | bool | None) -> Path:
+def resolve_base(index: AdapterIndex, component: str, variant: str | None = None, **hub: Any) -> Path:
     """The local folder of an adapter's base whose backbone is called `component`, see `fetch_base`.
 
     A base of the wrong kind is refused by its model_index.json, before anything large is downloaded.
@@ -135,7 +135,7 @@ def load_base(
     dtype: torch.dtype,
     variant: str | None = None,
     quantization: Mapping[str, Any] | None = None,
-) -> tuple[dict[str, ModelMixin], SchedulerMixin]:
+) -> tuple[dict[str, Any], SchedulerMixin]:
     """What restoring needs of the base in `folder`: its VAE and its backbone, by their names, and its scheduler.
 
     Args:

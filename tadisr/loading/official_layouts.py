@@ -30,7 +30,7 @@ class Slot(NamedTuple):
 
     shape: tuple[int, ...]
     ours: tuple[str, ...]
-    """Our names of its equal parts along the first axis; none where it has no effect, or is merged into another."""
+    """Names of our tensors. More than one: the official tensor is split equally along axis 0. Empty: dropped."""
 
 
 Layout = dict[str, dict[str, Slot]]  # group -> key -> slot
@@ -107,7 +107,7 @@ class Release:
         return {self.backbone_group: keys, "state_dict_vae": vae, decoder_group: decoder}
 
 
-def _model(cls: str, config: Mapping[str, Any]) -> nn.Module:
+def _model(cls: str, config: Mapping[str, Any]) -> Any:
     with torch.device("meta"):
         return getattr(diffusers, cls)(**config)
 

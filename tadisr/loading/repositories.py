@@ -7,6 +7,7 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 
+from tadisr.io.messages import one_line
 from tadisr.weights import BUNDLED
 
 ADAPTER_FILE = "tadisr_adapter.json"
@@ -35,15 +36,18 @@ def bundled_names(pipeline: str = "") -> list[str]:
     return sorted(name for name, index in indices.items() if pipeline in ("", json.loads(index)["_class_name"]))
 
 
-def resolve(
-    name: str | Path, pipeline: str | None = None, allow_patterns: list[str] | None = None, **hub: str | bool | None
-) -> Path:
+def resolve(name: str | Path, pipeline: str | None = None, allow_patterns: list[str] | None = None, **hub: Any) -> Path:
     """The local folder of a model, downloading it if `name` is neither bundled nor a folder.
 
-    `pipeline`: the class that is wanted ("" for any), whose bundled models the error names.
+    Hub repositories are fetched before loading, because diffusers refuses to resolve components of other packages
+    through the Hub.
 
-    Hub repositories are fetched before loading: diffusers refuses to resolve components of other packages through the
-    Hub. `hub`: `revision`, `token`, `cache_dir`, `local_files_only`, as in `snapshot_download`.
+    Args:
+        name: a bundled name, a folder, or a Hub id.
+        pipeline: the wanted class of pipelines, whose bundled models the error names; "" for any. Another class's
+            pipeline on the Hub is refused before its weights are fetched.
+        allow_patterns: which files to fetch. None: configurations, safetensors and cards.
+        hub: `revision`, `token`, `cache_dir`, `local_files_only`, as in `snapshot_download`.
 
     Raises:
         FileNotFoundError: a path that does not exist, or neither a pipeline nor an adapter on the Hub.
@@ -66,18 +70,20 @@ def resolve(
     return _fetch(name, allow_patterns, **hub)
 
 
-def _fetch(name: str | Path, allow_patterns: list[str] | None, **hub: str | bool | None) -> Path:
+def _fetch(name: str | Path, allow_patterns: list[str] | None, **hub: Any) -> Path:
     try:
         return Path(snapshot_download(str(name), allow_patterns=allow_patterns, **hub))
     except Exception as error:
         if not Path(name).parent.is_dir():
             raise
-        # Perhaps a folder beside others was meant, of which the Hub's message would say nothing.
-        reason = " ".join(str(error).split())
-        raise FileNotFoundError(f"No folder {name} here, and no such model could be fetched: {reason}") from error
+        # Perhaps a folder was meant that should lie beside others. The Hub's message would not say so.
+        raise FileNotFoundError(
+            f"No folder {name} here, and no such model could be fetched: {one_line(error)}"
+        ) from error
 
 
 def is_hub_id(name: str) -> bool:
+    """Whether `name` can be a Hub id, by its form."""
     return not Path(name).is_absolute() and not name.startswith((".", "~")) and name.count("/") == 1
 
 
@@ -122,6 +128,7 @@ def check_pipeline(folder: Path, wanted: str) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; raises ValueError for a damaged one."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -32,9 +32,17 @@ def record_text_attention(
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Record the logit of the prompt's word "text" in the named cross-attention layers (Eq. 3).
 
-    Yields a dict (`maps`, or a new one) that every forward pass of `backbone` fills: layer name -> (B, n, L). The
-    layers' previous processors are put back on exit, also after an exception. With gradient checkpointing keep the
+    The layers' previous processors are put back on exit, also after an exception. With gradient checkpointing, keep the
     context open until after `backward`, which runs the layers again.
+
+    Args:
+        backbone: the denoiser that is run inside the context.
+        text_positions: indices of the word's tokens in the prompt.
+        layers: names of layers, as in `cross_attention_layers`.
+        maps: the dict to fill; a new one by default.
+
+    Yields:
+        The dict that every forward pass of `backbone` fills: layer name -> (B, n, L).
 
     Raises:
         KeyError: a layer name that `backbone` does not have.

@@ -1,7 +1,8 @@
 """What TADiSR must know of each family of base models: one record each, in `FAMILIES`.
 
-A family is added by a record here and by nothing else; docs/CONTRIBUTING say how. Everybody else asks `family_of` a
-backbone, `family_by_pipeline` a pipeline's class name, or `family_by_class` the class that a config.json names.
+A family is added by a record here, and by nothing else: tests/loading/test_new_family.py shows how, with Stable
+Diffusion 3. Whoever has a backbone asks `family_of`; whoever has the name of a class asks `family_by_class`, or
+`family_by_pipeline` where it is a pipeline's.
 
 Shapes: B batch, c latent channels, h, w latent size, T prompt tokens, D and P widths of the text and pooled embeddings.
 """

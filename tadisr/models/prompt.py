@@ -24,8 +24,10 @@ class TextPrompt(ModelMixin, ConfigMixin):
     a base with a text encoder and learned for a base trained from scratch.
 
     Args:
-        num_tokens: T. embed_dim: D. text_positions: indices of the word's tokens in the padded sequence.
-        pooled_dim: P, or None where the U-Net takes no pooled embedding.
+        num_tokens: T.
+        embed_dim: D.
+        text_positions: indices of the word's tokens in the padded sequence.
+        pooled_dim: P, or None where the backbone takes no pooled embedding.
         time_ids: SDXL's (original height, width, crop top, left, target height, width), or None.
         prompt: the words, for the record.
     """
@@ -62,12 +64,15 @@ class TextPrompt(ModelMixin, ConfigMixin):
         size: int = 1024,
         **options: Any,
     ) -> "TextPrompt":
-        """Encode `prompt` with the text encoders of a base, by its folder or Hub id, loading nothing else of it.
+        """Encode `prompt` with the text encoders of a base; nothing else of it is loaded.
 
-        `options`: `dtype`, `revision`, `variant`, ... as in `DiffusionPipeline.from_pretrained`.
+        Args:
+            base: folder or Hub id.
+            prompt, keyword, size: as in `from_pipeline`.
+            options: `dtype`, `revision`, `variant`, ... as in `DiffusionPipeline.from_pretrained`.
 
         Raises:
-            ImportError: Kolors without sentencepiece.
+            ImportError: a package that the tokenizer needs is not installed, as for Kolors.
             ValueError: as `from_pipeline`.
         """
         hub = {key: options[key] for key in ("revision", "token", "cache_dir", "local_files_only") if key in options}
@@ -83,12 +88,16 @@ class TextPrompt(ModelMixin, ConfigMixin):
     def from_pipeline(
         cls, pipe: DiffusionPipeline, prompt: str = DEFAULT_PROMPT, keyword: str = "text", size: int = 1024
     ) -> "TextPrompt":
-        """Encode `prompt` with a base's own pipeline: of Stable Diffusion 1 or 2, SDXL, Kolors or CogView4.
+        """Encode `prompt` with a base's own pipeline.
 
-        `size` is the side, in pixels, that SDXL and Kolors are told the image has.
+        Args:
+            pipe: of a family in `tadisr.models.families`.
+            prompt: the words.
+            keyword: the word whose position is recorded.
+            size: the side, in pixels, that SDXL and Kolors are told the image has.
 
         Raises:
-            ValueError: another kind of pipeline, one without its text encoder, or a prompt without the keyword.
+            ValueError: the pipeline is of no known family or has no text encoder, or the prompt has no keyword.
         """
         name = type(pipe).__name__
         family = family_by_pipeline(name)
