@@ -4,7 +4,6 @@ The model is either a file that `spandrel` loads (HAT, SwinIR, Real-ESRGAN and s
 Pickled files are safe to load: spandrel's unpickler builds tensors and ordered dicts and refuses all else.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from tadisr.io.hashing import hashes
+from tadisr.loading.load import load
+from tadisr.loading.model_files import MODEL_SUFFIXES, load_model_file
 from tadisr.tiling import run_tiled
 
 if TYPE_CHECKING:
     import torch
 
-SUFFIXES = (".pth", ".ckpt", ".safetensors")
 GRID = 16  # sides are padded to multiples of this, so that crops of similar sizes fit one batch
 
 
@@ -80,44 +81,16 @@ class Enhancer:
         import torch
 
         path, dtype = Path(name_or_path), dtype or torch.float32
-        if path.suffix.lower() not in SUFFIXES and not path.is_file():
-            return cls._load_tadisr(name_or_path, device, dtype, options)
-        if not path.is_file():
-            raise FileNotFoundError(f"No model file {path}.")
-        if path.suffix.lower() not in SUFFIXES:
-            raise ValueError(f"{path} is no {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file.")
-        try:
-            from spandrel import ImageModelDescriptor, ModelLoader
-        except ImportError:
-            raise ImportError("Loading a model file needs spandrel: pip install 'tadisr[synth]'.") from None
-        try:
-            model = ModelLoader("cpu").load_from_file(path)
-        except Exception as error:  # whatever torch, pickle, safetensors and spandrel raise for a bad file
-            why = " ".join(str(error).split())[:200]
-            raise ValueError(f"{path} holds no model that spandrel can load: {why}") from None
-        kind, channels = model.architecture.name, (model.input_channels, model.output_channels)
-        if not isinstance(model, ImageModelDescriptor) or channels != (3, 3):
-            raise ValueError(
-                f"{path} does not turn RGB images into RGB images: it holds {kind}, a model for {model.purpose}, "
-                f"{channels[0]} channels to {channels[1]}."
-            )
-        model.model.to(device, dtype)
-        description = {"model": path.name, "architecture": kind, "scale": model.scale, "files": _hashes([path])}
-        return cls(model, model.scale, device, dtype, description=description, **options)
-
-    @classmethod
-    def _load_tadisr(
-        cls, name: str | Path, device: "torch.device | str", dtype: "torch.dtype", options: dict[str, Any]
-    ) -> "Enhancer":
-        from tadisr import TADiSRPipeline
-        from tadisr.loading.repositories import resolve
-
-        folder = resolve(name, TADiSRPipeline.__name__)
-        pipe = TADiSRPipeline.from_pretrained(folder, dtype=dtype).to(device)
-        files = _hashes(sorted(folder.rglob("*.safetensors")), folder)
-        description = {"model": str(name), "architecture": "TADiSR", "scale": 4, "files": files}
-        # 4 is what it is trained for
-        return cls(lambda x: pipe.restore_tile(x, 4)[0], 4, device, dtype, description=description, **options)
+        if path.suffix.lower() in MODEL_SUFFIXES or path.is_file():
+            model = load_model_file(path, extra="synth")
+            model.model.to(device, dtype)
+            name, kind, scale, files = path.name, model.architecture.name, model.scale, hashes([path])
+        else:
+            restorer, scale = load(name_or_path, device, dtype, "TADiSRPipeline"), 4  # as it was trained
+            model = lambda x: restorer.pipe.restore_tile(x, scale)[0]  # noqa: E731
+            name, kind, files = str(name_or_path), "TADiSR", restorer.files
+        description = {"model": name, "architecture": kind, "scale": scale, "files": files}
+        return cls(model, scale, device, dtype, description=description, **options)
 
     def describe(self) -> dict[str, Any]:
         """Model, architecture, scale, and SHA-256 of each weight file: plain JSON values."""
@@ -183,9 +156,3 @@ def _resize(image: np.ndarray, long_edge: int | None) -> np.ndarray:
         return np.ascontiguousarray(image)
     height, width = (max(1, round(side * factor)) for side in image.shape[:2])
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
-
-
-def _hashes(files: Sequence[Path], folder: Path | None = None) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder or path.parent)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
-    }

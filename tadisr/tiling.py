@@ -1,4 +1,7 @@
-"""Tiles of an image and their blending, on plain arrays, without torch. At most one result more than the whole is held."""
+"""Tiles of an image and their blending, on plain arrays, without torch.
+
+At most one batch of tiles is held in memory beside the whole result.
+"""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -99,10 +99,8 @@ def test_a_side_shorter_than_the_tile(size):
 
 def test_seams_are_ramps():
     """Tiles that disagree: the result goes from one to the other over the overlap, without a step."""
-    values = iter([0.0, 1.0])
-    (result,) = run_tiled(
-        lambda part: (np.full_like(part, next(values)),), np.zeros((1, 1, 4, 40), np.float32), 30, 20, 1
-    )
+    values, image = iter([0.0, 1.0]), np.zeros((1, 1, 4, 40), np.float32)
+    (result,) = run_tiled(lambda part: (np.full_like(part, next(values)),), image, 30, 20, 1)
     row = result[0, 0, 2]
     assert abs(row[:10]).max() == 0 and abs(row[30:] - 1).max() < 1e-6
     steps = np.diff(row)

@@ -10,6 +10,7 @@ from huggingface_hub import snapshot_download
 from tadisr.io.messages import one_line
 from tadisr.weights import BUNDLED
 
+PIPELINES = ("TADiSRPipeline", "TextDiffPipeline")
 ADAPTER_FILE = "tadisr_adapter.json"
 
 
@@ -44,8 +45,9 @@ def resolve(name: str | Path, pipeline: str | None = None, allow_patterns: list[
 
     Args:
         name: a bundled name, a folder, or a Hub id.
-        pipeline: the wanted class of pipelines, whose bundled models the error names; "" for any. Another class's
-            pipeline on the Hub is refused before its weights are fetched.
+        pipeline: the wanted class of pipelines, or "" for either of ours; an error names its bundled models. Another
+            class's pipeline on the Hub is refused before its weights are fetched. None: no pipeline of ours is wanted,
+            but a base or a part of one.
         allow_patterns: which files to fetch. None: configurations, safetensors and cards.
         hub: `revision`, `token`, `cache_dir`, `local_files_only`, as in `snapshot_download`.
 
@@ -62,10 +64,8 @@ def resolve(name: str | Path, pipeline: str | None = None, allow_patterns: list[
     if not is_hub_id(str(name)):
         choices = ", ".join([*(() if pipeline is None else bundled_names(pipeline)), "a folder"])
         raise FileNotFoundError(f"No model {name}: give {choices} or a Hub id such as user/model.")
-    if pipeline and allow_patterns is None:  # tens of gigabytes of another pipeline are not fetched to be refused
-        index = _fetch(name, ["model_index.json", ADAPTER_FILE], **hub)
-        if read_adapter_index(index) is None:
-            check_pipeline(index, pipeline)
+    if pipeline is not None and allow_patterns is None:  # a foreign pipeline's gigabytes are not fetched to be refused
+        pipeline_kind(_fetch(name, ["model_index.json", ADAPTER_FILE], **hub), pipeline)
         allow_patterns = ["*.json", "*.safetensors", "*.md"]
     return _fetch(name, allow_patterns, **hub)
 
@@ -116,15 +116,17 @@ def pipeline_class(folder: Path) -> str | None:
     return read_json(index).get("_class_name")
 
 
-def check_pipeline(folder: Path, wanted: str) -> None:
-    """Raise ValueError unless the pipeline saved in `folder` is of the class `wanted`.
+def pipeline_kind(folder: Path, wanted: str = "") -> str:
+    """The class of the pipeline in `folder`, for an adapter too.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is neither a pipeline nor an adapter.
+        ValueError: it is not of the class `wanted`; or, for "", not of any of ours.
     """
-    found = pipeline_class(folder)
-    if found != wanted:
-        raise ValueError(f"{folder} holds a {found}, not a {wanted}.")
+    found = PIPELINES[0] if read_adapter_index(folder) is not None else pipeline_class(folder)
+    if found not in ((wanted,) if wanted else PIPELINES):
+        raise ValueError(f"{folder} holds a {found}, not a {wanted or ' or a '.join(PIPELINES)}.")
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any]:

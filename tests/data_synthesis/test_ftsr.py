@@ -19,7 +19,7 @@ from helpers import pages
 from helpers.hub_server import HubServer
 from tadisr import cli
 from tadisr.data_synthesis import ftsr, prepare
-from tadisr.data_synthesis.read import open_pages
+from tadisr.datasets.ftsr import open_pages
 
 ROOT = Path(__file__).parents[2]
 SIZE = 64

@@ -14,9 +14,10 @@ from tadisr import TADiSRPipeline
 from tadisr.models.families import FAMILIES, EncodedPrompt, Family
 from tadisr.models.one_step import flow_scheduler
 from tadisr.models.prompt import DEFAULT_PROMPT, TextPrompt
-from tadisr.training.base import build_network, trainable
-from tadisr.training.config import TrainConfig
-from tadisr.training.validation import network_factor
+from tadisr.training.engine.train_state import trainable
+from tadisr.training.restoration.build import build_network
+from tadisr.training.restoration.train_config import TrainConfig
+from tadisr.training.restoration.validation import network_factor
 
 CLIP_TOKENS, T5_TOKENS = 77, 256
 

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from helpers.tiny_fonts import write_font
 from tadisr.data_synthesis.sources import open_source
 from tadisr.data_synthesis.text.fonts import discover_fonts
+from tadisr.datasets.textzoom import TextZoom, TextZoomLines, mean_mask
 from tadisr.evaluation.text_lines import bicubic, squared_errors, str_filt
-from tadisr.textzoom import TextZoom, TextZoomLines, mean_mask
 from tadisr.training import textdiff_data
 from tadisr.training.textdiff_data import (
     MAX_CHARS,
