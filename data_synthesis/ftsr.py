@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from tadisr.data_synthesis.compose import compose_page
-from tadisr.data_synthesis.degrade import degrade_batch
+from tadisr.data_synthesis.degrade import degrade
 from tadisr.data_synthesis.files import encode_png
 from tadisr.data_synthesis.parallel import run_tasks
 from tadisr.data_synthesis.prepare import Prepared, open_fonts, open_materials, prepare
@@ -26,7 +25,6 @@ from tadisr.io.atomic import write_atomically
 LAYOUTS = ("parquet", "folders")
 WORK = ".work"
 TEST_EVERY = 10  # the paper's 45,000 and 5,000
-DEGRADED_AT_ONCE = 8
 IMAGES = ("lr", "hr", "mask")
 
 
@@ -81,22 +79,19 @@ def row_seed(seed: int, index: int) -> int:
 def make_rows(job: Job, prepared: Prepared, split: str, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Yield the triplets `indices`, images as PNG bytes. Each depends on the job and its own index alone."""
     materials = open_materials(job.recipe, prepared, split)
-    for start in range(0, len(indices), DEGRADED_AT_ONCE):
-        seeds = [row_seed(job.seed, index) for index in indices[start : start + DEGRADED_AT_ONCE]]
-        pages = [compose_page(job.recipe, materials, job.size, np.random.default_rng([seed, 0])) for seed in seeds]
-        hr = torch.from_numpy(np.stack([page.image for page in pages])).permute(0, 3, 1, 2)
-        rngs = [np.random.default_rng([seed, 1]) for seed in seeds]
-        lr = degrade_batch(hr, job.recipe.degradation, rngs).permute(0, 2, 3, 1).numpy()
-        for seed, page, low in zip(seeds, pages, lr, strict=True):
-            yield {
-                "lr": encode_png(low),
-                "hr": encode_png(page.image),
-                "mask": encode_png(page.mask),
-                "text": [line["text"] for line in page.lines],
-                "boxes": [np.float32(line["quad"]).ravel().tolist() for line in page.lines],
-                "seed": seed,
-                "sources": page.sources,
-            }
+    for index in indices:
+        seed = row_seed(job.seed, index)
+        page = compose_page(job.recipe, materials, job.size, np.random.default_rng([seed, 0]))
+        lr = degrade(page.image, job.recipe.degradation, np.random.default_rng([seed, 1]))
+        yield {
+            "lr": encode_png(lr),
+            "hr": encode_png(page.image),
+            "mask": encode_png(page.mask),
+            "text": [line["text"] for line in page.lines],
+            "boxes": [np.float32(line["quad"]).ravel().tolist() for line in page.lines],
+            "seed": seed,
+            "sources": page.sources,
+        }
 
 
 def features() -> Any:
