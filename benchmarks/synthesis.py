@@ -16,11 +16,11 @@ import torch
 
 from tadisr.data_synthesis.backgrounds import procedural
 from tadisr.data_synthesis.degrade import degrade
-from tadisr.data_synthesis.files import encode_png
-from tadisr.data_synthesis.ftsr import row_seed
+from tadisr.data_synthesis.judging.judge import open_materials, prepare
 from tadisr.data_synthesis.layouts import write_page
-from tadisr.data_synthesis.prepare import open_materials, prepare
 from tadisr.data_synthesis.recipe import load_recipe
+from tadisr.data_synthesis.writing.synthesize import row_seed
+from tadisr.io.images import encode_png
 
 
 def main() -> None:

@@ -61,9 +61,9 @@ def run(args: argparse.Namespace) -> int:
     if args.size % SCALE:
         raise UserError(f"--size must be divisible by {SCALE}, and {args.size} is not")
     try:
-        from tadisr.data_synthesis.card import push_to_hub, table
-        from tadisr.data_synthesis.ftsr import Job, synthesize
         from tadisr.data_synthesis.recipe import load_recipe
+        from tadisr.data_synthesis.writing.card import push_to_hub, table
+        from tadisr.data_synthesis.writing.synthesize import Job, synthesize
     except ImportError as error:
         raise UserError(f"{error.name} is missing: pip install 'tadisr[synth]'") from None
 

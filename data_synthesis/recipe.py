@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 
 from tadisr.data_synthesis.degrade import Degradation
-from tadisr.data_synthesis.filter import FilterConfig
+from tadisr.data_synthesis.judging.rules import FilterConfig
 from tadisr.data_synthesis.layouts import PageStyle
 from tadisr.data_synthesis.sources import parse_spec
 

@@ -61,7 +61,7 @@ def test_synthesised_data(tmp_path, write):
 
 def test_what_synthesize_writes(tmp_path):
     """Both of its layouts, from its own writer."""
-    from tadisr.data_synthesis import ftsr
+    from tadisr.data_synthesis.writing import synthesize as ftsr
 
     rows = []
     for i, words in enumerate(TEXTS):

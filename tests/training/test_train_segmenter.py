@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from helpers import training_runs
 from helpers.segmenters import page, sam
-from tadisr.data_synthesis.segment import TextSegmenter
+from tadisr.data_synthesis.judging.segment import TextSegmenter
 from tadisr.training import train_segmenter
 from tadisr.training.checkpoints import read_best
 from tadisr.training.config import parse

@@ -26,8 +26,8 @@ CONFIG_FILE = "text_segmenter.json"
 WEIGHTS_FILE = "model.safetensors"
 BUNDLED_SEGMENTER = "text-segmenter-tiny"
 _HOMES = {
-    "TinyTextSegmenter": "tadisr.data_synthesis.segment",
-    "SamTextSegmenter": "tadisr.data_synthesis.sam_ts",
+    "TinyTextSegmenter": "tadisr.data_synthesis.judging.segment",
+    "SamTextSegmenter": "tadisr.data_synthesis.judging.sam_ts",
 }
 
 ImageInput = Image.Image | np.ndarray | torch.Tensor

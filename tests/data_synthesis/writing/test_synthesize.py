@@ -18,10 +18,11 @@ from datasets import load_dataset
 from helpers import pages
 from helpers.hub_server import HubServer
 from tadisr import cli
-from tadisr.data_synthesis import ftsr, prepare
+from tadisr.data_synthesis.judging import judge
 from tadisr.data_synthesis.read import open_pages
+from tadisr.data_synthesis.writing import synthesize
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SIZE = 64
 RECIPE = """
 photos: 0.7
@@ -187,12 +188,12 @@ def test_interrupted(recipe, tmp_path):
 @pytest.fixture
 def unfinished(recipe, made, tmp_path):
     """A run that was killed after its last shard."""
-    out, finish = tmp_path / "unfinished", ftsr.make_manifest
-    ftsr.make_manifest = lambda *_: (_ for _ in ()).throw(ValueError("stopped here"))
+    out, finish = tmp_path / "unfinished", synthesize.make_manifest
+    synthesize.make_manifest = lambda *_: (_ for _ in ()).throw(ValueError("stopped here"))
     try:
         assert cli.main(command(recipe, out, "--num-proc", 1)) == 2
     finally:
-        ftsr.make_manifest = finish
+        synthesize.make_manifest = finish
     assert len(list(out.glob("data/*.parquet"))) == 4
     return out
 
@@ -239,15 +240,15 @@ def test_a_finished_set_that_cannot_be_mended_now_is_mended_later(recipe, made, 
     photos.rename(away)
     photos.mkdir()  # a disk that is not mounted
     cv2.imwrite(str(photos / "small.png"), np.zeros((20, 20, 3), np.uint8))
-    prepare._source.cache_clear()
-    prepare._names.cache_clear()
+    judge._source.cache_clear()
+    judge._names.cache_clear()
     try:
         assert cli.main(command(recipe, out, "--num-proc", 1)) == 2
     finally:
         shutil.rmtree(photos)
         away.rename(photos)
-        prepare._source.cache_clear()
-        prepare._names.cache_clear()
+        judge._source.cache_clear()
+        judge._names.cache_clear()
     assert cli.main(command(recipe, out, "--num-proc", 1)) == 0
     assert contents(out) == contents(made)
 
@@ -266,7 +267,7 @@ def test_a_source_that_is_away_loses_nothing_of_an_unfinished_run(recipe, made, 
     photos, away = recipe.parent / "photos", recipe.parent / "away"
     before = contents(unfinished)
     photos.rename(away)
-    prepare._source.cache_clear()  # a process of its own has not seen it
+    judge._source.cache_clear()  # a process of its own has not seen it
     try:
         assert cli.main(command(recipe, unfinished, "--num-proc", 1)) == 2
     finally:
@@ -314,7 +315,7 @@ def test_ray_writes_the_same_bytes(recipe, made, tmp_path):
 def test_the_hub_takes_it_and_gives_it_back(made, tmp_path):
     with HubServer(tmp_path) as hub:
         push = (
-            "import sys; from pathlib import Path; from tadisr.data_synthesis.card import push_to_hub\n"
+            "import sys; from pathlib import Path; from tadisr.data_synthesis.writing.card import push_to_hub\n"
             "print(push_to_hub(Path(sys.argv[1]), 'tester/ftsr'))\n"
         )
         assert hub.run(push, made).strip() == f"{hub.url}/datasets/tester/ftsr"
@@ -326,7 +327,7 @@ def test_the_hub_takes_it_and_gives_it_back(made, tmp_path):
         )
         assert hub.run(load).splitlines() == ["{'train': 18, 'test': 2}", f"({SIZE}, {SIZE})"]
         refused = (
-            "from pathlib import Path; from tadisr.data_synthesis.card import push_to_hub\n"
+            "from pathlib import Path; from tadisr.data_synthesis.writing.card import push_to_hub\n"
             "try:\n"
             "    push_to_hub(Path('.'), 'a/b/c')\n"
             "except RuntimeError as error:\n"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
-from tadisr.data_synthesis.filter import (
+from tadisr.data_synthesis.judging.rules import (
     EMPTY_MASK,
     FULL_MASK,
     LABEL_DIFFERS,

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from tadisr.data_synthesis.compose import compose_page
 from tadisr.data_synthesis.degrade import degrade
-from tadisr.data_synthesis.files import encode_png
+from tadisr.data_synthesis.judging.judge import Prepared, open_fonts, open_materials, prepare
+from tadisr.data_synthesis.pages.compose import compose_page
 from tadisr.data_synthesis.parallel import run_tasks
-from tadisr.data_synthesis.prepare import Prepared, open_fonts, open_materials, prepare
 from tadisr.data_synthesis.recipe import Recipe
 from tadisr.io.atomic import write_atomically
+from tadisr.io.images import encode_png
 
 LAYOUTS = ("parquet", "folders")
 WORK = ".work"
@@ -254,7 +254,7 @@ def synthesize(
         FileNotFoundError: a source that is not there.
         OSError: `out` cannot be written.
     """
-    from tadisr.data_synthesis.card import write_card
+    from tadisr.data_synthesis.writing.card import write_card
 
     begun = (out / WORK / "job.json").is_file()
     if check_folder(out, job):

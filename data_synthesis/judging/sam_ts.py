@@ -18,7 +18,7 @@ from torch import nn
 from transformers import SamModel
 from transformers.models.sam.modeling_sam import SamFeedForward, SamLayerNorm
 
-from tadisr.data_synthesis.segment import TextSegmenter, find_folder
+from tadisr.data_synthesis.judging.segment import TextSegmenter, find_folder
 
 _BASE_FILES = ["config.json", "model*.safetensors*"]
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # SAM's

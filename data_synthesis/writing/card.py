@@ -13,7 +13,7 @@ import numpy as np
 from tadisr.io.atomic import write_atomically
 
 if TYPE_CHECKING:
-    from tadisr.data_synthesis.ftsr import Job
+    from tadisr.data_synthesis.writing.synthesize import Job
 
 SHEET = "contact_sheet.jpg"
 SIDE = 192  # of a picture on the contact sheet, pixels
@@ -89,7 +89,7 @@ def _triplets(out: Path, job: "Job") -> Iterator[list[np.ndarray]]:
     """LR, HR and mask of one triplet after the other, BGR, without a copy of the data set in any cache."""
     import pyarrow.parquet as pq
 
-    from tadisr.data_synthesis.ftsr import IMAGES
+    from tadisr.data_synthesis.writing.synthesize import IMAGES
 
     for shard in job.shards():
         if job.layout == "parquet":

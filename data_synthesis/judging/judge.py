@@ -18,16 +18,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tadisr.data_synthesis import filter as rules
 from tadisr.data_synthesis.backgrounds import crop_photo, shrink_photo
-from tadisr.data_synthesis.compose import Crop, Materials
-from tadisr.data_synthesis.files import encode_png
+from tadisr.data_synthesis.judging import rules
+from tadisr.data_synthesis.pages.compose import Crop, Materials
 from tadisr.data_synthesis.parallel import run_tasks
 from tadisr.data_synthesis.recipe import Recipe
 from tadisr.data_synthesis.sources import READERS, Sample, Source, open_source, split_names
 from tadisr.data_synthesis.text.corpus import Corpus, open_corpus
 from tadisr.data_synthesis.text.fonts import Font, Fonts, discover_fonts
 from tadisr.io.atomic import write_atomically
+from tadisr.io.images import encode_png
 from tadisr.ocr import load_engine
 
 CHUNK = 16
@@ -102,7 +102,7 @@ def _engine(name: str) -> Any:
 
 @lru_cache(maxsize=1)
 def _segmenter(name: str) -> Any:
-    from tadisr.data_synthesis.segment import TextSegmenter
+    from tadisr.data_synthesis.judging.segment import TextSegmenter
 
     return TextSegmenter.from_pretrained(name)
 
@@ -111,7 +111,7 @@ def _segmenter(name: str) -> Any:
 def _enhancer(name: str) -> Any:
     from diffusers.utils.logging import disable_progress_bar
 
-    from tadisr.data_synthesis.enhance import Enhancer
+    from tadisr.data_synthesis.judging.enhance import Enhancer
 
     disable_progress_bar()  # the data set's own bar is being shown
     return Enhancer.load(name)

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from helpers.hub_server import HubServer
 from helpers.segmenters import page, sam
-from tadisr.data_synthesis.sam_ts import SamTextSegmenter, SamTSConfig
-from tadisr.data_synthesis.segment import BUNDLED_SEGMENTER, TextSegmenter, TinyConfig, TinyTextSegmenter
+from tadisr.data_synthesis.judging.sam_ts import SamTextSegmenter, SamTSConfig
+from tadisr.data_synthesis.judging.segment import BUNDLED_SEGMENTER, TextSegmenter, TinyConfig, TinyTextSegmenter
 from tadisr.metrics.image import mask_iou
 from tadisr.metrics.segmentation import THRESHOLDS, foreground_scores, mask_counts
 from tadisr.weights import BUNDLED
@@ -228,7 +228,7 @@ class TestSamTS:
         script = """
 import sys
 from huggingface_hub import HfApi
-from tadisr.data_synthesis.segment import TextSegmenter
+from tadisr.data_synthesis.judging.segment import TextSegmenter
 api = HfApi()
 for name in ("sam", "sam-ts"):
     api.create_repo(f"tester/{name}")

@@ -20,7 +20,7 @@ from helpers.source_samples import (
     write_textseg,
 )
 from tadisr import cli
-from tadisr.data_synthesis.prepare import prepare, split_families
+from tadisr.data_synthesis.judging.judge import prepare, split_families
 from tadisr.data_synthesis.recipe import Recipe, load_recipe
 from tadisr.data_synthesis.sources import open_source
 from tadisr.data_synthesis.text.corpus import open_corpus

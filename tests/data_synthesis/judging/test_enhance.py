@@ -17,7 +17,7 @@ from spandrel.architectures.LaMa import LaMa
 from spandrel.architectures.SwinIR import SwinIR
 
 from tadisr import TADiSRPipeline
-from tadisr.data_synthesis.enhance import Enhancer
+from tadisr.data_synthesis.judging.enhance import Enhancer
 from tadisr.weights import BUNDLED
 
 WINDOWS = {"img_size": 16, "patch_size": 1, "in_chans": 3, "embed_dim": 12, "window_size": 4, "mlp_ratio": 2}
