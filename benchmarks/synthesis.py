@@ -16,10 +16,11 @@ import torch
 
 from tadisr.data_synthesis.backgrounds import procedural
 from tadisr.data_synthesis.degrade import degrade
-from tadisr.data_synthesis.judging.judge import open_materials, prepare
+from tadisr.data_synthesis.judging.judge import judge_sources
 from tadisr.data_synthesis.layouts import write_page
+from tadisr.data_synthesis.pages.materials import open_materials
 from tadisr.data_synthesis.recipe import load_recipe
-from tadisr.data_synthesis.writing.synthesize import row_seed
+from tadisr.data_synthesis.writing.job import row_seed
 from tadisr.io.images import encode_png
 
 
@@ -34,7 +35,7 @@ def main() -> None:
     recipe = load_recipe(args.recipe)
     recipe.text_free_backgrounds = False  # done once for each photograph, however many pages are made
     with tempfile.TemporaryDirectory() as work:
-        materials = open_materials(recipe, prepare(recipe, Path(work)), "train")
+        materials = open_materials(recipe, judge_sources(recipe, Path(work)), "train")
     for size in args.size:
         for timed in (False, True):  # the first round fills the caches of photographs and glyphs
             seconds = measure(recipe, materials, size, args.num if timed else args.num // 2)

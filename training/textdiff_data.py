@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 
 from tadisr.data_synthesis.backgrounds import SURFACES, crop_photo, procedural, shrink_photo
 from tadisr.data_synthesis.degrade import Degradation, degrade
-from tadisr.data_synthesis.judging.judge import split_families
+from tadisr.data_synthesis.judging.families import split_families
 from tadisr.data_synthesis.sources import open_source, split_names, split_of
 from tadisr.data_synthesis.text.corpus import LatinCorpus, number
 from tadisr.data_synthesis.text.effects import Effects, paint

@@ -1,7 +1,7 @@
 """Which crops, pseudo-masks and photographs are fit for the data set (section 3.5).
 
-Every `judge_...` is a pure function of what has been measured, and returns None to keep the item or the reason to drop
-it, always one of the constants below, so that a report can count them. `filter_...` do the reading.
+Every `judge_...` is a pure function of measurements. It returns None to keep the item, or the reason to drop it.
+Reasons are constants, so that reports can count them. The `filter_...` functions read images and then judge them.
 """
 
 import unicodedata
@@ -22,7 +22,7 @@ LABEL_DIFFERS = "the mask reads differently from the label"
 SMALL_CHARACTERS = "the characters are small"
 TEXT_IN_BACKGROUND = "there is text in the background"
 
-SMALL_ACTIONS = ("drop", "enhance")
+_SMALL_ACTIONS = ("drop", "enhance")
 
 
 @dataclass(frozen=True)
@@ -30,26 +30,28 @@ class FilterConfig:
     """Thresholds. Ratios and shares are in [0, 1], sizes in pixels."""
 
     min_agreement: float = 0.9
-    """Least Levenshtein ratio between what is read in the mask and what is read in the image. Of rendered lines' masks,
-    0.9 keeps 98 % of the exact ones, 8 % of those with a character missing and 2 % of those with their lower half
-    missing; but also 90 % with strokes 4 pixels too thick and 80 % with loose blobs, over which RapidOCR reads."""
+    """Least Levenshtein ratio between the text read in the mask and the text read in the image. Measured on masks of
+    rendered lines, 0.9 keeps 98 % of exact masks, 8 % of masks without one character, and 2 % of masks without their
+    lower half. It also keeps 90 % of masks with strokes 4 pixels too thick and 80 % of masks with loose blobs, because
+    RapidOCR ignores these."""
     min_label_agreement: float = 0.9
-    """The same between what is read in the mask and the label, where there is one."""
+    """The same between the text read in the mask and the label, if there is a label."""
     min_edge_per_character: float = 16.0
     """Least long edge / number of characters: about the size of a character, in HR pixels (4 in LR ones)."""
     small: str = "drop"
-    """What becomes of crops below that: "drop", or "enhance": super-resolved before they are used."""
+    """What becomes of crops with smaller characters: "drop", or "enhance" (super-resolved before they are used)."""
     min_coverage: float = 0.01
     """Least share of a crop that its mask covers."""
     max_coverage: float = 0.6
     """Largest share of a crop that its mask covers: tightly cropped lines have 0.04 to 0.4."""
     background_score: float = 0.6
-    """Least confidence at which a line read in a background counts as text. It is the recogniser's: on photographs
-    without text PP-OCR's detector reports boxes at up to 0.94, in which the recogniser reads nothing or one letter."""
+    """Least confidence of the recogniser at which a line read in a background counts as text. The detector's confidence
+    would not do: on photographs without text PP-OCR's detector reports boxes with up to 0.94, in which the recogniser
+    reads nothing or one letter."""
     background_characters: int = 2
-    """Least characters of such a line."""
+    """Least number of characters with which a line in a background counts as text."""
     background_area: float = 0.0
-    """Share of the background that such lines may cover together."""
+    """Share of the background that its text may cover."""
 
     def __post_init__(self):
         shares = (
@@ -68,29 +70,17 @@ class FilterConfig:
                 "min_edge_per_character must be at least 0 and background_characters at least 1, not "
                 f"{self.min_edge_per_character} and {self.background_characters}."
             )
-        if self.small not in SMALL_ACTIONS:
-            raise ValueError(f"small must be one of {', '.join(SMALL_ACTIONS)}, not {self.small!r}.")
-
-
-class Crop(NamedTuple):
-    """A text crop: image (H, W, 3) uint8 RGB, pseudo-mask (H, W) uint8 with 255 for text, and its label if known."""
-
-    image: np.ndarray
-    mask: np.ndarray
-    label: str | None = None
+        if self.small not in _SMALL_ACTIONS:
+            raise ValueError(f"small must be one of {', '.join(_SMALL_ACTIONS)}, not {self.small!r}.")
 
 
 class Verdict(NamedTuple):
-    """What is to become of a crop.
-
-    action: "keep", "enhance" or "drop". reason: why it is not simply kept. image_text, mask_text: what was read, None
-    where that was not needed.
-    """
+    """What is to become of a crop."""
 
     action: str
+    """What to do with it: "keep", "enhance" or "drop"."""
     reason: str | None = None
-    image_text: str | None = None
-    mask_text: str | None = None
+    """Why the crop is not simply kept."""
 
 
 def normalize(text: str) -> str:
@@ -155,30 +145,24 @@ def filter_background(image: np.ndarray, engine: OCREngine, config: FilterConfig
     return judge_background(engine.find(image), image.shape, config)
 
 
-def filter_crops(crops: Sequence[Crop], engine: OCREngine, config: FilterConfig) -> list[Verdict]:
-    """Judge crops with pseudo-masks, in order; cheap tests first, and every image is read once at most.
+def filter_crop(
+    image: np.ndarray, mask: np.ndarray, label: str | None, engine: OCREngine, config: FilterConfig
+) -> Verdict:
+    """Judge a crop with a pseudo-mask. Nothing is read if the cheap tests suffice.
 
-    Raises:
-        ValueError: a mask that is no uint8 array of its image's size.
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        mask: (H, W) uint8, 255 on text.
+        label: what the crop says, if that is known.
+        engine: reads the crop and its mask.
+        config: the thresholds.
     """
-    verdicts: list[Verdict | None] = []
-    lines, waiting = [], []
-    for i, (image, mask, label) in enumerate(crops):
-        if mask.dtype != np.uint8 or mask.shape != image.shape[:2]:
-            raise ValueError(f"Crop {i}: expected a uint8 mask {image.shape[:2]}, got {mask.dtype} {mask.shape}.")
-        small = None if label is None else judge_size(image.shape, label, config)
-        reason = judge_mask(mask, config) or (small if config.small == "drop" else None)
-        verdicts.append(Verdict("drop", reason) if reason else None)
-        if reason is None:
-            waiting.append((i, small))
-            lines += [upright(image), upright(mask_image(mask))]
-    texts = iter([reading.text for reading in engine.read(lines)])
-    for (i, small), image_text, mask_text in zip(waiting, texts, texts, strict=True):
-        image, _, label = crops[i]
-        action, reason = "drop", judge_reading(image_text, mask_text, label, config)
-        if reason is None and label is None:
-            small = judge_size(image.shape, image_text, config)
-        if reason is None:
-            action, reason = (config.small, small) if small else ("keep", None)
-        verdicts[i] = Verdict(action, reason, image_text, mask_text)
-    return verdicts
+    small = None if label is None else judge_size(image.shape, label, config)
+    if reason := judge_mask(mask, config) or (small if config.small == "drop" else None):
+        return Verdict("drop", reason)
+    image_text, mask_text = (line.text for line in engine.read([upright(image), upright(mask_image(mask))]))
+    if reason := judge_reading(image_text, mask_text, label, config):
+        return Verdict("drop", reason)
+    if label is None:
+        small = judge_size(image.shape, image_text, config)
+    return Verdict(config.small, small) if small else Verdict("keep")

@@ -1,4 +1,7 @@
-"""One HR page: a background, text rendered or pasted onto it, the exact mask, and where each line is."""
+"""One HR page: a background, text rendered or pasted onto it, the exact mask, and where each line is.
+
+A quad is four (x, y) corners in pixels, clockwise from the text's own top left.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -7,35 +10,27 @@ import cv2
 import numpy as np
 
 from tadisr.data_synthesis.backgrounds import procedural
+from tadisr.data_synthesis.judging.crops import Crop
 from tadisr.data_synthesis.layouts import write_page
 from tadisr.data_synthesis.recipe import PasteStyle, Recipe
 from tadisr.data_synthesis.text.corpus import Corpus
 from tadisr.data_synthesis.text.fonts import Font
 
-MIN_PASTED = 16  # pixels of a pasted crop's long edge: below that it is given up
+_MIN_PASTED = 16  # pixels of a pasted crop's long edge; a crop that would become smaller is left out
 
 
 @dataclass
 class Page:
-    """image (H, W, 3) uint8 RGB, mask (H, W) uint8, lines [{"text", "quad"}], and what the page was made of.
-
-    Quads are (x, y) corners, clockwise from the text's own top left.
-    """
+    """A page, and what it was made of."""
 
     image: np.ndarray
+    """(H, W, 3) uint8 RGB."""
     mask: np.ndarray
+    """(H, W) uint8, 255 on text."""
     lines: list[dict] = field(default_factory=list)
+    """[{"text", "quad"}]."""
     sources: list[str] = field(default_factory=list)
-
-
-@dataclass
-class Crop:
-    """A text crop with its mask: image (h, w, 3) uint8 RGB, mask (h, w) uint8, lines as in `Page`."""
-
-    image: np.ndarray
-    mask: np.ndarray
-    lines: list[dict]
-    name: str
+    """Names of photographs, crops and fonts."""
 
 
 @dataclass
@@ -43,15 +38,15 @@ class Materials:
     """What the pages of one split are made of."""
 
     photo: Callable[[np.random.Generator, int], tuple[np.ndarray, str]] | None
-    """(rng, size) -> a square photograph, float32 (size, size, 3) in [0, 1], and its name; None where there is none."""
+    """(rng, size) to a square photograph, (size, size, 3) float32 in [0, 1], and its name; None if there is none."""
     crop: Callable[[np.random.Generator], Crop] | None
-    """A random crop with its mask; None where there is none."""
+    """A random crop; None if there is none."""
     fonts: Sequence[Font]
     corpora: Sequence[Corpus]
 
 
 def compose_page(recipe: Recipe, materials: Materials, size: int, rng: np.random.Generator) -> Page:
-    """Make one page of `size` x `size` pixels; it depends on the arguments alone."""
+    """Make one page of `size` x `size` pixels. The page depends on the arguments alone."""
     sources = []
     if materials.photo and rng.random() < recipe.photos:
         image, name = materials.photo(rng, size)
@@ -79,10 +74,19 @@ def _to_uint8(image: np.ndarray) -> np.ndarray:
 def paste_crops(
     image: np.ndarray, mask: np.ndarray, crops: Sequence[Crop], style: PasteStyle, rng: np.random.Generator
 ) -> tuple[list[dict], list[str]]:
-    """Paste crops onto `image` and their masks onto `mask`, both uint8 and changed in place, without overlap.
+    """Paste crops onto `image`, and their masks onto `mask`, without overlap.
 
-    A crop that finds no free place in `style.tries` tries shrinks by a tenth and tries again. Returns the lines at
-    their places and the names of the crops that found one.
+    A crop that finds no free place in `style.tries` tries shrinks by a tenth and tries again.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, changed in place.
+        mask: (H, W) uint8, changed in place.
+        crops: what to paste.
+        style: how to paste it.
+        rng: draws sizes and places.
+
+    Returns:
+        The lines of the pasted crops, at their places, and the names of the pasted crops.
     """
     height, width = mask.shape
     taken: list[tuple[int, int, int, int]] = []
@@ -93,7 +97,7 @@ def paste_crops(
         scale = min(scale, height / crop.mask.shape[0], width / crop.mask.shape[1])
         while (place := _free_place(crop, scale, taken, (height, width), style.tries, rng)) is None:
             scale *= 0.9
-            if scale * longest < MIN_PASTED:
+            if scale * longest < _MIN_PASTED:
                 break
         if place is None:
             continue
@@ -144,7 +148,7 @@ def _blend(image: np.ndarray, area: tuple, pasted: np.ndarray, style: PasteStyle
 
 
 def _inner(h: int, w: int) -> np.ndarray:
-    """All but a rim of two pixels, whose colours Poisson editing takes over."""
+    """(h, w) uint8, 255 except on a rim of two pixels, whose colours Poisson editing takes over."""
     inner = np.zeros((h, w), np.uint8)
     inner[2:-2, 2:-2] = 255
     return inner

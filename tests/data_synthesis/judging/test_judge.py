@@ -20,7 +20,8 @@ from helpers.source_samples import (
     write_textseg,
 )
 from tadisr import cli
-from tadisr.data_synthesis.judging.judge import prepare, split_families
+from tadisr.data_synthesis.judging.families import split_families
+from tadisr.data_synthesis.judging.judge import judge_sources
 from tadisr.data_synthesis.recipe import Recipe, load_recipe
 from tadisr.data_synthesis.sources import open_source
 from tadisr.data_synthesis.text.corpus import open_corpus
@@ -109,14 +110,14 @@ def test_pages_are_pasted_crops_on_photographs(made, tmp_path):
                 assert part[strokes > 200].mean() < part[strokes < 20].mean()  # the samples are dark on light
 
 
-def test_prepared_work_is_kept_and_used(sources, tmp_path):
+def test_judged_work_is_kept_and_used(sources, tmp_path):
     recipe = load_recipe("paper")
     for spec in [*recipe.backgrounds, *recipe.crops]:
         spec["path"] = str(sources / spec["kind"])
     recipe.crops = recipe.crops[:1]
-    first = prepare(recipe, tmp_path)
+    first = judge_sources(recipe, tmp_path)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
-    assert prepare(recipe, tmp_path) == first
+    assert judge_sources(recipe, tmp_path) == first
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == files
     kept = {kind: sum(map(len, getattr(first, kind).values())) for kind in ("backgrounds", "crops")}
     assert kept["backgrounds"] == 4 and kept["crops"] >= 3
@@ -196,5 +197,5 @@ def test_models_are_named_by_options(tmp_path):
 def test_no_photographs_at_all_still_makes_pages(tmp_path):
     recipe = Recipe(backgrounds=[{"kind": "free", "roots": str(tmp_path), "scikit_image": False}], corpora={"latin": 1})
     assert len(open_source(recipe.backgrounds[0])) == 0
-    prepared = prepare(recipe, tmp_path / "work")
-    assert prepared.backgrounds == {"train": [], "test": []}
+    selection = judge_sources(recipe, tmp_path / "work")
+    assert selection.backgrounds == {"train": [], "test": []}

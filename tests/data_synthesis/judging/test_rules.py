@@ -1,7 +1,5 @@
 """Which crops, masks and photographs the filter lets through, and what it says of the others."""
 
-from collections import Counter
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,12 +15,11 @@ from tadisr.data_synthesis.judging.rules import (
     SMALL_CHARACTERS,
     TEXT_IN_BACKGROUND,
     UNREADABLE,
-    Crop,
     FilterConfig,
     Verdict,
     agreement,
     filter_background,
-    filter_crops,
+    filter_crop,
     judge_background,
     judge_mask,
     judge_reading,
@@ -81,13 +78,14 @@ def on_photo(mask: np.ndarray, color: tuple = (250, 250, 240), dim: float = 0.35
     return (photo * (1 - alpha) + np.array(color) * alpha).astype(np.uint8)
 
 
-def spelled(i: int, j: int, shape: tuple = (20, 100), label: str | None = None) -> Crop:
-    """A crop whose image and mask make `Speller` read its texts i and j."""
+def filter_spelled(
+    speller: Speller, i: int, j: int, shape: tuple = (20, 100), label: str | None = None, config: FilterConfig = CONFIG
+) -> Verdict:
+    """`filter_crop` of a crop in whose image and mask `speller` reads its texts i and j."""
     mask = np.zeros(shape, np.uint8)
     mask[5:10] = 255
     mask[0, 0] = 255 - j  # read on the negative
-    image = np.full((*shape, 3), i, np.uint8)
-    return Crop(image, mask, label)
+    return filter_crop(np.full((*shape, 3), i, np.uint8), mask, label, speller, config)
 
 
 # The decisions alone.
@@ -197,99 +195,75 @@ def test_impossible_thresholds_are_refused(wrong, message):
 # What happens to crops.
 
 
-def test_crops_are_judged_in_order():
-    speller = Speller("exit", "exlt", "")
-    empty = Crop(np.zeros((20, 100, 3), np.uint8), np.zeros((20, 100), np.uint8))
-    crops = [spelled(0, 0), empty, spelled(0, 1), spelled(2, 0), spelled(1, 1, label="exit"), spelled(0, 0)]
-    verdicts = filter_crops(crops, speller, CONFIG)
-    assert verdicts == [
-        Verdict("keep", None, "exit", "exit"),
-        Verdict("drop", EMPTY_MASK),
-        Verdict("drop", MASK_DIFFERS, "exit", "exlt"),
-        Verdict("drop", UNREADABLE, "", "exit"),
-        Verdict("drop", LABEL_DIFFERS, "exlt", "exlt"),
-        Verdict("keep", None, "exit", "exit"),
-    ]
-    assert Counter(verdict.reason for verdict in verdicts)[None] == 2
-    assert filter_crops([], speller, CONFIG) == []
+@pytest.mark.parametrize(
+    ("image", "mask", "label", "verdict"),
+    [
+        (0, 0, None, ("keep", None)),
+        (0, 1, None, ("drop", MASK_DIFFERS)),
+        (2, 0, None, ("drop", UNREADABLE)),
+        (1, 1, "exit", ("drop", LABEL_DIFFERS)),
+    ],
+)
+def test_crops_are_read_and_judged(image, mask, label, verdict):
+    assert filter_spelled(Speller("exit", "exlt", ""), image, mask, label=label) == verdict
 
 
 @pytest.mark.parametrize("small", ["drop", "enhance"])
 @pytest.mark.parametrize("label", [None, "a longer text"])
 def test_small_crops_are_dropped_or_enhanced(small, label):
-    speller = Speller("a longer text", "nothing")
-    config = FilterConfig(small=small)
-    crops = [spelled(0, 0, (20, 100), label), spelled(0, 1, (20, 100), label), spelled(0, 0, (20, 400), label)]
-    verdicts = filter_crops(crops, speller, config)
-    assert verdicts[0][:2] == (small, SMALL_CHARACTERS)
-    assert verdicts[1][:2] == ("drop", SMALL_CHARACTERS if small == "drop" and label else MASK_DIFFERS)
-    assert verdicts[2][:2] == ("keep", None)
+    speller, config = Speller("a longer text", "nothing"), FilterConfig(small=small)
+    assert filter_spelled(speller, 0, 0, (20, 100), label, config) == (small, SMALL_CHARACTERS)
+    reason = SMALL_CHARACTERS if small == "drop" and label else MASK_DIFFERS
+    assert filter_spelled(speller, 0, 1, (20, 100), label, config) == ("drop", reason)
+    assert filter_spelled(speller, 0, 0, (20, 400), label, config) == ("keep", None)
 
 
 @pytest.mark.parametrize("small", ["drop", "enhance"])
 def test_a_label_knows_how_many_characters_there_are(small):
-    speller = Speller("abcdefgh")  # one more than the label has
-    crops = [spelled(0, 0, (20, 16 * 7), "abcdefg"), spelled(0, 0, (20, 16 * 7))]
-    assert [verdict.action for verdict in filter_crops(crops, speller, FilterConfig(small=small))] == ["keep", small]
+    speller, config = Speller("abcdefgh"), FilterConfig(small=small)  # one character more than the label has
+    assert filter_spelled(speller, 0, 0, (20, 16 * 7), "abcdefg", config).action == "keep"
+    assert filter_spelled(speller, 0, 0, (20, 16 * 7), None, config).action == small
 
 
 def test_nothing_is_read_in_vain(engine):
     mask = text_mask("Exit 2047")
-    good = Crop(on_photo(mask), mask)
+    image = on_photo(mask)
     engine.read_count = 0
-    verdicts = filter_crops(
-        [
-            Crop(good.image, np.zeros_like(mask)),
-            Crop(good.image, np.full_like(mask, 255)),
-            Crop(good.image, mask, "far too many characters for an image as small as this one"),
-        ],
-        engine,
-        CONFIG,
-    )
-    assert [verdict.reason for verdict in verdicts] == [EMPTY_MASK, FULL_MASK, SMALL_CHARACTERS]
+    for other, label, reason in (
+        (np.zeros_like(mask), None, EMPTY_MASK),
+        (np.full_like(mask, 255), None, FULL_MASK),
+        (mask, "far too many characters for an image as small as this one", SMALL_CHARACTERS),
+    ):
+        assert filter_crop(image, other, label, engine, CONFIG) == ("drop", reason)
     assert engine.read_count == 0
-    filter_crops([good] * 3, engine, CONFIG)
-    assert engine.read_count == 6
+    filter_crop(image, mask, None, engine, CONFIG)
+    assert engine.read_count == 2
 
 
-def test_exact_masks_pass_and_broken_ones_do_not(engine):
-    texts = ["Exit 2047", "North gate", "PLATFORM 9"]
-    masks = [text_mask(text) for text in texts]
-    broken = []
-    for mask in masks:
-        lost = mask.copy()
-        lost[:, mask.shape[1] // 2 :] = 0  # the second half of the line
-        upper = mask.copy()
-        upper[mask.shape[0] // 2 :] = 0  # every letter's lower half
-        broken += [lost, upper]
-    exact = [Crop(on_photo(mask), mask, text) for mask, text in zip(masks, texts, strict=True)]
-    for verdict, text in zip(filter_crops(exact, engine, CONFIG), texts, strict=True):
-        assert verdict.action == "keep" and agreement(verdict.image_text, text) == 1
-    wrong = [Crop(on_photo(masks[i // 2]), mask) for i, mask in enumerate(broken)]
-    assert [verdict.reason for verdict in filter_crops(wrong, engine, CONFIG)] == [MASK_DIFFERS] * 6
-    other = filter_crops([Crop(exact[0].image, masks[0], "Way out")], engine, CONFIG)
-    assert other[0].reason == LABEL_DIFFERS
+@pytest.mark.parametrize("text", ["Exit 2047", "North gate", "PLATFORM 9"])
+def test_exact_masks_pass_and_broken_ones_do_not(engine, text):
+    mask = text_mask(text)
+    image = on_photo(mask)
+    assert filter_crop(image, mask, text, engine, CONFIG) == ("keep", None)
+    assert filter_crop(image, mask, "Way out", engine, CONFIG) == ("drop", LABEL_DIFFERS)
+    lost, upper = mask.copy(), mask.copy()
+    lost[:, mask.shape[1] // 2 :] = 0  # the second half of the line
+    upper[mask.shape[0] // 2 :] = 0  # every letter's lower half
+    for broken in (lost, upper):
+        assert filter_crop(image, broken, None, engine, CONFIG) == ("drop", MASK_DIFFERS)
 
 
 def test_vertical_crops_are_turned(engine):
     """A line that runs down the page, turned by a quarter, is read as the level line that it is."""
     mask = text_mask("Exit 2047")
-    crop = Crop(np.rot90(on_photo(mask), -1), np.rot90(mask, -1))
-    (verdict,) = filter_crops([crop], engine, CONFIG)
-    assert verdict.action == "keep" and agreement(verdict.image_text, "Exit 2047") == 1
+    image, mask = np.rot90(on_photo(mask), -1), np.rot90(mask, -1)
+    assert filter_crop(image, mask, "Exit 2047", engine, CONFIG) == ("keep", None)
 
 
 def test_images_without_text_are_unreadable(engine):
     mask = text_mask("Exit 2047")
     smooth = np.full((*mask.shape, 3), 120, np.uint8)
-    assert filter_crops([Crop(smooth, mask)], engine, CONFIG)[0].reason == UNREADABLE
-
-
-@pytest.mark.parametrize("mask", [np.zeros((20, 99), np.uint8), np.zeros((20, 100)), np.zeros((20, 100, 1), np.uint8)])
-def test_masks_must_fit_their_images(mask):
-    crops = [spelled(0, 0), Crop(np.zeros((20, 100, 3), np.uint8), mask)]
-    with pytest.raises(ValueError, match=r"Crop 1: expected a uint8 mask \(20, 100\), got"):
-        filter_crops(crops, Speller("exit"), CONFIG)
+    assert filter_crop(smooth, mask, None, engine, CONFIG) == ("drop", UNREADABLE)
 
 
 # Photographs.

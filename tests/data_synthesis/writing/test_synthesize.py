@@ -18,7 +18,7 @@ from datasets import load_dataset
 from helpers import pages
 from helpers.hub_server import HubServer
 from tadisr import cli
-from tadisr.data_synthesis.judging import judge
+from tadisr.data_synthesis import opened
 from tadisr.data_synthesis.read import open_pages
 from tadisr.data_synthesis.writing import synthesize
 
@@ -240,15 +240,13 @@ def test_a_finished_set_that_cannot_be_mended_now_is_mended_later(recipe, made, 
     photos.rename(away)
     photos.mkdir()  # a disk that is not mounted
     cv2.imwrite(str(photos / "small.png"), np.zeros((20, 20, 3), np.uint8))
-    judge._source.cache_clear()
-    judge._names.cache_clear()
+    opened._source.cache_clear()
     try:
         assert cli.main(command(recipe, out, "--num-proc", 1)) == 2
     finally:
         shutil.rmtree(photos)
         away.rename(photos)
-        judge._source.cache_clear()
-        judge._names.cache_clear()
+        opened._source.cache_clear()
     assert cli.main(command(recipe, out, "--num-proc", 1)) == 0
     assert contents(out) == contents(made)
 
@@ -267,7 +265,7 @@ def test_a_source_that_is_away_loses_nothing_of_an_unfinished_run(recipe, made, 
     photos, away = recipe.parent / "photos", recipe.parent / "away"
     before = contents(unfinished)
     photos.rename(away)
-    judge._source.cache_clear()  # a process of its own has not seen it
+    opened._source.cache_clear()  # a process of its own has not seen it
     try:
         assert cli.main(command(recipe, unfinished, "--num-proc", 1)) == 2
     finally:
