@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from tadisr.data_synthesis.read import open_pages
 from tadisr.data_synthesis.sources import READERS, open_source
-from tadisr.training.data import photographic_tones
+from tadisr.data_synthesis.tones import photographic_tones
 
 _RESIZES = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
 

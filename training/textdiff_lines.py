@@ -7,12 +7,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from tadisr.data_synthesis.degrade import degrade
+from tadisr.data_synthesis.lines import SEVERITIES, RenderedLines
 from tadisr.evaluation.text_lines import str_filt
 from tadisr.models.textdiff.recognizer import ALPHABET
 from tadisr.textzoom import HR_SIZE, LR_SIZE, Line, TextZoom, TextZoomLines, with_mask
 from tadisr.training.loop import Batch
 from tadisr.training.textdiff_config import LineTraining
-from tadisr.training.textdiff_data import SEVERITIES, RenderedLines
 
 PROBE = 100  # labels that are looked at before a run
 

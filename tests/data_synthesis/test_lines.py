@@ -1,9 +1,8 @@
 """Rendered text lines: aligned, repeatable, split without overlap, and the same from a database."""
 
+import argparse
 import json
 import string
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,12 +12,9 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from helpers.tiny_fonts import write_font
-from tadisr.data_synthesis.sources import open_source
-from tadisr.data_synthesis.text.fonts import discover_fonts
-from tadisr.evaluation.text_lines import bicubic, squared_errors, str_filt
-from tadisr.textzoom import TextZoom, TextZoomLines, mean_mask
-from tadisr.training import textdiff_data
-from tadisr.training.textdiff_data import (
+from tadisr import cli
+from tadisr.data_synthesis import command_lines
+from tadisr.data_synthesis.lines import (
     MAX_CHARS,
     SEVERITIES,
     SPLITS,
@@ -26,9 +22,12 @@ from tadisr.training.textdiff_data import (
     draw_label,
     export,
     label_split,
-    main,
     open_materials,
 )
+from tadisr.data_synthesis.sources import open_source
+from tadisr.data_synthesis.text.fonts import discover_fonts
+from tadisr.evaluation.text_lines import bicubic, squared_errors, str_filt
+from tadisr.textzoom import TextZoom, TextZoomLines, mean_mask
 
 ASCII = string.ascii_letters + string.digits + string.punctuation
 
@@ -107,8 +106,8 @@ def test_splits_are_those_of_the_synthesised_pages():
         assert not {font.family for font in open_materials(split).fonts} & pages["test"]
 
 
-def test_splits_share_no_label():
-    words = textdiff_data._words()
+def test_splits_share_no_label(fonts):
+    words = open_materials("train", (str(fonts),), False).words
     drawn = {
         split: {str_filt(draw_label(split, words, np.random.default_rng(i))) for i in range(400)} for split in SPLITS
     }
@@ -199,26 +198,29 @@ def test_export_is_read_back_as_it_was_drawn(rendered, tmp_path):
 
 
 def test_command_line(fonts, tmp_path, capsys):
-    command = ["--out", str(tmp_path / "set"), "--num", "3", "--seed", "2", "--fonts", str(fonts), "--no-photos"]
-    assert main(command) == 0
-    assert f"3 lines in {tmp_path / 'set'}" in capsys.readouterr().out
+    command = ["synthesize-lines", "--out", str(tmp_path / "set"), "--num", "3", "--seed", "2", "--no-photos"]
+    command += ["--fonts", str(fonts)]
+    assert cli.main(command) == 0
+    assert f"tadisr: 3 lines in {tmp_path / 'set'}" in capsys.readouterr().err
     wanted = RenderedLines(3, "test", 2, fonts=[fonts], photos=False)
     assert [line.label for line in TextZoom(tmp_path / "set")] == [wanted[i]["label"] for i in range(3)]
     for wrong, message in (
-        (command, "error: There is a database in"),
-        ([*command, "--num", "0"], "error: length must be at least 1"),
-        ([*command, "--fonts", str(tmp_path / "none")], "error: No folder"),
+        (command, "tadisr: There is a database in"),
+        ([*command, "--num", "0"], "tadisr: length must be at least 1"),
+        ([*command, "--fonts", str(tmp_path / "none")], "tadisr: No folder"),
+        ([*command, "--severity", "awful"], "tadisr: argument --severity: invalid choice: 'awful' (choose from "),
     ):
-        assert main(wrong) == 1
+        assert cli.main(wrong) == 2
         err = capsys.readouterr().err
         assert err.startswith(message) and err.count("\n") == 1
 
 
-def test_command_runs_as_a_module():
-    done = subprocess.run(
-        [sys.executable, "-m", "tadisr.training.textdiff_data", "--help"], capture_output=True, text=True, check=True
-    )
-    assert "--split {train,validation,test}" in done.stdout
+def test_the_command_knows_all_splits_and_severities():
+    parser = argparse.ArgumentParser()
+    command_lines.register(parser)
+    for split in SPLITS:
+        for severity in (*SEVERITIES, "mixed"):
+            parser.parse_args(["--out", "x", "--split", split, "--severity", severity])
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,13 @@
-"""Rendered text lines for TextDiff, as fast as they are needed, and as a database in TextZoom's layout.
-
-    python -m tadisr.training.textdiff_data --out data/textdiff/test --num 1000 --split test --seed 0
+"""Rendered text lines for TextDiff: drawn when a training asks for them, or written as a database like TextZoom's.
 
 A line is one word (or number, code, short phrase) of 1 to 16 characters on a photograph or a painted surface. As in
-TextZoom it is resized to 32x128 whatever its aspect; its LR image is made from that by the project's degradation.
-Line i depends on (seed, split, i), on the installed fonts, photographs and word list, and on nothing else.
+TextZoom it is resized to 32x128, whatever its aspect. Its LR image is the degraded HR image. Line i depends on the
+seed, the split and i, on the installed fonts, photographs and word list, and on nothing else.
 """
 
-import argparse
 import json
 import multiprocessing
 import string
-import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -32,9 +28,10 @@ from tadisr.data_synthesis.text.effects import Effects, paint
 from tadisr.data_synthesis.text.fonts import Fonts, discover_fonts
 from tadisr.data_synthesis.text.render import draw_block
 from tadisr.data_synthesis.text.shapes import Shapes
+from tadisr.data_synthesis.tones import photographic_tones
 from tadisr.evaluation.text_lines import str_filt
+from tadisr.io.atomic import write_atomically
 from tadisr.textzoom import HR_SIZE, Line, resize, to_tensors, with_mask, write_textzoom
-from tadisr.training.data import photographic_tones
 
 SPLITS = ("train", "validation", "test")
 MASKS = ("stroke", "mean", "mean_polarity")
@@ -270,32 +267,4 @@ def export(lines: RenderedLines, folder: str | Path, num_proc: int = 1) -> None:
         "font_families": sorted({font.family for font in materials.fonts}),
         "photographs": len(materials.photos), "dictionary_words": len(materials.words),
     }  # fmt: skip
-    (Path(folder) / "info.json").write_text(json.dumps(info, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0, or 1 after one line that says what was wrong."""
-    parser = argparse.ArgumentParser("python -m tadisr.training.textdiff_data", description="Render text lines.")
-    parser.add_argument("--out", metavar="DIR", required=True, help="folder of the database")
-    parser.add_argument("--num", type=int, default=1000, help="lines (default: %(default)s)")
-    parser.add_argument("--split", choices=SPLITS, default="test", help="(default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    parser.add_argument("--severity", choices=(*SEVERITIES, "mixed"), default="mixed", help="(default: %(default)s)")
-    parser.add_argument("--fonts", metavar="DIR", nargs="+", default=[], help="folders (default: installed fonts)")
-    parser.add_argument("--no-photos", action="store_true", help="painted surfaces only")
-    parser.add_argument("--num-proc", type=int, default=1, help="processes (default: %(default)s)")
-    args = parser.parse_args(arguments)
-    try:
-        lines = RenderedLines(
-            args.num, args.split, args.seed, args.severity, fonts=args.fonts, photos=not args.no_photos
-        )
-        export(lines, args.out, args.num_proc)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 1
-    print(f"{args.num} lines in {args.out}")  # noqa: T201
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    write_atomically(Path(folder) / "info.json", json.dumps(info, indent=1, ensure_ascii=False) + "\n")
