@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from tadisr.data_synthesis.backgrounds import SURFACES, crop_photo, procedural, shrink_photo
 from tadisr.data_synthesis.degrade import Degradation, degrade
 from tadisr.data_synthesis.judging.families import split_families
-from tadisr.data_synthesis.sources import open_source, split_names, split_of
+from tadisr.data_synthesis.sources import Sample, open_source, split_names, split_of
 from tadisr.data_synthesis.text.corpus import LatinCorpus, number
 from tadisr.data_synthesis.text.effects import Effects, paint
 from tadisr.data_synthesis.text.fonts import Fonts, discover_fonts
@@ -129,7 +129,9 @@ _free = cache(partial(open_source, "free"))
 
 @lru_cache(maxsize=64)
 def _photo(i: int) -> np.ndarray:
-    return shrink_photo(_free()[i].image, _PHOTO_SIDE)
+    sample = _free()[i]
+    assert isinstance(sample, Sample)
+    return shrink_photo(sample.image, _PHOTO_SIDE)
 
 
 def label_split(label: str) -> str:
@@ -151,7 +153,7 @@ def draw_label(split: str, words: Sequence[str], rng: np.random.Generator) -> st
         if kind < 0.7:
             if words and rng.random() < 0.7:
                 # the shorter of two: words on signs are shorter than those in dictionaries
-                text = min((words[i] for i in rng.integers(len(words), size=2)), key=len)
+                text = min((words[int(i)] for i in rng.integers(len(words), size=2)), key=len)
             else:
                 text = str(rng.choice(corpus.text(rng, MAX_CHARS).split()))
             case = rng.random()

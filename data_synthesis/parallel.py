@@ -13,8 +13,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-BACKENDS = ("local", "ray")
-
 
 def _quiet_worker() -> None:
     """One thread a process (results then never depend on how sums are split); Ctrl-C is the parent's to handle."""
@@ -31,8 +29,9 @@ def _quiet_worker() -> None:
 
 def _follow_parent() -> None:
     """End with the parent, also when it was killed: nobody else would end this process."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _one_thread() -> None:
@@ -93,7 +92,7 @@ def _run_ray(function: Callable[[Any], Any], tasks: Sequence[Any], num_proc: int
     started = not ray.is_initialized()
     if started:
         local = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": num_proc, "include_dashboard": False}
-        ray.init(log_to_driver=False, logging_level="error", **local)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **local)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
 

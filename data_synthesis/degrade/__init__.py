@@ -46,7 +46,7 @@ class _Draws:
         return values[int(len(values) * self._next())]
 
     def weighted(self, values: Iterable, weights: Sequence[float]) -> Any:
-        left = self._next() * sum(weights)
+        left, chosen = self._next() * sum(weights), None
         for value, weight in zip(values, weights, strict=True):
             if weight > 0:
                 chosen = value
@@ -58,8 +58,8 @@ class _Draws:
 
 def _draw_kernel(order: Order, draws: _Draws, factor: float) -> np.ndarray:
     """factor: on the order's sigmas."""
-    size = order.kernel_sizes and draws.choice(order.kernel_sizes)
-    if draws.chance(order.sinc_prob):
+    size = draws.choice(order.kernel_sizes) if order.kernel_sizes else None
+    if draws.chance(order.sinc_prob) and size:
         return sinc_kernel(draws.uniform(order.sinc_cutoff if size < 13 else order.sinc_cutoff_large), size)
     kind = draws.weighted(order.kernels, tuple(order.kernels.values()))
     sigma = draws.uniform(order.sigma, factor)

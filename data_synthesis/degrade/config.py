@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from numbers import Real
 from typing import Any
 
 from tadisr.data_synthesis.degrade.steps import MODES
@@ -190,14 +189,18 @@ def _check(config: Any) -> None:
         if isinstance(value, list):
             value = tuple(value)
             setattr(config, f.name, value)
-        if f.name.endswith("_prob") and not (isinstance(value, Real) and 0 <= value <= 1):
+        if f.name.endswith("_prob") and not (isinstance(value, (int, float)) and 0 <= value <= 1):
             raise ValueError(f"{f.name} must lie between 0 and 1; got {value!r}.")
-        if f.type in (Range, tuple[int, int]) and not (_numbers(value) and len(value) == 2 and value[0] <= value[1]):
+        if f.type in (Range, tuple[int, int]) and not _is_range(value):
             raise ValueError(f"{f.name} must be [low, high] with 0 <= low <= high; got {value!r}.")
 
 
 def _numbers(value: Any) -> bool:
-    return isinstance(value, tuple) and all(isinstance(number, Real) and number >= 0 for number in value)
+    return isinstance(value, tuple) and all(isinstance(number, (int, float)) and number >= 0 for number in value)
+
+
+def _is_range(value: Any) -> bool:
+    return _numbers(value) and len(value) == 2 and value[0] <= value[1]
 
 
 def _check_weights(name: str, weights: Any, count: int | None = None) -> None:

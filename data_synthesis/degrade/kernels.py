@@ -18,9 +18,7 @@ def _radius(limit: int, sigma: float, reach: float) -> int:
     return int(min(limit, reach * sigma + 1e-9))
 
 
-def _ellipse(
-    sigma_x: float, sigma_y: float, angle: float, size: int | None, reach: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _ellipse(sigma_x: float, sigma_y: float, angle: float, size: int | None, reach: float) -> np.ndarray:
     """Squared distances from the centre in sigmas, (ky, kx), in a box that holds `reach` sigmas.
 
     size: odd limit of the box's sides; without it the box holds three sigmas, at least one pixel on each side.

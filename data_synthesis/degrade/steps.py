@@ -6,11 +6,13 @@ colours, because it halves the resolution of the chroma.
 
 import math
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from statistics import NormalDist
 
 import cv2
 import numpy as np
+
+from tadisr.io.images import decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def apply(steps: list[Step], image: np.ndarray, scratch: Scratch) -> np.ndarray:
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
     """Rounded and clipped."""
-    return image if image.dtype == np.uint8 else cv2.add(image, 0.0, dtype=cv2.CV_8U)
+    return image if image.dtype == np.uint8 else cv2.add(image, 0.0, dtype=cv2.CV_8U)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def _to_float(image: np.ndarray, scratch: Scratch) -> np.ndarray:
@@ -183,7 +185,7 @@ def jpeg(image: np.ndarray, step: Jpeg, scratch: Scratch) -> np.ndarray:
     ok, data = cv2.imencode(".jpg", to_uint8(image), [cv2.IMWRITE_JPEG_QUALITY, step.quality])
     if not ok:
         raise RuntimeError(f"OpenCV could not write a JPEG of {image.shape[1]}x{image.shape[0]} pixels.")
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+    return decode(data, cv2.IMREAD_COLOR)
 
 
 def noise(image: np.ndarray, step: Noise, scratch: Scratch) -> np.ndarray:
@@ -192,25 +194,27 @@ def noise(image: np.ndarray, step: Noise, scratch: Scratch) -> np.ndarray:
     bits = np.random.SFC64(step.seed)
     if step.kind == "poisson":
         levels = to_uint8(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if step.gray else image)
-        table = poisson_table(_photons(levels))
+        draw = partial(_poisson, table=poisson_table(_photons(levels)), bits=bits)
+    else:
+        levels = image[..., 0] if step.gray else image
+        draw = partial(_gaussian, bits=bits)
     h, w = image.shape[:2]
     rows = max(1, _BLOCK // (w * (1 if step.gray else 3)))
     for top in range(0, h, rows):
-        block = image[top : top + rows]
-        shape = block.shape[:2] if step.gray else block.shape
-        if step.kind == "poisson":
-            drawn = _poisson(levels[top : top + rows].ravel(), table, bits)
-        else:
-            count = math.prod(shape)
-            drawn = normal_table().take(bits.random_raw((count + 3) // 4).view(np.uint16)[:count])
+        block, part = image[top : top + rows], levels[top : top + rows]
+        drawn = draw(part).reshape(part.shape)
         drawn *= np.float32(step.strength)
-        drawn = drawn.reshape(shape)
         np.add(block, cv2.cvtColor(drawn, cv2.COLOR_GRAY2BGR) if step.gray else drawn, out=block)
         np.clip(block, 0, 255, out=block)
     return image
 
 
 FUNCTIONS = {Blur: blur, Resize: resize, Noise: noise, Jpeg: jpeg}
+
+
+def _gaussian(levels: np.ndarray, bits: np.random.SFC64) -> np.ndarray:
+    """A standard normal value for each of the n levels, whatever they are: (n,) float32."""
+    return normal_table().take(bits.random_raw((levels.size + 3) // 4).view(np.uint16)[: levels.size])
 
 
 @lru_cache(maxsize=1)
@@ -265,13 +269,13 @@ def poisson_table(photons: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _poisson(levels: np.ndarray, table: tuple[np.ndarray, np.ndarray], bits: np.random.SFC64) -> np.ndarray:
-    """Poisson counts of the levels as deviations from them, (n,) uint8 to (n,) float32. 24 random bits make one."""
+    """Poisson counts of n uint8 levels, as deviations from the levels: (n,) float32. Each takes 24 random bits."""
     share, deviation = table
     n = levels.size
     drawn = bits.random_raw((3 * n + 7) // 8).view(np.uint16)
     pairs = np.empty((n, 2), np.uint8)  # low byte: bin; high byte: level
     pairs[:, 0] = drawn[n:].view(np.uint8)[:n]
-    pairs[:, 1] = levels
+    pairs[:, 1] = levels.ravel()
     entry = pairs.view("<u2").ravel().astype(np.intp)
     entry += (drawn[:n] >= share.take(entry)).astype(np.intp) << 16
     return deviation.take(entry)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from tadisr.io.atomic import write_atomically
-from tadisr.io.images import encode_png
+from tadisr.io.images import decode, encode_png
 
 
 @dataclass
@@ -47,8 +47,7 @@ def read_crop(path: str, row: int) -> Crop:
     """Crop `row` of a file that `write_crops` wrote."""
     stored = _rows(path)[row]
     image, mask = (
-        cv2.imdecode(np.frombuffer(stored[part], np.uint8), flag)
-        for part, flag in (("image", cv2.IMREAD_COLOR_RGB), ("mask", cv2.IMREAD_GRAYSCALE))
+        decode(stored[part], flag) for part, flag in (("image", cv2.IMREAD_COLOR_RGB), ("mask", cv2.IMREAD_GRAYSCALE))
     )
     return Crop(image, mask, json.loads(stored["lines"]), stored["name"])
 

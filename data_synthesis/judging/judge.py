@@ -182,6 +182,7 @@ def _judge_chunk(chunk: Chunk, recipe: Recipe, work: Path) -> None:
         except ValueError as error:
             decisions.append(Decision(names()[i], "reading", "missing" if "no image" in str(error) else "unreadable"))
             continue
+        assert isinstance(sample, Sample)  # `_open` refuses pairs
         if chunk.kind == "backgrounds":
             decisions.append(_judge_background(sample, recipe))
         else:
@@ -229,8 +230,10 @@ def _judge_crop(sample: Sample, recipe: Recipe) -> tuple[Decision, Crop | None]:
             stage = _STAGES_OF_REASONS.get(verdict.reason, "OCR")
             return Decision(sample.name, stage, verdict.reason, enhanced), None
     height, width = image.shape[:2]
-    scale = np.float32([width / sample.image.shape[1], height / sample.image.shape[0]])
-    lines = [{"text": line["text"], "quad": (np.float32(line["quad"]) * scale).tolist()} for line in sample.lines]
+    scale = np.array([width / sample.image.shape[1], height / sample.image.shape[0]], np.float32)
+    lines = [
+        {"text": line["text"], "quad": (np.asarray(line["quad"], np.float32) * scale).tolist()} for line in sample.lines
+    ]
     if not lines and sample.text:
         lines = [{"text": sample.text, "quad": [[0, 0], [width, 0], [width, height], [0, height]]}]
     return Decision(sample.name, enhanced=enhanced), Crop(image, mask, lines, sample.name)

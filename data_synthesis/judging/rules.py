@@ -79,8 +79,8 @@ class Verdict(NamedTuple):
 
     action: str
     """What to do with it: "keep", "enhance" or "drop"."""
-    reason: str | None = None
-    """Why the crop is not simply kept."""
+    reason: str = ""
+    """Why the crop is not simply kept; empty if it is."""
 
 
 def normalize(text: str) -> str:

@@ -7,7 +7,6 @@ Shapes: B batch, S the side SAM works at (1024), C SAM's embedding width (256), 
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,17 +153,22 @@ class SamTextSegmenter(TextSegmenter):
     larger is tiled.
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, sam: SamModel, config: SamTSConfig):
         super().__init__()
         self.config = config
-        vision, decoder = sam.config.vision_config, sam.config.mask_decoder_config
+        described: Any = sam.config
+        vision, decoder = described.vision_config, described.mask_decoder_config
         self.tile = vision.image_size
         sam.requires_grad_(False)
         sam.mask_decoder.requires_grad_(True)
         # What only serves several masks per prompt takes no part.
         sam.mask_decoder.iou_prediction_head.requires_grad_(False)
         sam.mask_decoder.output_hypernetworks_mlps[1:].requires_grad_(False)
-        for layer in sam.vision_encoder.layers:
+        layers: Any = sam.vision_encoder.layers
+        for layer in layers:
             layer.attn = AdaptedAttention(layer.attn, Adapter(vision.hidden_size, config.adapter_ratio))
             layer.mlp = AdaptedMLP(layer.mlp, Adapter(vision.hidden_size, config.adapter_ratio))
         self.sam = sam
@@ -174,25 +178,23 @@ class SamTextSegmenter(TextSegmenter):
         self.register_buffer("std", torch.tensor(_STD)[:, None, None], persistent=False)
 
     @classmethod
-    def build(
-        cls, config: dict[str, Any], base_model: str | Path | None = None, **hub: str | bool | None
-    ) -> "SamTextSegmenter":
+    def build(cls, config: dict[str, Any], base_model: str | Path | None = None, **hub: Any) -> "SamTextSegmenter":
         """Load the base that `config` names, or `base_model`, and stand an untrained segmenter on it.
 
         Raises:
             FileNotFoundError: there is no such base.
             ValueError: the base is no SAM.
         """
-        config = SamTSConfig(**config)
+        own = SamTSConfig(**config)
         if base_model is not None:
-            config.base_model, config.base_revision = str(base_model), None
+            own.base_model, own.base_revision = str(base_model), None
         hub = {key: hub[key] for key in ("token", "cache_dir", "local_files_only") if key in hub}
-        folder = find_folder(config.base_model, _BASE_FILES, revision=config.base_revision, **hub)
+        folder = find_folder(own.base_model, _BASE_FILES, revision=own.base_revision, **hub)
         described = folder / "config.json"
         kind = json.loads(described.read_text(encoding="utf-8")).get("model_type") if described.is_file() else None
         if kind != "sam":
-            raise ValueError(f"{config.base_model} is no SAM: its config.json has the model_type {kind}.")
-        return cls(SamModel.from_pretrained(folder), config)
+            raise ValueError(f"{own.base_model} is no SAM: its config.json has the model_type {kind}.")
+        return cls(SamModel.from_pretrained(folder), own)
 
     def trained_state(self) -> dict[str, torch.Tensor]:
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
@@ -205,10 +207,11 @@ class SamTextSegmenter(TextSegmenter):
         return (self.tile, self.tile)
 
     def _scaled(self, size: tuple[int, int]) -> tuple[int, int]:
-        return tuple(max(1, round(side * self.tile / max(size))) for side in size)
+        height, width = (max(1, round(side * self.tile / max(size))) for side in size)
+        return height, width
 
     def fit(self, image: torch.Tensor) -> torch.Tensor:
-        height, width = self._scaled(tuple(image.shape[-2:]))
+        height, width = self._scaled((image.shape[-2], image.shape[-1]))
         image = F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
         # SAM pads with its mean colour.
         padded = self.mean.to(image).expand(1, 3, self.tile, self.tile).clone()
@@ -248,7 +251,3 @@ class SamTextSegmenter(TextSegmenter):
         token = tokens[:, 0, 1]  # (B, C), after the IoU token
         low = torch.einsum("bc,bchw->bhw", decoder.output_hypernetworks_mlps[0](token), features)[:, None]
         return low, self.head(features, token, pixels)
-
-    def adapters(self) -> Iterator[Adapter]:
-        """All adapters, from the first block to the last."""
-        return (module for module in self.modules() if isinstance(module, Adapter))

@@ -56,7 +56,8 @@ class TextSegmenter(nn.Module):
 
     def fitted_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """The size (H, W) that `fit` makes of images of `size`."""
-        return tuple(side + -side % self.multiple for side in size)
+        height, width = (side + -side % self.multiple for side in size)
+        return height, width
 
     def fit(self, image: torch.Tensor) -> torch.Tensor:
         """(1, 3, H, W) to a size that `forward` takes: the last rows and columns are repeated."""
@@ -90,26 +91,26 @@ class TextSegmenter(nn.Module):
         """
         self._check(tile, overlap, batch_size)
         tensors = to_tensors(images)
-        masks: list[np.ndarray | None] = [None] * len(tensors)
+        masks: dict[int, np.ndarray] = {}
         groups: dict[tuple[int, int], list[int]] = {}
         training = self.training
         self.eval()
         try:
             for i, image in enumerate(tensors):
-                side = self.tile if tile == "auto" else tile
+                side = self.tile if isinstance(tile, str) else tile
                 if side is not None and max(image.shape[-2:]) > side:
                     masks[i] = self._segment_tiled(image, side, overlap)
                 else:
-                    groups.setdefault(self.fitted_size(tuple(image.shape[-2:])), []).append(i)
+                    groups.setdefault(self.fitted_size(_size(image)), []).append(i)
             for members in groups.values():
                 for start in range(0, len(members), batch_size):
                     chosen = members[start : start + batch_size]
                     batch = self._run(torch.cat([self.fit(tensors[i].float()) for i in chosen]))
                     for i, logits in zip(chosen, batch.split(1), strict=True):
-                        masks[i] = _to_mask(self.unfit(logits, tensors[i].shape[-2:]))
+                        masks[i] = _to_mask(self.unfit(logits, _size(tensors[i])))
         finally:
             self.train(training)
-        return masks
+        return [masks[i] for i in range(len(tensors))]
 
     def _segment_tiled(self, image: torch.Tensor, tile: int, overlap: int) -> np.ndarray:
         height, width = image.shape[-2:]
@@ -117,7 +118,7 @@ class TextSegmenter(nn.Module):
         image = F.pad(image.float(), (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
 
         def logits(part: torch.Tensor) -> tuple[torch.Tensor]:
-            return (self.unfit(self._run(self.fit(part)), part.shape[-2:]),)
+            return (self.unfit(self._run(self.fit(part)), _size(part)),)
 
         (found,) = run_tiled(on_arrays(logits, image.device), image.cpu().numpy(), tile, overlap, 1)
         return _to_mask(torch.from_numpy(found[..., :height, :width]))
@@ -161,7 +162,7 @@ class TextSegmenter(nn.Module):
         cls,
         name: str | Path = BUNDLED_SEGMENTER,
         base_model: str | Path | None = None,
-        **hub: str | bool | None,
+        **hub: Any,
     ) -> "TextSegmenter":
         """The segmenter that `save_pretrained` wrote, ready to use, float32 on the CPU.
 
@@ -201,7 +202,7 @@ class TextSegmenter(nn.Module):
                 tensor.copy_(state[name])
 
 
-def find_folder(name: str | Path, allow_patterns: list[str] | None = None, **hub: str | bool | None) -> Path:
+def find_folder(name: str | Path, allow_patterns: list[str] | None = None, **hub: Any) -> Path:
     """The local folder of a segmenter or of its base, downloading a Hub id first.
 
     Raises:
@@ -214,6 +215,10 @@ def find_folder(name: str | Path, allow_patterns: list[str] | None = None, **hub
         raise FileNotFoundError(
             f"No model {name}: give {BUNDLED_SEGMENTER}, a folder, or a Hub id such as user/model."
         ) from None
+
+
+def _size(image: torch.Tensor) -> tuple[int, int]:
+    return image.shape[-2], image.shape[-1]
 
 
 def _to_mask(logits: torch.Tensor) -> np.ndarray:
@@ -249,7 +254,7 @@ class TinyTextSegmenter(TextSegmenter):
         )
         self.up = nn.ModuleList(_conv(above, above) for above in widths[:-1])
         self.head = nn.Conv2d(widths[0], 4, 3, padding=1)
-        nn.init.constant_(self.head.bias, -2.0)  # most pixels are not text
+        nn.init.constant_(self.head.get_parameter("bias"), -2.0)  # most pixels are not text
         self.to(memory_format=torch.channels_last)
 
     @classmethod

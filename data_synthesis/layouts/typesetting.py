@@ -10,7 +10,7 @@ import numpy as np
 
 from tadisr.data_synthesis.backgrounds.scenes import SCENES, out_of_focus
 from tadisr.data_synthesis.layouts.canvas import Canvas, Color
-from tadisr.data_synthesis.layouts.palette import LUMA, Palette, draw_palette, luma, readable
+from tadisr.data_synthesis.layouts.palette import LUMA32, Palette, draw_palette, luma, readable
 from tadisr.data_synthesis.layouts.style import PageStyle
 from tadisr.data_synthesis.text.corpus import Corpus
 from tadisr.data_synthesis.text.effects import Ink, Shadow
@@ -105,7 +105,7 @@ class Setter:
 
     def one_of(self, choices: Sequence[T]) -> T:
         """Any of them."""
-        return choices[self.rng.integers(len(choices))]
+        return choices[int(self.rng.integers(len(choices)))]
 
     def voice(self, other_corpus: bool = False) -> Voice:
         """The page's corpus, or perhaps another, in a face that has its characters.
@@ -191,7 +191,7 @@ class Setter:
         if beneath.size == 0:
             return False
         color = self.ink_on(color, beneath.mean(axis=(0, 1)), glyphs.em)
-        if effect is None and float((beneath[::2, ::2] @ LUMA).std()) > BUSY:
+        if effect is None and float((beneath[::2, ::2] @ LUMA32).std()) > BUSY:
             shadow = Shadow(0.0, 0.0, 0.12, 0.8) if luma(color) > 0.6 and self.chance(0.5) else None
             effect = Ink(shadow=shadow, outline=0.0 if shadow else self.between(0.03, 0.08))
         return canvas.put(glyphs, x, y, color, font, effect, self.rng)

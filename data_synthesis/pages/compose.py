@@ -109,9 +109,12 @@ def paste_crops(
         pasted, strokes = (cv2.resize(part, (w, h), interpolation=how) for part in (crop.image, crop.mask))
         _blend(image, area, pasted, style, rng)
         mask[area] = strokes
-        factor = np.float32([w / crop.mask.shape[1], h / crop.mask.shape[0]])
+        factor = np.array([w / crop.mask.shape[1], h / crop.mask.shape[0]], np.float32)
         lines += [
-            {"text": line["text"], "quad": np.float32(line["quad"]) * factor + np.float32([left, top])}
+            {
+                "text": line["text"],
+                "quad": np.asarray(line["quad"], np.float32) * factor + np.array([left, top], np.float32),
+            }
             for line in crop.lines
         ]
     return lines, names

@@ -10,7 +10,7 @@ from tadisr.data_synthesis.judging.crops import Crop, read_crop
 from tadisr.data_synthesis.judging.judge import Selection
 from tadisr.data_synthesis.pages.compose import Materials
 from tadisr.data_synthesis.recipe import Recipe
-from tadisr.data_synthesis.sources import Source
+from tadisr.data_synthesis.sources import Sample, Source
 from tadisr.data_synthesis.text.fonts import Fonts
 
 
@@ -39,5 +39,6 @@ def _photo(source: Source, item: int, size: int) -> tuple[np.ndarray, str]:
     A photograph is larger if its short side would otherwise be shorter than a page's `size`.
     """
     sample = source[item]
+    assert isinstance(sample, Sample)
     height, width = sample.image.shape[:2]
     return shrink_photo(sample.image, max(2048, -(-size * max(height, width) // min(height, width)))), sample.name

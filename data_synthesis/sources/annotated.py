@@ -155,7 +155,7 @@ class Annotated(Source):
         left, top, right, bottom = self._box(word)
         image, mask = _read_last(photo, self.coded)
         place = np.s_[top:bottom, left:right]
-        line = {"text": word.text, "quad": [[x - left, y - top] for x, y in word.quad]}
+        line = {"text": word.text, "quad": [[x - left, y - top] for x, y in word.quad or ()]}
         return Sample(image[place].copy(), f"{photo.name}#{word.number}", mask[place].copy(), word.text, [line])
 
     def _box(self, word: Word) -> tuple[int, int, int, int]:
@@ -239,7 +239,7 @@ def _photos(root: Path, place: Place, split: str) -> list[Photo]:
         mask = next((name for name in (f"{image.stem}_maskfg.png", f"{image.stem}.png") if name in masks), None)
         name = f"{place.part}/{image.name}" if place.part else image.name
         annotation = place.annotations / f"{image.stem}_anno.json"
-        photos.append(Photo(name, image, mask and place.masks / mask, annotation))
+        photos.append(Photo(name, image, place.masks / mask if mask else None, annotation))
     return photos
 
 

@@ -4,7 +4,7 @@ import hashlib
 import io
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,7 +140,7 @@ def image_size(file: Path | bytes, where: str) -> tuple[int, int]:
     """
     with _opened(file, where) as image:
         exif = Image.Image.getexif(image)  # PNG's own version decodes the pixels first
-        return image.size if exif.get(ORIENTATION, 1) >= 5 else image.size[::-1]
+        return image.size if exif.get(ORIENTATION, 1) >= 5 else (image.height, image.width)
 
 
 @contextmanager
@@ -158,7 +158,7 @@ def _opened(file: Path | bytes, where: str) -> Iterator[Image.Image]:
         raise ValueError(f"{where} cannot be read as an image: {reason}") from None
 
 
-def check_split(split: str, known: Sequence[str], name: str) -> None:
+def check_split(split: str, known: Collection[str], name: str) -> None:
     """Refuse a split that the dataset does not have."""
     if split not in known:
         raise ValueError(f"{name} has no split {split!r}: known are {', '.join(known)}.")

@@ -72,18 +72,14 @@ class Free(ImageFiles):
     def licence_of(self, i: int) -> str:
         return self._origins[i][1]
 
-    def package_of(self, i: int) -> str:
-        """The Debian package that installed sample i, "scikit-image", or "unknown"."""
-        return self._origins[i][0]
-
     @property
-    def licence(self) -> str:
+    def licence(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Every licence, with the number of files under it."""
         counts = Counter(licence for _, licence in self._origins)
         return ", ".join(f"{licence} ({count})" for licence, count in sorted(counts.items())) or "none installed"
 
     @property
-    def version(self) -> str:
+    def version(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The packages, with the number of files from each."""
         counts = Counter(package for package, _ in self._origins)
         return ", ".join(f"{package} ({count})" for package, count in sorted(counts.items())) or "none installed"

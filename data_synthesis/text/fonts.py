@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from PIL import ImageFont, features
@@ -100,23 +100,25 @@ def _load_font(path: str, index: int, size: float) -> ImageFont.FreeTypeFont:
     if not features.check("freetype2"):
         raise ImportError("This Pillow was built without FreeType and cannot draw text: install Pillow from PyPI.")
     if not path:
-        return ImageFont.load_default(size)
+        built_in = ImageFont.load_default(size)
+        assert isinstance(built_in, ImageFont.FreeTypeFont)
+        return built_in
     return ImageFont.truetype(path, size, index=index)
 
 
 @lru_cache(maxsize=4096)
 def _placeholder(path: str, index: int) -> tuple[tuple[int, int], bytes]:
     """What the face draws for a character it has not got: no font has a glyph for a noncharacter."""
-    mask = _load_font(path, index, _PROBE).getmask("\U0010ffff")
+    mask: Any = _load_font(path, index, _PROBE).getmask("\U0010ffff")
     return mask.size, bytes(mask)
 
 
 @lru_cache(maxsize=1 << 18)
 def _draws(path: str, index: int, char: str) -> bool:
     if unicodedata.category(char) == "Cf":  # joiners and direction marks draw nothing and are not meant to
-        return features.check("raqm")
+        return bool(features.check("raqm"))
     try:
-        mask = _load_font(path, index, _PROBE).getmask(char)
+        mask: Any = _load_font(path, index, _PROBE).getmask(char)
         return mask.getbbox() is not None and (mask.size, bytes(mask)) != _placeholder(path, index)
     except (OSError, ValueError):
         return False
@@ -300,7 +302,7 @@ def _read_file(path: Path) -> list[Font]:
     with path.open("rb") as file:
         many = file.read(4) == b"ttcf"
         file.seek(0, os.SEEK_SET)
-        faces = TTCollection(file, lazy=True).fonts if many else [TTFont(file, lazy=True)]
+        faces: list[Any] = TTCollection(file, lazy=True).fonts if many else [TTFont(file, lazy=True)]
         fonts = []
         for index, face in enumerate(faces):
             names = face["name"]

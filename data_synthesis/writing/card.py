@@ -12,6 +12,7 @@ import numpy as np
 
 from tadisr.data_synthesis.writing.job import IMAGES, Job
 from tadisr.io.atomic import write_atomically
+from tadisr.io.images import decode
 from tadisr.io.messages import one_line
 
 _SHEET = "contact_sheet.jpg"
@@ -95,7 +96,7 @@ def _triplets(out: Path, job: Job) -> Iterator[list[np.ndarray]]:
         else:
             files = ([(out / shard.image(kind, i)).read_bytes() for kind in IMAGES] for i in shard.indices)
         for images in files:
-            yield [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) for data in images]
+            yield [decode(data, cv2.IMREAD_COLOR) for data in images]
 
 
 def push_to_hub(out: Path, repo_id: str, private: bool = False) -> str:

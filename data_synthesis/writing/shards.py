@@ -54,7 +54,7 @@ def _make_rows(job: Job, selection: Selection, split: str, indices: Sequence[int
             "hr": encode_png(page.image),
             "mask": encode_png(page.mask),
             "text": [line["text"] for line in page.lines],
-            "boxes": [np.float32(line["quad"]).ravel().tolist() for line in page.lines],
+            "boxes": [np.asarray(line["quad"], np.float32).ravel().tolist() for line in page.lines],
             "seed": seed,
             "sources": page.sources,
         }

@@ -192,6 +192,20 @@ def _encode(path: Path, pixels: np.ndarray, alpha: np.ndarray | None, icc_profil
     return buffer.getvalue()
 
 
+def decode(data: bytes | np.ndarray, flags: int) -> np.ndarray:
+    """The image in the bytes of a file, by OpenCV, as `flags` (`cv2.IMREAD_...`) say.
+
+    Raises:
+        ValueError: not an image.
+    """
+    import cv2
+
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if image is None:
+        raise ValueError("not an image")
+    return image
+
+
 def encode_png(image: np.ndarray) -> bytes:
     """PNG of a uint8 image, (H, W, 3) RGB or (H, W) gray, by OpenCV: several times as fast as Pillow."""
     import cv2

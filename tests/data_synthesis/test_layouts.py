@@ -17,7 +17,7 @@ from tadisr.data_synthesis.layouts.palette import DARK, WHITE, luma, readable
 from tadisr.data_synthesis.layouts.typesetting import Setter
 from tadisr.data_synthesis.text.corpus import open_corpus
 from tadisr.data_synthesis.text.fonts import Font, Fonts, discover_fonts
-from tadisr.data_synthesis.text.render import draw_text
+from tadisr.data_synthesis.text.render import draw_block
 
 BUILT_IN = Fonts([Font("")])
 
@@ -178,7 +178,7 @@ def test_what_covers_text_takes_it_out_of_the_mask():
 
 def test_text_that_a_panel_cuts_is_not_whole_on_the_page_either():
     panel, page = blank(), blank(100, 240)
-    glyphs = draw_text("Hamburg", Font(""), 36)
+    glyphs = draw_block(["Hamburg"], Font(""), 36)
     assert panel.put(glyphs, 20, 10, DARK, Font("")) and panel.put(glyphs, 170, 10, DARK, Font(""))
     assert panel.put(glyphs, -400, 10, DARK, Font("")) is False
     page.mount(panel, np.float32([[10, 10], [210, 10], [210, 70], [10, 70]]))
@@ -196,7 +196,7 @@ def test_shadows_darken_beside_a_mounted_panel():
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.tuples(st.integers(-60, 200), st.integers(-30, 120)), min_size=2, max_size=12))
 def test_canvas_refuses_text_upon_text(places):
-    canvas, glyphs = blank(120, 200), draw_text("Words", Font(""), 30)
+    canvas, glyphs = blank(120, 200), draw_block(["Words"], Font(""), 30)
     for x, y in places:
         before = canvas.mask.copy()
         if not canvas.put(glyphs, x, y, DARK, Font("")):

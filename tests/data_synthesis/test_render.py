@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from helpers.tiny_fonts import write_font
 from tadisr.data_synthesis.text.fonts import Font
-from tadisr.data_synthesis.text.render import INK, PAD, SMALLEST, draw_block, draw_text, grow
+from tadisr.data_synthesis.text.render import INK, PAD, SMALLEST, draw_block, grow
 from tadisr.data_synthesis.text.shapes import Shape, Shapes
 
 # Libraries that other tests load may have the processor flush subnormal numbers.
@@ -209,12 +209,6 @@ def test_growing_adds_a_border_of_the_wanted_width():
         assert grown[20].sum() == pytest.approx(20 + 2 * radius, abs=0.3)
         assert (grown >= square).all() and grown.max() == 1
         assert grown.sum() == pytest.approx(400 + 80 * radius + np.pi * radius**2, rel=0.03)  # round corners
-
-
-def test_single_lines():
-    for vertical, direction in ((False, "horizontal"), (True, "stacked")):
-        one, other = draw_text("Og", BUILT_IN, 40, vertical), draw_block(["Og"], BUILT_IN, 40, Shape(direction))
-        np.testing.assert_array_equal(one.fill, other.fill)
 
 
 def test_random_shapes_come_as_often_as_asked_and_from_the_generator():

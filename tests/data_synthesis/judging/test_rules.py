@@ -198,7 +198,7 @@ def test_impossible_thresholds_are_refused(wrong, message):
 @pytest.mark.parametrize(
     ("image", "mask", "label", "verdict"),
     [
-        (0, 0, None, ("keep", None)),
+        (0, 0, None, ("keep", "")),
         (0, 1, None, ("drop", MASK_DIFFERS)),
         (2, 0, None, ("drop", UNREADABLE)),
         (1, 1, "exit", ("drop", LABEL_DIFFERS)),
@@ -215,7 +215,7 @@ def test_small_crops_are_dropped_or_enhanced(small, label):
     assert filter_spelled(speller, 0, 0, (20, 100), label, config) == (small, SMALL_CHARACTERS)
     reason = SMALL_CHARACTERS if small == "drop" and label else MASK_DIFFERS
     assert filter_spelled(speller, 0, 1, (20, 100), label, config) == ("drop", reason)
-    assert filter_spelled(speller, 0, 0, (20, 400), label, config) == ("keep", None)
+    assert filter_spelled(speller, 0, 0, (20, 400), label, config) == ("keep", "")
 
 
 @pytest.mark.parametrize("small", ["drop", "enhance"])
@@ -244,7 +244,7 @@ def test_nothing_is_read_in_vain(engine):
 def test_exact_masks_pass_and_broken_ones_do_not(engine, text):
     mask = text_mask(text)
     image = on_photo(mask)
-    assert filter_crop(image, mask, text, engine, CONFIG) == ("keep", None)
+    assert filter_crop(image, mask, text, engine, CONFIG) == ("keep", "")
     assert filter_crop(image, mask, "Way out", engine, CONFIG) == ("drop", LABEL_DIFFERS)
     lost, upper = mask.copy(), mask.copy()
     lost[:, mask.shape[1] // 2 :] = 0  # the second half of the line
@@ -257,7 +257,7 @@ def test_vertical_crops_are_turned(engine):
     """A line that runs down the page, turned by a quarter, is read as the level line that it is."""
     mask = text_mask("Exit 2047")
     image, mask = np.rot90(on_photo(mask), -1), np.rot90(mask, -1)
-    assert filter_crop(image, mask, "Exit 2047", engine, CONFIG) == ("keep", None)
+    assert filter_crop(image, mask, "Exit 2047", engine, CONFIG) == ("keep", "")
 
 
 def test_images_without_text_are_unreadable(engine):
