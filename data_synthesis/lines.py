@@ -36,8 +36,8 @@ from tadisr.textzoom import HR_SIZE, Line, resize, to_tensors, with_mask, write_
 SPLITS = ("train", "validation", "test")
 MASKS = ("stroke", "mean", "mean_polarity")
 MAX_CHARS = 16
-DICTIONARIES = ("/usr/share/dict/american-english", "/usr/share/dict/words")
-"""Word lists of Debian's packages; the first that is there. Without one: the words of the built-in corpus."""
+_DICTIONARIES = ("/usr/share/dict/american-english", "/usr/share/dict/words")
+"""Word lists of Debian's packages. The first that exists is used; without any, the words of the built-in corpus."""
 _LETTERS = string.ascii_letters + string.digits
 _SHAPES = Shapes(
     stacked=0, sideways=0, spacing=(0.02, 0.2), curved=0.04, arc=(15, 60), waved=0.01, rotated=0.4, angle=2.5, steep=0,
@@ -66,7 +66,7 @@ SEVERITIES = {
 
 
 @dataclass(frozen=True)
-class Materials:
+class LineMaterials:
     """What the lines of one split are made of.
 
     No two splits share a font family or a label; train and validation share their photographs.
@@ -75,14 +75,12 @@ class Materials:
     fonts: Fonts
     words: tuple[str, ...]
     photos: tuple[int, ...]
-    """Which of the free photographs; none: surfaces are painted."""
+    """Numbers of the free photographs; empty: surfaces are painted."""
 
 
 @cache
-def open_materials(split: str, fonts: tuple[str, ...] = (), photos: bool = True) -> Materials:
-    """The materials of a split, kept for the next call.
-
-    fonts: folders; none: the installed ones.
+def line_materials(split: str, fonts: tuple[str, ...] = (), photos: bool = True) -> LineMaterials:
+    """The materials of a split, kept for the next call. `fonts` are folders; none: the installed fonts.
 
     Raises:
         ValueError: no font family with Latin letters and digits is left for the split.
@@ -98,7 +96,7 @@ def open_materials(split: str, fonts: tuple[str, ...] = (), photos: bool = True)
         names = (source := _free()).names()
         apart = set(split_names(names, source.name)[1])
         numbers = tuple(i for i, name in enumerate(names) if (name in apart) == (split == "test"))
-    return Materials(found[split], _words(), numbers)
+    return LineMaterials(found[split], _words(), numbers)
 
 
 @cache
@@ -106,7 +104,7 @@ def _fonts(folders: tuple[str, ...]) -> dict[str, Fonts]:
     """The fonts with Latin letters and digits, by split."""
     found = discover_fonts(folders)
     latin = [font for font in found if font.covers(_LETTERS)]
-    # the rule of the synthesised pages in Latin: what their test split is set in, no line for training is
+    # as synthesised pages in Latin: no line for training is set in a family of their test split
     families = split_families(latin, [LatinCorpus()])
     parts = (*split_names(sorted(families["train"]), "validation"), families["test"] - families["train"])
     return {
@@ -117,7 +115,7 @@ def _fonts(folders: tuple[str, ...]) -> dict[str, Fonts]:
 
 @cache
 def _words() -> tuple[str, ...]:
-    for path in map(Path, DICTIONARIES):
+    for path in map(Path, _DICTIONARIES):
         if path.is_file():
             words = path.read_text(encoding="utf-8").split()
             return tuple(word for word in words if word.isascii() and len(word) <= MAX_CHARS and "'" not in word)
@@ -135,7 +133,7 @@ def _photo(i: int) -> np.ndarray:
 
 
 def label_split(label: str) -> str:
-    """The split that a label belongs to, by its letters and digits alone: "Exit", "EXIT" and "exit!" stay together."""
+    """The split of a label. It depends on letters and digits alone, so "Exit", "EXIT" and "exit!" stay together."""
     key = str_filt(label)
     if split_of(key, "textdiff labels") == "test":
         return "test"
@@ -145,14 +143,14 @@ def label_split(label: str) -> str:
 def draw_label(split: str, words: Sequence[str], rng: np.random.Generator) -> str:
     """A label of 1 to 16 printable ASCII characters, at least one of them a letter or digit.
 
-    Of ten, seven are words, one or two numbers, one letters and digits in any order, one any line of the corpus.
+    Seven in ten are words, one or two are numbers, one is letters and digits in any order, one is a line of the corpus.
     """
     corpus = LatinCorpus()
     while True:
         kind = rng.random()
         if kind < 0.7:
             if words and rng.random() < 0.7:
-                # the shorter of two: words on signs are shorter than those in dictionaries
+                # the shorter of two: words on signs are shorter than words in dictionaries
                 text = min((words[int(i)] for i in rng.integers(len(words), size=2)), key=len)
             else:
                 text = str(rng.choice(corpus.text(rng, MAX_CHARS).split()))
@@ -169,12 +167,12 @@ def draw_label(split: str, words: Sequence[str], rng: np.random.Generator) -> st
             return text
 
 
-def render(label: str, materials: Materials, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def render(label: str, materials: LineMaterials, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A text line: HR (32, 128, 3) uint8 RGB and its stroke mask (32, 128) uint8, the exact coverage."""
     size = float(rng.uniform(26, 44))
     glyphs = draw_block([label], materials.fonts.pick(label, rng), size, _SHAPES.draw(rng))
     height, width = glyphs.fill.shape
-    # word boxes lie tight around the ink, or leave up to a third of an em
+    # boxes of words are tight around the ink, or leave up to a third of an em
     top, bottom, left, right = (int(pad) for pad in size * np.abs(rng.normal(0, [0.08, 0.08, 0.14, 0.14])))
     canvas = (top + height + bottom, left + width + right)
     image = _background(canvas, materials, rng)
@@ -186,8 +184,8 @@ def render(label: str, materials: Materials, rng: np.random.Generator) -> tuple[
     return resize(pixels, HR_SIZE), resize((mask * 255 + 0.5).astype(np.uint8), HR_SIZE)
 
 
-def _background(size: tuple[int, int], materials: Materials, rng: np.random.Generator) -> np.ndarray:
-    """(H, W, 3) float32 in [0, 1]: half of them smooth, as most signs are."""
+def _background(size: tuple[int, int], materials: LineMaterials, rng: np.random.Generator) -> np.ndarray:
+    """(H, W, 3) float32 in [0, 1]. Half of the backgrounds are smooth, as most signs are."""
     kind = rng.random()
     if kind < 0.5:
         return SURFACES["paint" if kind < 0.4 else "paper"](size, rng).clip(0, 1).astype(np.float32)
@@ -202,13 +200,13 @@ class RenderedLines(Dataset):
     Args:
         length: number of lines; a longer set begins with the lines of a shorter one.
         split: train, validation or test.
-        severity: of the degradation, one of `SEVERITIES`; mixed: each as often.
+        severity: of the degradation, one of `SEVERITIES`; mixed: all of them, each as often.
         mask: `stroke`, the exact coverage of the strokes, or the paper's rule, see `tadisr.textzoom.mean_mask`.
-        fonts: folders of fonts; none: the installed ones.
-        photos: put a quarter of the lines on free photographs, where any are installed.
+        fonts: folders of fonts; none: the installed fonts.
+        photos: put a quarter of the lines on free photographs, if any are installed.
 
     Raises:
-        ValueError: an unknown split, severity or mask; see `open_materials`.
+        ValueError: an unknown split, severity or mask; see `line_materials`.
     """
 
     def __init__(
@@ -230,10 +228,10 @@ class RenderedLines(Dataset):
                 raise ValueError(f"No {name} {value!r}: choose one of {', '.join(known)}.")
         if length < 1 or seed < 0:
             raise ValueError(f"length must be at least 1 and seed at least 0, not {length} and {seed}.")
-        cv2.setNumThreads(1)  # several threads here only get in the way of the training step's
+        cv2.setNumThreads(1)  # more threads here would slow the training step's threads
         self.length, self.split, self.seed, self.severity, self.mask = length, split, seed, severity, mask
         self._materials = (split, tuple(map(str, fonts)), photos)
-        open_materials(*self._materials)  # data workers that are forked share it
+        line_materials(*self._materials)  # forked data workers share it
 
     def __len__(self) -> int:
         return self.length
@@ -244,7 +242,7 @@ class RenderedLines(Dataset):
             raise IndexError(f"There are {self.length} lines, not {index}.")
         key = [self.seed, SPLITS.index(self.split), index]
         rng, worse = (np.random.default_rng([*key, stream]) for stream in (0, 1))
-        materials = open_materials(*self._materials)
+        materials = line_materials(*self._materials)
         label = draw_label(self.split, materials.words, rng)
         hr, mask = render(label, materials, rng)
         severity = str(worse.choice(list(SEVERITIES))) if self.severity == "mixed" else self.severity
@@ -255,7 +253,7 @@ class RenderedLines(Dataset):
 
 
 def export(lines: RenderedLines, folder: str | Path, num_proc: int = 1) -> None:
-    """Write the lines as a database of TextZoom's layout, with masks, and `info.json`, which says how to make it again.
+    """Write a database of TextZoom's layout with masks, and `info.json`, which says how to make it again.
 
     Raises:
         FileExistsError: there is a database in the folder.
@@ -263,7 +261,7 @@ def export(lines: RenderedLines, folder: str | Path, num_proc: int = 1) -> None:
     with multiprocessing.get_context("spawn").Pool(num_proc) if num_proc > 1 else nullcontext() as pool:
         drawn = pool.imap(lines.line, range(len(lines)), 16) if pool else map(lines.line, range(len(lines)))
         write_textzoom(folder, drawn, len(lines))
-    materials = open_materials(*lines._materials)
+    materials = line_materials(*lines._materials)
     info = {
         "num": len(lines), "split": lines.split, "seed": lines.seed, "severity": lines.severity, "mask": lines.mask,
         "font_families": sorted({font.family for font in materials.fonts}),

@@ -15,7 +15,7 @@ from tadisr.data_synthesis.sources import parse_spec
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-RECIPES = Path(__file__).parent / "recipes"
+_RECIPES = Path(__file__).parent / "recipes"
 T = TypeVar("T", bound="DataclassInstance")
 
 
@@ -133,9 +133,9 @@ def load_recipe(name: str) -> Recipe:
     """
     path = Path(name)
     if not path.suffix:
-        path = RECIPES / f"{name}.yaml"
+        path = _RECIPES / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+        known = ", ".join(sorted(p.stem for p in _RECIPES.glob("*.yaml")))
         raise FileNotFoundError(f"No recipe {name}: bundled are {known}, or name a .yaml file.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}

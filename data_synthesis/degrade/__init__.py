@@ -27,7 +27,7 @@ __all__ = ["Degradation", "Order", "degrade", "draw_plan"]
 
 
 class _Draws:
-    """Uniform numbers taken from a generator in one call: a plan needs up to 42, and single calls cost more."""
+    """Uniform numbers, taken from a generator in one call. A plan needs up to 42; a call for each would take longer."""
 
     def __init__(self, rng: np.random.Generator):
         self._next = iter(rng.random(48).tolist()).__next__
@@ -36,7 +36,7 @@ class _Draws:
         return (bounds[0] + (bounds[1] - bounds[0]) * self._next()) * factor
 
     def integer(self, low: int, high: int) -> int:
-        """low to high, both included."""
+        """A whole number from low to high, both included."""
         return low + int((high - low + 1) * self._next())
 
     def chance(self, probability: float) -> bool:
@@ -57,7 +57,7 @@ class _Draws:
 
 
 def _draw_kernel(order: Order, draws: _Draws, factor: float) -> np.ndarray:
-    """factor: on the order's sigmas."""
+    """A blur kernel of the order; its sigmas are multiplied by `factor`."""
     size = draws.choice(order.kernel_sizes) if order.kernel_sizes else None
     if draws.chance(order.sinc_prob) and size:
         return sinc_kernel(draws.uniform(order.sinc_cutoff if size < 13 else order.sinc_cutoff_large), size)
@@ -84,7 +84,19 @@ def _draw_kernel(order: Order, draws: _Draws, factor: float) -> np.ndarray:
 def _draw_round(
     order: Order, draws: _Draws, size: tuple[int, int], base: tuple[int, int], strength: float, sigma_factor: float
 ) -> tuple[list[Step], tuple[int, int], float]:
-    """Blur, resize (from `size` to some multiple of `base`) and noise; the size after them; that multiple."""
+    """Blur, resize and noise of one round.
+
+    Args:
+        order: what is drawn from.
+        draws: the numbers.
+        size: (H, W) before the round.
+        base: (H, W) that the resize multiplies.
+        strength: factor on the noise.
+        sigma_factor: factor on the blur.
+
+    Returns:
+        The steps; (H, W) after them; the factor from `base` to that size.
+    """
     steps: list[Step] = []
     if draws.chance(order.blur_prob):
         kernel = _draw_kernel(order, draws, sigma_factor)
@@ -113,7 +125,7 @@ def _draw_jpeg(order: Order, draws: _Draws) -> list[Step]:
 def draw_plan(config: Degradation, rng: np.random.Generator, height: int, width: int) -> list[Step]:
     """All steps for one image of height x width HR pixels, with their kernels and the seeds of their noise.
 
-    Steps that would change nothing are left out. Takes the same amount from `rng` every time.
+    Steps that would change nothing are left out. `rng` always advances by the same amount.
     """
     draws = _Draws(rng)
     size, lr = (height, width), (height // config.scale, width // config.scale)

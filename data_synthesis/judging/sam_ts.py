@@ -1,7 +1,7 @@
 """SAM-TS: Segment Anything, taught to find text strokes (the pixel-level branch of Hi-SAM).
 
-SAM's image encoder stays frozen. Trained are small adapters in its blocks, a few prompt tokens that are drawn from the
-image features themselves, SAM's mask decoder, and a head that brings its mask to full resolution.
+SAM's image encoder stays frozen. Training changes small adapters in its blocks, a module that makes a few prompt tokens
+from the image's features, SAM's mask decoder, and a head that brings the decoder's mask to full resolution.
 
 Shapes: B batch, S the side SAM works at (1024), C SAM's embedding width (256), h = w = S / 16, K prompt tokens.
 """
@@ -25,7 +25,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # SAM's
 
 @dataclass
 class SamTSConfig:
-    """Of `SamTextSegmenter`."""
+    """Configuration of `SamTextSegmenter`."""
 
     base_model: str
     """Folder or Hub id of a `transformers` SAM, such as facebook/sam-vit-large."""
@@ -34,12 +34,12 @@ class SamTSConfig:
     """Width of the adapters' bottleneck over the width of the encoder."""
     prompt_tokens: int = 12
     image_detail: bool = True
-    """Let the full-resolution head see the image itself, as SAM's features know nothing finer than 16 pixels. False is
-    Hi-SAM's head."""
+    """Whether the full-resolution head sees the image itself: SAM's features know nothing finer than 16 pixels. The
+    head of Hi-SAM does not."""
 
 
 class Adapter(nn.Module):
-    """Bottleneck whose output starts at zero, so that an untrained one changes nothing."""
+    """A bottleneck whose output starts at zero, so that an untrained adapter changes nothing."""
 
     def __init__(self, width: int, ratio: float):
         super().__init__()
@@ -76,7 +76,7 @@ class AdaptedMLP(nn.Module):
 
 
 class SelfPrompt(nn.Module):
-    """Prompt tokens from the image embedding: K soft masks pool it, then the tokens attend to one another and to it."""
+    """Prompt tokens from the image embedding: K soft masks pool it; the tokens attend to one another and to it."""
 
     def __init__(self, width: int, tokens: int, heads: int = 8):
         super().__init__()
@@ -99,7 +99,7 @@ class SelfPrompt(nn.Module):
 
 
 class HighResolutionHead(nn.Module):
-    """Brings the decoder's features to full size and mixes the image in; the mask is their product with a token."""
+    """Brings the decoder's features to full size and adds the image. The mask is their product with a token."""
 
     def __init__(self, width: int, image_detail: bool):
         super().__init__()
@@ -145,12 +145,11 @@ class SamTextSegmenter(TextSegmenter):
     """SAM-TS on a `transformers` SAM.
 
     Args:
-        sam: the base. It becomes part of this model: its encoder's blocks are given adapters, and all of it but the
-            mask decoder is frozen. Its image encoder is never changed by training.
-        config: the base's name goes into what is saved; the base's weights do not.
+        sam: the base. It becomes part of this model: the blocks of its encoder get adapters, and all but its mask
+            decoder is frozen.
+        config: is saved, with the base's name. The base's weights are not saved.
 
-    Images are scaled so that their long side is what SAM works at, as SAM does it, and the rest is padded; what is
-    larger is tiled.
+    As SAM does, images are scaled until their long side is `tile`, and then padded. Larger images are tiled.
     """
 
     mean: torch.Tensor
@@ -164,7 +163,7 @@ class SamTextSegmenter(TextSegmenter):
         self.tile = vision.image_size
         sam.requires_grad_(False)
         sam.mask_decoder.requires_grad_(True)
-        # What only serves several masks per prompt takes no part.
+        # These parts only serve several masks per prompt.
         sam.mask_decoder.iou_prediction_head.requires_grad_(False)
         sam.mask_decoder.output_hypernetworks_mlps[1:].requires_grad_(False)
         layers: Any = sam.vision_encoder.layers
@@ -200,7 +199,7 @@ class SamTextSegmenter(TextSegmenter):
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def enable_gradient_checkpointing(self) -> None:
-        """Compute the encoder's blocks again in backward, instead of keeping what they held."""
+        """Compute the encoder's blocks again in the backward pass instead of keeping their activations."""
         self.sam.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     def fitted_size(self, size: tuple[int, int]) -> tuple[int, int]:

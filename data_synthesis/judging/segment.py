@@ -1,4 +1,4 @@
-"""Where in an image is text, pixel by pixel: one interface, and the small model that the package carries.
+"""Text segmenters: which pixels of an image are text. The interface, and the small model that the package carries.
 
 Shapes: B batch, H, W pixels. Images are RGB in [0, 1]; masks are probabilities in [0, 1], 1 on text strokes.
 """
@@ -22,8 +22,8 @@ from tadisr.models.tensors import on_arrays, to_tensors
 from tadisr.tiling import run_tiled
 from tadisr.weights import BUNDLED
 
-CONFIG_FILE = "text_segmenter.json"
-WEIGHTS_FILE = "model.safetensors"
+_CONFIG_FILE = "text_segmenter.json"
+_WEIGHTS_FILE = "model.safetensors"
 BUNDLED_SEGMENTER = "text-segmenter-tiny"
 _HOMES = {
     "TinyTextSegmenter": "tadisr.data_synthesis.judging.segment",
@@ -34,7 +34,7 @@ ImageInput = Image.Image | np.ndarray | torch.Tensor
 
 
 class TextSegmenter(nn.Module):
-    """What every text segmenter does. `forward` is trained, `segment` is used.
+    """The interface of every text segmenter. Training calls `forward`; users call `segment`.
 
     Example:
         >>> segmenter = TextSegmenter.from_pretrained("text-segmenter-tiny")
@@ -44,14 +44,14 @@ class TextSegmenter(nn.Module):
     """
 
     config: Any
-    """Dataclass of JSON scalars and lists: all it takes to build the network again."""
+    """Dataclass of JSON scalars and lists from which `build` makes the network again."""
     tile: int = 1024
-    """Side of a tile in pixels where `segment` is left to choose."""
+    """Side of a tile in pixels if `segment` may choose."""
     multiple: int = 1
     """Tiles and overlaps must be multiples of this."""
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """(B, 3, H, W) of a size that `fit` makes, to mask logits (B, 1, h, w), the last one at H x W."""
+        """(B, 3, H, W) of a size that `fit` makes, to mask logits (B, 1, h, w); the last of them has H x W."""
         raise TypeError(f"{type(self).__name__} is an interface: use TextSegmenter.from_pretrained.")
 
     def fitted_size(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -83,8 +83,8 @@ class TextSegmenter(nn.Module):
             tile: larger images are cut into overlapping tiles of this side in pixels; "auto" is the model's own
                 (`self.tile`); None never tiles.
             overlap: least overlap of neighbouring tiles in pixels.
-            batch_size: images that run together. Only images of one fitted size do, so that a mask does not depend on
-                what else is in the list.
+            batch_size: images that run together. They all have the same fitted size, so that a mask does not depend on
+                the other images in the list.
 
         Returns:
             One (H, W) float32 array in [0, 1] per image, in the order given.
@@ -114,7 +114,7 @@ class TextSegmenter(nn.Module):
 
     def _segment_tiled(self, image: torch.Tensor, tile: int, overlap: int) -> np.ndarray:
         height, width = image.shape[-2:]
-        # Whole multiples, so that every tile starts on the network's own grid.
+        # Sides are multiples, so that every tile starts on the network's own grid.
         image = F.pad(image.float(), (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
 
         def logits(part: torch.Tensor) -> tuple[torch.Tensor]:
@@ -137,20 +137,20 @@ class TextSegmenter(nn.Module):
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
 
     def trained_state(self) -> dict[str, torch.Tensor]:
-        """The tensors that training made, by name: what is saved."""
+        """The tensors that training changes, by name. They are what `save_pretrained` writes."""
         return self.state_dict()
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
-        """Write the configuration and the trained tensors below `folder`, floats as `dtype` if one is given."""
+        """Write the configuration and the trained tensors below `folder`; floats become `dtype`, if that is given."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"_class_name": type(self).__name__, **asdict(self.config)}
-        (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (folder / _CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         state = {
             name: (x.detach().to(dtype) if dtype and x.is_floating_point() else x.detach()).contiguous()
             for name, x in self.trained_state().items()
         }
-        save_file(state, folder / WEIGHTS_FILE)
+        save_file(state, folder / _WEIGHTS_FILE)
 
     @classmethod
     def build(cls, config: dict[str, Any], **options: Any) -> "TextSegmenter":
@@ -168,7 +168,7 @@ class TextSegmenter(nn.Module):
 
         Args:
             name: the bundled name, a folder, or a Hub id.
-            base_model: for a model that stands on another: where that is, if no longer where its configuration says.
+            base_model: where the base of the segmenter is, if it has one and that is not where its configuration says.
             hub: `revision`, `token`, `cache_dir`, `local_files_only`, for Hub ids.
 
         Raises:
@@ -176,19 +176,19 @@ class TextSegmenter(nn.Module):
             ValueError: the folder holds something else, or weights that do not fit the base.
         """
         folder = BUNDLED / BUNDLED_SEGMENTER if str(name) == BUNDLED_SEGMENTER else find_folder(name, **hub)
-        if not (folder / CONFIG_FILE).is_file() or not (folder / WEIGHTS_FILE).is_file():
-            raise ValueError(f"{folder} holds no text segmenter ({CONFIG_FILE} and {WEIGHTS_FILE}).")
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        if not (folder / _CONFIG_FILE).is_file() or not (folder / _WEIGHTS_FILE).is_file():
+            raise ValueError(f"{folder} holds no text segmenter ({_CONFIG_FILE} and {_WEIGHTS_FILE}).")
+        config = json.loads((folder / _CONFIG_FILE).read_text(encoding="utf-8"))
         kind = config.pop("_class_name", None)
         if kind not in _HOMES:
-            raise ValueError(f"{folder / CONFIG_FILE} names the class {kind}: known are {', '.join(_HOMES)}.")
+            raise ValueError(f"{folder / _CONFIG_FILE} names the class {kind}: known are {', '.join(_HOMES)}.")
         home = getattr(import_module(_HOMES[kind]), kind)
         segmenter = home.build(config, base_model=base_model, **hub)
-        segmenter.load_trained_state(load_file(folder / WEIGHTS_FILE), folder)
+        segmenter.load_trained_state(load_file(folder / _WEIGHTS_FILE), folder)
         return segmenter.eval()
 
     def load_trained_state(self, state: dict[str, torch.Tensor], origin: str | Path) -> None:
-        """Copy what `trained_state` names; `origin` is named where it does not fit.
+        """Copy `state` into the tensors of `trained_state`; errors name `origin`.
 
         Raises:
             ValueError: a tensor is missing, unknown or of another shape.
@@ -208,7 +208,7 @@ def find_folder(name: str | Path, allow_patterns: list[str] | None = None, **hub
     Raises:
         FileNotFoundError: neither a folder nor a Hub id.
     """
-    patterns = allow_patterns or [CONFIG_FILE, WEIGHTS_FILE, "README.md"]
+    patterns = allow_patterns or [_CONFIG_FILE, _WEIGHTS_FILE, "README.md"]
     try:
         return resolve(name, allow_patterns=patterns, **hub)
     except FileNotFoundError:
@@ -227,16 +227,16 @@ def _to_mask(logits: torch.Tensor) -> np.ndarray:
 
 @dataclass
 class TinyConfig:
-    """Of `TinyTextSegmenter`."""
+    """Configuration of `TinyTextSegmenter`."""
 
     widths: Sequence[int] = (32, 64, 96, 128, 192)
     """Channels at 1/2, 1/4, ... of the image's side."""
 
 
 class TinyTextSegmenter(TextSegmenter):
-    """A convolutional U-Net that works on 2x2 pixel patches: cheap at full resolution, and exact about thin strokes.
+    """A convolutional U-Net on patches of 2x2 pixels: cheap at full resolution, and exact about thin strokes.
 
-    Every layer is local and every statistic fixed at inference, so tiles agree with the whole.
+    Every layer is local, and every statistic is fixed at inference, so tiles agree with the whole image.
     """
 
     def __init__(self, config: TinyConfig | None = None):
@@ -275,7 +275,7 @@ class TinyTextSegmenter(TextSegmenter):
 
 
 def _conv(channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
-    # A slow average: weights are averaged over many steps too, and the two must agree.
+    # A slow average, because weights are averaged over many steps, too, and the statistics must fit these weights.
     return nn.Sequential(
         nn.Conv2d(channels, out_channels, 3, stride, 1, bias=False),
         nn.BatchNorm2d(out_channels, momentum=0.02),

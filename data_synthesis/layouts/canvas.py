@@ -12,7 +12,7 @@ from tadisr.data_synthesis.text.effects import Ink, paint
 from tadisr.data_synthesis.text.fonts import Font
 from tadisr.data_synthesis.text.render import Glyphs
 
-SLACK = 1.0  # pixels by which a line may stick out and still count as whole: its strokes' anti-aliased border
+_SLACK = 1.0  # pixels by which a line may stick out and still count as whole: its strokes' anti-aliased border
 Color = np.ndarray  # (3,) float32 RGB in [0, 1]
 
 
@@ -121,7 +121,7 @@ class Canvas:
         frame, seen = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32), []
         for line in self.lines:
             quad, text = line["quad"].astype(np.float32), line["text"]
-            if (quad < -SLACK).any() or (quad > np.array([w, h], np.float32) + SLACK).any():
+            if (quad < -_SLACK).any() or (quad > np.array([w, h], np.float32) + _SLACK).any():
                 area, part = cv2.intersectConvexConvex(quad, frame)
                 if area < 1:
                     continue

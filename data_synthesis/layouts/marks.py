@@ -7,16 +7,16 @@ import numpy as np
 
 from tadisr.data_synthesis.layouts.canvas import Canvas, Color
 
-UNIT = 64  # coordinates of the pictograms
+_UNIT = 64  # coordinates of the pictograms
 
 
 def _polygon(coverage: np.ndarray, points: np.ndarray | list[tuple[float, float]], value: int = 255) -> None:
-    scale = np.asarray(coverage.shape[::-1], np.float32) / UNIT * 16
+    scale = np.asarray(coverage.shape[::-1], np.float32) / _UNIT * 16
     cv2.fillPoly(coverage, [np.round(np.asarray(points, np.float32) * scale).astype(np.int32)], value, cv2.LINE_AA, 4)
 
 
 def _disc(coverage: np.ndarray, x: float, y: float, radius: float, value: int = 255) -> None:
-    scale = coverage.shape[0] / UNIT * 16
+    scale = coverage.shape[0] / _UNIT * 16
     cv2.circle(coverage, (int(x * scale), int(y * scale)), int(radius * scale), value, -1, cv2.LINE_AA, 4)
 
 

@@ -11,7 +11,7 @@ from tadisr.data_synthesis.layouts.palette import DARK, SHOPS, WHITE, draw_palet
 from tadisr.data_synthesis.layouts.typesetting import Setter
 from tadisr.data_synthesis.text.shapes import Shape, Shapes
 
-SHAPES = Shapes()
+_SHAPES = Shapes()
 
 
 def scene(page: Canvas, s: Setter) -> None:
@@ -146,7 +146,7 @@ def words(page: Canvas, s: Setter, count: int) -> None:
         if count <= 0:
             return
         voice = s.voice(s.chance(0.3))
-        shape = SHAPES.draw(s.rng) if attempt < 8 else Shape()
+        shape = _SHAPES.draw(s.rng) if attempt < 8 else Shape()
         downwards = shape.direction != "horizontal"
         size = s.em(0, min(h, w) * (0.35 if attempt < 8 else 0.12)) * (1.25 if voice.wide else 1.0)
         room = s.between(0.3, 0.95) * (h if downwards else w)

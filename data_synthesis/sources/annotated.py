@@ -146,7 +146,7 @@ class Annotated(Source):
         if self._words is not None:
             return self._crop(self._words[i])
         photo = self._photos[i]
-        image, mask = read_photo(photo, self.coded)
+        image, mask = _read_photo(photo, self.coded)
         lines = read_words(photo.annotation) if photo.annotation.parent.is_dir() else []
         return Sample(image, photo.name, mask, lines=lines)
 
@@ -179,7 +179,7 @@ class Annotated(Source):
         return bottom - top, right - left
 
 
-def read_photo(photo: Photo, coded: bool) -> tuple[np.ndarray, np.ndarray]:
+def _read_photo(photo: Photo, coded: bool) -> tuple[np.ndarray, np.ndarray]:
     """Image (H, W, 3) uint8 RGB and stroke mask (H, W).
 
     Raises:
@@ -198,7 +198,7 @@ def read_photo(photo: Photo, coded: bool) -> tuple[np.ndarray, np.ndarray]:
     return image, mask
 
 
-_read_last = lru_cache(maxsize=1)(read_photo)  # the words of one photograph follow each other
+_read_last = lru_cache(maxsize=1)(_read_photo)  # the words of one photograph follow each other
 
 
 def _size(photo: Photo) -> tuple[int, int]:

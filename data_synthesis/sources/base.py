@@ -15,8 +15,8 @@ from PIL import Image, ImageOps
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 SPLITS = ("train", "test")
-WIDE_MODES = ("I", "F")  # 32-bit pixels; 16-bit ones are "I;16..."
-ORIENTATION = 0x0112  # the EXIF tag; from 5 on, width and height are exchanged
+_WIDE_MODES = ("I", "F")  # 32-bit pixels; 16-bit ones are "I;16..."
+_ORIENTATION = 0x0112  # the EXIF tag; from 5 on, width and height are exchanged
 
 
 @dataclass
@@ -140,7 +140,7 @@ def image_size(file: Path | bytes, where: str) -> tuple[int, int]:
     """
     with _opened(file, where) as image:
         exif = Image.Image.getexif(image)  # PNG's own version decodes the pixels first
-        return image.size if exif.get(ORIENTATION, 1) >= 5 else (image.height, image.width)
+        return image.size if exif.get(_ORIENTATION, 1) >= 5 else (image.height, image.width)
 
 
 @contextmanager
@@ -148,7 +148,7 @@ def _opened(file: Path | bytes, where: str) -> Iterator[Image.Image]:
     """The PIL image; whatever goes wrong while it is open becomes one kind of error."""
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
-            if image.mode in WIDE_MODES or image.mode.startswith("I;16"):
+            if image.mode in _WIDE_MODES or image.mode.startswith("I;16"):
                 raise ValueError(f"it has more than 8 bits a channel ({image.mode})")
             yield image
     except MemoryError:

@@ -14,17 +14,17 @@ from pathlib import Path
 from tadisr.data_synthesis.sources.base import IMAGE_SUFFIXES
 from tadisr.data_synthesis.sources.photographs import ImageFiles
 
-ROOTS = ("/usr/share/backgrounds", "/usr/share/wallpapers")
+_ROOTS = ("/usr/share/backgrounds", "/usr/share/wallpapers")
 # Photographs are distributed there as JPEG, drawings as PNG, SVG and WebP; these JPEGs are drawings, renderings, logos
 # or show letters.
-NOT_PHOTOGRAPHS = {
+_NOT_PHOTOGRAPHS = {
     *("2004default", "Elephants", "Elephants_3840x2160", "Elephants_5640x3172", "Fossa_by_Jasper_Roks"),
     *("GreenTraditional", "Infinite-Sea_by_Aury88", "Painting-Colors_by__herobrine7gamer", "firstgeneration"),
     *("greentock_by_Peter_Nerlich", "rhythm", "screenshot", "string", "the-mouse", "umang_by_Abhishek_Mudgal"),
     *("Autumn", "Flow", "Honeywave", "Next", "PastelHills", "SafeLanding", "Shell", "Volna"),  # Plasma's folders
 }
 # Those of scikit-image's files that are photographs (or materials) without letters and free by its documentation.
-SCIKIT_IMAGE = {
+_SCIKIT_IMAGE = {
     "brick.png": "CC0-1.0",
     "camera.png": "CC0-1.0",
     "chelsea.png": "CC0-1.0",
@@ -42,7 +42,7 @@ class Free(ImageFiles):
     name = "free photographs"
     home = "Debian's background packages (such as mate-backgrounds) and scikit-image"
 
-    def __init__(self, roots: str | Sequence[str] = ROOTS, scikit_image: bool = True):
+    def __init__(self, roots: str | Sequence[str] = _ROOTS, scikit_image: bool = True):
         found = {}
         for root in map(Path, [roots] if isinstance(roots, str) else roots):
             for file in _backgrounds(root):
@@ -50,7 +50,7 @@ class Free(ImageFiles):
         files = {name: file for file, name in found.items()}
         spec = find_spec("skimage") if scikit_image else None
         for folder in spec.submodule_search_locations or [] if spec else []:
-            for name in SCIKIT_IMAGE:
+            for name in _SCIKIT_IMAGE:
                 if (file := Path(folder, "data", name)).is_file():
                     files[f"scikit-image/{name}"] = file
         names = sorted(files)
@@ -63,7 +63,7 @@ class Free(ImageFiles):
         origins = []
         for file, name in zip(self._files, self._names, strict=True):
             if _scikit(name):
-                origins.append(("scikit-image", SCIKIT_IMAGE[file.name]))
+                origins.append(("scikit-image", _SCIKIT_IMAGE[file.name]))
             else:
                 package = packages.get(str(file), "unknown")
                 origins.append((package, "unknown" if package == "unknown" else _licence(package, file)))
@@ -95,7 +95,7 @@ def _backgrounds(root: Path) -> list[Path]:
     photographs = []
     for file in sorted(root.rglob("*.jp*g")):
         parts = {file.stem, *file.relative_to(root).parts}
-        drawn = parts & NOT_PHOTOGRAPHS or "images_dark" in parts
+        drawn = parts & _NOT_PHOTOGRAPHS or "images_dark" in parts
         if drawn or file.suffix.lower() not in IMAGE_SUFFIXES or not file.is_file():
             continue
         if size := re.fullmatch(r"(\d+)x(\d+)", file.stem):

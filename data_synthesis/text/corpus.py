@@ -41,7 +41,7 @@ class Corpus(ABC):
             ValueError: `max_chars` below 1.
         """
         item = ""
-        for _ in range(6):  # rather another item than a part of one
+        for _ in range(6):  # another item is better than a part of one
             if len(item := self._item(rng)) <= max_chars:
                 return item
         return cut(item, max_chars, rng)
@@ -242,7 +242,7 @@ class ChineseCorpus(Corpus):
         pick, english = _picker(rng, "chinese"), _picker(rng, "latin")
         makers = {
             lambda: pick("signs"): 4,
-            # characters that no phrase foretells: their strokes are all there is to go by
+            # random characters: no phrase foretells them, so a network must read every stroke
             lambda: _hanzi(rng, int(rng.integers(1, 11))): 7,
             lambda: pick("menu") + _one_of(rng, ("", "", *self._prices(rng))): 2,
             lambda: pick("labels") + _one_of(rng, ("", "", "：", f"：{number(rng)}", f"：{pick('signs')}")): 2,

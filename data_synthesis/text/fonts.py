@@ -15,7 +15,7 @@ from typing import Any, overload
 import numpy as np
 from PIL import ImageFont, features
 
-SUFFIXES = {".ttf", ".otf", ".ttc", ".otc"}
+_SUFFIXES = {".ttf", ".otf", ".ttc", ".otc"}
 # Families whose glyphs are pictures, key caps or segments behind the code points of letters: they would draw what no
 # mask can teach.
 _PICTURES = (
@@ -258,7 +258,7 @@ def _ask_fontconfig() -> list[Font]:
     for line in listing.splitlines():
         path, index, family, style, weight, version, charset = line.split("|", 6)
         # fontconfig numbers the named instances of variable fonts in the high bits; Pillow opens the default one only
-        if int(index) > 0xFFFF or Path(path).suffix.lower() not in SUFFIXES or not charset or _is_picture(family):
+        if int(index) > 0xFFFF or Path(path).suffix.lower() not in _SUFFIXES or not charset or _is_picture(family):
             continue
         family = family.replace("\\", "")
         weight = 80 if weight.startswith("[") else float(weight)  # a variable font's default is nearly always regular
@@ -281,7 +281,7 @@ def _read_folders(folders: list[Path]) -> Fonts:
     for folder in folders:
         if not folder.is_dir():
             raise FileNotFoundError(f"No folder {folder}: name one with .ttf, .otf or .ttc files in it.")
-        for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
+        for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES):
             try:
                 fonts += _read_file(path)
             except Exception:  # fontTools raises whatever a damaged table makes it stumble on

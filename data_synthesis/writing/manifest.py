@@ -11,21 +11,11 @@ from tadisr.data_synthesis import opened
 from tadisr.data_synthesis.judging.judge import Selection
 from tadisr.data_synthesis.writing.job import Job
 from tadisr.data_synthesis.writing.shards import WORK
-from tadisr.io.atomic import write_atomically
 
 MANIFEST = "manifest.json"
-_BEGUN = f"{WORK}/job.json"
+BEGUN = f"{WORK}/job.json"
+"""Says which job is at work in a folder."""
 _PACKAGES = ("tadisr", "numpy", "opencv-python-headless", "pillow", "torch", "datasets", "pyarrow")
-
-
-def begin(out: Path, job: Job) -> None:
-    """Leave word in `out` of the job that is at work there."""
-    write_atomically(out / _BEGUN, json.dumps({"job": job.describe()}).encode())
-
-
-def is_begun(out: Path) -> bool:
-    """Whether some job is, or was, at work in `out`."""
-    return (out / _BEGUN).is_file()
 
 
 def check_folder(out: Path, job: Job) -> dict[str, Any] | None:
@@ -35,7 +25,7 @@ def check_folder(out: Path, job: Job) -> dict[str, Any] | None:
         ValueError: the folder holds something else.
     """
     description = job.describe()
-    for path in (out / MANIFEST, out / _BEGUN):
+    for path in (out / MANIFEST, out / BEGUN):
         if path.is_file():
             there = json.loads(path.read_text(encoding="utf-8"))
             found = there.get("job", {})
@@ -46,7 +36,7 @@ def check_folder(out: Path, job: Job) -> dict[str, Any] | None:
                     "or repeat the command that began it to go on with it."
                 )
             return there if path.name == MANIFEST else None
-    # A run that was killed before `begin` left an empty folder of its own.
+    # A run that was killed before it wrote BEGUN left an empty folder of its own.
     if out.exists() and any(path.name != WORK for path in out.iterdir()):
         raise ValueError(f"{out} is not empty: name a new folder, so that no two data sets mix.")
     return None

@@ -11,7 +11,7 @@ from tadisr.data_synthesis.judging.judge import Progress, Selection, judge_sourc
 from tadisr.data_synthesis.parallel import run_tasks
 from tadisr.data_synthesis.writing.card import write_card
 from tadisr.data_synthesis.writing.job import Job
-from tadisr.data_synthesis.writing.manifest import MANIFEST, begin, check_folder, is_begun, make_manifest
+from tadisr.data_synthesis.writing.manifest import BEGUN, MANIFEST, check_folder, make_manifest
 from tadisr.data_synthesis.writing.shards import WORK, find_record, is_whole, make_shard, restore_records
 from tadisr.io.atomic import write_atomically
 
@@ -41,7 +41,7 @@ def synthesize(
         FileNotFoundError: a source is not there.
         OSError: `out` cannot be written.
     """
-    begun = is_begun(out)
+    begun = (out / BEGUN).is_file()
     if manifest := check_folder(out, job):
         if is_whole(out, job, manifest):
             shutil.rmtree(out / WORK, ignore_errors=True)  # left by a run that was killed while it cleaned up
@@ -52,7 +52,7 @@ def synthesize(
         begun = True
     for leftover in out.rglob(".*.part"):
         leftover.unlink()
-    begin(out, job)
+    write_atomically(out / BEGUN, json.dumps({"job": job.describe()}))
     try:
         selection = judge_sources(job.recipe, out / WORK, num_proc, backend, progress)
     except (ValueError, FileNotFoundError, ImportError) as error:

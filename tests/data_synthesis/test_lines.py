@@ -22,7 +22,7 @@ from tadisr.data_synthesis.lines import (
     draw_label,
     export,
     label_split,
-    open_materials,
+    line_materials,
 )
 from tadisr.data_synthesis.sources import open_source
 from tadisr.data_synthesis.text.fonts import discover_fonts
@@ -81,13 +81,13 @@ def test_installed_photographs_and_fonts_serve_as_well():
     lines = RenderedLines(8, "test")
     assert same(lines[5], RenderedLines(8, "test")[5])
     if photographs := len(open_source("free")):
-        numbers = {split: set(open_materials(split).photos) for split in SPLITS}
+        numbers = {split: set(line_materials(split).photos) for split in SPLITS}
         assert numbers["train"] == numbers["validation"] and not numbers["train"] & numbers["test"]
         assert len(numbers["train"] | numbers["test"]) == photographs
 
 
 def test_splits_share_no_font_family(fonts):
-    families = {split: {font.family for font in open_materials(split, (str(fonts),), False).fonts} for split in SPLITS}
+    families = {split: {font.family for font in line_materials(split, (str(fonts),), False).fonts} for split in SPLITS}
     assert all(families.values())
     assert set.union(*families.values()) == {f"Tiny {i}" for i in range(12)}
     assert sum(map(len, families.values())) == 12
@@ -103,11 +103,11 @@ def test_splits_are_those_of_the_synthesised_pages():
         pytest.skip("too few fonts are installed")
     pages = split_families(fonts, [open_corpus(name, fonts) for name in ("latin",)])
     for split in ("train", "validation"):
-        assert not {font.family for font in open_materials(split).fonts} & pages["test"]
+        assert not {font.family for font in line_materials(split).fonts} & pages["test"]
 
 
 def test_splits_share_no_label(fonts):
-    words = open_materials("train", (str(fonts),), False).words
+    words = line_materials("train", (str(fonts),), False).words
     drawn = {
         split: {str_filt(draw_label(split, words, np.random.default_rng(i))) for i in range(400)} for split in SPLITS
     }
