@@ -1,6 +1,6 @@
 """What must not happen to pictures: photographs without text made worse than bicubic, flat regions given a texture.
 
-    python benchmarks/faithfulness.py MODEL --photos training/configs/tiny_test_photos.txt --pairs DATA
+    python benchmarks/faithfulness.py MODEL --photos training/tiny/tiny_test_photos.txt --pairs DATA
 
 PHOTOS lists image files without text, one a line; each is reduced to 768 pixels, and its LR image made by the mild
 degradation. DATA is what `tadisr evaluate` takes. Flat regions are where the HR image's own high frequencies, smoothed,

@@ -70,7 +70,7 @@ def write_base(folder: Path, output_dir: Path) -> None:
 
 def train_config(place: Path, size: int = 512):
     """The paper's recipe (the defaults of `TrainConfig`) in bf16, for one step; written where the script finds it."""
-    from tadisr.training.config import TrainConfig
+    from tadisr.training.restoration.train_config import TrainConfig
 
     config = TrainConfig(
         pretrained_model_name_or_path=str(place / "base"), output_dir=str(place / "run"),
@@ -132,9 +132,10 @@ def full_forward(network, image: torch.Tensor, times: dict[str, list[float]], pr
 def measure_training(place: Path, size: int, rounds: int, kinds: list[str]) -> dict:
     """Steps of each kind in turn: forward, backward and AdamW, bf16 autocast, gradient checkpointing."""
     from tadisr.models.losses import tadisr_loss
-    from tadisr.training.base import build_network, trainable
-    from tadisr.training.trainer import load_lpips
-    from tadisr.training.validation import network_input
+    from tadisr.training.engine.train_state import trainable
+    from tadisr.training.restoration.build import build_network
+    from tadisr.training.restoration.terms import load_lpips
+    from tadisr.training.restoration.validation import network_input
 
     torch.set_flush_denormal(True)
     config = train_config(place, size)

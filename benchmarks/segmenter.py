@@ -14,7 +14,7 @@ import torch
 
 from tadisr.data_synthesis.judging.segment import TextSegmenter
 from tadisr.metrics.segmentation import THRESHOLDS, foreground_scores, mask_counts
-from tadisr.training.segmentation_data import validation_images
+from tadisr.training.data.segmentation_crops import validation_images
 
 
 def measure(segmenter: TextSegmenter, images: list[tuple[np.ndarray, np.ndarray]], batch_size: int):

@@ -29,9 +29,9 @@ from tadisr.data_synthesis.text.fonts import Fonts, discover_fonts
 from tadisr.data_synthesis.text.render import draw_block
 from tadisr.data_synthesis.text.shapes import Shapes
 from tadisr.data_synthesis.tones import photographic_tones
+from tadisr.datasets.textzoom import HR_SIZE, Line, resize, to_tensors, with_mask, write_textzoom
 from tadisr.evaluation.text_lines import str_filt
 from tadisr.io.atomic import write_atomically
-from tadisr.textzoom import HR_SIZE, Line, resize, to_tensors, with_mask, write_textzoom
 
 SPLITS = ("train", "validation", "test")
 MASKS = ("stroke", "mean", "mean_polarity")
@@ -201,7 +201,7 @@ class RenderedLines(Dataset):
         length: number of lines; a longer set begins with the lines of a shorter one.
         split: train, validation or test.
         severity: of the degradation, one of `SEVERITIES`; mixed: all of them, each as often.
-        mask: `stroke`, the exact coverage of the strokes, or the paper's rule, see `tadisr.textzoom.mean_mask`.
+        mask: `stroke`, the exact coverage of the strokes, or the paper's rule, see `mean_mask`.
         fonts: folders of fonts; none: the installed fonts.
         photos: put a quarter of the lines on free photographs, if any are installed.
 

@@ -29,7 +29,7 @@ from tadisr.evaluation.trust import Thresholds, TrustReport, check_text, trust_e
 from tadisr.loading.adapters import save_adapter
 from tadisr.loading.assemble import load_adapted
 from tadisr.loading.memory import contiguous_weights, free_memory, fuse_adapter, is_out_of_memory, quantization_by_model
-from tadisr.loading.repositories import AdapterIndex, check_pipeline, read_adapter_index, resolve
+from tadisr.loading.repositories import AdapterIndex, pipeline_kind, read_adapter_index, resolve
 from tadisr.models.attention import record_text_attention
 from tadisr.models.backbone import Backbone
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor
@@ -376,7 +376,7 @@ class TADiSRPipeline(DiffusionPipeline):
         index = read_adapter_index(folder)
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32))
         if index is None:
-            check_pipeline(folder, cls.__name__)
+            pipeline_kind(folder, cls.__name__)
             if base_model is not None:
                 raise ValueError(f"{pretrained_model_name_or_path} is no adapter: leave base_model out.")
             if (config := kwargs.get("quantization_config")) is not None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tadisr.line_pieces import run_pieces
 from tadisr.loading.memory import contiguous_weights
-from tadisr.loading.repositories import check_pipeline, resolve
+from tadisr.loading.repositories import pipeline_kind, resolve
 from tadisr.models.tensors import OUTPUT_TYPES, to_images, to_tensors, upsample
 from tadisr.models.textdiff.enhancement import TextEnhancementModule
 from tadisr.models.textdiff.network import TextDiffNetwork
@@ -287,7 +287,7 @@ class TextDiffPipeline(DiffusionPipeline):
         """
         hub = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
         folder = resolve(pretrained_model_name_or_path, cls.__name__, **hub)
-        check_pipeline(folder, cls.__name__)
+        pipeline_kind(folder, cls.__name__)
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32))
         pipe = super().from_pretrained(folder, dtype=dtype, **kwargs)
         for name in ("enhancement", "prior", "residual"):  # diffusers only warns, and leaves such weights empty

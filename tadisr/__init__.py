@@ -5,15 +5,36 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tadisr.evaluation.trust import check_text
+    from tadisr.loading.load import Restored, Restorer, load
+    from tadisr.models.prompt import TextPrompt
+    from tadisr.ocr import load_engine
     from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput, TextDiffPipelineOutput
     from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
     from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 
-__all__ = ["TADiSRPipeline", "TADiSRPipelineOutput", "TextDiffPipeline", "TextDiffPipelineOutput"]
+__all__ = [
+    "Restored",
+    "Restorer",
+    "TADiSRPipeline",
+    "TADiSRPipelineOutput",
+    "TextDiffPipeline",
+    "TextDiffPipelineOutput",
+    "TextPrompt",
+    "check_text",
+    "load",
+    "load_engine",
+]
 __version__ = version("tadisr")
 
 # Imported on first use: `import tadisr` loads no torch.
-_HOMES = {
+_MODULES = {
+    "Restored": "tadisr.loading.load",
+    "Restorer": "tadisr.loading.load",
+    "TextPrompt": "tadisr.models.prompt",
+    "check_text": "tadisr.evaluation.trust",
+    "load": "tadisr.loading.load",
+    "load_engine": "tadisr.ocr",
     "TADiSRPipeline": "tadisr.pipelines.pipeline_tadisr",
     "TADiSRPipelineOutput": "tadisr.pipelines.pipeline_output",
     "TextDiffPipeline": "tadisr.pipelines.pipeline_textdiff",
@@ -22,10 +43,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'tadisr' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_MODULES])

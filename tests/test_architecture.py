@@ -59,7 +59,7 @@ def test_imports_go_down_only(folder):
 @pytest.mark.parametrize(
     ("source", "found"),
     [
-        ("import tadisr.training.trainer", True),
+        ("import tadisr.training.engine.loop", True),
         ("from tadisr import pipelines", True),
         ("from tadisr.pipelines import pipeline_tadisr", True),
         ("from tadisr import TADiSRPipeline", True),

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from tadisr.data_synthesis.sources import open_source
 from tadisr.io.atomic import write_atomically
 from tadisr.io.images import encode_png
-from tadisr.training.data import FTSRCrops, to_tensors
+from tadisr.training.data.page_crops import FTSRCrops, to_tensors
 
 
 def open_realce(path: str | Path, aligned_list: str | Path | None = None) -> Any:

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from tadisr.data_synthesis.read import no_column
-from tadisr.training.data import Cropping, Triplet, one_line
+from tadisr.datasets.ftsr import no_column
+from tadisr.io.messages import one_line
+from tadisr.training.data.page_crops import Cropping, Triplet
 from tadisr.training.realce import RealCECrops, is_realce
 
 FLAGS = {"hr": cv2.IMREAD_COLOR_RGB, "lr": cv2.IMREAD_COLOR_RGB, "mask": cv2.IMREAD_GRAYSCALE}
@@ -36,7 +37,7 @@ def open_stream(sources: Sequence[str | Path], split: str = "train") -> Any:
         try:
             data = load_dataset(source, split=split, streaming=True)
         except (OSError, ValueError) as error:
-            raise FileNotFoundError(f"{source} cannot be streamed: {one_line(error)}") from None
+            raise FileNotFoundError(f"{source} cannot be streamed: {one_line(error, None)}") from None
         columns = list(data.features or next(iter(data)))
         if missing := [name for name in FLAGS if name not in columns]:
             raise ValueError(no_column(source, missing[0]))

@@ -4,28 +4,29 @@
     tadisr synthesize-lines --out data/textdiff/validation --num 500 --split validation --seed 2
     accelerate launch training/train_crnn.py --config training/configs/textdiff/crnn_tiny.yaml
 
-It learns by CTC to read lines as HR, as LR, and as anything between. Interrupt it at any time;
-`--resume_from_checkpoint latest` goes on from the last checkpoint. What it trained lies in OUTPUT_DIR/weights, the best
-so far in OUTPUT_DIR/best, for `CRNN.from_pretrained`.
+It learns by CTC to read HR lines, LR lines, and mixtures of both. Interrupt it at any time;
+`--resume_from_checkpoint latest` goes on from the last checkpoint. `CRNN.from_pretrained` reads the trained weights in
+OUTPUT_DIR/weights, and the best so far in OUTPUT_DIR/best.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import DataLoader
 
 from tadisr.evaluation.text_lines import bicubic, str_filt
 from tadisr.models.textdiff.recognizer import ALPHABET, CRNN, load_crnn
 from tadisr.pipelines.pipeline_tadisr import contiguous_weights
-from tadisr.training.checkpoints import mistakes_in_one_line
-from tadisr.training.config import parse
-from tadisr.training.loop import Batch, Task, fit
-from tadisr.training.steps import run_recurrent_in_float32
-from tadisr.training.textdiff_config import CRNNConfig
-from tadisr.training.textdiff_lines import training_loader, validation_lines
+from tadisr.training.engine.command_line import mistakes_in_one_line, parse
+from tadisr.training.engine.loop import fit
+from tadisr.training.engine.processes import run_recurrent_in_float32
+from tadisr.training.engine.task import Batch, Task, Validation
+from tadisr.training.textdiff.line_config import CRNNConfig
+from tadisr.training.textdiff.line_loader import training_lines, validation_lines
 
 TURN, SHEAR, STRETCH, SHIFT = 0.04, 0.2, 0.12, (0.04, 0.08)
 """Largest augmentation: radians, share of the width, share of the size, share of width and height."""
@@ -40,7 +41,7 @@ def encode(labels: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
 def ctc_loss(logits: torch.Tensor, labels: Sequence[str]) -> torch.Tensor:
     """Connectionist temporal classification of logits (N, T, 37): mean over lines of the loss per character.
 
-    A label that needs more than T steps counts nothing.
+    A label that needs more than T steps adds 0.
     """
     classes, lengths = encode(labels)
     steps = torch.full((len(labels),), logits.shape[1])
@@ -50,7 +51,7 @@ def ctc_loss(logits: torch.Tensor, labels: Sequence[str]) -> torch.Tensor:
 def mix(
     hr: torch.Tensor, lr: torch.Tensor, hr_share: float, lr_share: float, generator: torch.Generator
 ) -> torch.Tensor:
-    """Lines (N, 1, H, W) as HR, as LR, and in between, where each is a mixture in a proportion of its own."""
+    """Lines (N, 1, H, W): shares of them are HR and LR, and all others are mixtures, each in its own proportion."""
     kind, amount = torch.rand(2, len(hr), generator=generator)
     amount = torch.where(kind < hr_share, 0.0, torch.where(kind < hr_share + lr_share, 1.0, amount))
     return torch.lerp(hr, lr, amount.view(-1, 1, 1, 1).to(hr.device))
@@ -60,7 +61,7 @@ def warp(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Each of (N, C, H, W) turned, sheared, stretched and shifted a little; borders are replicated."""
     turn, shear, x, y, right, down = torch.rand(6, len(images), generator=generator) * 2 - 1
     turn, aspect = TURN * turn, images.shape[3] / images.shape[2]
-    # sampled places are in shares of half the width and height, so that off the diagonal the aspect comes in
+    # Coordinates are shares of half the width and half the height, so the aspect appears off the diagonal.
     rows = (
         torch.stack([1 + STRETCH * x, (SHEAR * shear - turn) / aspect, SHIFT[0] * right], 1),
         torch.stack([turn * aspect, 1 + STRETCH * y, SHIFT[1] * down], 1),
@@ -69,25 +70,27 @@ def warp(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-class Recognition(Task):
+class Recognition(Task[CRNNConfig]):
     """CRNN, learning to read."""
 
-    def __init__(self, config: CRNNConfig, device: torch.device):
-        self.config, self.device = config, device
+    network: CRNN
+
+    def __init__(self, config: CRNNConfig, accelerator: Accelerator):
+        super().__init__(config, accelerator)
         if config.init_from:
             self.network = load_crnn(config.init_from)
         else:
             self.network = CRNN(channels=config.channels, hidden=config.hidden)
         self.network.to(memory_format=torch.channels_last)  # a third less time on a CPU, more in bf16
-        run_recurrent_in_float32(self.network, device)
+        run_recurrent_in_float32(self.network, accelerator.device)
         self.lines = validation_lines(config)
 
-    def loader(self, items: int) -> DataLoader:
+    def batches(self, step: int) -> Iterable[Batch]:
         """Lines."""
-        return training_loader(self.config, items)
+        return training_lines(self.config, self.accelerator, step)
 
     def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """The CTC loss of a batch of lines, some of them HR, some LR."""
+        """The CTC loss of a batch of lines."""
         prepare, config = self.network.prepare, self.config
         gray = mix(prepare(batch["hr"]), prepare(batch["lr"]), config.hr_share, config.lr_share, generator)
         if config.augmentation:
@@ -95,7 +98,7 @@ class Recognition(Task):
         gray = gray.contiguous(memory_format=torch.channels_last)
         return {"ctc": ctc_loss(network(gray), batch["label"])}
 
-    def validate(self) -> tuple[dict[str, float], str]:
+    def validate(self, network: nn.Module) -> Validation:
         """Share of lines read exactly, as HR and as bicubic LR, for each data set and (`accuracy`) the mean of all."""
         scores = {}
         for name, data in self.lines.items():
@@ -103,10 +106,10 @@ class Recognition(Task):
             for batch in DataLoader(data, 64):
                 hr, labels = batch["hr"], [str_filt(label) for label in batch["label"]]
                 for kind, images in (("hr", hr), ("bicubic", bicubic(batch["lr"], tuple(hr.shape[-2:])))):
-                    read = self.network.read(images.to(self.device))
+                    read = self.network.read(images.to(self.accelerator.device))
                     right[kind] += sum(x == y for x, y in zip(read, labels, strict=True))
             scores |= {f"{name}/{kind}": count / len(data) for kind, count in right.items()}
-        return {"accuracy": sum(scores.values()) / len(scores), **scores}, "accuracy"
+        return Validation({"accuracy": sum(scores.values()) / len(scores), **scores}, "accuracy")
 
     def save(self, folder: Path) -> None:
         """A folder for `CRNN.from_pretrained`."""
@@ -115,7 +118,7 @@ class Recognition(Task):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train as the flags say (those of the command line by default)."""
+    """Train as the flags say; None: those of this program's command line."""
     fit(parse(argv, CRNNConfig), Recognition)
 
 

@@ -3,113 +3,111 @@
     accelerate launch training/train_lora.py --config training/configs/paper_kolors.yaml --output_dir runs/kolors
     accelerate launch training/train_lora.py --config training/configs/tiny.yaml --output_dir runs/tiny
 
-Several processes: add `--config_file training/accelerate/ddp.yaml --num_processes 4` after `launch` (fsdp.yaml and
-deepspeed.yaml, too). Interrupt it at any time; `--resume_from_checkpoint latest` goes on from the last checkpoint.
-Every setting is documented in `training/config.py`, all of it in `docs/training.md`.
+For several processes, add `--config_file training/accelerate/ddp.yaml --num_processes 4` after `launch` (or fsdp.yaml,
+or deepspeed.yaml). Interrupt it at any time; `--resume_from_checkpoint latest` goes on from the last checkpoint. Every
+setting is documented in `training/restoration/train_config.py`, the whole in `docs/training.md`.
 """
 
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
-from accelerate.utils import DistributedType, set_seed
-from diffusers.optimization import get_scheduler
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from PIL import Image
+from torch import nn
 
-from tadisr.training.base import build_network, trainable
-from tadisr.training.checkpoints import (
-    find_checkpoint,
-    mistakes_in_one_line,
-    remove_torn,
-    save_checkpoint,
-    step_of,
-)
-from tadisr.training.config import parse_config
-from tadisr.training.hub import create_repository, push
-from tadisr.training.recognizer import RecognizerLoss
-from tadisr.training.steps import Log, Steps, averaged, build_optimizer, resume, start_accelerator, start_keeping
-from tadisr.training.trainer import Batches, Keeper, load_lpips, training_step
-from tadisr.training.validation import network_factor
+from tadisr.models.network import TADiSRNetwork
+from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
+from tadisr.training.engine.command_line import mistakes_in_one_line, parse
+from tadisr.training.engine.loop import fit
+from tadisr.training.engine.task import Batch, Task, Validation
+from tadisr.training.recognizer.recognizer_loss import RecognizerLoss
+from tadisr.training.restoration.batches import Batches
+from tadisr.training.restoration.build import build_network
+from tadisr.training.restoration.hub import SHEET_FILE, create_repository, model_card, push
+from tadisr.training.restoration.sharding import whole_parameters
+from tadisr.training.restoration.terms import load_lpips, loss_terms
+from tadisr.training.restoration.train_config import TrainConfig
+from tadisr.training.restoration.validation import Validator, network_factor
+
+
+class Restoration(Task[TrainConfig]):
+    """TADiSR, learning to restore photographs that contain text."""
+
+    network: TADiSRNetwork
+    can_be_sharded = validates_together = True
+
+    def __init__(self, config: TrainConfig, accelerator: Accelerator):
+        super().__init__(config, accelerator)
+        self.repository = create_repository(config) if config.push_to_hub and accelerator.is_main_process else None
+        with accelerator.main_process_first():  # it downloads the base and encodes the prompt for all
+            self.network = build_network(config)
+        if config.resolution % (factor := network_factor(self.network)):
+            raise ValueError(f"With this base resolution must be a multiple of {factor}, not {config.resolution}.")
+        self.lpips = load_lpips(config)
+        self.recognizer = RecognizerLoss(config.recognizer) if config.recognizer else None
+        for frozen in (self.lpips, self.recognizer):
+            if frozen is not None:
+                frozen.to(accelerator.device)
+        self.validator = Validator(config, accelerator) if config.validation_data_dir else None
+
+    def batches(self, step: int) -> Iterable[Batch]:
+        """Crops and line strips."""
+        return Batches(self.config, self.accelerator, step)
+
+    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """The losses of crops (Eq. 7 to 9), and of line strips what the recogniser reads."""
+        return loss_terms(network, self.config, batch, batch.get("lines"), self.lpips, self.recognizer)
+
+    def validate(self, network: nn.Module) -> Validation | None:
+        """The scores of a test split's first images, and a sheet of some."""
+        return self.validator(network) if self.validator else None
+
+    def running(self) -> AbstractContextManager:
+        """Record the text attention. Gradient checkpointing runs the layers again in backward."""
+        return self.network.recording()
+
+    def gathered(self) -> AbstractContextManager:
+        """Make the saved weights whole."""
+        sharded = self.accelerator.distributed_type is DistributedType.FSDP
+        return whole_parameters(self.network) if sharded else nullcontext()
+
+    def save(self, folder: Path) -> None:
+        """Write a pipeline, or an adapter on the pretrained base."""
+        network, config = self.network, self.config
+        pipe = TADiSRPipeline(
+            vae=network.vae,
+            unet=network.unet,
+            transformer=network.transformer,
+            scheduler=network.scheduler,
+            prompt=network.prompt,
+            joint_decoder=network.joint_decoder,
+            base_model=config.pretrained_model_name_or_path,
+            base_revision=config.revision,
+            native_scale=config.scale,
+        )
+        pipe.save_pretrained(folder)
+
+    def describe(self, folder: Path, step: int, validation: Validation | None) -> None:
+        """Write the settings, the sheet and a model card."""
+        self.config.save(folder / "train_config.yaml")
+        scores, _, sheet = validation or ({}, "", None)
+        if sheet is not None:
+            Image.fromarray(sheet).save(folder / SHEET_FILE, quality=92)
+        card = model_card(self.config, step, scores, sheet is not None, self.accelerator.num_processes)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+    def finish(self, folder: Path, step: int) -> None:
+        """Upload, with push_to_hub."""
+        if self.repository is not None:
+            self.accelerator.print(f"Uploaded: {push(folder, self.repository, step)}")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train as the flags say (those of the command line by default)."""
-    config = parse_config(argv)
-    torch.set_flush_denormal(True)  # gradients of saturated units underflow, and CPUs crawl on denormal numbers
-    output_dir = Path(config.output_dir)
-    checkpoint = find_checkpoint(config)
-    step = step_of(checkpoint)
-    accelerator = start_accelerator(config)
-    set_seed(config.seed)
-    repository = None
-    if accelerator.is_main_process:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        remove_torn(output_dir)
-        config.save(output_dir / "config.yaml")
-        repository = create_repository(config) if config.push_to_hub else None
-    accelerator.wait_for_everyone()
-
-    # 1. Components. One process goes first: it downloads the base and encodes the prompt for all.
-    with accelerator.main_process_first():
-        network = build_network(config)
-    if config.resolution % (factor := network_factor(network)):
-        raise ValueError(f"With this base resolution must be a multiple of {factor}, not {config.resolution}.")
-    if accelerator.distributed_type is DistributedType.FSDP:
-        network = network.to(memory_format=torch.contiguous_format)
-        plugin, found = accelerator.state.fsdp_plugin, {type(module).__name__ for module in network.modules()}
-        names = plugin.transformer_cls_names_to_wrap or ()  # of all bases; accelerate wants no others than this one's
-        plugin.transformer_cls_names_to_wrap = [name for name in names if name in found]
-    lpips = load_lpips(config)
-    recognizer = RecognizerLoss(config.recognizer) if config.recognizer else None
-    optimizer = build_optimizer(config, trainable(network))
-    schedule = get_scheduler(
-        config.lr_scheduler,
-        optimizer,
-        num_warmup_steps=config.lr_warmup_steps,
-        num_training_steps=config.max_train_steps,
-    )
-
-    # 2. Data.
-    batches = Batches(config, accelerator, step)
-
-    # 3. Processes.
-    network, optimizer, schedule = accelerator.prepare(network, optimizer, schedule)
-    for frozen in (lpips, recognizer):
-        if frozen is not None:
-            frozen.to(accelerator.device)
-    plain = accelerator.unwrap_model(network)
-    parameters = trainable(plain)
-    ema = start_keeping(accelerator, config, network)
-    if checkpoint:
-        resume(accelerator, checkpoint, ema)
-    log = Log(accelerator, config, step)
-    keep = Keeper(accelerator, config, log)
-    accelerator.print(
-        f"{sum(p.numel() for p in parameters):,} trained parameters; steps {step} to {config.max_train_steps}"
-    )
-
-    # 4. Train. The recorder stays installed: gradient checkpointing runs the layers again in backward.
-    steps = Steps(accelerator, config, network, optimizer, schedule, ema, log)
-    with plain.recording():
-        for crops, lines in batches:
-            if steps.last:
-                break
-            if not steps(
-                crops, lambda _, both=(crops, lines): training_step(network, config, *both, lpips, recognizer)
-            ):
-                continue
-            is_best = False
-            if steps.due(config.validation_steps):
-                with averaged(ema, parameters):
-                    is_best = keep(network, steps.step)
-            # After the validation: what is interrupted between them is done again.
-            if steps.due(config.checkpointing_steps) or is_best:
-                save_checkpoint(accelerator, config, steps.step)
-
-    # 5. Hand over.
-    if repository is not None:
-        best = keep.best["step"] if keep.best else steps.step
-        where = push(output_dir / ("best" if keep.best else "weights"), repository, best)
-        accelerator.print(f"Uploaded: {where}")
-    accelerator.end_training()
+    """Train as the flags say; None: those of this program's command line."""
+    fit(parse(argv, TrainConfig), Restoration)
 
 
 if __name__ == "__main__":

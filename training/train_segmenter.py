@@ -3,26 +3,29 @@
     accelerate launch training/train_segmenter.py --config training/configs/segmenter_sam.yaml --output_dir runs/sam_ts
     accelerate launch training/train_segmenter.py --config training/configs/segmenter_tiny.yaml
 
-Interrupt it at any time; `--resume_from_checkpoint latest` goes on from the last checkpoint. What it trained lies in
-OUTPUT_DIR/weights, the best so far in OUTPUT_DIR/best, for `TextSegmenter.from_pretrained`.
+Interrupt it at any time; `--resume_from_checkpoint latest` goes on from the last checkpoint.
+`TextSegmenter.from_pretrained` reads the trained weights in OUTPUT_DIR/weights, and the best so far in OUTPUT_DIR/best.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import DataLoader
 
 from tadisr.data_synthesis.judging.segment import TextSegmenter, TinyConfig, TinyTextSegmenter
 from tadisr.metrics.segmentation import THRESHOLDS, foreground_scores, mask_counts
 from tadisr.models.losses import dice_loss, focal_loss
-from tadisr.training.checkpoints import mistakes_in_one_line
-from tadisr.training.config import LoopConfig, parse
-from tadisr.training.loop import Batch, Task, fit
-from tadisr.training.segmentation_data import SegmentationCrops, photo_list, validation_images
+from tadisr.training.data.segmentation_crops import SegmentationCrops, photo_list, validation_images
+from tadisr.training.engine.command_line import mistakes_in_one_line, parse
+from tadisr.training.engine.loop import fit
+from tadisr.training.engine.loop_config import LoopConfig
+from tadisr.training.engine.task import Batch, Task, Validation, share, total_batches
 
 
 @dataclass
@@ -35,9 +38,9 @@ class SegmenterConfig(LoopConfig):
     revision: str | None = None
     """Revision of the SAM on the Hub."""
     adapter_ratio: float = 0.25
+    """See SamTSConfig, as for the next two."""
     prompt_tokens: int = 12
     image_detail: bool = True
-    """These three: see SamTSConfig."""
     widths: list[int] = field(default_factory=lambda: list(TinyConfig().widths))
     """Of the tiny segmenter, see TinyConfig."""
     train_data_dir: list[str] = field(default_factory=list)
@@ -55,9 +58,9 @@ class SegmenterConfig(LoopConfig):
     resolution: int = 256
     """Side of the square crops, pixels; for SAM-TS, the side that the SAM works at."""
     bce: float = 0.0
+    """Weight of a loss of every mask that the model returns, as the next two."""
     focal: float = 20.0
     dice: float = 1.0
-    """Weights of the three losses, each applied to every mask the model returns."""
     dice_squares: bool = False
     """See tadisr.models.losses.dice_loss."""
     gradient_checkpointing: bool = False
@@ -113,40 +116,43 @@ def segmentation_loss(
     return terms
 
 
-class Segmentation(Task):
+class Segmentation(Task[SegmenterConfig]):
     """A segmenter, learning where text is."""
 
     network: TextSegmenter
 
-    def __init__(self, config: SegmenterConfig, device: torch.device):
-        self.config = config
+    def __init__(self, config: SegmenterConfig, accelerator: Accelerator):
+        super().__init__(config, accelerator)
         self.network = build_segmenter(config)
 
-    def loader(self, items: int) -> DataLoader:
+    def batches(self, step: int) -> Iterable[Batch]:
         """Crops."""
         config = self.config
         crops = SegmentationCrops(
             config.train_data_dir,
             config.resolution,
-            items,
+            total_batches(config, self.accelerator) * config.train_batch_size,
             config.seed,
             config.text_share,
             photo_list(config.photo_list),
             config.photo_share,
             cache=config.cache_images,
         )
-        return DataLoader(crops, config.train_batch_size, num_workers=config.dataloader_num_workers)
+        loader = DataLoader(crops, config.train_batch_size, num_workers=config.dataloader_num_workers)
+        return share(loader, config, self.accelerator, step)
 
     def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """The losses of a batch of crops."""
         images = batch["image"].contiguous(memory_format=torch.channels_last)
         return segmentation_loss(network(images), batch["mask"], self.config)
 
-    def validate(self) -> tuple[dict[str, float], str]:
+    def validate(self, network: nn.Module) -> Validation | None:
         """Foreground IoU and F at threshold 0.5, of the images as they are and of worn ones."""
         config, scores = self.config, {}
+        if not config.validation_data_dir:
+            return None
         at = int(np.argmin(np.abs(THRESHOLDS - 0.5)))
-        for suffix, worn in (("", False), ("_worn", True)) if config.validation_data_dir else ():
+        for suffix, worn in (("", False), ("_worn", True)):
             images, truths = zip(
                 *validation_images(config.validation_data_dir, config.validation_limit, worn), strict=True
             )
@@ -154,7 +160,7 @@ class Segmentation(Task):
             counts = np.stack([mask_counts(mask, truth) for mask, truth in zip(masks, truths, strict=True)])
             result = foreground_scores(counts)
             scores |= {f"fgiou{suffix}": float(result["iou"][at]), f"f{suffix}": float(result["f"][at])}
-        return scores, "fgiou"
+        return Validation(scores, "fgiou")
 
     def save(self, folder: Path) -> None:
         """A folder for `TextSegmenter.from_pretrained`."""
@@ -162,7 +168,7 @@ class Segmentation(Task):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train as the flags say (those of the command line by default)."""
+    """Train as the flags say; None: those of this program's command line."""
     fit(parse(argv, SegmenterConfig), Segmentation)
 
 

@@ -3,17 +3,18 @@
     accelerate launch training/train_textdiff.py --config training/configs/textdiff/paper.yaml --recognizer crnn.pth
     accelerate launch training/train_textdiff.py --config training/configs/textdiff/tiny.yaml
 
-The first is the paper's recipe on TextZoom, with the public CRNN weights; the second makes textdiff-tiny, on rendered
+The first is the paper's recipe on TextZoom, with the public CRNN weights. The second makes textdiff-tiny, on rendered
 lines and with the CRNN of `train_crnn.py`. Table 3's ablations are config files beside them. Interrupt it at any time;
-`--resume_from_checkpoint latest` goes on from the last checkpoint. What it trained lies in OUTPUT_DIR/weights, the best
-so far in OUTPUT_DIR/best, for `TextDiffPipeline.from_pretrained`. Settings: `textdiff_config.py`, `config.py`.
+`--resume_from_checkpoint latest` goes on from the last checkpoint. `TextDiffPipeline.from_pretrained` reads the trained
+weights in OUTPUT_DIR/weights, and the best so far in OUTPUT_DIR/best. The settings: `textdiff/line_config.py`.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from torch import nn
-from torch.utils.data import DataLoader
 
 from tadisr.evaluation.line_recognizers import load_recognizer
 from tadisr.evaluation.text_lines import AVERAGE, BICUBIC, evaluate_lines
@@ -25,20 +26,20 @@ from tadisr.models.textdiff.residual_unet import ResidualUNet
 from tadisr.pipelines.pipeline_tadisr import contiguous_weights
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 from tadisr.textdiff_losses import textdiff_loss
-from tadisr.training.checkpoints import mistakes_in_one_line
-from tadisr.training.config import parse
-from tadisr.training.loop import Batch, Task, fit
-from tadisr.training.recognizer import RecognizerLoss
-from tadisr.training.steps import run_in_float32, run_recurrent_in_float32
-from tadisr.training.textdiff_config import TextDiffConfig
-from tadisr.training.textdiff_lines import training_loader, validation_lines
+from tadisr.training.engine.command_line import mistakes_in_one_line, parse
+from tadisr.training.engine.loop import fit
+from tadisr.training.engine.processes import run_in_float32, run_recurrent_in_float32
+from tadisr.training.engine.task import Batch, Task, Validation
+from tadisr.training.recognizer.recognizer_loss import RecognizerLoss
+from tadisr.training.textdiff.line_config import TextDiffConfig
+from tadisr.training.textdiff.line_loader import training_lines, validation_lines
 
 OURS, COARSE = "textdiff", "coarse"
 MEASURES = ("psnr", "ssim")
 
 
 def build_network(config: TextDiffConfig) -> TextDiffNetwork:
-    """The network to train; its prior generator reads already.
+    """The network to train. Its prior generator can read from the start.
 
     Raises:
         FileNotFoundError, ValueError: no such weights, or parts that do not fit each other.
@@ -72,38 +73,27 @@ def build_network(config: TextDiffConfig) -> TextDiffNetwork:
             attention_from=config.unet_attention_from,
             mask=config.mask_branch,
         )
-    if not config.text_prior:  # nothing else would train it
+    if not config.text_prior:  # no other loss trains it
         prior.requires_grad_(False)
     scheduler = textdiff_scheduler(config.corrected_schedule, config.prediction_type)
     return TextDiffNetwork(enhancement, prior, unet, scheduler, config.residual_diffusion, config.detach_condition)
 
 
-def as_pipeline(network: TextDiffNetwork, temperature: float = 1.0) -> TextDiffPipeline:
-    """The network's parts as a pipeline, sharing their weights."""
-    return TextDiffPipeline(
-        enhancement=network.enhancement,
-        prior=network.recognizer,
-        residual=network.unet,
-        scheduler=network.scheduler,
-        diffusion=network.diffusion,
-        temperature=temperature,
-    )
-
-
-class Enhancement(Task):
+class Enhancement(Task[TextDiffConfig]):
     """TextDiff, learning to restore lines."""
 
     network: TextDiffNetwork
 
-    def __init__(self, config: TextDiffConfig, device: torch.device):
-        self.config, self.device = config, device
+    def __init__(self, config: TextDiffConfig, accelerator: Accelerator):
+        super().__init__(config, accelerator)
+        self.device = device = accelerator.device
         self.network = build_network(config).to(memory_format=torch.channels_last)
-        if device.type == "cpu":  # bfloat16 makes convolutions faster there, but these slower: a quarter of the step
+        if device.type == "cpu":  # bfloat16 makes convolutions faster there, but these parts slower
             for module in self.network.enhancement.modules():
                 if isinstance(module, (nn.GRU, TextPriorInterpreter)):
                     run_in_float32(module)
         run_recurrent_in_float32(self.network, device)
-        self.reader = None  # what lines should read like, and the features of the joint loss; never trained
+        self.reader = None  # the frozen CRNN: teacher of the text prior, features of the joint loss, judge
         if config.recognizer:
             self.reader = load_crnn(config.recognizer).requires_grad_(False)
             self.reader.to(device, memory_format=torch.channels_last)
@@ -111,14 +101,14 @@ class Enhancement(Task):
         self.judge = load_recognizer(config.validation_ocr) if config.validation_ocr else None
         self.lines = validation_lines(config)
 
-    def loader(self, items: int) -> DataLoader:
+    def batches(self, step: int) -> Iterable[Batch]:
         """Lines."""
-        return training_loader(self.config, items)
+        return training_lines(self.config, self.accelerator, step)
 
     def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """Eq. 16's terms of a batch of lines."""
         if not self.config.text_prior:
-            self.network.recognizer.eval()  # its batch statistics stay, too
+            self.network.recognizer.eval()  # keep its batch statistics
         lr, hr = (batch[name].contiguous(memory_format=torch.channels_last) for name in ("lr", "hr"))
         count = min(self.config.reading_lines, len(lr)) if self.legibility else 0
         output = network(lr, hr, generator, first_lines=count, foreign=self.config.foreign)
@@ -131,8 +121,7 @@ class Enhancement(Task):
             terms["reading"] = self.config.reading * self.legibility(image, target, whole)
         return terms
 
-    @torch.no_grad()
-    def validate(self) -> tuple[dict[str, float], str]:
+    def validate(self, network: nn.Module) -> Validation:
         """PSNR, SSIM and accuracies of the final, the coarse and the bicubic image, over all lines, and of each set."""
         judges = {}
         if self.reader is not None:
@@ -152,22 +141,31 @@ class Enhancement(Task):
                 found = {name: report.scores[method][subset][name].value for name in measures}
                 scores |= {f"{prefix}{name}{suffix}": value for name, value in found.items() if value is not None}
         best = self.config.best_metric
-        return scores, f"accuracy/{list(judges)[-1]}" if best == "accuracy" else best
+        return Validation(scores, f"accuracy/{list(judges)[-1]}" if best == "accuracy" else best)
 
     def _restore(self, lr: torch.Tensor) -> torch.Tensor:
         sr, mask, _ = self.network.enhance(lr)
-        noise = [torch.Generator().manual_seed(0) for _ in lr]  # as the pipeline draws it
+        noise = [torch.Generator().manual_seed(0) for _ in lr]  # drawn as in the pipeline
         steps, temperature = self.config.num_inference_steps, self.config.temperature
         return self.network.refine(sr, mask, steps, noise, temperature=temperature)
 
     def save(self, folder: Path) -> None:
         """A folder for `TextDiffPipeline.from_pretrained`."""
-        with contiguous_weights([self.network]):
-            as_pipeline(self.network, self.config.temperature).save_pretrained(folder)
+        network = self.network
+        pipe = TextDiffPipeline(
+            enhancement=network.enhancement,
+            prior=network.recognizer,
+            residual=network.unet,
+            scheduler=network.scheduler,
+            diffusion=network.diffusion,
+            temperature=self.config.temperature,
+        )
+        with contiguous_weights([network]):
+            pipe.save_pretrained(folder)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train as the flags say (those of the command line by default)."""
+    """Train as the flags say; None: those of this program's command line."""
     fit(parse(argv, TextDiffConfig), Enhancement)
 
 

@@ -6,12 +6,13 @@ Pickled files are safe to load: spandrel's unpickler builds tensors and ordered 
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from tadisr.io.messages import one_line, quiet
+from tadisr.loading.load import load
+from tadisr.loading.model_files import MODEL_SUFFIXES, load_model_file
 from tadisr.tiling import run_tiled
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     Model = Callable[[torch.Tensor], torch.Tensor]
 
-_SUFFIXES = (".pth", ".ckpt", ".safetensors")
 _GRID = 16  # sides are padded to multiples of this number of pixels
 _TILE, _OVERLAP = 256, 16  # input pixels; larger crops are cut into tiles
 
@@ -53,7 +53,7 @@ class Enhancer:
 
 
 def load_enhancer(name_or_path: str | Path) -> Enhancer:
-    """The model of a .pth, .ckpt or .safetensors file, or a TADiSR pipeline: a bundled name, a folder or a Hub id.
+    """The model in a file that spandrel loads, or a TADiSR pipeline: a bundled name, a folder or a Hub id.
 
     Raises:
         FileNotFoundError: no such model.
@@ -61,34 +61,9 @@ def load_enhancer(name_or_path: str | Path) -> Enhancer:
         ImportError: spandrel is not installed.
     """
     path = Path(name_or_path)
-    if path.suffix.lower() not in _SUFFIXES and not path.is_file():
-        return _load_tadisr(name_or_path)
-    if not path.is_file():
-        raise FileNotFoundError(f"No model file {path}.")
-    if path.suffix.lower() not in _SUFFIXES:
-        raise ValueError(f"{path} is no {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]} file.")
-    try:
-        from spandrel import ImageModelDescriptor, ModelLoader
-    except ImportError:
-        raise ImportError("Loading a model file needs spandrel: pip install 'tadisr[synth]'.") from None
-    try:
-        model = ModelLoader("cpu").load_from_file(path)
-    except Exception as error:  # for a bad file torch, pickle, safetensors and spandrel each raise their own
-        raise ValueError(f"{path} holds no model that spandrel can load: {one_line(error, 200)}") from None
-    channels = (model.input_channels, model.output_channels)
-    if not isinstance(model, ImageModelDescriptor) or channels != (3, 3):
-        raise ValueError(
-            f"{path} does not turn RGB images into RGB images: it holds {model.architecture.name}, a model for "
-            f"{model.purpose}, {channels[0]} channels to {channels[1]}."
-        )
-    model.model.float()
-    return Enhancer(model, model.scale)
-
-
-def _load_tadisr(name: str | Path) -> Enhancer:
-    # TODO: by `tadisr.load`, once that is there. Until then this imports from a room that synthesis should not know.
-    from tadisr import TADiSRPipeline
-
-    with quiet():
-        pipe = TADiSRPipeline.from_pretrained(name)
-    return Enhancer(lambda x: pipe.restore_tile(x, 4)[0], 4)  # trained for a scale of 4
+    if path.suffix.lower() in MODEL_SUFFIXES or path.is_file():
+        model = load_model_file(path, extra="synth")
+        model.model.float()
+        return Enhancer(model, model.scale)
+    pipe: Any = load(name_or_path, "cpu", "float32", "TADiSRPipeline").pipe
+    return Enhancer(lambda x: pipe.restore_tile(x, 4)[0], 4)  # 4 is what TADiSR is trained for

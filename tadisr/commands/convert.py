@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from tadisr.commands.options import short
-from tadisr.io.messages import UserError, say
+from tadisr.io.messages import UserError, one_line, quiet, say
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -29,18 +28,13 @@ def run(args: argparse.Namespace) -> int:
     """Convert the checkpoint; 0 when the adapter is written, and uploaded where asked for."""
     if args.push_to_hub and args.base_model and Path(args.base_model).exists():
         raise UserError("--push-to-hub: others cannot load a base from your folder: give --base-model its Hub id")
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
     from tadisr.loading.official import convert
 
-    for library in (diffusers_logging, transformers_logging):
-        library.set_verbosity_error()
-        library.disable_progress_bar()
     try:
-        done = convert(args.checkpoint, args.output, args.base_model)
+        with quiet():
+            done = convert(args.checkpoint, args.output, args.base_model)
     except (OSError, ValueError, ImportError) as error:
-        raise UserError(short(error)) from None
+        raise UserError(one_line(error)) from None
     file = done.release.file
     if done.released:
         say(f"{args.checkpoint} is the released file {file}")
@@ -62,4 +56,4 @@ def _push(folder: Path, repo: str) -> None:
         api = HfApi()
         api.upload_folder(repo_id=api.create_repo(repo, exist_ok=True).repo_id, folder_path=folder)
     except Exception as error:  # of the network, the Hub, the id or the rights
-        raise UserError(f"--push-to-hub: {short(error)} ({folder} is written all the same)") from None
+        raise UserError(f"--push-to-hub: {one_line(error)} ({folder} is written all the same)") from None

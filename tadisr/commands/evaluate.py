@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from tadisr.commands.options import choose_device
+from tadisr.commands.options import usable_device
 from tadisr.io.messages import UserError, say
 
 
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         data = open_data(args.data, args.split, args.scale)
         args.output.mkdir(parents=True, exist_ok=True)
-        device = choose_device(args.device)
+        device = usable_device(args.device)
         methods = load_methods(specs, data, Options(device, tile, args.weights))
         with _Bar() as bar:
             report = evaluate(

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tadisr.commands.options import choose_device
+from tadisr.commands.options import usable_device
 from tadisr.io.messages import UserError, say
 
 LISTS = ("data", "methods", "judges")
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         from tadisr.evaluation.text_lines import evaluate_lines
     except ImportError as error:
         raise UserError(f"{error.name} is missing: pip install 'tadisr[ocr,metrics,train]'") from None
-    device = choose_device(args.device)
+    device = usable_device(args.device)
     try:
         subsets = {}
         for path in given["data"]:

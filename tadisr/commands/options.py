@@ -1,27 +1,38 @@
-"""What several commands need of their options."""
+"""What several commands do with their options."""
 
-import textwrap
+from typing import TYPE_CHECKING, Any
 
-from tadisr.io.messages import UserError
+from tadisr.io.messages import UserError, one_line
+
+if TYPE_CHECKING:
+    from tadisr.loading.load import Restorer
 
 
-def choose_device(name: str) -> str:
+def usable_device(name: str) -> str:
     """The device of that name, or for "auto" the fastest here.
 
     Raises:
         UserError: a device that cannot be used.
     """
-    import torch
+    from tadisr.loading.load import choose_device
 
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        torch.zeros(1, device=name).item()
-    except Exception as error:  # which kind depends on how this torch was built
-        raise UserError(f"cannot use device {name}: {short(error)}") from None
-    return name
+        return choose_device(name)
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
-def short(error: Exception) -> str:
-    """An error's message in one line of at most 300 characters; its kind where it has none."""
-    return textwrap.shorten(str(error) or type(error).__name__, 300, placeholder=" ...")
+def load_model(name: str, device: str, pipeline: str, dtype: str = "auto", **options: Any) -> "Restorer":
+    """See `tadisr.load`.
+
+    Raises:
+        UserError: a device or a model that cannot be used.
+    """
+    from tadisr.loading.load import load
+
+    device = usable_device(device)
+    try:
+        return load(name, device, dtype, pipeline, **options)
+    except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
+        advice = one_line(error).replace("base_model=FOLDER", "--base-model FOLDER")
+        raise UserError(f"cannot load {name}: {advice}") from None

@@ -5,15 +5,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tadisr.commands.options import choose_device, short
+from tadisr.commands.options import load_model
 from tadisr.io.images import ImageError, read_image, write_image
 from tadisr.io.messages import UserError, say
 from tadisr.io.names import DEFAULT_FOLDER, output_paths
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +75,7 @@ def _refine(photo: "np.ndarray", args: argparse.Namespace) -> tuple["np.ndarray"
         raise UserError(f"--boxes: cannot read {args.boxes}: {error.strerror}") from None
     except ValueError as error:
         raise UserError(f"--boxes: {error}") from None
-    pipe = _load(args)
+    pipe = load_model(args.model, args.device, "TextDiffPipeline", revision=args.revision).pipe
     try:
         pipe.check_inputs(args.steps, 1, "np", args.temperature or 0.0, args.strength or 0.0)
     except ValueError as error:
@@ -113,19 +111,3 @@ def _engine():
         return load_engine("rapidocr", params={"Global.max_side_len": 3000})
     except ImportError as error:
         raise UserError(f"--boxes auto: {error} Or name the lines in a file.") from None
-
-
-def _load(args: argparse.Namespace) -> "TextDiffPipeline":
-    from diffusers.utils import logging
-
-    from tadisr.loading.memory import fast_dtype
-    from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    device = choose_device(args.device)
-    try:
-        dtype = fast_dtype(device)
-        return TextDiffPipeline.from_pretrained(args.model, revision=args.revision, dtype=dtype).to(device)
-    except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
-        raise UserError(f"cannot load {args.model}: {short(error)}") from None

@@ -43,7 +43,7 @@ def report_paths(output: OutputPaths) -> tuple[Path, Path]:
 
 
 def write_report(
-    loaded: LoadedImage, restored: Image.Image, output: OutputPaths, thresholds: "Thresholds", model: str
+    loaded: LoadedImage, pixels: np.ndarray, output: OutputPaths, thresholds: "Thresholds", model: str
 ) -> dict[str, Any]:
     """Read and compare, and write what came of it. The JSON values.
 
@@ -53,8 +53,7 @@ def write_report(
     from tadisr.evaluation.overlay import draw_overlay
     from tadisr.evaluation.trust import check_text
 
-    pixels = np.asarray(restored)
-    enlarged = np.asarray(Image.fromarray(loaded.rgb).resize(restored.size, Image.Resampling.BICUBIC))
+    enlarged = np.asarray(Image.fromarray(loaded.rgb).resize(pixels.shape[1::-1], Image.Resampling.BICUBIC))
     report = check_text(pixels, enlarged, thresholds)
     json_path, picture_path = report_paths(output)
     write_image(picture_path, draw_overlay(pixels, enlarged, report))

@@ -5,21 +5,21 @@ import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from tadisr.commands.options import choose_device, short
+from tadisr.commands.options import load_model
 from tadisr.commands.text_report import THRESHOLDS, load_thresholds, report_paths, write_report
 from tadisr.io.images import ImageError, LoadedImage, read_image, write_image
 from tadisr.io.messages import UserError, say
 from tadisr.io.names import OutputPaths, find_inputs, output_paths
+from tadisr.io.progress import Bars
 
 if TYPE_CHECKING:
-    from tadisr import TADiSRPipeline
+    from tadisr.loading.load import Restored
 
 OVERLAP = 64
 # After these, every further image would cost its time and fail the same way.
@@ -99,27 +99,30 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) is not None and not args.report:
             raise UserError(f"--{name.replace('_', '-')} is for reports: add --report")
     thresholds = load_thresholds(args) if args.report else None
-    pipe = _load(args)
+    base = {} if args.base_model is None else {"base_model": args.base_model}
+    restorer = load_model(args.model, args.device, "TADiSRPipeline", args.dtype, revision=args.revision, **base)
     tile = None if args.tile == "none" else args.tile
     overlap = args.overlap
     if overlap is None:
         overlap = min(OVERLAP, tile // 2) if isinstance(tile, int) else OVERLAP
     options = {"scale": args.scale, "tile": tile, "overlap": overlap, "color_fix": args.color_fix}
     try:
-        pipe.check_inputs(**options, output_type="pil")
+        restorer.pipe.check_inputs(**options, output_type="uint8")
     except ValueError as error:
         raise UserError(str(error)) from None
 
     done, failed, remarks = 0, 0, []
     lines, to_check, unreported = 0, 0, 0
     try:
-        with closing(_with_progress(jobs)) as with_progress:
-            for source, output, tile_progress in with_progress:
+        with Bars() as bars:
+            for number, (source, output) in enumerate(jobs):
+                bars.set("images", number, len(jobs))
                 try:
                     loaded = read_image(source)
                     _check_memory(loaded, args.scale)
-                    result = pipe(loaded.rgb, **options, tile_progress=tile_progress)
-                    _write(loaded, result.images[0], result.text_masks[0], output, args)
+                    progress = _tile_progress(bars, source.name, number, len(jobs))
+                    restored = restorer.restore(loaded.rgb, **options, tile_progress=progress)
+                    _write(loaded, restored, output, args)
                 except FloatingPointError as error:
                     raise UserError(f"{source}: {error}") from None
                 except ImageError as error:
@@ -139,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
                     remarks.append(f"{source} holds {loaded.frames} frames or pages: only the first was restored")
                 if thresholds is not None:
                     try:
-                        report = write_report(loaded, result.images[0], output, thresholds, args.model)
+                        report = write_report(loaded, restored.image, output, thresholds, args.model)
                     except (ImageError, MemoryError) as error:
                         unreported += 1
                         remarks.append(f"{source} was restored, but not reported on: {error or 'not enough memory'}")
@@ -203,61 +206,18 @@ def _plan(args: argparse.Namespace) -> tuple[list[tuple[Path, OutputPaths]], int
     return jobs, len(inputs) - len(jobs)
 
 
-def _load(args: argparse.Namespace) -> "TADiSRPipeline":
-    import torch
-    from diffusers.utils import logging
+def _tile_progress(bars: Bars, name: str, before: int, total: int) -> Callable[[Iterable], Iterator]:
+    """What to wrap an image's tiles in: it shows how many of its tiles and of all images are done."""
 
-    from tadisr import TADiSRPipeline
-    from tadisr.loading.memory import fast_dtype
+    def progress(grid: Iterable) -> Iterator:
+        tiles = list(grid)  # smaller ones come in a second call, where memory was short
+        for done, tile in enumerate(tiles):
+            bars.set("images", before + done / len(tiles), total)
+            bars.set(name, done, len(tiles))
+            yield tile
+        bars.remove(name)
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    device = choose_device(args.device)
-    dtype = fast_dtype(device) if args.dtype == "auto" else getattr(torch, args.dtype)
-    options = {} if args.base_model is None else {"base_model": args.base_model}
-    try:
-        pipe = TADiSRPipeline.from_pretrained(args.model, dtype=dtype, revision=args.revision, **options)
-        pipe.to(device)
-        return pipe if pipe.device.type == "cpu" else pipe.fuse_lora()  # on a CPU it takes longer than a few tiles gain
-    except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
-        advice = short(error).replace("base_model=FOLDER", "--base-model FOLDER")
-        raise UserError(f"cannot load {args.model}: {advice}") from None
-
-
-def _with_progress(
-    jobs: list[tuple[Path, OutputPaths]],
-) -> Iterator[tuple[Path, OutputPaths, Callable[[Iterable], Iterable]]]:
-    """The jobs, each with what to wrap its tiles in, while bars on a terminal show both and the time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    # rich forgets what is older than the period, and a large image takes minutes
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=3600
-    ) as progress:
-        images = progress.add_task("images", total=len(jobs))
-        for number, (source, output) in enumerate(jobs, 1):
-            tiles = progress.add_task(source.name, total=None)
-
-            def tile_progress(grid: Iterable, tiles: int = tiles, before: int = number - 1) -> Iterator:
-                grid = list(grid)
-                progress.update(tiles, total=len(grid), completed=0)  # again with smaller ones, where memory was short
-                progress.update(images, completed=before)
-                for tile in grid:
-                    yield tile
-                    progress.advance(tiles)
-                    progress.advance(images, 1 / len(grid))
-
-            yield source, output, tile_progress
-            progress.remove_task(tiles)
-            progress.update(images, completed=number)
+    return progress
 
 
 def _check_memory(loaded: LoadedImage, scale: int) -> None:
@@ -274,19 +234,18 @@ def _check_memory(loaded: LoadedImage, scale: int) -> None:
         )
 
 
-def _write(
-    loaded: LoadedImage, restored: Image.Image, mask: Image.Image, output: OutputPaths, args: argparse.Namespace
-) -> None:
-    pixels = np.asarray(restored)
+def _write(loaded: LoadedImage, restored: "Restored", output: OutputPaths, args: argparse.Namespace) -> None:
+    pixels, mask = restored.image, restored.mask
     if args.mask:
-        write_image(output.mask, np.asarray(mask))
+        write_image(output.mask, mask)
     if args.compare:
-        red = Image.blend(restored, Image.new("RGB", restored.size, "red"), 0.5)
-        overlaid = np.asarray(Image.composite(red, restored, mask))
-        row = np.concatenate([_bicubic(loaded.rgb, restored.size), pixels, overlaid], axis=1)
+        photo, text = Image.fromarray(pixels), Image.fromarray(mask)
+        red = Image.blend(photo, Image.new("RGB", photo.size, "red"), 0.5)
+        overlaid = np.asarray(Image.composite(red, photo, text))
+        row = np.concatenate([_bicubic(loaded.rgb, photo.size), pixels, overlaid], axis=1)
         write_image(output.compare, row, icc_profile=loaded.icc_profile)
-    alpha = None if loaded.alpha is None else _bicubic(loaded.alpha, restored.size)
-    # last: a restored image that is there is complete
+    alpha = None if loaded.alpha is None else _bicubic(loaded.alpha, pixels.shape[1::-1])
+    # The image comes last: where it is there, everything is.
     write_image(output.image, pixels, alpha, loaded.icc_profile)
 
 

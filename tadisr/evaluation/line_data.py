@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from tadisr.datasets.textzoom import HR_SIZE, LR_SIZE, open_subsets
 from tadisr.evaluation.data import open_data
 from tadisr.evaluation.pairs import ANNOTATION, Pairs
 from tadisr.evaluation.text_lines import str_filt
 from tadisr.ocr import cut_line, is_tall
-from tadisr.textzoom import HR_SIZE, LR_SIZE, open_subsets
 
 if TYPE_CHECKING:
     import torch

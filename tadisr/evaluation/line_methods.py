@@ -18,9 +18,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tadisr.evaluation.methods import MODEL_SUFFIXES, parse_spec
+from tadisr.evaluation.methods import parse_spec
 from tadisr.evaluation.text_lines import BICUBIC, bicubic
-from tadisr.loading.repositories import ADAPTER_FILE, pipeline_class, resolve
+from tadisr.io.messages import one_line
+from tadisr.loading.load import load
+from tadisr.loading.model_files import MODEL_SUFFIXES, load_model_file
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +70,7 @@ def _options(spec: str, rest: str) -> dict[str, str]:
 
 
 def _method(name: str, what: str, options: dict[str, str], device: str, models: dict[str, Any]) -> LineMethod:
-    def load(what: str) -> Any:
+    def loaded(what: str) -> Any:
         if what not in models:
             models[what] = _load(what, device)
         return models[what]
@@ -78,7 +80,7 @@ def _method(name: str, what: str, options: dict[str, str], device: str, models: 
     sampling["num_inference_steps"] = int(options.get("steps", "5"))
     if what == BICUBIC and not refine:
         raise ValueError(f"{name}: the row {BICUBIC} is always there; only with refine=MODEL is it another method.")
-    model = None if what == BICUBIC else load(what)
+    model = None if what == BICUBIC else loaded(what)
     diffuses = type(model).__name__ == "TextDiffPipeline"
     if "output" in options and not diffuses:
         raise ValueError(f"{name}: only TextDiff models have an output to choose, not {what}.")
@@ -102,7 +104,7 @@ def _method(name: str, what: str, options: dict[str, str], device: str, models: 
 
     if refine is None:
         return plain
-    sharpener = load(refine)
+    sharpener = loaded(refine)
     if type(sharpener).__name__ != "TextDiffPipeline":
         raise ValueError(f"{name}: refine takes a TextDiff model, not {refine}.")
 
@@ -116,47 +118,16 @@ def _method(name: str, what: str, options: dict[str, str], device: str, models: 
 
 
 def _load(what: str, device: str) -> Any:
-    """A pipeline, or a module."""
-    from diffusers.utils import logging
-
-    from tadisr.loading.memory import fast_dtype
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    if Path(what).suffix in MODEL_SUFFIXES:
-        return _load_module(what, device)
-    folder = resolve(what, "")
-    adapter = (folder / ADAPTER_FILE).is_file()
-    if not adapter and pipeline_class(folder) == "TextDiffPipeline":
-        from tadisr import TextDiffPipeline as Pipeline
-    else:
-        from tadisr import TADiSRPipeline as Pipeline
-    # in the precision of `tadisr upscale` and `tadisr refine`
-    pipe = Pipeline.from_pretrained(folder, dtype=fast_dtype(device)).to(device)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-def _load_module(what: str, device: str) -> Any:
+    """A pipeline, or a module of another's."""
     import torch
 
+    if Path(what).suffix not in MODEL_SUFFIXES:
+        return load(what, device).pipe
+    if Path(what).suffix != ".pt":
+        return load_model_file(Path(what), SCALE).to(device)
     if not Path(what).is_file():
         raise FileNotFoundError(f"No model file {what}.")
-    if Path(what).suffix == ".pt":
-        try:
-            return torch.jit.load(what, map_location=device).eval()
-        except Exception as error:  # whatever torch raises for a damaged or foreign file
-            raise ValueError(f"{what} is not a TorchScript file: {' '.join(str(error).split())[:200]}") from None
     try:
-        from spandrel import ModelLoader
-    except ImportError:
-        raise ImportError("Model files need spandrel: pip install 'tadisr[metrics]'.") from None
-    try:
-        model = ModelLoader(device).load_from_file(what).eval()
-    except Exception as error:  # whatever torch, pickle, safetensors and spandrel raise for a bad file
-        raise ValueError(
-            f"{what} holds no model that spandrel can load: {' '.join(str(error).split())[:200]}"
-        ) from None
-    if model.scale != SCALE:
-        raise ValueError(f"{what} makes images {model.scale} times larger: expected a model for {SCALE} times.")
-    return model
+        return torch.jit.load(what, map_location=device).eval()
+    except Exception as error:  # whatever torch raises for a damaged or foreign file
+        raise ValueError(f"{what} is not a TorchScript file: {one_line(error)}") from None

@@ -8,39 +8,31 @@ A method is named as `WHAT` or `NAME=WHAT`, where `WHAT` is
 - what `TADiSRPipeline.from_pretrained` takes: a bundled name, a folder, a Hub id.
 """
 
-import hashlib
 import re
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from PIL import Image
 
 from tadisr.evaluation.pairs import Pairs, check_scale, list_images
+from tadisr.io.hashing import hashes
 from tadisr.io.images import image_size, read_image
-from tadisr.loading.repositories import ADAPTER_FILE, bundled_names, resolve
+from tadisr.io.messages import one_line
+from tadisr.loading.load import Restored, Restorer, load
+from tadisr.loading.model_files import MODEL_SUFFIXES, load_model_file
+from tadisr.loading.repositories import ADAPTER_FILE, bundled_names
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
 
-    from tadisr import TADiSRPipeline
-
 INTERPOLATIONS = {name: Image.Resampling[name.upper()] for name in ("nearest", "bicubic", "lanczos")}
 REAL_ESRGAN = "realesrgan"
 TADISR = "TADiSRPipeline"
-MODEL_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 LR_ANCHOR, HR_ANCHOR = "bicubic", "hr"
 OVERLAP = 64  # of tiles, in output pixels
-
-
-class Restored(NamedTuple):
-    """What a method makes of one image: uint8 RGB (scale h, scale w, 3), and where its text is, (H, W) in [0, 1]."""
-
-    image: np.ndarray
-    mask: np.ndarray | None = None
 
 
 class Method(Protocol):
@@ -122,7 +114,7 @@ class Network:
 
     def __init__(self, name: str, model: "ImageModelDescriptor", options: Options, files: Sequence[Path]):
         self.name, self._model, self._options = name, model.to(options.device), options
-        self._files = _hashes(files)
+        self._files = hashes(files)
 
     def __call__(self, lr: np.ndarray, name: str) -> Restored:
         import torch
@@ -147,26 +139,24 @@ class Network:
         }
 
 
-class TADiSR:
-    """A `TADiSRPipeline`."""
+class Model:
+    """What `tadisr.load` loads: a TADiSR pipeline, as `tadisr upscale` uses it."""
 
     timed = True
 
-    def __init__(self, name: str, pipe: "TADiSRPipeline", scale: int, options: Options, folder: Path):
-        self.name, self._pipe = name, pipe
+    def __init__(self, name: str, restorer: Restorer, scale: int, options: Options):
+        self.name, self._restorer = name, restorer
         self._arguments = {"scale": scale, "tile": options.tile}
         if options.tile is not None:
             self._arguments["overlap"] = min(OVERLAP, options.tile // 2)
-        self._files = _hashes(sorted(folder.rglob("*.safetensors")), folder)
 
     def __call__(self, lr: np.ndarray, name: str) -> Restored:
-        result = self._pipe(lr, **self._arguments)
-        mask = np.asarray(result.text_masks[0], np.float32) / 255
-        return Restored(np.asarray(result.images[0]), mask)
+        return self._restorer.restore(lr, **self._arguments)
 
     def describe(self) -> dict[str, Any]:
-        dtype = str(self._pipe.dtype).removeprefix("torch.")
-        return {"kind": "TADiSR", "dtype": dtype, **self._arguments, "files": self._files}
+        return {
+            "kind": "TADiSR", "dtype": self._restorer.dtype, **self._arguments, "files": self._restorer.files,
+        }  # fmt: skip
 
 
 def load_methods(specs: Sequence[str], data: Pairs, options: Options) -> list[Method]:
@@ -222,55 +212,19 @@ def load_method(name: str, what: str, data: Pairs, options: Options) -> Method:
 
 
 def _load_network(name: str, what: str, scale: int, options: Options) -> Network:
+    if what != REAL_ESRGAN:
+        return Network(name, load_model_file(Path(what), scale), options, [Path(what)])
+    from tadisr.evaluation.real_esrgan import FILES, find_weights, load_real_esrgan
+
+    folder = find_weights(options.weights)
+    model = load_real_esrgan(folder)
+    if model.scale != scale:
+        raise ValueError(f"{what} makes images {model.scale} times larger: expected a method for {scale} times.")
+    return Network(name, model, options, [folder / file for file in FILES])
+
+
+def _load_tadisr(name: str, what: str, scale: int, options: Options) -> Model:
     try:
-        from spandrel import ImageModelDescriptor, ModelLoader
-    except ImportError:
-        raise ImportError("Model files need spandrel: pip install 'tadisr[metrics]'.") from None
-    if what == REAL_ESRGAN:
-        from tadisr.evaluation.real_esrgan import FILES, find_weights, load_real_esrgan
-
-        folder = find_weights(options.weights)
-        model, files = load_real_esrgan(folder), [folder / file for file in FILES]
-    else:
-        files = [Path(what)]
-        if not files[0].is_file():
-            raise FileNotFoundError(f"No model file {what}.")
-        try:
-            model = ModelLoader("cpu").load_from_file(files[0]).eval()
-        except Exception as error:  # whatever torch, pickle, safetensors and spandrel raise for a bad file
-            raise ValueError(f"{what} holds no model that spandrel can load: {_short(error)}") from None
-    channels = (model.input_channels, model.output_channels)
-    if not isinstance(model, ImageModelDescriptor) or channels != (3, 3) or model.scale != scale:
-        raise ValueError(
-            f"{what} holds {model.architecture.name}, {channels[0]} channels to {channels[1]}, {model.scale} times "
-            f"larger: expected an RGB model for {scale} times."
-        )
-    return Network(name, model, options, files)
-
-
-def _load_tadisr(name: str, what: str, scale: int, options: Options) -> TADiSR:
-    from diffusers.utils import logging
-
-    from tadisr import TADiSRPipeline
-    from tadisr.loading.memory import fast_dtype
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    dtype = fast_dtype(options.device)  # as `tadisr upscale`
-    try:
-        folder = resolve(what, TADISR)
-        pipe = TADiSRPipeline.from_pretrained(folder, dtype=dtype).to(options.device)
+        return Model(name, load(what, options.device, pipeline=TADISR), scale, options)
     except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
-        raise ValueError(f"{what} cannot be loaded: {_short(error)}") from None
-    pipe.set_progress_bar_config(disable=True)
-    return TADiSR(name, pipe, scale, options, folder)
-
-
-def _short(error: Exception) -> str:
-    return textwrap.shorten(str(error) or type(error).__name__, 300, placeholder=" ...")
-
-
-def _hashes(files: Sequence[Path], folder: Path | None = None) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder or path.parent)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
-    }
+        raise ValueError(f"{what} cannot be loaded: {one_line(error)}") from None

@@ -106,12 +106,13 @@ class Runner:
             if pixels is not None:
                 path = self._out / folder / method / f"{pair.name}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_image(path, pixels if pixels.dtype == np.uint8 else np.rint(255 * pixels).astype(np.uint8))
+                write_image(path, pixels)
 
     def _measure(self, pair: Pair, versions: Mapping[str, Restored], records: Records) -> dict[str, Any]:
         scores = {}
         try:
-            for name, (image, mask) in versions.items():
+            for name, version in versions.items():
+                image = version.image
                 scores[name] = {
                     "psnr": psnr(image, pair.hr),
                     "ssim": ssim(image, pair.hr),
@@ -119,7 +120,8 @@ class Runner:
                 }
                 if self._inception is not None:
                     records.features.setdefault(name, []).append(self._inception(image))
-                if mask is not None and pair.mask is not None:
+                if version.mask is not None and pair.mask is not None:
+                    mask = np.float32(version.mask) / 255
                     records.mask_counts.setdefault(name, []).append(mask_counts(mask, pair.mask))
                     if pair.mask.any():
                         records.boundary_f.setdefault(name, []).append(boundary_f(mask > 0.5, pair.mask))

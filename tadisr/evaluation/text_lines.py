@@ -1,8 +1,8 @@
 """The protocol of scene text super-resolution: restored lines, read by recognisers and compared with the HR lines.
 
-A data set's items are {"lr" (3, h, w), "hr" (3, H, W), "label"}, as `tadisr.textzoom.TextZoomLines` gives; a method
-turns (N, 3, h, w) RGB in [0, 1] into (N, 3, H, W); a recogniser turns (N, 3, H, W) into N strings. Everything is
-measured line by line, so that results do not depend on the batch size; only `psnr_per_batch` does, by its definition.
+A data set's items are {"lr" (3, h, w), "hr" (3, H, W), "label"}, as `TextZoomLines` gives them; a method turns
+(N, 3, h, w) RGB in [0, 1] into (N, 3, H, W); a recogniser turns (N, 3, H, W) into N strings. Everything is measured
+line by line, so that results do not depend on the batch size; only `psnr_per_batch` does, by its definition.
 """
 
 from collections.abc import Callable, Mapping, Sequence

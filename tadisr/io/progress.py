@@ -1,13 +1,13 @@
 """Progress bars, on stderr where that is a terminal."""
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 
 class Bars:
     """A context manager: bars by name, made when they are first set, and gone at the end."""
 
     def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
         console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),

@@ -25,6 +25,13 @@ def fast_dtype(device: str | torch.device) -> torch.dtype:
     return torch.bfloat16 if faster else torch.float32
 
 
+def as_dtype(name: str | torch.dtype, device: str | torch.device) -> torch.dtype:
+    """The dtype of that name; for "auto" see `fast_dtype`."""
+    if isinstance(name, torch.dtype):
+        return name
+    return fast_dtype(device) if name == "auto" else getattr(torch, name)
+
+
 @contextmanager
 def contiguous_weights(models: Iterable[nn.Module]) -> Iterator[None]:
     """Within, channels-last weights are in PyTorch's default layout, the only one that safetensors writes."""

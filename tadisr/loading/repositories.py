@@ -12,6 +12,7 @@ from huggingface_hub.errors import HFValidationError
 from tadisr.models.families import BACKBONES, SUPPORTED_BASES
 from tadisr.weights import BUNDLED
 
+PIPELINES = ("TADiSRPipeline", "TextDiffPipeline")
 ADAPTER_FILE = "tadisr_adapter.json"
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
@@ -44,7 +45,8 @@ def resolve(
 ) -> Path:
     """The local folder of a model, downloading it if `name` is neither bundled nor a folder.
 
-    `pipeline`: the class that is wanted ("" for any), whose bundled models the error names.
+    `pipeline`: the class that is wanted, or "" for either of ours; an error names its bundled models. None: not one of
+    our pipelines is wanted, but a base or a part of one.
 
     Hub repositories are fetched before loading: diffusers refuses to resolve components of other packages through the
     Hub. `hub`: `revision`, `token`, `cache_dir`, `local_files_only`, as in `snapshot_download`.
@@ -62,10 +64,8 @@ def resolve(
     if not _is_hub_id(str(name)):
         choices = ", ".join([*(() if pipeline is None else bundled_names(pipeline)), "a folder"])
         raise FileNotFoundError(f"No model {name}: give {choices} or a Hub id such as user/model.")
-    if pipeline and allow_patterns is None:  # tens of gigabytes of another pipeline are not fetched to be refused
-        index = _fetch(name, ["model_index.json", ADAPTER_FILE], **hub)
-        if read_adapter_index(index) is None:
-            check_pipeline(index, pipeline)
+    if pipeline is not None and allow_patterns is None:  # a foreign pipeline's gigabytes are not fetched to be refused
+        pipeline_kind(_fetch(name, ["model_index.json", ADAPTER_FILE], **hub), pipeline)
         allow_patterns = ["*.json", "*.safetensors", "*.md"]
     return _fetch(name, allow_patterns, **hub)
 
@@ -171,15 +171,17 @@ def pipeline_class(folder: Path) -> str | None:
     return _read_json(index).get("_class_name")
 
 
-def check_pipeline(folder: Path, wanted: str) -> None:
-    """Raise ValueError unless the pipeline saved in `folder` is of the class `wanted`.
+def pipeline_kind(folder: Path, wanted: str = "") -> str:
+    """The class of the pipeline in `folder`, for an adapter too.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is neither a pipeline nor an adapter.
+        ValueError: it is not of the class `wanted`; or, for "", not of any of ours.
     """
-    found = pipeline_class(folder)
-    if found != wanted:
-        raise ValueError(f"{folder} holds a {found}, not a {wanted}.")
+    found = PIPELINES[0] if read_adapter_index(folder) is not None else pipeline_class(folder)
+    if found not in ((wanted,) if wanted else PIPELINES):
+        raise ValueError(f"{folder} holds a {found}, not a {wanted or ' or a '.join(PIPELINES)}.")
+    return found
 
 
 def check_base(folder: Path, part: str) -> None:

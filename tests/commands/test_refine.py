@@ -364,7 +364,7 @@ def test_only_the_first_frame(run):
         (["photo.png", "--boxes", "missing.json"], "--boxes: cannot read missing.json: No such file"),
         (["photo.png", "--boxes", "broken.png"], "--boxes: broken.png is not JSON"),
         (["photo.png", "--boxes", "far.json"], "lies outside the photo of 220 x 110"),
-        (["photo.png", "--model", "."], "cannot load .: . holds no pipeline: there is no model_index.json"),
+        (["photo.png", "--model", "."], "cannot load .: . holds neither a pipeline (model_index.json) nor an adapter"),
         (["photo.png", "--model", "tadisr-tiny"], "holds a TADiSRPipeline, not a TextDiffPipeline"),
         (["photo.png", "--model", "no-such-model"], "cannot load no-such-model: No model no-such-model"),
     ],

@@ -26,8 +26,8 @@ from tadisr.data_synthesis.lines import (
 )
 from tadisr.data_synthesis.sources import open_source
 from tadisr.data_synthesis.text.fonts import discover_fonts
+from tadisr.datasets.textzoom import TextZoom, TextZoomLines, mean_mask
 from tadisr.evaluation.text_lines import bicubic, squared_errors, str_filt
-from tadisr.textzoom import TextZoom, TextZoomLines, mean_mask
 
 ASCII = string.ascii_letters + string.digits + string.punctuation
 

@@ -18,7 +18,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from helpers.source_samples import encoded, text_line, write_lmdb
-from tadisr.textzoom import Line, TextZoom, TextZoomLines, mean_mask, open_subsets, write_textzoom
+from tadisr.datasets.textzoom import Line, TextZoom, TextZoomLines, mean_mask, open_subsets, write_textzoom
 
 LABELS = ("OPEN", "Exit 7", "Café", "50%")
 

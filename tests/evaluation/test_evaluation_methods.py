@@ -91,7 +91,7 @@ def test_tadisr_pipelines(data):
     lr = data[0].lr
     result = method(lr, "000")
     assert result.image.shape == (128, 256, 3) and result.mask.shape == (128, 256)
-    assert result.mask.min() >= 0 and result.mask.max() <= 1
+    assert result.mask.dtype == np.uint8
     np.testing.assert_array_equal(result.image, method(lr, "000").image)
     described = method.describe()
     assert described["tile"] == 256 and len(described["files"]) == 4
@@ -144,7 +144,7 @@ def test_wrong_models_are_refused(data, tmp_path):
     with pytest.raises(ValueError, match=r"bad.pth holds no model that spandrel can load"):
         load_methods([str(tmp_path / "bad.pth")], data, Options())
     write_network(tmp_path / "two.pth", scale=2)
-    with pytest.raises(ValueError, match="ESRGAN, 3 channels to 3, 2 times larger: expected an RGB model for 4 times"):
+    with pytest.raises(ValueError, match="3 channels to 3, 2 times larger: expected an RGB model for 4 times"):
         load_methods([str(tmp_path / "two.pth")], data, Options())
     write_network(tmp_path / "gray.pth", channels=1)
     with pytest.raises(ValueError, match="1 channels to 1"):

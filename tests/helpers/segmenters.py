@@ -1,5 +1,8 @@
 """A SAM at toy size, and a picture to segment."""
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -33,3 +36,17 @@ def sam(hidden_size=16):
         if not parameter.abs().sum():
             torch.nn.init.normal_(parameter, std=0.05)
     return model
+
+
+def training_pages(folder: Path) -> Path:
+    """An FTSR folder of three pages, a photograph, and photos.txt, which names it."""
+    for part in ("hr", "mask"):
+        (folder / part).mkdir()
+    for i, text in enumerate(("Ag 24\nxyz", "Hello\n3:45", "no text\nhere")):
+        image, mask = page(text, 96, 26, ink=(200 * (i % 2), 20, 60))
+        cv2.imwrite(str(folder / "hr" / f"{i}.png"), image[..., ::-1])
+        cv2.imwrite(str(folder / "mask" / f"{i}.png"), np.round(mask * 255).astype(np.uint8))
+    ramp = np.linspace(0, 255, 120 * 90 * 3).reshape(90, 120, 3).astype(np.uint8)
+    cv2.imwrite(str(folder / "photo.png"), ramp)
+    (folder / "photos.txt").write_text(f"{folder / 'photo.png'}\n\n")
+    return folder

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from helpers import training_runs as runs
+from tadisr.datasets.textzoom import Line, resize, write_textzoom
 from tadisr.models.textdiff.recognizer import CRNN
-from tadisr.textzoom import Line, resize, write_textzoom
 from tadisr.training import train_crnn
 
 SHARED = {

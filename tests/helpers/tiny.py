@@ -250,7 +250,7 @@ def on_base(base: DiffusionPipeline, lora: bool = True, base_model: str | None =
 
 
 def lean() -> TADiSRPipeline:
-    """From scratch, as `tadisr.training.base.build_network` makes `tadisr-tiny`, smaller."""
+    """From scratch, as `tadisr.training.restoration.build.build_network` makes `tadisr-tiny`, smaller."""
     torch.manual_seed(4)
     vae = LeanAutoencoderKL(
         in_channels=48, out_channels=48, latent_channels=4, down_block_types=["DownEncoderBlock2D"],

@@ -13,7 +13,7 @@ from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
 from tadisr.training import train_lora
-from tadisr.training.base import build_network
+from tadisr.training.restoration.build import build_network
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = str(ROOT / "training" / "train_lora.py")

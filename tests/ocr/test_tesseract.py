@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from tadisr.ocr import Reading, crop_line, load_engine
-from tadisr.tesseract import _join
+from tadisr.ocr.tesseract import _join
 
 needs_tesseract = pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
 

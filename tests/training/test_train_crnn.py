@@ -1,6 +1,5 @@
 """Training the recogniser: lines, loss, augmentation, the whole script, resuming."""
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -8,14 +7,9 @@ import yaml
 from helpers import textdiff_runs
 from helpers import training_runs as runs
 from helpers.textdiff_runs import interrupted
-from helpers.tiny_fonts import write_font
 from tadisr.models.textdiff.recognizer import ALPHABET, CRNN
-from tadisr.textzoom import TextZoomLines
 from tadisr.training import train_crnn
-from tadisr.training.checkpoints import read_best
-from tadisr.training.steps import step_generator
-from tadisr.training.textdiff_config import CRNNConfig
-from tadisr.training.textdiff_lines import NewLines, StoredLines, collate, training_loader, validation_lines
+from tadisr.training.engine.checkpoints import read_best
 
 
 @pytest.fixture(scope="module")
@@ -28,132 +22,81 @@ def train(data):
     return lambda out, **changes: textdiff_runs.train(train_crnn, out, data, **changes)
 
 
-class TestRecogniser:
-    def test_train_and_resume(self, train, tmp_path):
-        whole = train(tmp_path / "whole", ema_decay=0.9)
-        broken = interrupted(whole, tmp_path / "broken", 4)
-        train(broken, ema_decay=0.9, resume_from_checkpoint="latest", dataloader_num_workers=1)
-        runs.assert_same(whole, broken)
-        assert read_best(whole) == read_best(broken)
-        kept = {4, 6, read_best(whole)["step"]}
-        assert {p.name for p in whole.glob("checkpoint-*")} == {f"checkpoint-{step}" for step in kept}
-        assert [r["step"] for r in runs.records(whole)] == [1, 2, 3, 3, 4, 5, 6, 6]
-        scores = runs.records(whole)[-1]
-        assert scores.keys() == {"step", "accuracy", "validation/hr", "validation/bicubic"}
-        assert read_best(whole)["metric"] == "accuracy"
-        assert CRNN.from_pretrained(whole / "best").config.hidden == 8
-        assert yaml.safe_load((whole / "config.yaml").read_text())["degradation"] == "fresh"
-        other = train(tmp_path / "other", ema_decay=0.9, seed=1)
-        assert not torch.equal(*(runs.weights(run)["weights/cnn.conv0.weight"] for run in (whole, other)))
-
-    def test_it_learns_to_read(self, train, tmp_path):
-        out = train(
-            tmp_path / "run", max_train_steps=90, train_batch_size=5, learning_rate=1e-2, channels=[16] * 7,
-            hidden=32, validation_steps=80, checkpointing_steps=80, degradation="stored", augmentation=False,
-            cache_lines=True, lr_scheduler="constant", logging_steps=10, max_grad_norm=1.0,
-        )  # fmt: skip
-        losses = [r["ctc"] for r in runs.records(out) if "ctc" in r]
-        assert losses[-1] < 0.5 * losses[1]  # by the second, it has learnt to say nothing
-
-    def test_go_on_from_weights(self, train, tmp_path):
-        reader = textdiff_runs.save_reader(tmp_path / "reader")
-        out = train(tmp_path / "run", init_from=reader, max_train_steps=1, learning_rate=1e-9, ema_decay=None)
-        before, after = CRNN.from_pretrained(reader), CRNN.from_pretrained(out / "weights")
-        torch.testing.assert_close(after.cnn.conv0.weight, before.cnn.conv0.weight, atol=1e-6, rtol=0)
-
-    def test_targets_are_filtered(self):
-        classes, lengths = train_crnn.encode(["Ab-1", "é!", "z"])
-        assert classes.tolist() == [11, 12, 2, 36] and lengths.tolist() == [3, 0, 1]
-
-    def test_ctc_loss(self):
-        logits = torch.zeros(2, 26, 37)
-        logits[..., 0] = 40.0  # blanks
-        for step, char in zip((2, 5, 6, 9), "e1ee", strict=True):
-            logits[0, step, 0], logits[0, step, ALPHABET.index(char) + 1] = 0.0, 40.0
-        assert train_crnn.ctc_loss(logits, ["E1e-e", "-"]) < 1e-4
-        assert train_crnn.ctc_loss(logits, ["e1", ""]) > 1
-        assert train_crnn.ctc_loss(logits[:1], ["a" * 16]) == 0  # 31 steps, were there so many
-        assert train_crnn.ctc_loss(logits[:1].bfloat16(), ["e1ee"]).dtype == torch.float32
-
-    def test_mixture(self):
-        hr, lr, generator = torch.zeros(400, 1, 2, 2), torch.ones(400, 1, 2, 2), torch.Generator().manual_seed(0)
-        amount = train_crnn.mix(hr, lr, 0.5, 0.2, generator)
-        assert (amount == amount[:, :1, :1, :1]).all()
-        amount = amount[:, 0, 0, 0]
-        assert (amount == 0).float().mean() == pytest.approx(0.5, abs=0.1)
-        assert (amount == 1).float().mean() == pytest.approx(0.2, abs=0.1)
-        between = amount[(amount > 0) & (amount < 1)]
-        assert between.min() < 0.1 and between.max() > 0.9
-
-    def test_warp(self, monkeypatch):
-        """A disc stays one when turned, whatever the image's aspect; without any warp nothing changes."""
-        y, x = torch.meshgrid(torch.arange(32) - 15.5, torch.arange(100) - 49.5, indexing="ij")
-        disc = ((10 - (x**2 + y**2).sqrt()).clamp(0, 2) / 2).expand(8, 1, 32, 100)
-        bar = (x.abs() < 40).logical_and(y.abs() < 2).float().expand(8, 1, 32, 100)
-        for name in ("SHEAR", "STRETCH"):
-            monkeypatch.setattr(train_crnn, name, 0.0)
-        monkeypatch.setattr(train_crnn, "SHIFT", (0.0, 0.0))
-        turned = train_crnn.warp(disc, torch.Generator().manual_seed(0))
-        torch.testing.assert_close(turned, disc, atol=0.1, rtol=0)  # a wrong aspect makes 0.6
-        assert (train_crnn.warp(bar, torch.Generator().manual_seed(0)) - bar).abs().mean() > 0.005
-        monkeypatch.setattr(train_crnn, "TURN", 0.0)
-        torch.testing.assert_close(train_crnn.warp(bar, torch.Generator()), bar, atol=1e-5, rtol=0)
-        monkeypatch.setattr(train_crnn, "SHIFT", (0.04, 0.0))
-        moved = train_crnn.warp(bar, torch.Generator().manual_seed(0)) - bar
-        assert (moved.abs().amax((1, 2, 3)) > 0.1).any() and moved[:, :, 15, 45:55].abs().max() < 1e-5
+def test_train_and_resume(train, tmp_path):
+    whole = train(tmp_path / "whole", ema_decay=0.9)
+    broken = interrupted(whole, tmp_path / "broken", 4)
+    train(broken, ema_decay=0.9, resume_from_checkpoint="latest", dataloader_num_workers=1)
+    runs.assert_same(whole, broken)
+    assert read_best(whole) == read_best(broken)
+    kept = {4, 6, read_best(whole)["step"]}
+    assert {p.name for p in whole.glob("checkpoint-*")} == {f"checkpoint-{step}" for step in kept}
+    assert [r["step"] for r in runs.records(whole)] == [1, 2, 3, 3, 4, 5, 6, 6]
+    scores = runs.records(whole)[-1]
+    assert scores.keys() == {"step", "accuracy", "validation/hr", "validation/bicubic"}
+    assert read_best(whole)["metric"] == "accuracy"
+    assert CRNN.from_pretrained(whole / "best").config.hidden == 8
+    assert yaml.safe_load((whole / "config.yaml").read_text())["degradation"] == "fresh"
+    other = train(tmp_path / "other", ema_decay=0.9, seed=1)
+    assert not torch.equal(*(runs.weights(run)["weights/cnn.conv0.weight"] for run in (whole, other)))
 
 
-class TestLines:
-    def config(self, data, **settings):
-        return CRNNConfig(train_data_dir=[str(data / "train"), str(data / "validation")], **settings)
+def test_it_learns_to_read(train, tmp_path):
+    out = train(
+        tmp_path / "run", max_train_steps=90, train_batch_size=5, learning_rate=1e-2, channels=[16] * 7,
+        hidden=32, validation_steps=80, checkpointing_steps=80, degradation="stored", augmentation=False,
+        cache_lines=True, lr_scheduler="constant", logging_steps=10, max_grad_norm=1.0,
+    )  # fmt: skip
+    losses = [r["ctc"] for r in runs.records(out) if "ctc" in r]
+    assert losses[-1] < 0.5 * losses[1]  # by the second, it has learnt to say nothing
 
-    def test_epochs(self, data):
-        lines = StoredLines(self.config(data), 24)
-        epochs = [[lines[8 * epoch + i][1].label for i in range(8)] for epoch in range(3)]
-        assert all(sorted(epoch) == sorted(epochs[0]) and len(set(epoch)) == 8 for epoch in epochs)
-        assert epochs[0] != epochs[1] and [lines[i][1].label for i in range(8)] == epochs[0]
 
-    def test_degradation_and_cache(self, data):
-        def same(one, other):
-            return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+def test_go_on_from_weights(train, tmp_path):
+    reader = textdiff_runs.save_reader(tmp_path / "reader")
+    out = train(tmp_path / "run", init_from=reader, max_train_steps=1, learning_rate=1e-9, ema_decay=None)
+    before, after = CRNN.from_pretrained(reader), CRNN.from_pretrained(out / "weights")
+    torch.testing.assert_close(after.cnn.conv0.weight, before.cnn.conv0.weight, atol=1e-6, rtol=0)
 
-        stored, fresh = (StoredLines(self.config(data, degradation=how), 800) for how in ("stored", "fresh"))
-        cached = StoredLines(self.config(data, degradation="fresh", cache_lines=True, mask_rule="exact"), 800)
-        exact = StoredLines(self.config(data, degradation="fresh", mask_rule="exact"), 800)
-        assert all(same(cached[i][1], exact[i][1]) for i in (0, 9, 799))
-        assert same(stored[3][1], stored[3][1]) and same(fresh[3][1], fresh[3][1])
-        assert not np.array_equal(stored[3][1].lr, fresh[3][1].lr)
-        assert not np.array_equal(fresh[3][1].mask, exact[3][1].mask)  # mean takes dark for text, and here it is light
-        again = next(i for i in range(8, 16) if fresh[i][1].label == fresh[3][1].label)
-        assert np.array_equal(fresh[again][1].hr, fresh[3][1].hr)
-        assert not np.array_equal(fresh[again][1].lr, fresh[3][1].lr)
 
-    def test_batches_are_what_single_lines_are(self, data):
-        stored = TextZoomLines(data / "train", "stored")
-        config = CRNNConfig(train_data_dir=[str(data / "train")], mask_rule="exact", train_batch_size=5)
-        (batch,) = training_loader(config, 5)
-        assert batch["label"] == batch["name"] and batch["index"].tolist() == [0, 1, 2, 3, 4]
-        by_label = {stored[i]["label"]: stored[i] for i in range(5)}
-        for i, label in enumerate(batch["label"]):
-            assert all(torch.equal(batch[part][i], by_label[label][part]) for part in ("lr", "hr", "mask"))
+def test_targets_are_filtered():
+    classes, lengths = train_crnn.encode(["Ab-1", "é!", "z"])
+    assert classes.tolist() == [11, 12, 2, 36] and lengths.tolist() == [3, 0, 1]
 
-    def test_rendered_lines(self, tmp_path):
-        characters = "".join(map(chr, range(33, 127)))
-        for i in range(12):
-            write_font(tmp_path / f"{i}.ttf", characters, family=f"Tiny {i}")
-        config = CRNNConfig(fonts=[str(tmp_path)], photos=False, mask_rule="exact", num_validation_lines=3)
-        lines = NewLines(config, 4)
-        batch = collate([lines[i] for i in range(4)])
-        assert batch["lr"].shape == (4, 3, 16, 64) and batch["mask"].shape == (4, 1, 32, 128)
-        assert len(batch["label"]) == 4 and len(lines) == 4
-        (judged,) = validation_lines(config).values()
-        assert len(judged) == 3 and not {judged[i]["label"] for i in range(3)} & set(batch["label"])
-        test = CRNNConfig(fonts=[str(tmp_path)], photos=False, validation_split="test", num_validation_lines=1)
-        assert validation_lines(test)["rendered"][0]["label"] != judged[0]["label"]
 
-    def test_noise_depends_on_seed_step_and_process(self):
-        def draw(*key):
-            return float(torch.rand((), generator=step_generator(*key))), float(torch.rand(()))
+def test_ctc_loss():
+    logits = torch.zeros(2, 26, 37)
+    logits[..., 0] = 40.0  # blanks
+    for step, char in zip((2, 5, 6, 9), "e1ee", strict=True):
+        logits[0, step, 0], logits[0, step, ALPHABET.index(char) + 1] = 0.0, 40.0
+    assert train_crnn.ctc_loss(logits, ["E1e-e", "-"]) < 1e-4
+    assert train_crnn.ctc_loss(logits, ["e1", ""]) > 1
+    assert train_crnn.ctc_loss(logits[:1], ["a" * 16]) == 0  # 31 steps, were there so many
+    assert train_crnn.ctc_loss(logits[:1].bfloat16(), ["e1ee"]).dtype == torch.float32
 
-        assert draw(1, 2, 0) == draw(1, 2, 0)
-        assert len({draw(*key) for key in ((1, 2, 0), (2, 2, 0), (1, 3, 0), (1, 2, 1))}) == 4
+
+def test_mixture():
+    hr, lr, generator = torch.zeros(400, 1, 2, 2), torch.ones(400, 1, 2, 2), torch.Generator().manual_seed(0)
+    amount = train_crnn.mix(hr, lr, 0.5, 0.2, generator)
+    assert (amount == amount[:, :1, :1, :1]).all()
+    amount = amount[:, 0, 0, 0]
+    assert (amount == 0).float().mean() == pytest.approx(0.5, abs=0.1)
+    assert (amount == 1).float().mean() == pytest.approx(0.2, abs=0.1)
+    between = amount[(amount > 0) & (amount < 1)]
+    assert between.min() < 0.1 and between.max() > 0.9
+
+
+def test_warp(monkeypatch):
+    """A disc stays one when turned, whatever the image's aspect; without any warp nothing changes."""
+    y, x = torch.meshgrid(torch.arange(32) - 15.5, torch.arange(100) - 49.5, indexing="ij")
+    disc = ((10 - (x**2 + y**2).sqrt()).clamp(0, 2) / 2).expand(8, 1, 32, 100)
+    bar = (x.abs() < 40).logical_and(y.abs() < 2).float().expand(8, 1, 32, 100)
+    for name in ("SHEAR", "STRETCH"):
+        monkeypatch.setattr(train_crnn, name, 0.0)
+    monkeypatch.setattr(train_crnn, "SHIFT", (0.0, 0.0))
+    turned = train_crnn.warp(disc, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(turned, disc, atol=0.1, rtol=0)  # a wrong aspect makes 0.6
+    assert (train_crnn.warp(bar, torch.Generator().manual_seed(0)) - bar).abs().mean() > 0.005
+    monkeypatch.setattr(train_crnn, "TURN", 0.0)
+    torch.testing.assert_close(train_crnn.warp(bar, torch.Generator()), bar, atol=1e-5, rtol=0)
+    monkeypatch.setattr(train_crnn, "SHIFT", (0.04, 0.0))
+    moved = train_crnn.warp(bar, torch.Generator().manual_seed(0)) - bar
+    assert (moved.abs().amax((1, 2, 3)) > 0.1).any() and moved[:, :, 15, 45:55].abs().max() < 1e-5

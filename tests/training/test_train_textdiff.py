@@ -18,10 +18,10 @@ from helpers.textdiff_runs import READER, SHARED, TOY, flags, interrupted, save_
 from tadisr.models.textdiff.recognizer import CRNN
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 from tadisr.textdiff_losses import TextDiffLossWeights
-from tadisr.training import config, train_crnn, train_textdiff
-from tadisr.training.checkpoints import read_best
-from tadisr.training.config import parse
-from tadisr.training.textdiff_config import CRNNConfig, TextDiffConfig
+from tadisr.training import train_crnn, train_textdiff
+from tadisr.training.engine.checkpoints import read_best
+from tadisr.training.engine.command_line import parse
+from tadisr.training.textdiff.line_config import CRNNConfig, TextDiffConfig
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "training" / "configs" / "textdiff"
@@ -165,24 +165,6 @@ class TestConfig:
     def test_weights_are_settings(self):
         assert {f for f in vars(TextDiffLossWeights())} <= set(vars(TextDiffConfig(recognizer="x")))
 
-    def test_files_that_are_none(self, tmp_path):
-        (tmp_path / "list.yaml").write_text("- a\n")
-        (tmp_path / "broken.yaml").write_text("a: [\n")
-        (tmp_path / "no.yaml").write_text("mixed_precision: no\n")
-        for words, message in (
-            (["--config"], "--config needs a file"),
-            (["--config", "nowhere.yaml"], "No config file nowhere.yaml"),
-            (["--config", str(tmp_path / "list.yaml")], "holds no `key: value` lines"),
-            (["--config", str(tmp_path / "broken.yaml")], "is not YAML"),
-        ):
-            with pytest.raises(SystemExit, match=message) as stopped:
-                parse(words, CRNNConfig)
-            assert "\n" not in str(stopped.value)
-        assert parse(["--config", str(tmp_path / "no.yaml")], CRNNConfig).mixed_precision == "no"
-        with pytest.raises(ValueError, match="unknown keys dropout"):
-            (tmp_path / "other.yaml").write_text("dropout: 1\n")
-            config.read_yaml(tmp_path / "other.yaml", CRNNConfig)
-
 
 @pytest.fixture
 def script(data, reader, monkeypatch, tmp_path):
@@ -209,7 +191,6 @@ def script(data, reader, monkeypatch, tmp_path):
         ("train_crnn", {"train_data_dir": ["nowhere"]}, "No folder nowhere"),
         ("train_crnn", {"train_data_dir": ["{}/greek"]}, "No label in .*greek holds any of 0123456789abc"),
         ("train_crnn", {"train_data_dir": ["{}/none"]}, "There are no lines in .*none"),
-        ("train_crnn", {"alphabet": "abc"}, "alphabet of CRNN, text priors and protocol is 0123.*, not abc"),
         ("train_crnn", {"hr_share": 0.7, "lr_share": 0.4}, "shares of one whole, not 0.7 and 0.4"),
         ("train_crnn", {"init_from": "nowhere"}, "No CRNN nowhere"),
         ("train_crnn", {"channels": [8, 8]}, "seven convolutions"),
@@ -220,7 +201,7 @@ def script(data, reader, monkeypatch, tmp_path):
         ("train_crnn", {"validation_data_dir": ["{}/plain", "{}/greek/../plain"]}, "Folders of one name"),
         ("train_textdiff", {"recognizer": None}, "Set recognizer to a CRNN .*train_crnn.py"),
         ("train_textdiff", {"recognizer": None, "init_from": "x"}, "set recognizer"),
-        ("train_textdiff", {"foreign": 1.5}, "foreign is a share from 0 to 1, not 1.5"),
+        ("train_textdiff", {"foreign": 1.5}, "foreign is from 0 to 1, not 1.5"),
         ("train_textdiff", {"temperature": 2.0}, "temperature is from 0 to 1, not 2.0"),
         ("train_textdiff", {"num_inference_steps": 500}, "num_inference_steps is from 1 to 200, not 500"),
         ("train_textdiff", {"heads": 0}, "heads must be at least 1, not 0"),

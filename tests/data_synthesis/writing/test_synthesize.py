@@ -19,8 +19,8 @@ from helpers import pages
 from helpers.hub_server import HubServer
 from tadisr import cli
 from tadisr.data_synthesis import opened
-from tadisr.data_synthesis.read import open_pages
 from tadisr.data_synthesis.writing import synthesize
+from tadisr.datasets.ftsr import open_pages
 
 ROOT = Path(__file__).parents[3]
 SIZE = 64

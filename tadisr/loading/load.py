@@ -1,0 +1,136 @@
+"""`tadisr.load`: from a model's name to something that restores images, in the one way that every front end uses."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tadisr.io.hashing import hashes
+from tadisr.io.messages import one_line, quiet
+from tadisr.loading.repositories import pipeline_kind, resolve
+
+if TYPE_CHECKING:
+    import torch
+
+    from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
+    from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
+    from tadisr.trust.check import TrustReport
+
+
+@dataclass(frozen=True, eq=False)
+class Restored:
+    """A restored image and where its text is."""
+
+    image: np.ndarray
+    """(H, W, 3) uint8 RGB."""
+    mask: np.ndarray | None = None
+    """(H, W) uint8, the probability of text: 255 is 1. None where a TextDiff model has no mask branch."""
+    report: "TrustReport | None" = None
+    """Which lines of text to check, where that was asked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Restorer:
+    """A loaded model."""
+
+    name: str
+    """As it was asked for."""
+    folder: Path
+    """Where its files are."""
+    pipe: "TADiSRPipeline | TextDiffPipeline"
+    """The diffusers pipeline that does the work."""
+
+    def restore(self, image: np.ndarray, **options: Any) -> Restored:
+        """Restore one image.
+
+        Args:
+            image: (h, w, 3) uint8 RGB: a photo for TADiSR, one line of text for TextDiff.
+            options: of the pipeline's call. TADiSR: `scale`, `tile`, `overlap`, `color_fix`, `report`, ...; TextDiff:
+                `num_inference_steps`, `strength`, ...
+
+        Raises:
+            ValueError, TypeError: arguments that cannot work, before any work is done.
+            ImportError: a report without the packages that read.
+            MemoryError: not enough memory; the message says what to try.
+            FloatingPointError: the precision does not hold the model's values.
+        """
+        result = self.pipe(image, output_type="uint8", **options)
+        reports = getattr(result, "reports", None)
+        masks = result.text_masks
+        return Restored(result.images[0], masks[0] if masks else None, reports[0] if reports else None)
+
+    @cached_property
+    def files(self) -> dict[str, str]:
+        """SHA-256 of every weight file, by its name in `folder`."""
+        return hashes(sorted(self.folder.rglob("*.safetensors")), self.folder)
+
+    @property
+    def dtype(self) -> str:
+        """The precision that it computes in, such as "bfloat16"."""
+        return str(self.pipe.dtype).removeprefix("torch.")
+
+
+def load(
+    name: str | Path,
+    device: "str | torch.device" = "auto",
+    dtype: "str | torch.dtype" = "auto",
+    pipeline: str = "",
+    **options: Any,
+) -> Restorer:
+    """Find a model, fetch it if it is not here, and make it ready: quietly, on the device, an adapter fused on a GPU.
+
+    Args:
+        name: a bundled name such as "tadisr-tiny", a folder, or a Hub id.
+        device: "cpu", "cuda", "mps", ..., or "auto" for the fastest here.
+        dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the device computes faster in it, else
+            float32.
+        pipeline: "TADiSRPipeline" or "TextDiffPipeline" to refuse models of the other kind, before their weights are
+            fetched; "" takes either.
+        options: `revision`, `token`, `cache_dir`, `local_files_only` for the Hub; `base_model` for an adapter, to take
+            its base from somewhere else.
+
+    Raises:
+        FileNotFoundError: there is no such model, or an adapter's base is not here; the message says what to fetch.
+        ValueError: another kind of model, damaged or incomplete weights, or a device that cannot be used.
+
+    Example:
+        >>> import numpy as np, tadisr
+        >>> restorer = tadisr.load("tadisr-tiny", device="cpu", dtype="float32")
+        >>> restorer.restore(np.zeros((16, 24, 3), np.uint8)).image.shape
+        (64, 96, 3)
+    """
+    import tadisr
+    from tadisr.loading.memory import as_dtype
+
+    device = choose_device(device)
+    hub = {key: options.pop(key) for key in ("revision", "token", "cache_dir", "local_files_only") if key in options}
+    folder = resolve(name, pipeline, **hub)
+    kind = pipeline_kind(folder, pipeline)
+    if kind == "TADiSRPipeline":
+        # The base of an adapter is fetched now; its revision is the adapter's affair.
+        options |= {key: value for key, value in hub.items() if key != "revision"}
+    with quiet():
+        pipe = getattr(tadisr, kind).from_pretrained(folder, dtype=as_dtype(dtype, device), **options).to(device)
+    pipe.set_progress_bar_config(disable=True)
+    if kind == "TADiSRPipeline" and pipe.device.type != "cpu":  # on a CPU fusing takes longer than a few tiles gain
+        pipe.fuse_lora()
+    return Restorer(str(name), folder, pipe)
+
+
+def choose_device(name: "str | torch.device" = "auto") -> str:
+    """The device of that name; for "auto" the fastest here.
+
+    Raises:
+        ValueError: a device that cannot be used.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name).item()
+    except Exception as error:  # its class depends on how this torch was built
+        raise ValueError(f"cannot use device {name}: {one_line(error)}") from None
+    return str(name)

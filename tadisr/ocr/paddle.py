@@ -1,0 +1,94 @@
+"""The `paddleocr` package, 3.0 or later."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tadisr.ocr.engine import Reading, TextLine, description, to_bgr, to_lines, to_readings
+from tadisr.ocr.lines import pad_strip
+
+
+class PaddleOCREngine:
+    """The `paddleocr` package, 3.0 or later.
+
+    Args:
+        detection, recognition: an official model's name, which PaddleOCR fetches, or a folder with `inference.yml`
+            and the model's files, which works offline.
+        device: as PaddleOCR names it: "cpu", "gpu", "gpu:0".
+        threads: of each model on a CPU; None: PaddleOCR's default.
+        batch_size: lines read at once; see `RapidOCREngine`.
+        mkldnn: use oneDNN on a CPU. Off, since with paddlepaddle 3.3 PP-OCRv4's detector then fails.
+
+    Raises:
+        ImportError: the packages are not installed.
+        FileNotFoundError, ValueError: a folder that holds no model.
+    """
+
+    def __init__(
+        self,
+        detection: str | Path = "PP-OCRv5_mobile_det",
+        recognition: str | Path = "PP-OCRv5_mobile_rec",
+        device: str = "cpu",
+        threads: int | None = None,
+        batch_size: int = 1,
+        mkldnn: bool = False,
+    ):
+        try:
+            import paddle  # noqa: F401  paddleocr itself would only miss it at the first image
+            from paddleocr import PaddleOCR
+        except ImportError:
+            raise ImportError(
+                "This engine needs PaddleOCR 3: pip install 'tadisr[paddle]', in an environment of its own, because "
+                "it brings another OpenCV and an older NumPy."
+            ) from None
+        detection_name, detection_folder = _paddle_model(detection)
+        recognition_name, recognition_folder = _paddle_model(recognition)
+        self._batch_size = batch_size
+        self._pipeline = PaddleOCR(
+            text_detection_model_name=detection_name,
+            text_detection_model_dir=detection_folder,
+            text_recognition_model_name=recognition_name,
+            text_recognition_model_dir=recognition_folder,
+            text_recognition_batch_size=batch_size,
+            use_doc_orientation_classify=False,  # these three would fetch more models
+            use_doc_unwarping=False,
+            use_textline_orientation=False,
+            device=device,
+            enable_mkldnn=mkldnn,
+            **({} if threads is None else {"cpu_threads": threads}),
+        )
+        models = self._pipeline.paddlex_pipeline
+        self._detector, self._recognizer = models.text_det_model, models.text_rec_model
+
+    def read(self, lines: Sequence[np.ndarray]) -> list[Reading]:
+        if not lines:
+            return []
+        results = list(self._recognizer.predict([to_bgr(line) for line in lines], batch_size=self._batch_size))
+        return to_readings([result["rec_text"] for result in results], [result["rec_score"] for result in results])
+
+    def find(self, image: np.ndarray) -> list[TextLine]:
+        result = self._pipeline.predict(pad_strip(to_bgr(image)))[0]
+        return to_lines(result["rec_texts"], result["rec_polys"], result["rec_scores"], image)
+
+    def describe(self) -> dict[str, Any]:
+        folders = [Path(model.model_dir) for model in (self._detector, self._recognizer)]
+        files = [path for folder in folders for path in sorted(folder.glob("inference.*")) if path.suffix != ".info"]
+        return description("paddleocr", ("paddleocr", "paddlepaddle"), files)
+
+
+def _paddle_model(model: str | Path) -> tuple[str, str | None]:
+    """The name that PaddleOCR knows a model by, and its folder; None where `model` is a name already."""
+    import yaml  # paddleocr depends on it
+
+    folder = Path(model)
+    if not folder.exists() and len(folder.parts) == 1:
+        return str(model), None
+    config = folder / "inference.yml"
+    if not config.is_file():
+        raise FileNotFoundError(f"{folder} is no folder of a PaddleOCR model: there is no {config}.")
+    try:
+        return str(yaml.safe_load(config.read_text(encoding="utf-8"))["Global"]["model_name"]), str(folder)
+    except (yaml.YAMLError, KeyError, TypeError):
+        raise ValueError(f"{config} does not name its model: it needs Global: model_name.") from None

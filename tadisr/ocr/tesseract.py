@@ -1,0 +1,126 @@
+"""Tesseract behind the protocol of `tadisr.ocr`, through its command line (Debian: `tesseract-ocr`)."""
+
+import csv
+import hashlib
+import io
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tadisr.ocr.engine import Reading, TextLine
+
+_HAN = r"[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
+_SPACE_IN_HAN = re.compile(rf"(?<={_HAN}) (?={_HAN})")
+
+
+class TesseractEngine:
+    """The `tesseract` program, 4.0 or later, with its LSTM models.
+
+    Args:
+        languages: its models, the first one leading, or their names joined by "+"; Debian packages others as
+            `tesseract-ocr-LANG`.
+        workers: processes side by side, of one thread each: with more Tesseract is slower.
+        program: the command.
+
+    Raises:
+        ImportError: the program or a language is not installed.
+    """
+
+    def __init__(
+        self,
+        languages: Sequence[str] | str = ("chi_sim", "eng"),
+        workers: int = 1,
+        program: str = "tesseract",
+    ):
+        if workers < 1:
+            raise ValueError(f"workers must be at least 1, not {workers}.")
+        if shutil.which(program) is None:
+            raise ImportError(
+                f"There is no program {program}: install Tesseract (Debian: apt install tesseract-ocr "
+                "tesseract-ocr-chi-sim)."
+            )
+        languages = languages.split("+") if isinstance(languages, str) else languages
+        self._program, self._languages, self._workers = program, tuple(languages), workers
+        lines = self._run("--list-langs").splitlines()
+        if missing := sorted(set(languages) - set(lines[1:])):
+            raise ImportError(
+                f"Tesseract has no model {missing[0]} (Debian: apt install "
+                f"tesseract-ocr-{missing[0].replace('_', '-')})."
+            )
+        self._models = Path(re.search(r'"(.*)"', lines[0])[1])
+
+    def read(self, lines: Sequence[np.ndarray]) -> list[Reading]:
+        # one process for many lines: it loads its models once
+        parts = [lines[start :: self._workers] for start in range(min(self._workers, len(lines)))]
+        with ThreadPoolExecutor(self._workers) as pool:
+            readings = list(pool.map(self._read, parts))
+        return [readings[i % len(parts)][i // len(parts)] for i in range(len(lines))]
+
+    def _read(self, lines: Sequence[np.ndarray]) -> list[Reading]:
+        words: list[list[dict[str, str]]] = [[] for _ in lines]
+        for row in self._words(lines, segmentation=7):  # "a single text line"
+            words[int(row["page_num"]) - 1].append(row)
+        return [_join(row) for row in words]
+
+    def find(self, image: np.ndarray) -> list[TextLine]:
+        found: dict[tuple[str, ...], list[dict[str, str]]] = {}
+        for row in self._words([image], segmentation=11):  # "sparse text: as much as possible, in no order"
+            found.setdefault(tuple(row[key] for key in ("block_num", "par_num", "line_num")), []).append(row)
+        lines = []
+        for words in found.values():
+            boxes = np.array([[int(word[key]) for key in ("left", "top", "width", "height")] for word in words])
+            (left, top), (right, bottom) = boxes[:, :2].min(0), (boxes[:, :2] + boxes[:, 2:]).max(0)
+            quad = np.float32([[left, top], [right, top], [right, bottom], [left, bottom]])
+            lines.append(TextLine(quad=quad, **_join(words)._asdict()))
+        return lines
+
+    def describe(self) -> dict[str, Any]:
+        files = [self._models / f"{language}.traineddata" for language in self._languages]
+        return {
+            "engine": "tesseract",
+            "packages": {"tesseract": self._run("--version").split()[1]},
+            "languages": list(self._languages),
+            "models": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files},
+        }
+
+    def _words(self, images: Sequence[np.ndarray], segmentation: int) -> Iterator[dict[str, str]]:
+        """Rows of Tesseract's table for every word, in order; `page_num` counts the images from 1."""
+        for image in images:
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+                raise ValueError(f"Expected a uint8 RGB image (H, W, 3), got {image.dtype} {image.shape}.")
+        with tempfile.TemporaryDirectory() as folder:
+            files = [Path(folder) / f"{i}.png" for i in range(len(images))]
+            for file, image in zip(files, images, strict=True):
+                Image.fromarray(np.ascontiguousarray(image)).save(file, compress_level=1)
+            pages = Path(folder) / "pages.txt"
+            pages.write_text("".join(f"{file}\n" for file in files), encoding="utf-8")
+            languages = "+".join(self._languages)
+            table = self._run(
+                str(pages), "stdout", "-l", languages, "--oem", "1", "--psm", str(segmentation), "--dpi", "300", "tsv"
+            )
+        for row in csv.DictReader(io.StringIO(table), delimiter="\t", quoting=csv.QUOTE_NONE):
+            if row["level"] == "5" and row["text"].strip():  # a word
+                yield row
+
+    def _run(self, *arguments: str) -> str:
+        environment = os.environ | {"OMP_THREAD_LIMIT": "1"}
+        done = subprocess.run([self._program, *arguments], capture_output=True, encoding="utf-8", env=environment)
+        if done.returncode:
+            raise RuntimeError(f"{self._program} failed: {' '.join(done.stderr.split())[-300:]}")
+        return done.stdout
+
+
+def _join(words: Sequence[dict[str, str]]) -> Reading:
+    """Words as one line, without the spaces that Tesseract sets between Han characters."""
+    text = _SPACE_IN_HAN.sub("", " ".join(word["text"] for word in words))
+    scores = [float(word["conf"]) / 100 for word in words]
+    return Reading(text, float(np.clip(np.mean(scores), 0, 1)) if text else 0.0)

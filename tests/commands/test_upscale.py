@@ -1,0 +1,378 @@
+"""`tadisr upscale`: every input gets the right answer or one line, and nothing is ever half-written."""
+
+import errno
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tadisr
+from helpers import tiny
+from helpers.command_line import bicubic, never, noise, opened, pillows, three, tree
+from helpers.encoded_images import encoded, png
+from tadisr import cli
+
+
+@pytest.mark.parametrize("scale", [4, 1, 3])
+@pytest.mark.parametrize("size", [(1, 1), (200, 3), (3, 200), (7, 5)])
+def test_any_size(run, size, scale):
+    pixels = noise(*size).reshape(*size, 3)
+    Image.fromarray(pixels).save("a.png")
+    assert run("a.png", "-o", "out", "--scale", scale, "--tile", 64) == (
+        0,
+        ["tadisr: 1 of 1 restored: out/a.png"],
+    )
+    image, mask = opened("out/a.png"), opened("out/a_mask.png", "L")
+    assert image.shape == (size[0] * scale, size[1] * scale, 3) and mask.shape == image.shape[:2]
+    assert np.abs(image - bicubic(pixels, scale)).max() <= 1
+    assert tree("out") == ["a.png", "a_mask.png"]
+
+
+def palette(pixels):
+    return Image.fromarray(pixels).quantize(8)
+
+
+def rotated(path, pixels):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its left side
+    Image.fromarray(np.rot90(pixels)).save(path, exif=exif)
+
+
+@pytest.mark.parametrize(
+    ("name", "save", "expected", "tolerance"),
+    [
+        ("gray.png", lambda p, x: Image.fromarray(x[..., 0]).save(p), lambda x: np.dstack([x[..., 0]] * 3), 0),
+        ("one-bit.png", lambda p, x: Image.fromarray(x[..., 0] > 99).save(p), lambda x: (x[..., :1] > 99) * 255, 0),
+        ("palette.png", lambda p, x: palette(x).save(p), lambda x: np.array(palette(x).convert("RGB")), 0),
+        (
+            "16-bit.png",
+            lambda p, x: Image.fromarray(x[..., 0] * np.uint16(257)).save(p),
+            lambda x: np.dstack([x[..., 0]] * 3),
+            0,
+        ),
+        (
+            "16-bit-colour.png",
+            lambda p, x: p.write_bytes(png(13, 9, 16, 2, [r.tobytes() for r in (x.astype(">u2") * 257)])),
+            lambda x: x,
+            0,
+        ),
+        (
+            "cmyk.tif",
+            lambda p, x: Image.fromarray(x).convert("CMYK").save(p),
+            lambda x: x,
+            0,
+        ),
+        ("rotated.png", rotated, lambda x: x, 0),
+        ("photo.jpg", lambda p, x: Image.fromarray(x).save(p, quality=100, subsampling=0), lambda x: x, 6),
+    ],
+)
+def test_kinds_of_image(run, name, save, expected, tolerance):
+    pixels = noise()
+    save(Path(name), pixels)
+    assert run(name, "-o", "out")[0] == 0
+    wanted = np.broadcast_to(expected(pixels), pixels.shape).astype(np.uint8)
+    assert np.abs(opened(f"out/{Path(name).stem}.png") - bicubic(wanted)).max() <= tolerance + 1
+
+
+@pytest.mark.parametrize("opaque", [False, True])
+def test_alpha_is_kept(run, opaque):
+    pixels = noise(channels=4)
+    pixels[..., 3] = pixels[..., 3] if opaque else 0
+    Image.fromarray(pixels).save("a.png")
+    assert run("a.png", "-o", "out")[0] == 0
+    image = opened("out/a.png", "RGBA")
+    assert np.array_equal(image[..., 3], pillows(pixels[..., 3].copy()))
+    assert np.abs(image[..., :3] - bicubic(pixels[..., :3])).max() <= 1  # colour also where nothing shows
+
+
+def test_palette_with_a_transparent_colour(run):
+    image = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8), "P")
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    image.save("a.png", transparency=1)
+    assert run("a.png", "-o", "out")[0] == 0
+    assert opened("out/a.png", "RGBA")[[0, 0], [0, -1], 3].tolist() == [255, 0]
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.tif"])
+def test_animation_gives_its_first_frame_and_says_so(run, name):
+    first, *others = (Image.new("RGB", (6, 4), colour) for colour in ("white", "red", "blue"))
+    first.save(name, save_all=True, append_images=others)
+    assert run(name, "-o", "out") == (
+        0,
+        [
+            f"tadisr: {name} holds 3 frames or pages: only the first was restored",
+            "tadisr: 1 of 1 restored: out/a.png",
+        ],
+    )
+    assert opened("out/a.png").min() >= 250
+
+
+BAD = {
+    "truncated.png": encoded("PNG")[:2000],
+    "truncated.jpg": encoded("JPEG")[:1000],
+    "text.png": b"not an image\n" * 20,
+    "empty.jpg": b"",
+    "bomb.png": png(60000, 60000, 8, 2, []),
+}
+
+
+def test_mixed_folder(run):
+    for name, data in BAD.items():
+        (Path("in") / name).parent.mkdir(exist_ok=True)
+        (Path("in") / name).write_bytes(data)
+    for name in ("a", "m", "z"):  # before, between and after the bad ones
+        Image.fromarray(noise()).save(f"in/{name}.png")
+    Path("in/notes.txt").write_text("no image, and not named like one")
+    code, lines = run("in", "-o", "out")
+    assert code == 1 and len(lines) == len(BAD) + 1
+    for name, line in zip(sorted(BAD), lines, strict=False):
+        assert line.startswith("tadisr: ") and f"in/{name}" in line
+    assert lines[-1] == "tadisr: 3 of 8 restored, in out"
+    assert tree("out") == ["a.png", "a_mask.png", "m.png", "m_mask.png", "z.png", "z_mask.png"]
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_nothing_restored(run, name):
+    Path(name).write_bytes(BAD[name])
+    code, lines = run(name, "-o", "out")
+    assert code == 1 and len(lines) == 2 and name in lines[0] and lines[1] == "tadisr: 0 of 1 restored"
+    assert not Path("out").exists()
+
+
+def test_files_folders_and_patterns(run):
+    for name in ("a.png", "in/b.png", "deep/er/c.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise()).save(name)
+    assert run("a.png", "in", "deep/**", "-o", "out", "--no-mask") == (0, ["tadisr: 3 of 3 restored, in out"])
+    assert tree("out") == ["a.png", "b.png", "c.png"]
+
+
+def test_one_output_file(run):
+    Image.fromarray(noise()).save("a.png")
+    assert run("a.png", "-o", "new/x.webp", "--compare") == (0, ["tadisr: 1 of 1 restored: new/x.webp"])
+    assert tree("new") == ["x.webp", "x_compare.png", "x_mask.png"]
+    assert np.abs(opened("new/x.webp") - bicubic(noise())).max() <= 1
+
+
+def test_default_folder(run):
+    Image.fromarray(noise()).save("a.png")
+    assert run("a.png", "--no-mask") == (0, ["tadisr: 1 of 1 restored: tadisr-output/a.png"])
+
+
+def test_compare_shows_bicubic_restored_and_overlay(run):
+    Image.fromarray(noise()).save("a.png")
+    assert run("a.png", "-o", "out", "--compare")[0] == 0
+    restored, mask = opened("out/a.png"), opened("out/a_mask.png", "L")[..., None] / 255
+    left, middle, right = np.split(opened("out/a_compare.png"), 3, axis=1)
+    assert np.array_equal(left, pillows(noise())) and np.array_equal(middle, restored)
+    assert mask.max() > 0.6 and mask.min() < 0.4
+    assert np.abs(right - (restored * (1 - mask / 2) + mask / 2 * [255, 0, 0])).max() <= 1
+
+
+def test_tiles_agree_with_the_whole(run):
+    Image.fromarray(noise(40, 50)).save("a.png")
+    assert run("a.png", "-o", "tiled", "--tile", 80)[0] == run("a.png", "-o", "whole", "--tile", "none")[0] == 0
+    assert np.abs(opened("tiled/a.png") - opened("whole/a.png")).max() <= 1
+
+
+def test_skip_existing(run):
+    Path("in").mkdir()
+    for i, name in enumerate("abc"):
+        Image.fromarray(noise(seed=i)).save(f"in/{name}.png")
+    assert run("in", "-o", "out")[0] == 0
+    os.remove("out/b_mask.png")  # as if stopped before it was complete
+    before = {name: os.stat(f"out/{name}").st_ino for name in tree("out")}
+    assert run("in", "-o", "out", "--skip-existing") == (
+        0, ["tadisr: 2 skipped: outputs of their names exist", "tadisr: 1 of 1 restored: out/b.png"]
+    )  # fmt: skip
+    changed = {name for name in tree("out") if os.stat(f"out/{name}").st_ino != before.get(name)}
+    assert changed == {"b.png", "b_mask.png"}
+    assert run("in", "-o", "out", "--skip-existing") == (0, ["tadisr: nothing to do: every output exists"])
+
+
+MISTAKES = [
+    ([], "INPUT"),
+    (["a.png", "--bogus"], "--bogus"),
+    (["a.png", "--scale", "x"], "--scale"),
+    (["a.png", "--scale", "2.5"], "--scale"),
+    (["a.png", "--tile", "big"], "expected a number, auto or none"),
+    (["a.png", "--dtype", "int8"], "--dtype"),
+    (["missing.png"], "no image at 'missing.png'"),
+    (["empty"], "no image at 'empty'"),
+    (["a.png", "-o", "a.png"], "would replace the input a.png"),
+    (["a.png", "-o", "."], "would replace the input a.png"),
+    (["a.png", "b.png", "-o", "x.png"], "there are 2 inputs"),
+    (["a.png", "-o", "x.gif"], "ending in .png"),
+    (["a.png", "-o", "file"], "name a folder"),
+    (["a.png", "-o", "file/out"], "cannot write in file/out: Not a directory"),
+    (["a.png", "-o", "dangling"], "cannot write in dangling: No such file"),
+    pytest.param(
+        ["a.png", "-o", "/proc/tadisr/out"],
+        "cannot write in /proc/tadisr/out: ",
+        marks=pytest.mark.skipif(not os.path.isdir("/proc"), reason="no folder that root cannot write"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+def test_mistakes_are_one_line_before_any_model_loads(run, monkeypatch, arguments, message):
+    for name in ("a.png", "b.png"):
+        Image.fromarray(noise()).save(name)
+    Path("empty").mkdir()
+    Path("file").touch()
+    Path("dangling").symlink_to("nowhere")
+    monkeypatch.setattr("tadisr.loading.load.load", never)
+    code, lines = run(*arguments)
+    assert code == 2 and len(lines) == 1 and lines[0].startswith("tadisr: ") and message in lines[0]
+    assert tree() == ["a.png", "b.png", "file"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["bogus"], ["upscales"]])
+def test_no_such_command(capsys, arguments):
+    assert cli.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1 and "COMMAND" in err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--scale", "0", "scale must be"),
+        ("--scale", "-4", "scale must be"),
+        ("--tile", "0", "tile must be"),
+        ("--tile", "-64", "tile must be"),
+        ("--tile", "63", "at least 64"),
+        ("--min-score", "0.3", "--min-score is for reports: add --report"),
+        ("--model", "textdiff-tiny", "holds a TextDiffPipeline, not a TADiSRPipeline"),
+        ("--overlap", "-1", "overlap must be"),
+        ("--device", "bogus", "cannot use device bogus: "),
+        ("--device", "meta", "cannot use device meta: "),
+        ("--device", "cuda:99", "cannot use device cuda:99: "),
+        ("--device", "", "cannot use device : "),
+        ("--model", "tadisr-huge", "cannot load tadisr-huge: No model tadisr-huge"),
+        ("--model", "/nowhere/model", "cannot load /nowhere/model: No model"),
+        ("--model", "empty", "cannot load empty: empty holds neither"),
+        ("--model", "nobody/nothing", "cannot load nobody/nothing: "),
+    ],
+)
+def test_options_that_cannot_work(run, monkeypatch, option, value, message):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    Image.fromarray(noise()).save("a.png")
+    Path("empty").mkdir()
+    code, lines = run("a.png", "-o", "out", option, value)
+    assert code == 2 and len(lines) == 1 and lines[0].startswith("tadisr: ") and message in lines[0]
+    assert tree() == ["a.png"] and not Path("out").exists()
+
+
+def test_damaged_model(run, model):
+    shutil.copytree(model, "damaged")
+    weights = next(Path("damaged/unet").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    Image.fromarray(noise()).save("a.png")
+    code, lines = run("a.png", "-o", "out", "--model", "damaged")
+    assert code == 2 and len(lines) == 1 and lines[0].startswith("tadisr: cannot load damaged: ")
+
+
+def test_an_adapter_whose_base_is_elsewhere(run, tmp_path, capfd):
+    base = tiny.sd(tmp_path)
+    base.save_pretrained("base")
+    tiny.on_base(base, base_model="not/here").save_pretrained("adapter")
+    Image.fromarray(noise()).save("a.png")
+    capfd.readouterr()  # the bars of saving
+    code, lines = run("a.png", "-o", "out", "--model", "adapter", "--base-model", "nowhere")
+    assert code == 2 and len(lines) == 1
+    assert "The adapter's base nowhere is missing or incomplete" in lines[0] and "give --base-model FOLDER" in lines[0]
+    code, lines = run("a.png", "-o", "out", "--model", "adapter", "--base-model", "base", "--dtype", "float32")
+    assert code == 0 and lines == ["tadisr: 1 of 1 restored: out/a.png"]
+    pipe = tadisr.TADiSRPipeline.from_pretrained("adapter", base_model="base")
+    expected = np.asarray(pipe(Image.open("a.png")).images[0])
+    assert np.array_equal(opened("out/a.png"), expected)
+
+
+def test_a_base_for_a_whole_model(run):
+    Image.fromarray(noise()).save("a.png")
+    code, lines = run("a.png", "-o", "out", "--base-model", "nowhere")
+    assert code == 2 and len(lines) == 1 and "is no adapter: leave base_model out" in lines[0]
+
+
+def test_small_tiles_have_small_overlaps(run):
+    Image.fromarray(noise(40, 20)).save("a.png")
+    assert run("a.png", "-o", "out", "--tile", 64)[0] == 0
+    code, lines = run("a.png", "-o", "out", "--tile", 64, "--overlap", 33)
+    assert code == 2 and "overlap must be an integer from 0 to half a tile" in lines[0]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_disk_that_is_full_from_the_start(run, monkeypatch):
+    three()
+    monkeypatch.setattr("tadisr.loading.load.load", never)
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir: open("/dev/full", "wb"))  # noqa: SIM115
+    code, lines = run("in", "-o", "out")
+    assert code == 2 and len(lines) == 1 and "cannot write in out: No space left on device" in lines[0]
+
+
+def test_disk_that_fills_up_ends_the_run(run, monkeypatch):
+    three()
+    calls = []
+
+    def fsync(_file):
+        calls.append(1)
+        if len(calls) > 3:  # a's mask and image, b's mask, and no more
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    code, lines = run("in", "-o", "out")
+    assert code == 1 and len(lines) == 2 and len(calls) == 4
+    assert "cannot write out/b.png: No space left on device" in lines[0]
+    assert lines[1] == "tadisr: 1 of 3 restored, in out; 1 left: the same command with --skip-existing goes on"
+    assert tree("out") == ["a.png", "a_mask.png", "b_mask.png"]
+    monkeypatch.setattr(os, "fsync", lambda _file: None)  # room again
+    assert run("in", "-o", "out", "--skip-existing") == (
+        0,
+        ["tadisr: 1 skipped: outputs of their names exist", "tadisr: 2 of 2 restored, in out"],
+    )
+
+
+def test_one_output_that_cannot_be_written_does_not_end_the_run(run):
+    three()
+    os.makedirs("out/b.png")  # a folder in its place
+    code, lines = run("in", "-o", "out")
+    assert code == 1 and "cannot write out/b.png: Is a directory" in lines[0]
+    assert lines[1:] == ["tadisr: 2 of 3 restored, in out"]
+
+
+def test_too_large_for_the_memory_is_seen_before_the_work(run):
+    three()
+    Image.new("L", (10000, 10000)).save("in/b.png")
+    code, lines = run("in", "-o", "out", "--scale", 40)
+    assert code == 1 and lines[0].startswith("tadisr: in/b.png would take 3840.0 GB of memory")
+    assert lines[1:] == ["tadisr: 2 of 3 restored, in out"]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory.\nTried to allocate"), RuntimeError("a bug")]
+)
+def test_errors_of_the_model(run, monkeypatch, error):
+    three()
+    real = tadisr.TADiSRPipeline.restore
+
+    def restore(self, lr, *arguments):
+        if lr.shape[-1] == 5:
+            raise error
+        return real(self, lr, *arguments)
+
+    monkeypatch.setattr(tadisr.TADiSRPipeline, "restore", restore)
+    Image.fromarray(noise(5, 5)).save("in/b.png")
+    if "bug" in str(error):  # ours, so its traceback is wanted
+        with pytest.raises(RuntimeError, match="a bug"):
+            run("in", "-o", "out")
+        return
+    code, lines = run("in", "-o", "out")
+    assert code == 1 and lines == [
+        "tadisr: in/b.png: not enough memory: try a smaller --tile, or crop or shrink the image",
+        "tadisr: 2 of 3 restored, in out",
+    ]

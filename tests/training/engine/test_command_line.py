@@ -1,0 +1,57 @@
+"""Settings from files and flags; mistakes in one line."""
+
+import pytest
+
+from tadisr.training.engine.command_line import mistakes_in_one_line, parse, read_with_extends
+from tadisr.training.textdiff.line_config import CRNNConfig
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n", r"c\.yaml holds no `key: value` lines"),
+        ("a: [\n", r"c\.yaml is not YAML"),
+        ("learning_rte: 1\n", r"c\.yaml: unknown keys learning_rte"),
+        ("seed:\n", r"c\.yaml: seed must have a value"),
+        ("extends: c.yaml\n", r"c\.yaml extends itself"),
+        ("extends: nowhere.yaml\n", r"No config file .*nowhere\.yaml"),
+        ("train_batch_size: 0\n", "train_batch_size must be at least 1, not 0"),
+    ],
+)
+def test_files_that_cannot_be(tmp_path, text, message):
+    (file := tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(SystemExit, match=message) as stopped:
+        parse(["--config", str(file)], CRNNConfig)
+    assert "\n" not in str(stopped.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--config"], "--config needs a file"), (["--config", "nowhere.yaml"], "No config file nowhere.yaml")],
+)
+def test_command_lines_that_cannot_be(words, message):
+    with pytest.raises(SystemExit, match=message):
+        parse(words, CRNNConfig)
+
+
+def test_flags_go_over_the_file_and_the_file_over_another(tmp_path):
+    (tmp_path / "base.yaml").write_text("train_data_dir: [a, b]\nhidden: 8\nseed: 5\nmixed_precision: no\n")
+    (file := tmp_path / "c.yaml").write_text("extends: base.yaml\nhidden: 9\nlearning_rate: 1.0e-3\nema_decay: null\n")
+    config = parse(["--config", str(file), "--learning_rate=2e-3"], CRNNConfig)
+    assert (config.learning_rate, config.train_data_dir, config.ema_decay) == (2e-3, ["a", "b"], None)
+    assert (config.hidden, config.seed, config.mixed_precision) == (9, 5, "no")
+
+
+def test_objects_are_changed_value_by_value(tmp_path):
+    (tmp_path / "one.json").write_text('{"vae": {"a": 1, "b": 2}, "unet": {"c": 3}}')
+    (tmp_path / "two.json").write_text('{"extends": "one.json", "vae": {"b": 4}, "prompt": {"d": 5}}')
+    checked = []
+    merged = read_with_extends(tmp_path / "two.json", lambda path, values: checked.append((path.name, list(values))))
+    assert merged == {"vae": {"a": 1, "b": 4}, "unet": {"c": 3}, "prompt": {"d": 5}}
+    assert checked == [("one.json", ["vae", "unet"]), ("two.json", ["vae", "prompt"])]
+
+
+@pytest.mark.parametrize("kind", [ValueError, FileNotFoundError, ImportError])
+def test_mistakes_end_with_one_line(kind):
+    with pytest.raises(SystemExit, match="^two lines$"), mistakes_in_one_line():
+        raise kind("two\nlines")

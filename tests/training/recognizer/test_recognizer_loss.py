@@ -1,0 +1,149 @@
+"""A recogniser's ONNX graph as a loss: the same function after merging, and a gradient that reads."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import pages
+from helpers import training_runs as runs
+from helpers.reader_graph import write_graph
+from tadisr.training import adapt_recognizer, recognizer
+from tadisr.training.recognizer.onnx_graph import load_onnx
+from tadisr.training.recognizer.recognizer_loss import RecognizerLoss, cut_lines, perturbed, reading, shifted
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture
+def graph(tmp_path):
+    return write_graph(tmp_path / "recogniser.onnx", np.random.default_rng(0))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # onnx2torch's own
+def test_merged_graph_is_the_same_function(graph):
+    module = load_onnx(graph)
+    x = np.random.default_rng(1).uniform(-1, 1, (2, 3, 48, 80)).astype(np.float32)
+    (wanted,) = onnxruntime.InferenceSession(graph).run(None, {"x": x})
+    torch.testing.assert_close(module(torch.from_numpy(x)), torch.from_numpy(wanted), rtol=1e-4, atol=1e-6)
+    names = [node.name for node in module.graph.nodes if node.op.startswith("call")]
+    kinds = [str(node.target) if node.op == "call_function" else type(module.get_submodule(node.target)).__name__
+             for node in module.graph.nodes if node.op.startswith("call")]  # fmt: skip
+    assert kinds.count("OnnxBinaryMathOperation") == 1 and kinds.count("Conv2d") == 5, names
+    assert sum("hardswish" in kind for kind in kinds) == 4 and sum("hardsigmoid" in kind for kind in kinds) == 1
+    assert sum("method add" in kind for kind in kinds) == 2  # before the convolution that pads, and the hard swish
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_loss_is_least_for_the_hr_line_itself_and_its_gradient_leads_there(graph):
+    loss = RecognizerLoss([graph], perturb=False)
+    loss.models[0].register_forward_hook(lambda module, inputs, output: output**4 / (output**4).sum(-1, keepdim=True))
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(3, 3, 32, 64, generator=generator) * 2 - 1
+    boxes = torch.tensor([[2, 30, 0, 64], [0, 32, 5, 40], [4, 20, 1, 9]])
+    assert cut_lines(target, boxes).shape == (3, 3, 48, 112)  # the widest, in whole steps
+    image = (target + 0.4 * torch.randn(target.shape, generator=generator)).requires_grad_()
+    before = loss(image, target, boxes)
+    (gradient,) = torch.autograd.grad(before, image)
+    after = loss((image - 0.02 * gradient / gradient.abs().amax()).detach(), target, boxes)
+    assert loss(target, target, boxes) < after < before
+    assert gradient[2, :, 4:20, 1:9].abs().sum() > 0 and gradient[2, :, :4].abs().sum() == 0  # only inside its box
+
+
+def test_perturbed_lines_differ_each_time_and_little():
+    lines = torch.rand(2, 3, 48, 320, generator=torch.Generator().manual_seed(0)).round() * 2 - 1
+    smooth = torch.nn.functional.avg_pool2d(lines, 9, 1, 4)
+    torch.manual_seed(0)
+    made = [perturbed(smooth) for _ in range(20)]
+    changes = [float((one - smooth)[..., 4:-4, 4:-4].abs().mean()) for one in made]
+    assert len(set(changes)) == 20 and max(changes) < 0.2
+    assert not torch.allclose(made[0][0], made[0][1])
+
+
+def test_shifted_boxes_stay_within_the_image_and_small_ones_stay():
+    boxes = torch.tensor([[0, 20, 3, 64], [4, 32, 0, 64], [10, 16, 0, 64]])
+    torch.manual_seed(0)
+    made = torch.stack([shifted(boxes, (32, 64)) for _ in range(50)])
+    assert made.min() == 0 and made[..., 1].max() == 32 and made[..., 3].max() == 64
+    assert (made - boxes).abs().max() == 2 and len(made[:, 0].unique(dim=0)) > 20
+    assert (made[:, 2] == boxes[2]).all()
+
+
+def test_stretched_lines_are_wider_and_show_the_same():
+    image = torch.linspace(-1, 1, 64).expand(2, 3, 48, 64)
+    box = torch.tensor([[0, 48, 0, 64]]).expand(2, 4)
+    plain, wide = cut_lines(image, box), cut_lines(image, box, stretch=1.25)
+    assert plain.shape[-1] == 64 and wide.shape[-1] == 80
+    assert float((wide[0, 0, 0, ::5] - plain[0, 0, 0, ::4]).abs().max()) < 0.02
+    long = torch.linspace(-1, 1, 512).expand(1, 3, 48, 512)
+    assert cut_lines(long, torch.tensor([[0, 48, 0, 512]]), stretch=1.25)[0, 0, 0, -1] == pytest.approx(0, abs=0.01)
+
+
+def test_long_lines_are_cut_not_squeezed():
+    image = torch.linspace(-1, 1, 512).expand(1, 3, 32, 512)
+    (line,) = cut_lines(image, torch.tensor([[0, 24, 0, 512]]))  # 160 of 512 columns fill 320
+    assert line[0, 0, -1] == pytest.approx(float(image[0, 0, 0, 159]), abs=0.01)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_each_call_asks_one_of_several_recognisers(graph, tmp_path):
+    other = write_graph(tmp_path / "other.onnx", np.random.default_rng(5))
+    loss, calls = RecognizerLoss([graph, other], perturb=False), []
+    for number, model in enumerate(loss.models):
+        model.register_forward_hook(lambda *_, number=number: calls.append(number))
+    image = torch.rand(1, 3, 48, 64) * 2 - 1
+    torch.manual_seed(0)
+    for _ in range(8):
+        loss(image, image, torch.tensor([[0, 48, 0, 64]]))
+    assert set(calls) == {0, 1} and calls[::2] == calls[1::2]  # the HR and the SR line are read by the same one
+
+
+def test_a_missing_file_says_where_to_get_it(tmp_path):
+    (tmp_path / "notes.md").write_text("# Notes")
+    with pytest.raises(ValueError, match=r"notes\.md is no ONNX recogniser: "):
+        load_onnx(tmp_path / "notes.md")
+    with pytest.raises(FileNotFoundError, match="No recogniser at .*none.onnx: PP-OCR ONNX files come with"):
+        RecognizerLoss([tmp_path / "none.onnx"])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_adapting_teaches_to_read_lr_lines(graph, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(runs.ROOT)
+    runs.fresh()
+    data = pages.data_set(tmp_path / "set", 6, 256, font_size=(24, 40))
+    # characters everywhere, of whose reading the teacher is sure
+    monkeypatch.setattr(
+        adapt_recognizer, "reading", lambda *args: (label := reading(*args)[0], label.new_ones(label.shape))
+    )
+    out = tmp_path / "soft.safetensors"
+    flags = [graph, "--data", data, "--restorer", "tadisr-tiny", "-o", out, "--steps", 40, "--learning-rate", 1e-2]
+    adapt_recognizer.main([*map(str, flags)])
+    losses = [float(line.split("'loss': ")[1].rstrip("}\n")) for line in capsys.readouterr().out.splitlines()]
+    assert len(losses) == 2 and losses[1] < losses[0]
+    plain, adapted = load_onnx(graph), load_onnx(out)
+    assert not adapted.training and not any(p.requires_grad for p in adapted.parameters())
+    x = torch.rand(1, 3, 48, 64)
+    assert (plain(x) - adapted(x)).abs().max() > 1e-3
+    with pytest.raises(SystemExit):
+        adapt_recognizer.main([*map(str, flags[:6]), "elsewhere/soft.safetensors"])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_resumed_run_reads_as_an_unbroken_one(graph, tmp_path, monkeypatch):
+    """What the loss draws, readers, shifts and noise, depends on the step, not on the run's past."""
+
+    def sure(*args):  # of random weights no reading is
+        label, _ = reading(*args)
+        return label, label.new_ones(label.shape)
+
+    monkeypatch.setattr(recognizer, "reading", sure)
+    data = pages.data_set(tmp_path / "set", 6, 256, font_size=(18, 32))
+    settings = {"recognizer": graph, "recognizer_lines": 2, "recognizer_weight": 10.0, "recognizer_strength": 0.25}
+    whole = runs.train(data, tmp_path / "whole", **settings)
+    shutil.copytree(whole, broken := tmp_path / "broken")
+    shutil.rmtree(broken / "checkpoint-6")
+    runs.train(data, broken, **settings, resume_from_checkpoint="latest")
+    runs.assert_same(whole, broken)
+    assert all(record["recognizer"] > 0 for record in runs.records(whole))

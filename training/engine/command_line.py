@@ -1,0 +1,106 @@
+"""From a command line and configuration files to settings; mistakes end a program with one line."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from safetensors import SafetensorError
+from transformers import HfArgumentParser
+
+from tadisr.io.messages import one_line
+from tadisr.training.engine.loop_config import LoopConfig
+
+C = TypeVar("C", bound=LoopConfig)
+
+
+@contextmanager
+def mistakes_in_one_line() -> Iterator[None]:
+    """End the program with one line, not a traceback, on wrong settings, missing files or a full disk."""
+    try:
+        yield
+    except (OSError, ImportError, ValueError, SafetensorError) as error:
+        raise SystemExit(one_line(error, None)) from None
+
+
+def parse(argv: list[str] | None, kind: type[C]) -> C:
+    """Settings from `--config FILE.yaml` and from flags; a flag wins.
+
+    Args:
+        argv: the command line's words; None: those of this program.
+        kind: the dataclass of the settings.
+
+    Raises:
+        SystemExit: an unknown key or flag, or a wrong value; its message is one line.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    argv = [part for arg in argv for part in (arg.split("=", 1) if arg.startswith("--") else [arg])]
+    try:
+        if "--config" in argv:
+            at = argv.index("--config")
+            if at + 1 == len(argv):
+                raise ValueError("--config needs a file.")
+            from_file = []
+            for key, value in read_settings(Path(argv[at + 1]), kind).items():
+                if value not in (None, []) and f"--{key}" not in argv:
+                    from_file += [f"--{key}", *map(str, value if isinstance(value, list) else [value])]
+            argv = from_file + argv[:at] + argv[at + 2 :]
+        (config,) = HfArgumentParser(kind, allow_abbrev=False).parse_args_into_dataclasses(argv)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(str(error)) from None
+    return config
+
+
+def read_settings(path: Path, kind: type) -> dict[str, Any]:
+    """The values of a YAML file, see `read_with_extends`, for the dataclass `kind`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_with_extends`; a key that `kind` does not have.
+    """
+
+    def check(path: Path, values: dict[str, Any]) -> None:
+        if unknown := sorted(set(values) - {f.name for f in fields(kind)}):
+            raise ValueError(f"{path}: unknown keys {', '.join(unknown)}.")
+        required = [f.name for f in fields(kind) if f.default not in (None, MISSING)]
+        if empty := [name for name in required if values.get(name, name) is None]:
+            raise ValueError(f"{path}: {', '.join(empty)} must have a value.")
+        if values.get("mixed_precision") is False:  # YAML reads an unquoted no as False
+            values["mixed_precision"] = "no"
+
+    return read_with_extends(path, check)
+
+
+def read_with_extends(path: Path, check: Callable[[Path, dict[str, Any]], None]) -> dict[str, Any]:
+    """The values of a YAML or JSON file. `extends: FILE`, relative to it, names a file whose values it changes.
+
+    Where both files have an object of one name, the values in it are changed one by one.
+
+    Args:
+        path: the file; its suffix .json means JSON.
+        check: called with each file and its own values; raises ValueError for values that cannot be.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: it cannot be read, or `check` raised it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"No config file {path}.")
+    text, is_json = path.read_text(encoding="utf-8"), path.suffix == ".json"
+    try:
+        values = json.loads(text) if is_json else yaml.safe_load(text) or {}
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} is not {'JSON' if is_json else 'YAML'}: {one_line(error)}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds no {'object' if is_json else '`key: value` lines'}.")
+    base = values.pop("extends", None)
+    if base and (path.parent / base).resolve() == path.resolve():
+        raise ValueError(f"{path} extends itself.")
+    merged = read_with_extends(path.parent / base, check) if base else {}
+    check(path, values)
+    for key, value in values.items():
+        inherited = merged.get(key)
+        merged[key] = inherited | value if isinstance(inherited, dict) and isinstance(value, dict) else value
+    return merged

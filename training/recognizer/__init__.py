@@ -1,0 +1,1 @@
+"""Frozen text recognisers as a loss."""

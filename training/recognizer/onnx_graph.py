@@ -1,0 +1,178 @@
+"""PP-OCR's ONNX graphs as torch modules that train fast.
+
+The exporter spells activations out in elementwise steps and leaves per-layer factors unmerged. Run as written, these
+steps cost more than the convolutions between them, and in training each one keeps its input.
+"""
+
+import tempfile
+from operator import attrgetter
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import fx, nn
+
+from tadisr.io.messages import one_line
+
+
+def load_onnx(path: str | Path) -> fx.GraphModule:
+    """A frozen, differentiable module that computes the same as an ONNX file.
+
+    Given a safetensors file of `save_adapted`, the module has these weights and the graph of the ONNX file that the
+    safetensors file names.
+
+    Raises:
+        FileNotFoundError: no such file. ImportError: the packages of the extra "recognizer" are missing.
+    """
+    path = Path(path)
+    if (graph := graph_file(path)) != path:
+        module = load_onnx(graph)
+        module.load_state_dict(load_file(path))
+        return module
+    if not path.is_file():
+        raise FileNotFoundError(f"No recogniser at {path}: PP-OCR ONNX files come with the rapidocr wheels.")
+    try:
+        import onnx2torch
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError(f"Recognisers need {error.name}: pip install 'tadisr[recognizer]'.") from None
+
+    with tempfile.TemporaryDirectory() as folder:
+        # Merges batch normalisations and constants, which onnx2torch cannot convert as Paddle's exporter writes them.
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(Path(folder) / "merged.onnx")
+        options.log_severity_level = 3
+        try:
+            onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own types, one for each reason
+            raise ValueError(f"{path} is no ONNX recogniser: {one_line(error, 200)}") from None
+        module = onnx2torch.convert(options.optimized_model_filepath)
+    fuse(module.eval().requires_grad_(False))
+    return module.to(memory_format=torch.channels_last)
+
+
+def graph_file(path: Path) -> Path:
+    """The ONNX file with a recogniser's graph: the one that a safetensors file names, or the file itself.
+
+    Raises:
+        ValueError: a safetensors file that names none.
+    """
+    if path.suffix != ".safetensors" or not path.is_file():
+        return path
+    with safe_open(path, "pt") as file:
+        name = (file.metadata() or {}).get("onnx")
+    if name is None:
+        raise ValueError(f"{path} names no ONNX file: training/tiny/adapt_recognizer.py writes files that do.")
+    return path.parent / name
+
+
+def save_adapted(module: fx.GraphModule, onnx_file: Path, path: Path) -> None:
+    """Write the weights of a module that was loaded from `onnx_file` and trained. Keep both files in one folder."""
+    weights = {name: value.contiguous() for name, value in module.state_dict().items()}
+    save_file(weights, path, {"onnx": onnx_file.name})
+
+
+def fuse(module: fx.GraphModule) -> None:
+    """Merge hard swishes into one operation each, and scalar factors and offsets into the convolutions beside them."""
+    _Fusion(module).run()
+
+
+class _Fusion:
+    def __init__(self, module: fx.GraphModule):
+        self.module, self.graph = module, module.graph
+
+    def run(self) -> None:
+        for step in (self.hard_sigmoid, self.hard_swish, self.affine_after_convolution, self.affine_before_convolution):
+            for node in list(self.graph.nodes):
+                step(node)
+            self.graph.eliminate_dead_code()
+        self.module.recompile()
+
+    def hard_sigmoid(self, node: fx.Node) -> None:
+        """`clamp(x / 6 + 1/2, 0, 1)`, which may be a hard swish's: `x` times it."""
+        layer = self.layer(node)
+        if type(layer).__name__ != "OnnxHardSigmoid" or abs(layer.alpha - 1 / 6) > 1e-4 or layer.beta != 0.5:
+            return
+        (x,), users = node.args, list(node.users)
+        swish = len(users) == 1 and self.operation(users[0]) == "mul" and x in users[0].args
+        with self.graph.inserting_before(node):
+            new = self.graph.call_function(F.hardswish if swish else F.hardsigmoid, (x,))
+        self.replace(users[0] if swish else node, new)
+
+    def hard_swish(self, node: fx.Node) -> None:
+        """`x * relu6(x + 3) / 6`"""
+        product, six = self.operands(node, "div")
+        if six != 6 or self.operands(product, "mul")[0] is None:
+            return
+        for x, clipped in (product.args, product.args[::-1]):
+            if isinstance(self.layer(clipped), nn.ReLU6) and self.operands(clipped.args[0], "add") == (x, 3.0):
+                with self.graph.inserting_before(node):
+                    self.replace(node, self.graph.call_function(F.hardswish, (x,)))
+                return
+
+    def affine_after_convolution(self, node: fx.Node) -> None:
+        """`factor * convolution(x)`, `convolution(x) + offset`: into its weights."""
+        for name in ("mul", "add"):
+            x, constant = self.operands(node, name)
+            layer = self.convolution(x) if constant is not None and len(x.users) == 1 else None
+            if layer is not None:
+                if name == "mul":
+                    layer.weight.mul_(constant)
+                    layer.bias.mul_(constant)
+                else:
+                    layer.bias.add_(constant)
+                self.replace(node, x)
+                return
+
+    def affine_before_convolution(self, node: fx.Node) -> None:
+        """`factor * x + offset`: into the convolutions that read it, or one addition where these pad with zeros."""
+        scaled, offset = self.operands(node, "add")
+        x, factor = self.operands(scaled, "mul") if offset is not None else (None, None)
+        if factor is None or len(scaled.users) > 1:
+            return
+        layers = [self.convolution(user) for user in node.users]
+        if all(layer is not None and not any(layer.padding) for layer in layers):
+            for layer in layers:
+                layer.bias.add_(layer.weight.sum((1, 2, 3)), alpha=offset)
+                layer.weight.mul_(factor)
+            self.replace(node, x)
+            return
+        constant = next(argument for argument in node.args if argument is not scaled)
+        with self.graph.inserting_before(node):
+            self.replace(node, self.graph.call_function(torch.add, (constant, x), {"alpha": factor}))
+
+    def layer(self, node: fx.Node) -> nn.Module | None:
+        return self.module.get_submodule(node.target) if node.op == "call_module" else None
+
+    def convolution(self, node: fx.Node) -> nn.Conv2d | None:
+        layer = self.layer(node)
+        if not isinstance(layer, nn.Conv2d):
+            return None
+        if layer.bias is None:
+            layer.bias = nn.Parameter(torch.zeros(layer.out_channels), requires_grad=False)
+        return layer
+
+    def operation(self, node: fx.Node) -> str | None:
+        """The name of an elementwise operation: add, mul, div."""
+        function = getattr(self.layer(node), "math_op_function", None)
+        return function and function.__name__.removeprefix("_onnx_")
+
+    def operands(self, node: fx.Node, name: str) -> tuple[fx.Node, float | None] | tuple[None, None]:
+        """(x, c) of an elementwise "add", "mul" or "div", c where the other operand is one constant; else two None."""
+        if self.operation(node) != name:
+            return None, None
+        first, second = node.args
+        if name != "div" and self.scalar(first) is not None:
+            first, second = second, first
+        return first, self.scalar(second)
+
+    def scalar(self, node: fx.Node) -> float | None:
+        value = attrgetter(node.target)(self.module) if node.op == "get_attr" else None
+        return float(value) if value is not None and value.numel() == 1 else None
+
+    def replace(self, old: fx.Node, new: fx.Node) -> None:
+        old.replace_all_uses_with(new)
+        self.graph.erase_node(old)

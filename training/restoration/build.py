@@ -1,0 +1,194 @@
+"""The network to train: a pretrained base with new adapters, or a small base from scratch."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, SchedulerMixin
+from diffusers.training_utils import cast_training_params
+from huggingface_hub.errors import HFValidationError
+from torch import nn
+
+from tadisr.loading.assemble import load_base
+from tadisr.loading.repositories import check_base as check_kind
+from tadisr.loading.repositories import fetch_base, resolve
+from tadisr.models.attention import cross_attention_layers
+from tadisr.models.backbone import Backbone, check_fits
+from tadisr.models.families import SUPPORTED_BASES
+from tadisr.models.joint_decoder import JointSegmentationDecoder
+from tadisr.models.lora import add_lora
+from tadisr.models.network import TADiSRNetwork, one_backbone
+from tadisr.models.prompt import TextPrompt
+from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel, initialize
+from tadisr.training.engine.command_line import read_with_extends
+from tadisr.training.restoration.train_config import TrainConfig
+
+DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+NO_TEXT = -10.0  # mask logit where there is no mask stream
+
+
+def build_network(config: TrainConfig) -> TADiSRNetwork:
+    """The network to train: a pretrained base with new adapters, or a base from scratch with every weight trainable.
+
+    Raises:
+        ValueError: a base that does not fit. FileNotFoundError: no such base.
+    """
+    shape = _read_base_config(Path(config.base_config)) if config.base_config else {}
+    models, scheduler = _from_scratch(shape) if config.base_config else _on_base(config)
+    backbone = one_backbone(models.get("unet"), models.get("transformer"))
+    models["joint_decoder"] = _joint_decoder(models["vae"], backbone, config, shape.get("joint_decoder", {}))
+    if config.base_config:
+        initialize(models["vae"], models["unet"], models["joint_decoder"])
+        if config.image_residual:  # start at the upsampled input
+            nn.init.zeros_(models["vae"].decoder.conv_out.weight)
+            nn.init.zeros_(models["vae"].decoder.conv_out.bias)
+    if config.init_from:
+        folder = resolve(config.init_from, "TADiSRPipeline")
+        for name, model in models.items():
+            start_from(model, type(model).from_pretrained(folder, subfolder=name).state_dict())
+    network = TADiSRNetwork(**{"unet": None} | models, scheduler=scheduler)
+    if not config.joint_decoder:
+        drop_mask_stream(models["joint_decoder"])
+    if config.gradient_checkpointing:
+        for model in (backbone, models["joint_decoder"]):
+            model.enable_gradient_checkpointing()
+    return network.to(memory_format=torch.channels_last)
+
+
+def start_from(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Load `weights` of the same model or of one with fewer layers per block; the ResBlocks it lacks start as identity.
+
+    Raises:
+        ValueError: another architecture.
+    """
+    for key, own in model.state_dict().items():
+        if key in weights and weights[key].shape != own.shape:
+            raise ValueError(
+                f"init_from holds another {type(model).__name__}: {key} is {tuple(weights[key].shape)} there and "
+                f"{tuple(own.shape)} here."
+            )
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    if unexpected or not all(".resnets." in key and ".conv_shortcut." not in key for key in missing):
+        odd = sorted([*unexpected, *missing])[0]
+        raise ValueError(f"init_from holds another {type(model).__name__}: {odd} is only in one of the two.")
+    for key in missing:
+        if ".conv2." in key:
+            nn.init.zeros_(model.get_parameter(key))
+
+
+def _read_base_config(path: Path) -> dict[str, dict[str, Any]]:
+    """The parts of a base from scratch: {"vae": its arguments, ...}; see `read_with_extends`."""
+
+    def check(path: Path, parts: dict[str, Any]) -> None:
+        if not all(isinstance(values, dict) for values in parts.values()):
+            raise ValueError(f"base_config {path}: each part, such as vae, must be an object.")
+
+    return read_with_extends(path, check)
+
+
+def _from_scratch(base: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], DDPMScheduler]:
+    kinds = {
+        "vae": LeanAutoencoderKL,
+        "unet": LeanUNet2DConditionModel,
+        "prompt": TextPrompt,
+        "scheduler": DDPMScheduler,
+    }
+    if missing := sorted(kinds.keys() - base.keys()):
+        raise ValueError(f"base_config lacks {', '.join(missing)}.")
+    models = {}
+    for part, kind in kinds.items():
+        try:
+            models[part] = kind(**base[part])
+        except TypeError as error:
+            raise ValueError(f"base_config: {part} is no {kind.__name__}: {error}") from None
+    return models, models.pop("scheduler")
+
+
+def _on_base(config: TrainConfig) -> tuple[dict[str, Any], SchedulerMixin]:
+    name, dtype = config.pretrained_model_name_or_path, DTYPES[config.mixed_precision]
+    part = check_base(name, config.revision)
+    prompt = load_prompt(config)  # first: text encoders and backbone are never in memory together
+    try:
+        folder = fetch_base(name, part, config.variant, revision=config.revision)
+        models, scheduler = load_base(folder, part, dtype, config.variant)
+    except OSError as error:
+        raise FileNotFoundError(f"{name} is incomplete: {' '.join(str(error).split())}") from None
+    vae, backbone = models["vae"], models[part]
+    kind = scheduler.config.get("prediction_type", "epsilon")  # flow matching has none
+    if kind not in ("epsilon", "v_prediction"):
+        raise ValueError(f"{name} predicts {kind}, not epsilon or v. Supported: {SUPPORTED_BASES}.")
+    if not cross_attention_layers(backbone):
+        raise ValueError(f"The U-Net of {name} has no cross-attention. Supported: {SUPPORTED_BASES}.")
+    check_fits(vae, backbone, prompt)
+    for module in (*backbone.modules(), *vae.modules()):
+        if isinstance(module, (nn.GroupNorm, nn.LayerNorm)):
+            module.float()  # autocast leaves some of their inputs in float32, and CPUs refuse a mixture
+    torch.manual_seed(config.seed)  # the same adapters in every process, whether or not it made the prompt
+    add_lora(backbone, vae, config.rank_unet, config.rank_vae)
+    cast_training_params([backbone, vae], dtype=torch.float32)  # adapters are as precise as the optimiser
+    return {**models, "prompt": prompt}, scheduler
+
+
+def check_base(name: str, revision: str | None = None) -> str:
+    """ "unet" or "transformer", whichever the base has, by its model_index.json: before anything large is downloaded.
+
+    Raises:
+        FileNotFoundError: no pipeline there. ValueError: one that does not fit; the message says what does.
+    """
+    try:
+        folder = resolve(name, allow_patterns=["model_index.json"], revision=revision)
+        index = DiffusionPipeline.load_config(folder)
+    except (OSError, ValueError, HFValidationError) as error:
+        raise FileNotFoundError(
+            f"No diffusers pipeline {name} (a folder, or a Hub id): {' '.join(str(error).split())}"
+        ) from None
+    part = "transformer" if index.get("transformer") else "unet"
+    check_kind(folder, part)
+    return part
+
+
+def load_prompt(config: TrainConfig) -> TextPrompt:
+    """The base's embeddings of the prompt, made by its text encoders once and kept in OUTPUT_DIR/prompt.
+
+    The process that finds none there makes them: have one process go first.
+    """
+    folder = Path(config.output_dir) / "prompt"
+    origin = [config.pretrained_model_name_or_path, config.revision, config.prompt]
+    mark = folder / "made_from.json"
+    if mark.is_file() and json.loads(mark.read_text(encoding="utf-8")) == origin:
+        return TextPrompt.from_pretrained(folder).requires_grad_(False)
+    prompt = TextPrompt.from_base(
+        config.pretrained_model_name_or_path,
+        config.prompt,
+        revision=config.revision,
+        variant=config.variant,
+        dtype=DTYPES[config.mixed_precision],
+    )
+    prompt = prompt.float().requires_grad_(False)
+    prompt.save_pretrained(folder)
+    mark.write_text(json.dumps(origin), encoding="utf-8")
+    return prompt
+
+
+def _joint_decoder(
+    vae: AutoencoderKL, backbone: Backbone, config: TrainConfig, shape: Mapping[str, Any]
+) -> JointSegmentationDecoder:
+    options = dict(shape) if config.text_attention else {"text_attention": False, **shape}
+    return JointSegmentationDecoder.from_base(vae, backbone, config.encoder_skips, config.image_residual, **options)
+
+
+def drop_mask_stream(decoder: JointSegmentationDecoder) -> None:
+    """Freeze the mask stream, have it say "no text" everywhere, and cut its influence on the image stream.
+
+    The decoder keeps its form, so the trained network loads and runs as any other. Encoder skips stay: they belong to
+    the image.
+    """
+    for part in (decoder.attention, decoder.mask_decoder, decoder.interactions):
+        part.requires_grad_(False)
+    for name, parameter in decoder.interactions.named_parameters():
+        if name.endswith(".scale"):
+            nn.init.zeros_(parameter)
+    nn.init.zeros_(decoder.mask_decoder.conv_out.weight)
+    nn.init.constant_(decoder.mask_decoder.conv_out.bias, NO_TEXT)

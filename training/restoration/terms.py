@@ -1,0 +1,80 @@
+"""The loss terms of one TADiSR batch."""
+
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from torch import nn
+
+from tadisr.io.messages import one_line
+from tadisr.models.losses import tadisr_loss
+from tadisr.training.recognizer.recognizer_loss import RecognizerLoss
+from tadisr.training.restoration.train_config import TrainConfig
+from tadisr.training.restoration.validation import network_input
+
+
+def load_lpips(config: TrainConfig) -> nn.Module | None:
+    """LPIPS with a VGG backbone, as in the authors' code (the paper names none); None where its weight is 0.
+
+    Raises:
+        FileNotFoundError: the weights are not there and cannot be downloaded. ValueError: a file of another kind.
+    """
+    if not config.lpips:
+        return None
+    import lpips
+    from torchvision.models import vgg16
+
+    file = config.lpips_weights
+    if file and not Path(file).is_file():
+        raise FileNotFoundError(f"No LPIPS backbone at {file}: give a copy of torchvision's vgg16 weights.")
+    try:
+        network = lpips.LPIPS(net="vgg", pnet_rand=bool(file), verbose=False)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"LPIPS' VGG weights cannot be downloaded ({error}): set --lpips_weights to a local copy, or --lpips 0."
+        ) from None
+    if file:
+        backbone = vgg16()
+        try:
+            backbone.load_state_dict(torch.load(file, weights_only=True))
+        except (RuntimeError, TypeError, AttributeError, EOFError, UnpicklingError) as error:
+            raise ValueError(f"{file} is no copy of torchvision's vgg16 weights ({one_line(error, 100)}).") from None
+        for part in (getattr(network.net, f"slice{i}") for i in range(1, 6)):
+            for name, module in part.named_children():  # named by their index in vgg16().features
+                module.load_state_dict(backbone.features[int(name)].state_dict())
+    return network.eval().requires_grad_(False)
+
+
+def loss_terms(
+    network: nn.Module,
+    config: TrainConfig,
+    batch: dict[str, torch.Tensor],
+    lines: dict[str, torch.Tensor] | None = None,
+    lpips: nn.Module | None = None,
+    recognizer: RecognizerLoss | None = None,
+) -> dict[str, torch.Tensor]:
+    """Named, weighted loss terms.
+
+    Args:
+        network: a `TADiSRNetwork`, recording.
+        batch: crops: hr, lr, mask and has_mask.
+        lines: strips of text lines: hr, lr, mask and box. With a recogniser, each term is the mean of crops and strips.
+    """
+
+    def losses(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        image, mask_logits = network(network_input(batch["lr"], config.scale))
+        mask_logits = mask_logits if config.joint_decoder else None
+        target = batch["hr"] * 2 - 1
+        return image, tadisr_loss(image, target, mask_logits, batch["mask"], config, lpips, batch.get("has_mask"))
+
+    _, terms = losses(batch)
+    if recognizer is not None and lines is not None:
+        image, line_terms = losses(lines)
+        terms = {name: (value + line_terms[name]) / 2 for name, value in terms.items()}
+        image, least = image.float(), config.recognizer_strength
+        if least < 1:
+            start = network_input(lines["lr"], config.scale)
+            image = torch.lerp(start, image, least + (1 - least) * float(torch.rand(())))
+        reading = recognizer(image, lines["hr"] * 2 - 1, lines["box"])
+        terms["recognizer"] = config.recognizer_weight * reading
+    return terms

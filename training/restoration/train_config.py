@@ -1,0 +1,135 @@
+"""The settings of TADiSR's training: one documented dataclass, read from YAML and from flags."""
+
+from dataclasses import dataclass, field
+
+from tadisr.models.losses import LossWeights
+from tadisr.training.engine.loop_config import LoopConfig
+
+STORED = "stored"
+
+
+@dataclass
+class TrainConfig(LossWeights, LoopConfig):
+    """The paper's recipe (4.1) by default. Flags are named as in diffusers' own training scripts."""
+
+    # The base.
+    output_dir: str = "runs/tadisr"
+    pretrained_model_name_or_path: str | None = None
+    """Base pipeline, a folder or Hub id; its U-Net and VAE get LoRA adapters."""
+    revision: str | None = None
+    """Revision of the base on the Hub."""
+    variant: str | None = None
+    """The kind of the base's weight files to read, such as fp16; None: files without a variant in their name."""
+    base_config: str | None = None
+    """JSON file that describes a base to build and train from scratch instead (all its weights are trained)."""
+    init_from: str | None = None
+    """With base_config: a saved pipeline whose weights to start from (with fresh optimiser state)."""
+    rank_unet: int = 4
+    rank_vae: int = 2
+    prompt: str = "best quality,highres,extremely detailed,text"
+    encoder_skips: bool = False
+    """Only with base_config; see JointSegmentationDecoder, as for the next one."""
+    image_residual: bool = False
+    joint_decoder: bool = True
+    """False: without joint segmentation decoders (Table 2, w/o JSD): neither mask stream nor mask losses."""
+    text_attention: bool = True
+    """False: without text-aware cross-attention (w/o TACA): the mask stream starts from the denoised latents."""
+
+    # The data.
+    train_data_dir: list[str] = field(default_factory=list)
+    """FTSR data sets: folders that `tadisr synthesize` wrote, or Hub ids."""
+    realce_data_dir: str | None = None
+    """Folder of Real-CE, whose training pairs are mixed in."""
+    realce_share: float = 0.1
+    """Share of Real-CE's crops among all, with realce_data_dir. The paper does not state its own."""
+    realce_aligned_list: str | None = None
+    """Text file that names the pairs to use, an image a line; None: valid_list.txt, else all."""
+    realce_mask_dir: str | None = None
+    """PNG masks named as the 52 mm images. Crops without a mask train the image alone."""
+    realce_segmenter: str | None = None
+    """Text segmenter (folder, Hub id or text-segmenter-tiny) that makes the masks missing in realce_mask_dir."""
+    streaming: bool = False
+    """Read train_data_dir, Parquet in a folder or on the Hub, as a stream instead of downloading it first."""
+    shuffle_buffer: int = 64
+    """Pages that a stream is shuffled within."""
+    cache_pages: bool = False
+    """Keep every page decoded in memory, 1 MiB for one of 512 pixels, in each process: for small sets."""
+    resolution: int = 512
+    """Side of the square HR crops, pixels."""
+    scale: int = 4
+    degradation: str = "real-esrgan"
+    """Degradation that makes the LR crops, anew each time: real-esrgan or mild; stored: the data set's LR images."""
+    text_share: float = 0.85
+    """Share of crops that must hold text."""
+    augmentation: bool = False
+    """Photographic tones, swapped and inverted colours, zoom and turns; for bases trained from scratch."""
+
+    # The steps.
+    max_train_steps: int = 200_000
+    gradient_checkpointing: bool = False
+    learning_rate: float = 5e-5
+    mixed_precision: str = "no"
+    """no, fp16 or bf16. A pretrained base's frozen weights are then kept in that type."""
+    lpips_weights: str | None = None
+    """File of torchvision's vgg16 weights for the LPIPS loss, if they are not to be downloaded."""
+    recognizer: list[str] = field(default_factory=list)
+    """Text recognisers: PP-OCR's ONNX files, or files of tiny/adapt_recognizer.py. Each step compares the readings of
+    SR and HR lines by one of them. None: no such term."""
+    recognizer_weight: float = 0.012
+    recognizer_lines: int = 6
+    """Line strips per step and process that the recogniser reads."""
+    recognizer_strength: float = 1.0
+    """The recogniser reads the enlarged LR strips plus a share of the network's correction, drawn between this and 1:
+    for weights that are released with less than full strength (tiny/release.py)."""
+
+    # What is kept and reported.
+    validation_data_dir: str | None = None
+    """FTSR data set whose test split is validated on."""
+    num_validation_images: int = 40
+    validation_ocr: str | None = None
+    """OCR engine that judges the lines of text (rapidocr, tesseract); not the one of the recogniser loss."""
+    validation_lpips: str | None = None
+    """Folder with torchvision's AlexNet weights; None: LPIPS is measured only if they are in torch.hub's cache."""
+    best_metric: str | None = None
+    """The score that chooses the best weights: psnr, ssim, lpips, ocr_accuracy or mask_iou; None: ocr_accuracy where
+    measured, else psnr."""
+    push_to_hub: bool = False
+    """Upload the best weights with a model card when training ends."""
+    hub_model_id: str | None = None
+    """Repository to upload to; None: one named as output_dir."""
+    hub_private_repo: bool = False
+
+    def __post_init__(self):
+        if bool(self.pretrained_model_name_or_path) == bool(self.base_config):
+            raise ValueError("Set exactly one of pretrained_model_name_or_path and base_config.")
+        if not self.train_data_dir:
+            raise ValueError("Set train_data_dir to at least one FTSR data set (make one with `tadisr synthesize`).")
+        super().__post_init__()
+        self.check_choices(
+            degradation=("real-esrgan", "mild", STORED),
+            best_metric=(None, "psnr", "ssim", "lpips", "ocr_accuracy", "mask_iou"),
+        )
+        self.check_counts("resolution", "scale", "num_validation_images", "recognizer_lines", "shuffle_buffer")
+        self.check_shares("recognizer_strength")
+        if self.resolution % self.scale:
+            raise ValueError(f"resolution must be a multiple of scale, not {self.resolution} of {self.scale}.")
+        if not 0 <= self.realce_share < 1:
+            raise ValueError(f"realce_share must be at least 0 and below 1, not {self.realce_share}.")
+        if self.realce_segmenter and not self.realce_mask_dir:
+            raise ValueError("realce_segmenter needs realce_mask_dir: the folder to keep its masks in.")
+        if self.degradation == STORED and self.augmentation:
+            raise ValueError("degradation: stored takes the LR images as they are: set augmentation to false.")
+        if self.degradation == STORED and self.recognizer:
+            raise ValueError(
+                "The recogniser's strips are shrunk and degraded anew: set degradation to real-esrgan or mild."
+            )
+        if self.streaming and (self.recognizer or self.cache_pages):
+            raise ValueError("With streaming neither recognizer nor cache_pages works: both need the whole data set.")
+        if self.init_from and not self.base_config:
+            raise ValueError("init_from starts a base from scratch (base_config), not adapters on a pretrained one.")
+        if not self.base_config and (self.encoder_skips or self.image_residual):
+            raise ValueError("encoder_skips and image_residual are for a base from scratch (base_config).")
+        if self.best_metric and not self.validation_data_dir:
+            raise ValueError("best_metric needs validation_data_dir: a data set to validate on.")
+        if self.best_metric == "ocr_accuracy" and not self.validation_ocr:
+            raise ValueError("best_metric ocr_accuracy needs validation_ocr: name an OCR engine.")

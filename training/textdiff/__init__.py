@@ -1,0 +1,1 @@
+"""Training of TextDiff and of its recogniser: settings and lines."""

@@ -1,0 +1,1 @@
+"""The making of tadisr-tiny, the bundled model."""
