@@ -132,7 +132,7 @@ def test_judged_work_is_kept_and_used(sources, tmp_path):
         (["--source", "lsdir"], "--source takes KIND=PATH, not lsdir"),
         (["--source", "moon=/x"], "--source moon: the recipe has no such source; it has free"),
         (["--photos", "gone"], "No images in gone"),
-        (["--photos", "."], "None of the backgrounds can be used"),
+        (["--recipe", "latin.yaml", "--photos", "."], "None of the backgrounds can be used"),
         (["--recipe", "latin_fonts.yaml"], "No font in fonts draws Chinese"),
         (["--recipe", "empty_corpus.yaml"], "empty.txt is empty: a corpus has one item a line."),
         (["--recipe", "no_fonts.yaml"], "No usable fonts in bare"),
@@ -149,6 +149,7 @@ def test_mistakes(tmp_path, monkeypatch, capsys, arguments, message):
     tiny_fonts.write_font(tmp_path / "fonts/latin.ttf", string.ascii_letters + string.digits)
     (tmp_path / "bare").mkdir()
     (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "latin.yaml").write_text("corpora: {latin: 1}\n")
     (tmp_path / "latin_fonts.yaml").write_text("backgrounds: []\nphotos: 0\nfonts: [fonts]\ncorpora: {chinese: 1}\n")
     (tmp_path / "empty_corpus.yaml").write_text("backgrounds: []\nphotos: 0\ncorpora: {empty.txt: 1}\n")
     (tmp_path / "no_fonts.yaml").write_text("backgrounds: []\nphotos: 0\nfonts: [bare]\n")
