@@ -43,8 +43,6 @@ class Database:
     def find(self, key: str) -> bytes | None:
         """The value of a key; None where there is none."""
         if self._environment is None or self._environment[0] != os.getpid():
-            if self._environment is not None:
-                self._environment[1].close()  # the copy that a fork left here; the parent's stays open
             self._environment = (os.getpid(), _open(self.folder))
         with self._environment[1].begin() as transaction:
             return transaction.get(key.encode())
@@ -72,6 +70,9 @@ def _open(folder: Path) -> Any:
     key = (os.getpid(), str(folder.resolve()))
     environment = _shared.get(key)
     if environment is None:
+        for (process, place), inherited in list(_shared.items()):
+            if place == key[1] and process != key[0]:
+                inherited.close()  # the copy that a fork left here; the parent's stays open
         try:
             # without a lock file, which a read-only disk could not hold
             environment = lmdb.open(key[1], readonly=True, lock=False, readahead=False, meminit=False)
