@@ -7,6 +7,7 @@ from pathlib import Path
 from tadisr.commands.options import usable_device
 from tadisr.io.messages import UserError, say
 from tadisr.io.progress import Bars
+from tadisr.ocr import ENGINES
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +30,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engines",
         default="rapidocr",
-        help="rapidocr, paddleocr, tesseract; of several, by commas, the first judges. Options follow as "
+        help=f"{', '.join(ENGINES)}; of several, by commas, the first judges. Options follow as "
         "'paddleocr:detection=DIR;recognition=DIR', 'tesseract:languages=deu+eng' (default: %(default)s)",
     )
     parser.add_argument(

@@ -14,8 +14,8 @@ from tadisr.evaluation.records import ImageMetric, ImageRecord, LineRecord, Read
 from tadisr.io.images import write_image
 from tadisr.metrics.image import psnr, ssim
 from tadisr.metrics.segmentation import boundary_f, mask_counts
-from tadisr.metrics.text import line_height, script_of
-from tadisr.ocr import OCREngine, crop_line, is_box
+from tadisr.metrics.text import script_of
+from tadisr.ocr import OCREngine, crop_line, is_box, line_height
 
 if TYPE_CHECKING:
     from tadisr.metrics.perceptual import LPIPS, InceptionFeatures

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from tadisr.data_synthesis.files import encode_png
 from tadisr.data_synthesis.sources.realce import RealCE
 from tadisr.datasets.realce import align
 from tadisr.io.atomic import write_atomically
+from tadisr.io.images import encode_png
 from tadisr.training.data.page_crops import FTSRCrops, to_tensors
 
 
@@ -111,7 +111,7 @@ def make_masks(
 
     Process `rank` of `processes` makes its share of them.
     """
-    from tadisr.data_synthesis.segment import TextSegmenter
+    from tadisr.data_synthesis.judging.segment import TextSegmenter
 
     pairs, mask_dir = _open(path, aligned_list), Path(mask_dir)
     files = [mask_dir / f"{Path(name).stem}.png" for name in pairs.names()]
