@@ -25,7 +25,7 @@ IMAGES = {"lr": cv2.IMREAD_COLOR_RGB, "hr": cv2.IMREAD_COLOR_RGB, "mask": cv2.IM
 COLUMNS = (*IMAGES, "text", "boxes")
 
 
-def decode(encoded: Any, column: str, where: str) -> np.ndarray:
+def decode_column(encoded: Any, column: str, where: str) -> np.ndarray:
     """The image of a column of `IMAGES` from its bytes: uint8, (H, W, 3) RGB or for a mask (H, W).
 
     Raises:
@@ -123,7 +123,7 @@ class _TablePages(Pages):
         """An Arrow scalar."""
 
     def _image(self, column: str, i: int) -> np.ndarray:
-        return decode(self._cell(column, i)["bytes"].as_buffer(), column, self.name(i))
+        return decode_column(self._cell(column, i)["bytes"].as_buffer(), column, self.name(i))
 
     def lines(self, i: int) -> list[AnnotatedLine]:
         texts, boxes = (self._cell(name, i).as_py() for name in ("text", "boxes"))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from tadisr.datasets.ftsr import IMAGES, decode, open_stream
+from tadisr.datasets.ftsr import IMAGES, decode_column, open_stream
 from tadisr.training.data.page_crops import Cropping, Triplet
 from tadisr.training.data.realce_crops import RealCECrops, is_realce
 
@@ -91,6 +91,6 @@ class FTSRStream(IterableDataset):
     def _crop(self, row: dict, index: int) -> dict:
         name = f"page {index >> 16} of process {self.rank}'s stream"
         wanted = [column for column in IMAGES if column != "lr" or self.cropping.degradation is None]
-        page = Triplet(name, **{column: decode(row[column]["bytes"], column, name) for column in wanted})
+        page = Triplet(name, **{column: decode_column(row[column]["bytes"], column, name) for column in wanted})
         item = self.cropping.draw(page, np.random.default_rng([self.seed, 4, index]))
         return {**item, "has_mask": torch.tensor(1.0), "index": index, "name": name}
