@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tadisr import TADiSRPipeline
-from tadisr.evaluation.data import open_data
+from tadisr.evaluation.pairs import open_data
 from tadisr.evaluation.trust import AGREE, CHECK, agreement, check_text, trust_engine
 from tadisr.ocr import crop_line
 

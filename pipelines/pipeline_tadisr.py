@@ -154,11 +154,11 @@ class TADiSRPipeline(DiffusionPipeline):
         # Small images of one size together: 2.5 times as fast.
         for group in group_by_size(to_tensors(image), self._factor(scale), self._fits()):
             # 2. Encode, denoise in one step and decode both streams, tile by tile.
-            lr = torch.cat([one.float().cpu() for one in group])  # (B, 3, H / scale, W / scale) in [0, 1]
+            lr = torch.cat(group)  # (B, 3, H / scale, W / scale) in [0, 1]
             sr, mask_logits = self.restore(lr, scale, tile, overlap, tile_progress, tile_batch)  # (B, 3 and 1, H, W)
-            for one_lr, one_sr in zip(lr.split(1), sr.split(1), strict=True):
+            for one_lr, one_sr in zip(group, sr.split(1), strict=True):
                 # 3. Colour, once for the whole image.
-                fix_color(one_sr, one_lr, color_fix)
+                fix_color(one_sr, one_lr.float().cpu(), color_fix)
                 # 4. Read the text before and after.
                 if report:
                     reports.append(self.report(one_lr, one_sr, scale, None if report is True else report))

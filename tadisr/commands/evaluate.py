@@ -66,10 +66,10 @@ def run(args: argparse.Namespace) -> int:
     if not specs:
         raise UserError("--methods names none")
     try:
-        from tadisr.evaluation.data import open_data
+        from tadisr.evaluation.markdown import main_table
         from tadisr.evaluation.methods import Options, load_methods
+        from tadisr.evaluation.pairs import open_data
         from tadisr.evaluation.report import evaluate
-        from tadisr.evaluation.tables import main_table
     except ImportError as error:
         raise UserError(f"{error.name} is missing: pip install 'tadisr[ocr,metrics]'") from None
     engines = [engine.strip() for engine in args.engines.split(",")]

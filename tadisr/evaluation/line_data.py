@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from tadisr.datasets.textzoom import HR_SIZE, LR_SIZE, open_subsets
-from tadisr.evaluation.data import open_data
-from tadisr.evaluation.pairs import ANNOTATION, Pairs
+from tadisr.datasets.line_items import open_subsets
+from tadisr.datasets.textzoom import HR_SIZE, LR_SIZE
+from tadisr.evaluation.pairs import ANNOTATION, Pairs, open_data
 from tadisr.evaluation.text_lines import str_filt
 from tadisr.ocr import cut_line, is_tall
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from PIL import Image
 
-from tadisr.evaluation.pairs import Pairs, check_scale, list_images
+from tadisr.datasets.base import check_scale, list_images
+from tadisr.evaluation.pairs import Pairs
 from tadisr.io.hashing import hashes
 from tadisr.io.images import image_size, read_image
 from tadisr.io.messages import one_line

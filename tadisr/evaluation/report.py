@@ -10,11 +10,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from tadisr.evaluation.markdown import to_markdown
 from tadisr.evaluation.methods import HR_ANCHOR, LR_ANCHOR, Method
 from tadisr.evaluation.pairs import Pairs
 from tadisr.evaluation.runner import Runner
 from tadisr.evaluation.summary import build_report, definitions
-from tadisr.evaluation.tables import to_markdown
 from tadisr.io.atomic import write_atomically
 from tadisr.io.images import read_image
 from tadisr.metrics.text import normalize_text

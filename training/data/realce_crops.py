@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from tadisr.data_synthesis.files import encode_png
 from tadisr.data_synthesis.sources import open_source
+from tadisr.datasets.realce import align
 from tadisr.io.atomic import write_atomically
 from tadisr.training.data.page_crops import FTSRCrops, to_tensors
 
@@ -27,8 +28,7 @@ def open_realce(path: str | Path, aligned_list: str | Path | None = None) -> Any
 class RealCECrops(Dataset):
     """Aligned random crops of Real-CE's pairs.
 
-    The LR image is reduced (cubic) to a `scale`-th of the HR image, whose rest at the right and bottom is left out, as
-    in the authors' loader. Item i depends on (seed, i) alone.
+    The images of a pair are made to fit by `align`. Item i depends on (seed, i) alone.
 
     Each item: hr (3, S, S), lr (3, S/scale, S/scale), mask (1, S, S), float32 in [0, 1]; has_mask: 1.0, or 0.0 with a
     mask of zeros where `mask_dir` has none; index; name.
@@ -61,10 +61,8 @@ class RealCECrops(Dataset):
             raise ValueError(
                 f"Real-CE's {pair.name} is {hr.shape[1]}x{hr.shape[0]}: crops of {self.size} need larger images."
             )
-        lr = pair.lr.image
-        if lr.shape[:2] != (height, width):
-            lr = cv2.resize(lr, (width, height), interpolation=cv2.INTER_CUBIC)
         mask = read_mask(self.mask_dir, pair.name, hr.shape[:2])
+        lr, hr = align(pair.lr.image, hr, scale)
         y, x = (int(rng.integers(0, side - small + 1)) for side in (height, width))
         if pair.lines and rng.random() < self.text_share:  # around a point of one of the lines
             quad = np.asarray(pair.lines[int(rng.integers(len(pair.lines)))]["quad"]) / scale

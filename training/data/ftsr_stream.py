@@ -3,49 +3,15 @@
 import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from tadisr.datasets.ftsr import no_column
-from tadisr.io.messages import one_line
+from tadisr.datasets.ftsr import IMAGES, decode, open_stream
 from tadisr.training.data.page_crops import Cropping, Triplet
-from tadisr.training.realce import RealCECrops, is_realce
-
-FLAGS = {"hr": cv2.IMREAD_COLOR_RGB, "lr": cv2.IMREAD_COLOR_RGB, "mask": cv2.IMREAD_GRAYSCALE}
-
-
-def open_stream(sources: Sequence[str | Path], split: str = "train") -> Any:
-    """A `datasets.IterableDataset` of all sources, one after the other, images still encoded.
-
-    Raises:
-        FileNotFoundError: no such data set. ValueError: not FTSR.
-        ImportError: the package `datasets` is missing.
-    """
-    try:
-        from datasets import Image, concatenate_datasets, load_dataset
-    except ImportError:
-        raise ImportError("Streaming needs the package datasets: pip install 'tadisr[synth]'.") from None
-    parts = []
-    for source in map(str, sources):
-        folder = Path(source)
-        if folder.is_dir() and not any((folder / "data").glob(f"{split}-*.parquet")):
-            raise FileNotFoundError(f"{folder} has no {split} shards in data/: streaming needs the Parquet layout.")
-        try:
-            data = load_dataset(source, split=split, streaming=True)
-        except (OSError, ValueError) as error:
-            raise FileNotFoundError(f"{source} cannot be streamed: {one_line(error, None)}") from None
-        columns = list(data.features or next(iter(data)))
-        if missing := [name for name in FLAGS if name not in columns]:
-            raise ValueError(no_column(source, missing[0]))
-        data = data.select_columns(list(FLAGS))
-        for name in FLAGS:
-            data = data.cast_column(name, Image(decode=False))
-        parts.append(data)
-    return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+from tadisr.training.data.realce_crops import RealCECrops, is_realce
 
 
 class FTSRStream(IterableDataset):
@@ -117,13 +83,7 @@ class FTSRStream(IterableDataset):
 
     def _crop(self, row: dict, index: int) -> dict:
         name = f"page {index >> 16} of process {self.rank}'s stream"
-        images = {}
-        for column, flag in FLAGS.items():
-            if column == "lr" and self.cropping.degradation is not None:
-                continue
-            images[column] = cv2.imdecode(np.frombuffer(row[column]["bytes"], np.uint8), flag)
-            if images[column] is None:
-                raise ValueError(f"{name}: {column} is not an image.")
-        page = Triplet(name, **images)
+        wanted = [column for column in IMAGES if column != "lr" or self.cropping.degradation is None]
+        page = Triplet(name, **{column: decode(row[column]["bytes"], column, name) for column in wanted})
         item = self.cropping.draw(page, np.random.default_rng([self.seed, 4, index]))
         return {**item, "has_mask": torch.tensor(1.0), "index": index, "name": name}
