@@ -24,7 +24,6 @@ from diffusers import (
 from PIL import Image
 from torch import nn
 
-from tadisr.evaluation.trust import Thresholds, TrustReport, check_text, trust_engine
 from tadisr.loading.adapters import save_adapter
 from tadisr.loading.assemble import load_adapted
 from tadisr.loading.bases import backbone_component
@@ -48,6 +47,7 @@ from tadisr.models.tensors import (
 )
 from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
 from tadisr.tiling import TilePlan, auto_tile, group_by_size, run_tiled
+from tadisr.trust.check import Thresholds, TrustReport, check_text, trust_engine
 
 ImageInput = Image.Image | np.ndarray | torch.Tensor
 MIN_SIDE = 64  # pixels of the output: smaller images are padded, so that every normalisation has something to measure
@@ -161,7 +161,7 @@ class TADiSRPipeline(DiffusionPipeline):
                 fix_color(one_sr, one_lr.float().cpu(), color_fix)
                 # 4. Read the text before and after.
                 if report:
-                    reports.append(self.report(one_lr, one_sr, scale, None if report is True else report))
+                    reports.append(self.report(one_lr, one_sr, None if report is True else report))
             # 5. Post-process.
             images += to_images(sr, output_type)
             masks += to_masks(mask_logits, output_type)
@@ -301,13 +301,9 @@ class TADiSRPipeline(DiffusionPipeline):
         """z_H and the attention maps to the image (B, 3, H, W) in [-1, 1] and mask logits (B, 1, H, W) (Eq. 5)."""
         return self.joint_decoder(self.vae, latents, attention_maps, features, image)
 
-    def report(
-        self, lr: torch.Tensor, sr: torch.Tensor, scale: int = 4, thresholds: Thresholds | None = None
-    ) -> TrustReport:
-        """Which lines of text to check, from lr (1, 3, h, w) and what became of it, sr (1, 3, H, W), both in [0, 1]."""
-        enlarged = upsample(lr.float().cpu(), scale).clamp_(0, 1)
-        before, after = (to_images(image, "uint8")[0] for image in (enlarged, sr))
-        return check_text(after, before, thresholds)
+    def report(self, lr: torch.Tensor, sr: torch.Tensor, thresholds: Thresholds | None = None) -> TrustReport:
+        """Check the text of sr (1, 3, H, W), restored from lr (1, 3, h, w), both in [0, 1]."""
+        return check_text(to_images(lr.float().cpu(), "uint8")[0], to_images(sr, "uint8")[0], thresholds)
 
     def convolutional(self) -> list[nn.Module]:
         """The models that work on images, whose weights take channels-last layout in use."""

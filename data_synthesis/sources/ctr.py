@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tadisr.data_synthesis.sources.base import Origin, Sample, Source, check_split, image_size, open_image
-from tadisr.datasets.lmdb import Database, find_databases
+from tadisr.datasets.databases import Database, find_databases
 
 PARTS = ("train", "val", "test")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from tadisr.datasets.lmdb import find_databases
+from tadisr.datasets.databases import find_databases
 from tadisr.datasets.textzoom import Line, TextZoom
 
 if TYPE_CHECKING:
@@ -40,10 +40,11 @@ def to_tensors(line: Line) -> "dict[str, torch.Tensor | str]":
     """{"lr" (3, 16, 64), "hr" (3, 32, 128), "mask" (1, 32, 128), "label"}, float32 in [0, 1]."""
     import torch
 
-    def tensor(image: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255  # a copy: Pillow's is read-only
-
-    return {"lr": tensor(line.lr), "hr": tensor(line.hr), "mask": tensor(line.mask[..., None]), "label": line.label}
+    assert line.mask is not None, "a line without a mask: see `with_mask`"
+    images = {"lr": line.lr, "hr": line.hr, "mask": line.mask[..., None]}
+    # copies: Pillow's arrays are read-only
+    tensors = {name: torch.from_numpy(np.array(x)).permute(2, 0, 1).float() / 255 for name, x in images.items()}
+    return {**tensors, "label": line.label}
 
 
 class TextZoomLines:

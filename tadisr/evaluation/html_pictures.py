@@ -3,12 +3,13 @@
 import base64
 import io
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from tadisr.evaluation.records import Report
 from tadisr.ocr import crop_line
 
 Images = Callable[[str, str], np.ndarray]
@@ -36,7 +37,7 @@ class Pictures:
     `lines` is {(line number, method): picture}, `images` {(image name, method): picture}.
     """
 
-    def __init__(self, report: dict[str, Any], methods: list[str], images: Images):
+    def __init__(self, report: Report, methods: list[str], images: Images):
         self.lines: dict[tuple[int, str], Picture] = {}
         self.images: dict[tuple[str, str], Picture] = {}
         change = [_most_changed(line["ocr_a"], methods) for line in report["lines"]]
@@ -61,21 +62,21 @@ class Pictures:
 
 
 def _most_changed(scores: dict[str, float | None], methods: list[str]) -> float:
-    known = [scores[name] for name in methods[:-1] if scores.get(name) is not None]
+    known = [score for name in methods[:-1] if (score := scores.get(name)) is not None]
     return max(known) - min(known) if known else 0.0
 
 
 def _area(quad: list[list[float]]) -> float:
     """About the pixels of a line's picture; infinite for a box too thin to cut out."""
-    (a, b, c, d) = np.asarray(quad, float)
-    width, height = max(np.linalg.norm(a - b), np.linalg.norm(c - d)), max(np.linalg.norm(a - d), np.linalg.norm(b - c))
+    a, b, c, d = np.asarray(quad, float)
+    width, height = max(math.dist(a, b), math.dist(c, d)), max(math.dist(a, d), math.dist(b, c))
     if min(width, height) < 1:
         return math.inf
     scale = min(1.0, LINE_SIZE[1] / min(width, height), LINE_SIZE[0] / max(width, height))
-    return float(width * height) * scale**2
+    return width * height * scale**2
 
 
-def _within(budget: float, sizes: list[float], urgency: list[float]) -> set[int]:
+def _within(budget: float, sizes: Sequence[float], urgency: Sequence[float]) -> set[int]:
     """The most urgent items that a budget has room for."""
     chosen = set()
     for i in sorted(range(len(sizes)), key=lambda i: -urgency[i]):
@@ -87,11 +88,12 @@ def _within(budget: float, sizes: list[float], urgency: list[float]) -> set[int]
 
 def _widen(quad: list[list[float]]) -> np.ndarray:
     """A quad with a margin of 0.15 of its shorter side all around, to see what the letters stand on."""
-    quad = np.asarray(quad, np.float32)
-    right, down = quad[1] - quad[0] + quad[2] - quad[3], quad[3] - quad[0] + quad[2] - quad[1]
+    corners = np.asarray(quad, np.float32)
+    a, b, c, d = corners
+    right, down = b - a + c - d, d - a + c - b
     margin = 0.075 * min(np.linalg.norm(right), np.linalg.norm(down))
     right, down = (margin * side / max(np.linalg.norm(side), 1e-6) for side in (right, down))
-    return quad + np.stack([-right - down, right - down, right + down, down - right])
+    return corners + np.stack([-right - down, right - down, right + down, down - right])
 
 
 def _picture(pixels: np.ndarray, most: tuple[int, int]) -> Picture:

@@ -8,9 +8,9 @@ import numpy as np
 
 from tadisr.datasets.line_items import open_subsets
 from tadisr.datasets.textzoom import HR_SIZE, LR_SIZE
-from tadisr.evaluation.pairs import ANNOTATION, Pairs, open_data
+from tadisr.evaluation.pairs import ANNOTATION, Line, Pairs, open_data
 from tadisr.evaluation.text_lines import str_filt
-from tadisr.ocr import cut_line, is_tall
+from tadisr.ocr import cut_line, is_vertical
 
 if TYPE_CHECKING:
     import torch
@@ -42,11 +42,11 @@ class PhotoLines:
         if not self.items:
             raise ValueError(f"{pairs.name} names no line of Latin letters or digits: truth.json or metadata say them.")
 
-    def _item(self, lr: np.ndarray, hr: np.ndarray, line: Any, scale: int) -> dict[str, Any]:
+    def _item(self, lr: np.ndarray, hr: np.ndarray, line: Line, scale: int) -> dict[str, Any]:
         import torch
 
-        small, large = cut_line(lr, np.float32(line.quad) / scale), cut_line(hr, np.float32(line.quad))
-        if is_tall(large):  # both alike, whatever the rounded sides of the small one say
+        small, large = cut_line(lr, line.quad / scale), cut_line(hr, line.quad)
+        if is_vertical(*large.shape[:2]):  # both are turned, whatever the rounded sides of the small one say
             small, large = np.rot90(small), np.rot90(large)
         width = max(1, round(LR_SIZE[0] * large.shape[1] / large.shape[0]))
         factor = HR_SIZE[0] // LR_SIZE[0]

@@ -2,7 +2,7 @@
 
 Judges, as `load_recognizer` names them:
 
-- `rapidocr`, `paddleocr`, `tesseract`: the OCR engines of `tadisr.ocr`;
+- the OCR engines of `tadisr.ocr.ENGINES`, such as `rapidocr`;
 - `crnn:crnn-tiny`, the bundled CRNN, or `crnn:PATH`: another one (a folder), or the public PyTorch weights (a file);
 - `aster:FILE`, `moran:FILE`: TorchScript files of those networks (`CONVENTIONS`), which this project does not ship.
 """
@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tadisr.io.images import LUMA
+from tadisr.io.messages import one_line
 from tadisr.ocr import ENGINES, OCREngine, load_engine
 
 if TYPE_CHECKING:
     import torch
 
 Recognizer = Callable[["torch.Tensor"], list[str]]
-LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class ScriptedRecognizer:
         try:
             self._model = torch.jit.load(str(path), map_location=device).eval()
         except Exception as error:  # whatever torch raises for a damaged or foreign file
-            raise ValueError(f"{path} is not a TorchScript file: {' '.join(str(error).split())[:200]}") from None
+            raise ValueError(f"{path} is not a TorchScript file: {one_line(error, 200)}") from None
         self._path, self._convention, self._device = path, convention, device
 
     def __call__(self, images: "torch.Tensor") -> list[str]:

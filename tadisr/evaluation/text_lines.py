@@ -259,9 +259,8 @@ def _report(
 
     def score(subset: str, method: str, measure: str) -> Score:
         if subset == AVERAGE and measure == "psnr_per_batch":
-            means = [score(name, method, measure).value for name in n]
-            known = all(mean is not None for mean in means)
-            return Score(sum(mean * n[name] for mean, name in zip(means, n, strict=True)) / total if known else None)
+            known = [(mean, n[name]) for name in n if (mean := score(name, method, measure).value) is not None]
+            return Score(sum(mean * count for mean, count in known) / total if len(known) == len(n) else None)
         found = pooled(method, measure) if subset == AVERAGE else np.array(values[subset, method, measure])
         if not len(found) or not np.isfinite(found).all():
             return Score(None)

@@ -60,17 +60,18 @@ def test_synthesised_data(tmp_path, write):
 
 def test_what_synthesize_writes(tmp_path):
     """Both of its layouts, from its own writer."""
-    from tadisr.data_synthesis import ftsr
+    from tadisr.data_synthesis.writing.shards import to_parquet
+    from tadisr.io.images import encode_png
 
     rows = []
     for i, words in enumerate(TEXTS):
         hr, mask, lines = scene(words, i)
         pictures = {"lr": reduced(hr), "hr": hr, "mask": (255 * mask).astype(np.uint8)}
-        row = {kind: ftsr.encode_png(pixels) for kind, pixels in pictures.items()}
+        row = {kind: encode_png(pixels) for kind, pixels in pictures.items()}
         boxes = [np.float32(quad).ravel().tolist() for _, quad in lines]
         rows.append(row | {"text": list(words), "boxes": boxes, "seed": i, "sources": ["free"]})
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "test-00000-of-00001.parquet").write_bytes(ftsr._to_parquet(rows))
+    (tmp_path / "data" / "test-00000-of-00001.parquet").write_bytes(to_parquet(rows))
     check_scenes(open_data(tmp_path), ANNOTATION, masks=True)
 
 

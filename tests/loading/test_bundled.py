@@ -95,8 +95,8 @@ def test_lines_get_closer_to_the_truth():
 
     from tadisr import TextDiffPipeline
     from tadisr.data_synthesis.degrade import degrade
+    from tadisr.data_synthesis.lines import SEVERITIES
     from tadisr.evaluation.text_lines import bicubic
-    from tadisr.training.textdiff_data import SEVERITIES
 
     folder = BUNDLED / "textdiff-tiny"
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 15e6

@@ -13,7 +13,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from helpers import tiny
 from tadisr import TADiSRPipeline
-from tadisr.evaluation import trust
 from tadisr.io.images import read_image
 from tadisr.models.families import predict
 from tadisr.models.joint_decoder import JointSegmentationDecoder
@@ -21,6 +20,7 @@ from tadisr.models.one_step import one_step, one_step_coefficients
 from tadisr.models.tensors import to_tensors, upsample
 from tadisr.ocr import load_engine
 from tadisr.pipelines import pipeline_tadisr
+from tadisr.trust import check as trust
 
 PHOTO = tiny.photo()
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from tadisr.data_synthesis.files import encode_png
 from tadisr.data_synthesis.sources import open_source
 from tadisr.datasets.realce import align
 from tadisr.io.atomic import write_atomically
+from tadisr.io.images import encode_png
 from tadisr.training.data.page_crops import FTSRCrops, to_tensors
 
 
@@ -107,7 +107,7 @@ def make_masks(
 
     Each of `processes` processes makes its share.
     """
-    from tadisr.data_synthesis.segment import TextSegmenter
+    from tadisr.data_synthesis.judging.segment import TextSegmenter
 
     pairs, mask_dir = open_realce(path, aligned_list), Path(mask_dir)
     files = [mask_dir / f"{Path(name).stem}.png" for name in pairs.names()]
