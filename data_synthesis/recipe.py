@@ -52,19 +52,20 @@ class Recipe:
     backgrounds: list[dict] = field(default_factory=lambda: [{"kind": "free"}])
     """Photographs, as `open_source` takes them; kept as mappings."""
     crops: list[dict] = field(default_factory=list)
-    """Text crops with masks, or without: those are segmented and filtered first."""
+    """Text crops, with masks or without. Crops without a mask are segmented and filtered first."""
     photos: float = 0.6
     """Share of pages on a photograph; the others stand on procedural surfaces."""
     rendered: float = 1.0
     """Share of pages with rendered text; the others have pasted crops."""
     min_background: int = 256
-    """Least short edge of a photograph, pixels. Those smaller than a page are enlarged: `--size` here allows none."""
+    """Least short edge of a photograph, pixels. Photographs smaller than a page are enlarged; a minimum of `--size`
+    leaves these out."""
     text_free_backgrounds: bool = True
-    """Leave out photographs in which the OCR engine finds text: it would be text without a mask."""
+    """Whether to leave out photographs in which the OCR engine finds text: it would be text without a mask."""
     fonts: list[str] = field(default_factory=list)
-    """Folders of fonts instead of the installed ones."""
+    """Folders of fonts to use instead of the installed fonts."""
     corpora: dict[str, int] = field(default_factory=lambda: {"latin": 12, "chinese": 10, "kana": 1})
-    """What the text says: built-in names, or text files with one item a line; and how often, in whole numbers."""
+    """What the text says, and how often: built-in names, or text files with one item a line, with whole numbers."""
     engine: str = "rapidocr"
     """OCR engine of the filters."""
     segmenter: str = "text-segmenter-tiny"

@@ -37,7 +37,7 @@ class Sample:
 
 @dataclass
 class Pair:
-    """The same scene twice; the sizes are those of the files, equal or not."""
+    """The same scene twice. Each image has the size of its file; the sizes need not be equal."""
 
     lr: Sample
     hr: Sample
@@ -145,7 +145,7 @@ def image_size(file: Path | bytes, where: str) -> tuple[int, int]:
 
 @contextmanager
 def _opened(file: Path | bytes, where: str) -> Iterator[Image.Image]:
-    """The PIL image; whatever goes wrong while it is open becomes one kind of error."""
+    """The PIL image. Every error while it is open becomes a ValueError."""
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
             if image.mode in _WIDE_MODES or image.mode.startswith("I;16"):

@@ -1,4 +1,4 @@
-"""Photographs that anybody may use: Debian's desktop backgrounds and those in scikit-image."""
+"""Photographs that anybody may use: Debian's desktop backgrounds, and scikit-image's photographs."""
 
 import re
 import shutil
@@ -37,7 +37,7 @@ _SCIKIT_IMAGE = {
 
 
 class Free(ImageFiles):
-    """What is installed of them; may be empty. Licences are those that the Debian packages state, file by file."""
+    """The photographs that are installed, perhaps none. Licences are stated by the Debian packages, file by file."""
 
     name = "free photographs"
     home = "Debian's background packages (such as mate-backgrounds) and scikit-image"
@@ -124,7 +124,7 @@ def _licence(package: str, file: Path, docs: Path = Path("/usr/share/doc")) -> s
     for paragraph in re.split(r"\n\s*\n", path.read_text(encoding="utf-8", errors="replace")):
         fields = message_from_string(paragraph.strip())
         if fields["Files"] and any(_matches(pattern, file) for pattern in fields["Files"].split()):
-            licence = (fields["License"] or "").split("\n")[0].strip() or licence  # the last that fits counts
+            licence = (fields["License"] or "").split("\n")[0].strip() or licence  # the last match counts
     return licence or f"see {path}"
 
 

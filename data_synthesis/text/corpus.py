@@ -73,7 +73,7 @@ def _sections(name: str) -> dict[str, tuple[str, ...]]:
 
 @lru_cache(maxsize=1)
 def common_hanzi() -> str:
-    """The 3,755 characters of GB 2312 level 1: those in everyday use."""
+    """The 3,755 characters of GB 2312 level 1: the characters in everyday use."""
     cells = ((row, cell) for row in range(0xB0, 0xD8) for cell in range(0xA1, 0xFF))
     return "".join(bytes(pair).decode("gb2312", errors="ignore") for pair in cells)
 
@@ -266,7 +266,7 @@ class ChineseCorpus(Corpus):
 
     @staticmethod
     def _counted(rng: np.random.Generator) -> str:
-        """A date, a floor, a bus line, opening hours: a number and what it counts."""
+        """A number with its unit: a date, a floor, a bus line, opening hours."""
 
         def n(low: int, high: int) -> int:
             return int(rng.integers(low, high))
@@ -304,7 +304,7 @@ class ChineseCorpus(Corpus):
         return "，".join(parts) + _one_of(rng, {"。": 8, "！": 1, "？": 0.5, "；": 1})
 
 
-# katakana and hiragana, without the small ones, which cannot stand first
+# katakana and hiragana, without small kana: they cannot stand first
 _KANA = [
     "".join(c for c in map(chr, range(first, last)) if "SMALL" not in unicodedata.name(c))
     for first, last in ((0x30A2, 0x30F4), (0x3042, 0x3094))

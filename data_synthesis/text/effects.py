@@ -185,7 +185,7 @@ def _reach(ink: Ink, em: float) -> int:
 
 
 def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur; wide ones at a lower resolution, where they cost little and look the same."""
+    """Gaussian blur. A wide blur is made at a lower resolution: that is cheap and looks the same."""
     shrink = int(sigma // 3)
     if shrink < 2:
         return cv2.GaussianBlur(image, (0, 0), max(sigma, 0.3), borderType=cv2.BORDER_CONSTANT)
@@ -246,7 +246,7 @@ def _random_color(rng: np.random.Generator) -> np.ndarray:
 def _choose_color(
     area: np.ndarray, strokes: np.ndarray, ink: Ink, opacity: float, rng: np.random.Generator
 ) -> np.ndarray | None:
-    """The wanted colour or a random one that stands out against what is beneath the strokes; None where none does."""
+    """The wanted colour or a random colour that stands out from the area under the strokes; None if no colour does."""
     lumas = area[strokes] @ _LUMA
     lumas = lumas[:: max(1, len(lumas) // 2000)]
     colors = [] if ink.color is None else [np.asarray(ink.color, np.float32)]
@@ -267,7 +267,7 @@ def _lay(
     ink: Ink,
     rng: np.random.Generator,
 ) -> None:
-    """Letters of paint or film, or solid ones, with a border where one is wanted or needed."""
+    """Letters of paint or film, or solid letters, with a border if it is wanted or needed."""
     opacity, color, width = ink.opacity, None, ink.outline * em
     if not width:
         color = _choose_color(area, strokes, ink, opacity, rng)

@@ -215,7 +215,7 @@ class Fonts(Sequence[Font]):
         raise AssertionError(f"a font that draws {text!r} has no share")
 
     def _share(self, indices: np.ndarray) -> np.ndarray:
-        """How often each font is drawn where those at `indices` can be; not normalised."""
+        """How often each of the fonts at `indices` is drawn if all of them can be; not normalised."""
         fonts = [self._fonts[i] for i in indices]
         faces = Counter((font.family, font.rare) for font in fonts)
         families = Counter(font.root for font in {(f.root, f.family): f for f in fonts}.values())
@@ -284,7 +284,7 @@ def _read_folders(folders: list[Path]) -> Fonts:
         for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES):
             try:
                 fonts += _read_file(path)
-            except Exception:  # fontTools raises whatever a damaged table makes it stumble on
+            except Exception:  # a damaged table makes fontTools raise nearly anything
                 broken += 1
     where = ", ".join(map(str, folders))
     if not fonts:
