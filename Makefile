@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXAMPLE := demo/example.png
 
-.PHONY: demo test style
+.PHONY: demo test style docs
 .DELETE_ON_ERROR:
 
 .venv/ready: pyproject.toml
@@ -35,5 +35,10 @@ test: .venv/ready-dev .venv-paddle/ready
 style: .venv/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tests/check_types.py
+
+docs: .venv/ready-dev
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "The documentation: $(CURDIR)/site/index.html"
 
 include training/tiny/Makefile

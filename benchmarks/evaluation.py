@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tadisr.evaluation.data import open_data
 from tadisr.evaluation.methods import INTERPOLATIONS, Interpolation
+from tadisr.evaluation.pairs import open_data
 from tadisr.evaluation.report import open_engine
 from tadisr.ocr import crop_line, load_engine
 

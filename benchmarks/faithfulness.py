@@ -19,7 +19,7 @@ from PIL import Image
 
 from tadisr import TADiSRPipeline
 from tadisr.data_synthesis.degrade import Degradation, degrade
-from tadisr.evaluation.data import open_data
+from tadisr.evaluation.pairs import open_data
 from tadisr.io.images import read_image
 from tadisr.metrics.image import psnr
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tadisr import TADiSRPipeline
-from tadisr.evaluation.data import open_data
+from tadisr.evaluation.pairs import open_data
 from tadisr.metrics.image import psnr
 
 SIDE = 360  # a multiple of every factor

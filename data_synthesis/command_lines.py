@@ -7,7 +7,7 @@ from tadisr.io.messages import UserError, say
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument("--out", metavar="DIR", required=True, help="folder of the database")
+    parser.add_argument("-o", "--out", metavar="DIR", required=True, help="folder of the database")
     parser.add_argument("--num", type=int, default=1000, help="lines (default: %(default)s)")
     parser.add_argument(
         "--split", choices=("train", "validation", "test"), default="test", help="(default: %(default)s)"

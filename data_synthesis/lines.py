@@ -29,7 +29,8 @@ from tadisr.data_synthesis.text.fonts import Fonts, discover_fonts
 from tadisr.data_synthesis.text.render import draw_block
 from tadisr.data_synthesis.text.shapes import Shapes
 from tadisr.data_synthesis.tones import photographic_tones
-from tadisr.datasets.textzoom import HR_SIZE, Line, resize, to_tensors, with_mask, write_textzoom
+from tadisr.datasets.line_items import to_tensors, with_mask
+from tadisr.datasets.textzoom import HR_SIZE, Line, resize, write_textzoom
 from tadisr.evaluation.text_lines import str_filt
 from tadisr.io.atomic import write_atomically
 

@@ -19,8 +19,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from tadisr.evaluation.text_lines import bicubic, str_filt
+from tadisr.loading.memory import contiguous_weights
 from tadisr.models.textdiff.recognizer import ALPHABET, CRNN, load_crnn
-from tadisr.pipelines.pipeline_tadisr import contiguous_weights
 from tadisr.training.engine.command_line import mistakes_in_one_line, parse
 from tadisr.training.engine.loop import fit
 from tadisr.training.engine.processes import run_recurrent_in_float32

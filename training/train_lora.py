@@ -5,7 +5,7 @@
 
 For several processes, add `--config_file training/accelerate/ddp.yaml --num_processes 4` after `launch` (or fsdp.yaml,
 or deepspeed.yaml). Interrupt it at any time; `--resume_from_checkpoint latest` goes on from the last checkpoint. Every
-setting is documented in `training/restoration/train_config.py`, the whole in `docs/training.md`.
+setting is documented in `training/restoration/train_config.py`, the whole in `docs/train.md`.
 """
 
 from collections.abc import Iterable
@@ -79,8 +79,7 @@ class Restoration(Task[TrainConfig]):
         network, config = self.network, self.config
         pipe = TADiSRPipeline(
             vae=network.vae,
-            unet=network.unet,
-            transformer=network.transformer,
+            **{network.component: network.backbone},
             scheduler=network.scheduler,
             prompt=network.prompt,
             joint_decoder=network.joint_decoder,

@@ -111,7 +111,7 @@ def judge_sources(
 
 @lru_cache(maxsize=1)
 def _engine(name: str) -> OCREngine:
-    return load_engine(name, threads=1)
+    return load_engine(name, cores=1)
 
 
 @lru_cache(maxsize=1)

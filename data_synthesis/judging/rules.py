@@ -4,7 +4,6 @@ Every `judge_...` is a pure function of measurements. It returns None to keep th
 Reasons are constants, so that reports can count them. The `filter_...` functions read images and then judge them.
 """
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from tadisr.metrics.text import agreement, fold_text
 from tadisr.ocr import OCREngine, TextLine, upright
 
 EMPTY_MASK = "the mask is empty"
@@ -83,24 +83,6 @@ class Verdict(NamedTuple):
     """Why the crop is not simply kept; empty if it is."""
 
 
-def normalize(text: str) -> str:
-    """Text as it is compared: Unicode's NFKC form (so full-width forms become ASCII), no spaces, no case.
-
-    Recognisers and labels differ in these without a stroke being different.
-
-    >>> normalize("Ｅxit １2")
-    'exit12'
-    """
-    return "".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def agreement(one: str, other: str) -> float:
-    """Levenshtein ratio of two texts, compared normalised, in [0, 1]."""
-    from tadisr.metrics.text import ocr_accuracy
-
-    return ocr_accuracy(normalize(one), normalize(other))
-
-
 def mask_image(mask: np.ndarray) -> np.ndarray:
     """The text of a mask (H, W) uint8, drawn dark on white: (H, W, 3) uint8."""
     return np.repeat(255 - mask[..., None], 3, axis=2)
@@ -116,12 +98,12 @@ def judge_mask(mask: np.ndarray, config: FilterConfig) -> str | None:
 
 def judge_size(shape: tuple[int, ...], text: str, config: FilterConfig) -> str | None:
     """SMALL_CHARACTERS or None, by long edge / number of characters; `shape` (H, W, ...) in pixels."""
-    return SMALL_CHARACTERS if max(shape[:2]) < config.min_edge_per_character * len(normalize(text)) else None
+    return SMALL_CHARACTERS if max(shape[:2]) < config.min_edge_per_character * len(fold_text(text)) else None
 
 
 def judge_reading(image_text: str, mask_text: str, label: str | None, config: FilterConfig) -> str | None:
     """UNREADABLE, MASK_DIFFERS, LABEL_DIFFERS or None, by what was read in a crop and in its mask."""
-    if not normalize(image_text):
+    if not fold_text(image_text):
         return UNREADABLE
     if agreement(image_text, mask_text) < config.min_agreement:
         return MASK_DIFFERS
@@ -135,7 +117,7 @@ def judge_background(lines: Sequence[TextLine], shape: tuple[int, ...], config: 
     area = sum(
         cv2.contourArea(line.quad)
         for line in lines
-        if line.score >= config.background_score and len(normalize(line.text)) >= config.background_characters
+        if line.score >= config.background_score and len(fold_text(line.text)) >= config.background_characters
     )
     return TEXT_IN_BACKGROUND if area > config.background_area * shape[0] * shape[1] else None
 

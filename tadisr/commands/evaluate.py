@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tadisr.commands.options import usable_device
 from tadisr.io.messages import UserError, say
+from tadisr.ocr import ENGINES
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +28,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engines",
         default="rapidocr",
-        help="rapidocr, paddleocr, tesseract; of several, by commas, the first judges. Options follow as "
+        help=f"{', '.join(ENGINES)}; of several, by commas, the first judges. Options follow as "
         "'paddleocr:detection=DIR;recognition=DIR', 'tesseract:languages=deu+eng' (default: %(default)s)",
     )
     parser.add_argument(
@@ -66,10 +67,10 @@ def run(args: argparse.Namespace) -> int:
     if not specs:
         raise UserError("--methods names none")
     try:
-        from tadisr.evaluation.data import open_data
+        from tadisr.evaluation.markdown import main_table
         from tadisr.evaluation.methods import Options, load_methods
+        from tadisr.evaluation.pairs import open_data
         from tadisr.evaluation.report import evaluate
-        from tadisr.evaluation.tables import main_table
     except ImportError as error:
         raise UserError(f"{error.name} is missing: pip install 'tadisr[ocr,metrics]'") from None
     engines = [engine.strip() for engine in args.engines.split(",")]

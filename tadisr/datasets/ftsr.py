@@ -1,69 +1,135 @@
-"""Read FTSR data sets back: Parquet shards or folders, the same to whoever trains on them."""
+"""FTSR data sets, as `tadisr synthesize` makes them: triplets of HR image, text mask and LR image, with exact text.
+
+They come as Parquet shards (data/SPLIT-*.parquet, with `COLUMNS`) or as folders (SPLIT/hr, mask, lr, metadata.jsonl).
+`open_pages` gives random access to either, `Shards` to the shards of a folder without the package `datasets`, and
+`open_stream` reads shards one after the other, from a folder or the Hub.
+"""
 
 import json
 import re
-from functools import cached_property
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-COLUMNS = ("lr", "hr", "mask", "text", "boxes")
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+from tadisr.datasets.base import TextLine, text_line
+from tadisr.io.messages import one_line
+
+IMAGES = {"lr": cv2.IMREAD_COLOR_RGB, "hr": cv2.IMREAD_COLOR_RGB, "mask": cv2.IMREAD_GRAYSCALE}
+"""The columns of images, and how each is decoded."""
+COLUMNS = (*IMAGES, "text", "boxes")
 
 
-def no_column(source: object, column: str) -> str:
-    """What to say of a data set of another kind."""
-    return f"{source} is no FTSR data set, which has {', '.join(COLUMNS)}: there is no column {column}."
+def decode(encoded: Any, column: str, where: str) -> np.ndarray:
+    """An image of a column of `IMAGES` from its bytes: (H, W, 3) uint8 RGB, a mask (H, W) uint8.
 
-
-class FolderPages:
-    """Triplets in hr/, mask/, lr/ with metadata.jsonl."""
-
-    def __init__(self, folder: Path):
-        self.files = sorted((folder / "hr").glob("*.png"))
-        self._folder = folder
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def name(self, i: int) -> str:
-        return str(self.files[i])
-
-    def hr(self, i: int) -> np.ndarray:
-        """(H, W, 3) uint8 RGB."""
-        return _read(self.files[i], cv2.IMREAD_COLOR_RGB)
-
-    def mask(self, i: int) -> np.ndarray:
-        """(H, W) uint8."""
-        return _read(self._folder / "mask" / self.files[i].name, cv2.IMREAD_GRAYSCALE)
-
-    def lr(self, i: int) -> np.ndarray:
-        """(H/4, W/4, 3) uint8 RGB."""
-        return _read(self._folder / "lr" / self.files[i].name, cv2.IMREAD_COLOR_RGB)
-
-    def lines(self, i: int) -> list[dict[str, Any]]:
-        """[{"text", "quad": four (x, y)}], empty without metadata."""
-        return self._lines.get(self.files[i].name, [])
-
-    @cached_property
-    def _lines(self) -> dict[str, list[dict]]:
-        path = self._folder / "metadata.jsonl"
-        if not path.is_file():
-            return {}
-        with path.open(encoding="utf-8") as rows:
-            return {row["file_name"]: row["lines"] for row in map(json.loads, rows)}
-
-
-def _read(path: Path, flag: int) -> np.ndarray:
-    image = cv2.imread(str(path), flag)
+    Raises:
+        ValueError: not an image; the message names `where`.
+    """
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), IMAGES[column]) if encoded else None
     if image is None:
-        raise FileNotFoundError(f"{path} is missing or not an image.")
+        raise ValueError(f"{where}: {column} is not an image.")
     return image
 
 
-class ParquetPages:
+class Pages(ABC):
+    """Triplets by number. Images are uint8: hr (H, W, 3) and lr (H/4, W/4, 3) RGB, mask (H, W)."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def name(self, i: int) -> str:
+        """Where triplet i lies."""
+
+    @abstractmethod
+    def lines(self, i: int) -> list[TextLine]:
+        """The text in HR image i."""
+
+    @abstractmethod
+    def _image(self, column: str, i: int) -> np.ndarray: ...
+
+    def hr(self, i: int) -> np.ndarray:
+        return self._image("hr", i)
+
+    def mask(self, i: int) -> np.ndarray:
+        return self._image("mask", i)
+
+    def lr(self, i: int) -> np.ndarray:
+        return self._image("lr", i)
+
+
+class FolderPages(Pages):
+    """Triplets in hr/, mask/, lr/; without metadata.jsonl they have no lines."""
+
+    def __init__(self, folder: Path):
+        self._files = sorted((folder / "hr").glob("*.png"))
+        self._folder = folder
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def name(self, i: int) -> str:
+        return str(self._files[i])
+
+    def _image(self, column: str, i: int) -> np.ndarray:
+        path = self._folder / column / self._files[i].name
+        image = cv2.imread(str(path), IMAGES[column])
+        if image is None:
+            raise FileNotFoundError(f"{path} is missing or not an image.")
+        return image
+
+    def lines(self, i: int) -> list[TextLine]:
+        return self._lines.get(self._files[i].stem, [])
+
+    @cached_property
+    def _lines(self) -> dict[str, list[TextLine]]:
+        return read_metadata(self._folder)
+
+
+def read_metadata(folder: Path) -> dict[str, list[TextLine]]:
+    """{image name without suffix: lines} of the folder's metadata.jsonl, empty without one.
+
+    Raises:
+        ValueError: not UTF-8, or a row that is no such record.
+    """
+    path = folder / "metadata.jsonl"
+    lines: dict[str, list[TextLine]] = {}
+    if not path.is_file() or not path.stat().st_size:
+        return lines
+    try:
+        rows = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # texts may hold other line breaks
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: {error}.") from None
+    for number, row in enumerate(rows, 1):
+        try:
+            item = json.loads(row)
+            lines[Path(item["file_name"]).stem] = [text_line(line["text"], line["quad"]) for line in item["lines"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}: {type(error).__name__}: {error}.") from None
+    return lines
+
+
+class _TablePages(Pages):
+    """Triplets in the columns of Arrow tables."""
+
+    @abstractmethod
+    def _cell(self, column: str, i: int) -> Any:
+        """An Arrow scalar."""
+
+    def _image(self, column: str, i: int) -> np.ndarray:
+        return decode(self._cell(column, i)["bytes"].as_buffer(), column, self.name(i))
+
+    def lines(self, i: int) -> list[TextLine]:
+        texts, boxes = (self._cell(name, i).as_py() for name in ("text", "boxes"))
+        return [{"text": text, "quad": np.reshape(box, (4, 2))} for text, box in zip(texts, boxes, strict=True)]
+
+
+class ParquetPages(_TablePages):
     """Triplets in Parquet shards, read through `datasets`: `source` is what `load_dataset` takes."""
 
     def __init__(self, source: str, split: str):
@@ -72,9 +138,8 @@ class ParquetPages:
         data = load_dataset(source, split=split)
         # a column that shards lack although their schema names it is filled in with None
         first = data[0] if len(data) else {}
-        if missing := [name for name in COLUMNS if first.get(name) is None]:
-            raise ValueError(no_column(source, missing[0]))
-        for column in ("lr", "hr", "mask"):
+        _check_columns(source, [name for name in COLUMNS if first.get(name) is not None])
+        for column in IMAGES:
             data = data.cast_column(column, Image(decode=False))
         self._data, self._source = data, f"{source} ({split})"
 
@@ -87,35 +152,51 @@ class ParquetPages:
     def _cell(self, column: str, i: int) -> Any:
         return self._data.data.column(column)[i]  # by Arrow: `datasets` takes milliseconds, and Python's lock
 
-    def _image(self, column: str, i: int, flag: int) -> np.ndarray:
-        image = cv2.imdecode(np.frombuffer(self._cell(column, i)["bytes"].as_buffer(), np.uint8), flag)
-        if image is None:
-            raise ValueError(f"{self.name(i)}: {column} is not an image.")
-        return image
 
-    def hr(self, i: int) -> np.ndarray:
-        """(H, W, 3) uint8 RGB."""
-        return self._image("hr", i, cv2.IMREAD_COLOR_RGB)
+class Shards(_TablePages):
+    """Triplets in Parquet files, one of which is held at a time: they are best asked for in order.
 
-    def mask(self, i: int) -> np.ndarray:
-        """(H, W) uint8."""
-        return self._image("mask", i, cv2.IMREAD_GRAYSCALE)
+    Raises:
+        ValueError: a damaged file, or one without a column.
+        ImportError: pyarrow is missing.
+    """
 
-    def lr(self, i: int) -> np.ndarray:
-        """(H/4, W/4, 3) uint8 RGB."""
-        return self._image("lr", i, cv2.IMREAD_COLOR_RGB)
+    def __init__(self, files: Sequence[Path]):
+        try:
+            from pyarrow import ArrowInvalid
+            from pyarrow.parquet import ParquetFile, read_table
+        except ImportError:
+            raise ImportError("Parquet shards need pyarrow: pip install 'tadisr[synth]'.") from None
+        self.rows: list[tuple[Path, int]] = []
+        """Of every triplet, the file and the row in it."""
+        for path in files:
+            try:
+                with ParquetFile(path) as file:
+                    columns, count = file.schema_arrow.names, file.metadata.num_rows
+            except ArrowInvalid as error:
+                raise ValueError(f"{path} is damaged: {error}.") from None
+            if missing := sorted(set(COLUMNS) - set(columns)):
+                raise ValueError(f"{path} has no column {missing[0]}.")
+            self.rows += [(path, row) for row in range(count)]
+        self._table = lru_cache(maxsize=1)(lambda path: read_table(path, columns=list(COLUMNS)))
 
-    def lines(self, i: int) -> list[dict[str, Any]]:
-        """[{"text", "quad": four (x, y)}]."""
-        texts, boxes = (self._cell(name, i).as_py() for name in ("text", "boxes"))
-        return [{"text": text, "quad": np.reshape(box, (4, 2))} for text, box in zip(texts, boxes, strict=True)]
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, i: int) -> str:
+        return "{}, row {}".format(*self.rows[i])
+
+    def _cell(self, column: str, i: int) -> Any:
+        path, row = self.rows[i]
+        return self._table(path)[column][row]
 
 
-def open_pages(source: str | Path, split: str = "train") -> FolderPages | ParquetPages:
+def open_pages(source: str | Path, split: str = "train") -> Pages:
     """An FTSR data set: a folder that `tadisr synthesize` wrote (either layout), one of its splits, or a Hub id.
 
     Raises:
         FileNotFoundError: a folder that holds no triplets.
+        ValueError: a data set of another kind.
     """
     folder = Path(source)
     for place in (folder / split, folder):
@@ -124,7 +205,7 @@ def open_pages(source: str | Path, split: str = "train") -> FolderPages | Parque
             if not len(pages):
                 raise FileNotFoundError(f"No hr/*.png in {place}: make pages with `tadisr synthesize`.")
             return pages
-    on_hub = not folder.exists() and HUB_ID.fullmatch(str(source))
+    on_hub = not folder.exists() and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(source))
     if not on_hub and not any((folder / "data").glob(f"{split}-*.parquet")):
         raise FileNotFoundError(f"{folder} has no {split} pages: make some with `tadisr synthesize -o {folder}`.")
     try:
@@ -132,5 +213,40 @@ def open_pages(source: str | Path, split: str = "train") -> FolderPages | Parque
     except (FileNotFoundError, ConnectionError) as error:  # the Hub's answer, or none
         raise FileNotFoundError(
             f"{source} is neither a folder (make it with `tadisr synthesize -o {source}`) nor on the Hub: "
-            f"{' '.join(str(error).split())}"
+            f"{one_line(error, None)}"
         ) from None
+
+
+def open_stream(sources: Sequence[str | Path], split: str = "train") -> Any:
+    """A `datasets.IterableDataset` of the images of all sources, one after the other, still encoded.
+
+    Raises:
+        FileNotFoundError: no such data set.
+        ValueError: a data set of another kind.
+        ImportError: the package `datasets` is missing.
+    """
+    try:
+        from datasets import Image, concatenate_datasets, load_dataset
+    except ImportError:
+        raise ImportError("Streaming needs the package datasets: pip install 'tadisr[synth]'.") from None
+    parts = []
+    for source in map(str, sources):
+        folder = Path(source)
+        if folder.is_dir() and not any((folder / "data").glob(f"{split}-*.parquet")):
+            raise FileNotFoundError(f"{folder} has no {split} shards in data/: streaming needs the Parquet layout.")
+        try:
+            data = load_dataset(source, split=split, streaming=True)
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(f"{source} cannot be streamed: {one_line(error, None)}") from None
+        _check_columns(source, list(data.features or next(iter(data))), IMAGES)
+        data = data.select_columns(list(IMAGES))
+        for name in IMAGES:
+            data = data.cast_column(name, Image(decode=False))
+        parts.append(data)
+    return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+
+
+def _check_columns(source: str, found: Sequence[str], needed: Iterable[str] = COLUMNS) -> None:
+    if missing := [name for name in needed if name not in found]:
+        columns = ", ".join(COLUMNS)
+        raise ValueError(f"{source} is no FTSR data set, which has {columns}: there is no column {missing[0]}.")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tadisr.evaluation.html_pictures import IMAGE_SIDE, LINE_SIZE, QUALITY, Images, Pictures
-from tadisr.evaluation.tables import ALWAYS, COLUMNS, MASK
+from tadisr.evaluation.markdown import ALWAYS, COLUMNS, MASK
 from tadisr.metrics.text import normalize_text
 
 HR = "hr"

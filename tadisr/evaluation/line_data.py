@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from tadisr.datasets.textzoom import HR_SIZE, LR_SIZE, open_subsets
-from tadisr.evaluation.data import open_data
-from tadisr.evaluation.pairs import ANNOTATION, Pairs
+from tadisr.datasets.line_items import open_subsets
+from tadisr.datasets.textzoom import HR_SIZE, LR_SIZE
+from tadisr.evaluation.pairs import ANNOTATION, Pairs, open_data
 from tadisr.evaluation.text_lines import str_filt
-from tadisr.ocr import cut_line, is_tall
+from tadisr.ocr import cut_line, is_vertical
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +46,7 @@ class PhotoLines:
         import torch
 
         small, large = cut_line(lr, np.float32(line.quad) / scale), cut_line(hr, np.float32(line.quad))
-        if is_tall(large):  # both alike, whatever the rounded sides of the small one say
+        if is_vertical(*large.shape[:2]):  # both alike, whatever the rounded sides of the small one say
             small, large = np.rot90(small), np.rot90(large)
         width = max(1, round(LR_SIZE[0] * large.shape[1] / large.shape[0]))
         factor = HR_SIZE[0] // LR_SIZE[0]

@@ -2,7 +2,7 @@
 
 Judges, as `load_recognizer` names them:
 
-- `rapidocr`, `paddleocr`, `tesseract`: the OCR engines of `tadisr.ocr`;
+- the OCR engines of `tadisr.ocr.ENGINES`, such as `rapidocr`;
 - `crnn:crnn-tiny`, the bundled CRNN, or `crnn:PATH`: another one (a folder), or the public PyTorch weights (a file);
 - `aster:FILE`, `moran:FILE`: TorchScript files of those networks (`CONVENTIONS`), which this project does not ship.
 """

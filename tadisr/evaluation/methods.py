@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from PIL import Image
 
-from tadisr.evaluation.pairs import Pairs, check_scale, list_images
+from tadisr.datasets.base import check_scale, list_images
+from tadisr.evaluation.pairs import Pairs
 from tadisr.io.hashing import hashes
 from tadisr.io.images import image_size, read_image
 from tadisr.io.messages import one_line
 from tadisr.loading.load import Restored, Restorer, load
-from tadisr.loading.model_files import MODEL_SUFFIXES, load_model_file
+from tadisr.loading.model_files import MODEL_SUFFIXES, import_spandrel, load_model_file
 from tadisr.loading.repositories import ADAPTER_FILE, bundled_names
 
 if TYPE_CHECKING:
@@ -214,6 +215,7 @@ def load_method(name: str, what: str, data: Pairs, options: Options) -> Method:
 def _load_network(name: str, what: str, scale: int, options: Options) -> Network:
     if what != REAL_ESRGAN:
         return Network(name, load_model_file(Path(what), scale), options, [Path(what)])
+    import_spandrel()
     from tadisr.evaluation.real_esrgan import FILES, find_weights, load_real_esrgan
 
     folder = find_weights(options.weights)

@@ -1,12 +1,26 @@
-"""What is evaluated on: pairs of an LR and an HR image, and the lines of text in them."""
+"""What is evaluated on: pairs of an LR and an HR image, and the lines of text in them.
 
+`open_data` tells the layout of a folder by what lies in it:
+
+- `hr/`, `lr/` (the same names; any suffix) and, optionally, `truth.json`: [{"name", "text": [{"box": four (x, y),
+  "text"}]}] with lines that an engine read on the HR image, or, with "annotated": true, that a person wrote down;
+- what `tadisr synthesize` writes: Parquet shards or folders with exact text, boxes and masks;
+- Real-CE: `val/13mm/`, `val/52mm/`, `val/valid_list.txt`, `val/annos/`.
+"""
+
+import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from tadisr.io.images import IMAGE_SUFFIXES
+from tadisr.datasets.base import TextLine, check_scale, list_images, text_line
+from tadisr.datasets.ftsr import Shards, read_metadata
+from tadisr.datasets.realce import ANNOTATIONS, RealCE, align
+from tadisr.io.images import image_size, read_image
+from tadisr.ocr import is_box
 
 ENGINE, ANNOTATION = "engine", "annotation"
 
@@ -37,22 +51,30 @@ class Pair:
 
 
 class Pairs(ABC):
-    """Pairs in a fixed order, decoded one at a time."""
+    """Pairs in a fixed order, decoded one at a time.
 
-    name: str
-    scale: int
-    note: str = ""
-    """What was done to the images to make them pairs."""
-    find_lines: bool = True
-    """Whether text has still to be found in the HR images; False where the data set says what an engine read there."""
+    Args:
+        name: of the data set.
+        scale: HR pixels per LR pixel and side.
+        names: of every pair, in order; each once.
+        note: what was done to the images to make them pairs.
+        find_lines: text has still to be found in the HR images; False where the data set says what an engine read.
+    """
 
-    @abstractmethod
+    def __init__(self, name: str, scale: int, names: Iterable[str], note: str = "", find_lines: bool = True):
+        self.name, self.scale, self.note, self.find_lines = name, scale, note, find_lines
+        self._names = list(names)
+
     def names(self) -> list[str]:
-        """Of every pair, in order; each once."""
+        """Of every pair, in order."""
+        return list(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
     @abstractmethod
     def size(self, i: int) -> tuple[int, int]:
-        """(h, w) of LR image i, without decoding it."""
+        """(h, w) of LR image i, from its header wherever that suffices."""
 
     @abstractmethod
     def __getitem__(self, i: int) -> Pair:
@@ -62,24 +84,148 @@ class Pairs(ABC):
             ValueError: an image that cannot be read, or sizes that do not fit; the message names the file.
         """
 
-    def __len__(self) -> int:
-        return len(self.names())
+
+def open_data(path: str | Path, split: str | None = None, scale: int = 4) -> Pairs:
+    """The data set in a folder.
+
+    Args:
+        path: see the module.
+        split: of data sets that have several; None: "test", for Real-CE "val", else what lies in the folder itself.
+        scale: HR pixels per LR pixel and side.
+
+    Raises:
+        FileNotFoundError: no folder, or nothing known in it.
+        ValueError: a damaged annotation, or images that do not fit together.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise FileNotFoundError(f"No folder {root}.")
+    for candidate in (split, "val", "train"):
+        if candidate and (root / candidate / "13mm").is_dir():
+            return RealCEPairs(root, split or candidate, scale)
+    for place in (root / (split or "test"), *(() if split else (root,))):
+        if (place / "hr").is_dir() and (place / "lr").is_dir():
+            return FolderPairs(place, scale, root.resolve().name)
+    shards = sorted((root / "data").glob(f"{split or 'test'}-*.parquet"))
+    if shards:
+        return ShardPairs(root, shards, scale)
+    raise FileNotFoundError(
+        f"{root} holds no data set known here: expected hr/ and lr/, data/{split or 'test'}-*.parquet, "
+        f"or Real-CE's {split or 'val'}/13mm/ and {split or 'val'}/52mm/."
+    )
 
 
-def list_images(folder: Path) -> dict[str, Path]:
-    """{name without suffix: file} of a folder's images, empty where there is no folder."""
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-            if path.stem in files:
-                raise ValueError(f"{path} and {files[path.stem].name} have one name: evaluation needs one of them.")
-            files[path.stem] = path
-    return files
+class FolderPairs(Pairs):
+    """hr/ and lr/, with truth.json, with metadata.jsonl and mask/ (from `tadisr synthesize`), or alone."""
+
+    def __init__(self, root: Path, scale: int, name: str):
+        self._hr, self._lr, self._masks = (list_images(root / part) for part in ("hr", "lr", "mask"))
+        truth, find_lines = root / "truth.json", True
+        if truth.is_file():
+            self._lines = _read_truth(truth)
+            find_lines = {line.source for lines in self._lines.values() for line in lines} == {ANNOTATION}
+        else:
+            self._lines = {image: _annotated(lines) for image, lines in read_metadata(root).items()}
+        if not self._hr:
+            raise FileNotFoundError(f"No images in {root / 'hr'}.")
+        if lonely := sorted(self._hr.keys() ^ self._lr.keys()):
+            missing = "lr" if lonely[0] in self._hr else "hr"
+            raise ValueError(f"{root / missing} has no image {lonely[0]}, its partner has.")
+        if unknown := sorted(self._lines.keys() - self._hr.keys()):
+            raise ValueError(f"{root}: there is text for {unknown[0]}, but no such image.")
+        super().__init__(name, scale, sorted(self._hr), find_lines=find_lines)
+        for image in self._names:
+            size = image_size(self._hr[image])
+            check_scale(self._lr[image], image_size(self._lr[image]), self._hr[image], size, scale)
+            for line in self._lines.get(image, []):
+                _check_box(line, size, image)
+
+    def size(self, i: int) -> tuple[int, int]:
+        return image_size(self._lr[self._names[i]])
+
+    def __getitem__(self, i: int) -> Pair:
+        name = self._names[i]
+        lr, hr = (read_image(files[name]).rgb for files in (self._lr, self._hr))
+        mask = None
+        if name in self._masks:
+            mask = read_image(self._masks[name]).rgb[..., 0] > 127
+            check_scale(self._masks[name], mask.shape, self._hr[name], hr.shape[:2], 1)
+        return Pair(name, lr, hr, str(self._hr[name]), list(self._lines.get(name, [])), mask)
 
 
-def check_scale(lr: Path | str, small: tuple, hr: Path | str, large: tuple, scale: int) -> None:
-    if large != (small[0] * scale, small[1] * scale):
+class ShardPairs(Pairs):
+    """FTSR's Parquet shards."""
+
+    def __init__(self, root: Path, shards: list[Path], scale: int):
+        self._pages = Shards(shards)
+        names = [f"{shard.stem.split('-of-')[0]}-{row:03d}" for shard, row in self._pages.rows]
+        super().__init__(root.resolve().name, scale, names)
+
+    def size(self, i: int) -> tuple[int, int]:
+        return self._pages.lr(i).shape[:2]
+
+    def __getitem__(self, i: int) -> Pair:
+        pages, where = self._pages, self._pages.name(i)
+        lr, hr, mask = pages.lr(i), pages.hr(i), pages.mask(i) > 127
+        check_scale(f"{where}: lr", lr.shape[:2], "hr", hr.shape[:2], self.scale)
+        check_scale(f"{where}: mask", mask.shape, "hr", hr.shape[:2], 1)
+        return Pair(self._names[i], lr, hr, where, _annotated(pages.lines(i)), mask)
+
+
+class RealCEPairs(Pairs):
+    """Real-CE: 13 mm as LR, 52 mm as HR, made to fit by `align`; those that valid_list.txt names, where it is."""
+
+    def __init__(self, root: Path, split: str, scale: int):
+        if split not in ANNOTATIONS:
+            raise ValueError(f"Real-CE has the splits {', '.join(ANNOTATIONS)}, not {split}.")
+        self._data = RealCE(root, split)
+        names, listing = sorted(self._data.files), self._data.folder / "valid_list.txt"
+        if listing.is_file():
+            listed = {Path(line.strip()).stem for line in listing.read_text(encoding="utf-8").splitlines()} - {""}
+            if missing := sorted(listed.difference(names)):
+                raise ValueError(f"{listing} names {missing[0]}, which is not in both 13mm/ and 52mm/.")
+            names = sorted(listed)
+        if not names:
+            raise FileNotFoundError(f"No images that are both in 13mm/ and in 52mm/ of {self._data.folder}.")
+        note = f"LR: 13 mm, resized (cubic) to a {scale}th of the 52 mm image; HR: 52 mm, cut to a multiple"
+        super().__init__(f"Real-CE {split}", scale, names, note)
+
+    def size(self, i: int) -> tuple[int, int]:
+        height, width = image_size(self._data.files[self._names[i]][1])
+        return height // self.scale, width // self.scale
+
+    def __getitem__(self, i: int) -> Pair:
+        name = self._names[i]
+        path = self._data.files[name][1]
+        lr, hr = (read_image(file).rgb for file in self._data.files[name])
+        if min(hr.shape[:2]) < self.scale:
+            raise ValueError(f"{path} is smaller than {self.scale} pixels.")
+        lr, hr = align(lr, hr, self.scale)
+        return Pair(name, lr, hr, str(path), _annotated(self._data.lines(name)))
+
+
+def _annotated(lines: Sequence[TextLine]) -> list[Line]:
+    return [Line(line["text"], np.float32(line["quad"])) for line in lines]
+
+
+def _read_truth(path: Path) -> dict[str, list[Line]]:
+    """{image name: lines} of a truth.json."""
+    lines: dict[str, list[Line]] = {}
+    try:
+        for item in json.loads(path.read_text(encoding="utf-8")):
+            lines[item["name"]] = _annotated([text_line(line["text"], line["box"]) for line in item["text"]])
+            for line, stated in zip(lines[item["name"]], item["text"], strict=True):
+                line.source = ANNOTATION if stated.get("annotated") else ENGINE
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{hr} has {large[1]} x {large[0]} pixels and {lr} {small[1]} x {small[0]}: "
-            f"expected {'the same' if scale == 1 else f'{scale} times as many each way'}."
-        )
+            f'{path} is not [{{"name", "text": [{{"box": four (x, y), "text"}}]}}]: {type(error).__name__}: {error}.'
+        ) from None
+    return lines
+
+
+def _check_box(line: Line, size: tuple[int, int], name: str) -> None:
+    """Raise ValueError now for a box that cannot be cut out of an image of (height, width), not after an hour."""
+    far = max(size)
+    if not is_box(line.quad) or (line.quad < -far).any() or (line.quad > 2 * far).any():
+        corners = line.quad.round(1).tolist()
+        raise ValueError(f"The box {corners} of {line.text!r} in image {name} has no area, or lies outside of it.")

@@ -10,11 +10,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from tadisr.evaluation.markdown import to_markdown
 from tadisr.evaluation.methods import HR_ANCHOR, LR_ANCHOR, Method
 from tadisr.evaluation.pairs import Pairs
 from tadisr.evaluation.runner import Runner
 from tadisr.evaluation.summary import build_report, definitions
-from tadisr.evaluation.tables import to_markdown
 from tadisr.io.atomic import write_atomically
 from tadisr.io.images import read_image
 from tadisr.metrics.text import normalize_text
@@ -99,25 +99,21 @@ def evaluate(
 
 
 def open_engine(spec: str, workers: int) -> tuple[str, OCREngine]:
-    """The engine `NAME` or `NAME:KEY=VALUE;...`, with options for its class, that reads with `workers` threads in all.
+    """The engine `NAME` or `NAME:KEY=VALUE;...`, with options of its class, reading on `workers` cores.
 
     Raises:
         ValueError: an unknown engine, or an option that it does not have.
         ImportError: its package or program is not installed.
     """
     name, _, rest = spec.partition(":")
-    options: dict[str, Any] = {
-        "rapidocr": {"threads": 1, "workers": workers},
-        "paddleocr": {"threads": workers},
-        "tesseract": {"workers": workers},
-    }.get(name, {})
+    options: dict[str, Any] = {}
     for option in filter(None, rest.split(";")):
         key, _, value = option.partition("=")
         options[key] = int(value) if value.isdecimal() else {"true": True, "false": False}.get(value.lower(), value)
         if key in ("threads", "workers", "batch_size") and (not value.isdecimal() or int(value) < 1):
             raise ValueError(f"The engine {spec} cannot be opened: {key} must be a number of at least 1, not {value}.")
     try:
-        return name, load_engine(name, **options)
+        return name, load_engine(name, cores=workers, **options)
     except TypeError as error:  # an argument that the class does not take
         raise ValueError(f"The engine {spec} cannot be opened: {error}.") from None
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tadisr.datasets.base import check_scale
 from tadisr.evaluation.methods import HR_ANCHOR, Method, Restored
-from tadisr.evaluation.pairs import ENGINE, Line, Pair, Pairs, check_scale
+from tadisr.evaluation.pairs import ENGINE, Line, Pair, Pairs
 from tadisr.io.images import write_image
 from tadisr.metrics.image import psnr, ssim
 from tadisr.metrics.segmentation import boundary_f, mask_counts
-from tadisr.metrics.text import line_height, script_of
-from tadisr.ocr import OCREngine, crop_line, is_box
+from tadisr.metrics.text import script_of
+from tadisr.ocr import OCREngine, crop_line, is_box, line_height
 
 if TYPE_CHECKING:
     from tadisr.metrics.perceptual import LPIPS, InceptionFeatures

@@ -101,8 +101,9 @@ def load(
         >>> restorer.restore(np.zeros((16, 24, 3), np.uint8)).image.shape
         (64, 96, 3)
     """
-    import tadisr
     from tadisr.loading.memory import as_dtype
+    from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
+    from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 
     device = choose_device(device)
     hub = {key: options.pop(key) for key in ("revision", "token", "cache_dir", "local_files_only") if key in options}
@@ -111,10 +112,11 @@ def load(
     if kind == "TADiSRPipeline":
         # The base of an adapter is fetched now; its revision is the adapter's affair.
         options |= {key: value for key, value in hub.items() if key != "revision"}
+    cls = TADiSRPipeline if kind == "TADiSRPipeline" else TextDiffPipeline
     with quiet():
-        pipe = getattr(tadisr, kind).from_pretrained(folder, dtype=as_dtype(dtype, device), **options).to(device)
+        pipe = cls.from_pretrained(folder, dtype=as_dtype(dtype, device), **options).to(device)
     pipe.set_progress_bar_config(disable=True)
-    if kind == "TADiSRPipeline" and pipe.device.type != "cpu":  # on a CPU fusing takes longer than a few tiles gain
+    if isinstance(pipe, TADiSRPipeline) and pipe.device.type != "cpu":  # there it takes longer than a few tiles gain
         pipe.fuse_lora()
     return Restorer(str(name), folder, pipe)
 

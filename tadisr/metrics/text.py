@@ -2,7 +2,6 @@
 
 import unicodedata
 
-import numpy as np
 from rapidfuzz.distance import Indel, Levenshtein
 
 NORMALIZATIONS = {
@@ -25,9 +24,17 @@ def normalize_text(text: str, rule: str = "none") -> str:
         raise ValueError(f"No text normalisation {rule!r}: choose one of {', '.join(NORMALIZATIONS)}.")
     if rule == "none":
         return text
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    # marks belong to letters: without them Hindi or Thai would lose its vowels
-    return "".join(char for char in folded if unicodedata.category(char)[0] in "LNM")
+    # Marks belong to letters: without marks Hindi and Thai would lose their vowels.
+    return "".join(char for char in fold_text(text) if unicodedata.category(char)[0] in "LNM")
+
+
+def fold_text(text: str) -> str:
+    """The text without differences that change no stroke: NFKC (full-width forms become ASCII), no spaces, no case.
+
+    >>> fold_text("Ｅxit １2")
+    'exit12'
+    """
+    return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def ocr_accuracy(predicted: str, reference: str) -> float:
@@ -42,6 +49,15 @@ def ocr_accuracy(predicted: str, reference: str) -> float:
     0.857
     """
     return Indel.normalized_similarity(predicted, reference)
+
+
+def agreement(one: str, other: str) -> float:
+    """`ocr_accuracy` of two readings of one line, compared as `fold_text` gives them: in [0, 1], symmetric.
+
+    >>> agreement("Ｅxit １2", "EXIT12")
+    1.0
+    """
+    return ocr_accuracy(fold_text(one), fold_text(other))
 
 
 def ocr_accuracy_levenshtein(predicted: str, reference: str) -> float:
@@ -84,15 +100,3 @@ def _letter_script(char: str) -> str:
     if name.startswith("CJK"):
         return "chinese"
     return "latin" if "LATIN" in name else "other"
-
-
-def line_height(quad: np.ndarray) -> float:
-    """Height of a line's characters in pixels: its quad's extent across the direction of reading.
-
-    quad: (4, 2) (x, y) clockwise from the text's top left. A quad 1.5 times taller than wide is a vertical line, whose
-    characters are about as high as the line is wide.
-    """
-    quad = np.asarray(quad, np.float64)
-    width = (np.linalg.norm(quad[1] - quad[0]) + np.linalg.norm(quad[2] - quad[3])) / 2
-    height = (np.linalg.norm(quad[3] - quad[0]) + np.linalg.norm(quad[2] - quad[1])) / 2
-    return float(width if height >= 1.5 * width else height)

@@ -47,7 +47,8 @@ class _Residual(nn.Module):
         self.scale = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
     def forward(self, stream: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
-        return torch.addcmul(stream, self.scale, update)  # here: offloaded weights are there for their own `forward`
+        # Within this module: offloaded weights are on the device only while their own `forward` runs.
+        return torch.addcmul(stream, self.scale, update)
 
 
 class _Branch(_Residual):
@@ -72,13 +73,16 @@ class _Branch(_Residual):
 class CrossDecoderInteractionBlock(nn.Module):
     r"""`z^i, a^i = CDIB^i(z^{i-1}, a^{i-1})` (Eq. 6).
 
-    In each branch a ResBlock and a 1x1 convolution to twice the channels; one half goes on, the other, through a
-    sigmoid, gates the *other* branch; then GroupNorm, SiLU, a 1x1 convolution and a residual connection whose scale
-    starts at zero, so that an untrained block is the identity.
+    Each branch has a ResBlock and a 1x1 convolution to twice the channels. One half goes on; the other half, through a
+    sigmoid, gates the *other* branch. GroupNorm, SiLU, a 1x1 convolution and a residual connection follow. The scale of
+    the residual connection starts at zero, so that an untrained block is the identity.
 
-    shared: both streams use the image branch's weights, and each has its own scale.
-    channel_attention: on the gated half, before the GroupNorm.
-    out_eps: of that GroupNorm.
+    Args:
+        channels: C.
+        groups: of the group normalisations.
+        shared: both streams use the image branch's weights, and each has its own scale.
+        channel_attention: on the gated half, before the last GroupNorm.
+        out_eps: of the last GroupNorm.
     """
 
     def __init__(
@@ -115,10 +119,10 @@ class ChannelLayerNorm(nn.LayerNorm):
 class MutualGateInteractionBlock(nn.Module):
     """The authors' Kolors release: the image gates the mask, twice, and stays as it is.
 
-    Both streams go through the same layers there, which halve into a value and a gate for the other stream, and the
-    image's update is multiplied by zero. What remains are the mask's values and the image's gates: only these are
-    computed. Each gated product, through channel attention (the first time) and a 1x1 convolution, is added to the
-    mask by a scale that starts at zero.
+    In the release both streams go through the same layers, whose output is half a value and half a gate for the other
+    stream, and the image's update is multiplied by zero. Only the mask's values and the image's gates have an effect,
+    and only these are computed. Each gated product goes through channel attention (the first time) and a 1x1
+    convolution, and is added to the mask by a scale that starts at zero.
     """
 
     def __init__(self, channels: int):
@@ -139,7 +143,7 @@ class MutualGateInteractionBlock(nn.Module):
         self.first, self.second = _Residual(channels), _Residual(channels)
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Image and mask features, both (B, C, H', W'), to the same; the image's unchanged."""
+        """Image and mask features, both (B, C, H', W'), to the same; the image stays as it is."""
         gated = self.value1(self.norm1(mask)) * self.gate1(self.norm1(image))
         mask = self.first(mask, self.out1(self.attention(gated)))
         gated = self.value2(self.norm2(mask)) * self.gate2(self.norm2(image))

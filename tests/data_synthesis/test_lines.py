@@ -26,7 +26,8 @@ from tadisr.data_synthesis.lines import (
 )
 from tadisr.data_synthesis.sources import open_source
 from tadisr.data_synthesis.text.fonts import discover_fonts
-from tadisr.datasets.textzoom import TextZoom, TextZoomLines, mean_mask
+from tadisr.datasets.line_items import mean_mask, to_tensors
+from tadisr.datasets.textzoom import TextZoom
 from tadisr.evaluation.text_lines import bicubic, squared_errors, str_filt
 
 ASCII = string.ascii_letters + string.digits + string.punctuation
@@ -186,8 +187,8 @@ def test_export_is_read_back_as_it_was_drawn(rendered, tmp_path):
     lines = rendered(7, "test", seed=5)
     export(lines, tmp_path / "one")
     export(lines, tmp_path / "two", num_proc=2)
-    stored = [TextZoomLines(tmp_path / name, "stored") for name in ("one", "two")]
-    assert all(same(lines[i], data[i]) for data in stored for i in range(7))
+    stored = [TextZoom(tmp_path / name) for name in ("one", "two")]
+    assert all(same(lines[i], to_tensors(data[i])) for data in stored for i in range(7))
     info = json.loads((tmp_path / "one" / "info.json").read_text())
     families = info.pop("font_families")
     info.pop("dictionary_words")

@@ -18,7 +18,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from helpers.source_samples import encoded, text_line, write_lmdb
-from tadisr.datasets.textzoom import Line, TextZoom, TextZoomLines, mean_mask, open_subsets, write_textzoom
+from tadisr.datasets.line_items import TextZoomLines, mean_mask, open_subsets, with_mask
+from tadisr.datasets.textzoom import Line, TextZoom, write_textzoom
 
 LABELS = ("OPEN", "Exit 7", "Café", "50%")
 
@@ -86,16 +87,14 @@ def test_readers_share_a_database_and_survive_forks_and_pickles(folder):
     assert one[2].label == LABELS[2]  # the workers closed their copies only
 
 
-def test_tensors(folder, tmp_path):
-    lines = TextZoomLines([folder, write_lmdb(tmp_path / "two", entries(2))])
-    assert len(lines) == 6 and [lines[i]["label"] for i in (3, 4, 5)] == ["50%", "OPEN", "Exit 7"]
-    item = lines[4]
+def test_tensors(folder):
+    lines = TextZoomLines(folder)
+    assert len(lines) == 4 and [lines[i]["label"] for i in range(4)] == list(LABELS)
+    item = lines[0]
     assert item["lr"].shape == (3, 16, 64) and item["hr"].shape == (3, 32, 128) and item["mask"].shape == (1, 32, 128)
     raw = TextZoom(folder)[0]
     np.testing.assert_array_equal((item["hr"] * 255).round().byte().permute(1, 2, 0), raw.hr)
     np.testing.assert_array_equal(item["mask"][0] * 255, mean_mask(raw.hr))
-    with pytest.raises(IndexError, match="There are 6 samples, not 6"):
-        lines[6]
 
 
 def test_masks_by_the_mean():
@@ -113,22 +112,17 @@ def test_masks_by_the_mean():
     assert mean_mask(flat).all() and not mean_mask(flat, True).any()
 
 
-def test_mask_rules(tmp_path, folder):
+def test_mask_rules(tmp_path):
     hr = np.full((32, 128, 3), 20, np.uint8)
     hr[8:24, 16:112] = 230
     exact = np.zeros((32, 128), np.uint8)
     exact[10:20] = 255
     write_textzoom(tmp_path / "own", [Line(hr[::2, ::2], hr, "I", exact)], 1)
-    masks = {rule: TextZoomLines(tmp_path / "own", rule)[0]["mask"][0] for rule in ("mean", "mean_polarity", "stored")}
-    np.testing.assert_array_equal(masks["stored"] * 255, exact)
-    assert masks["mean"][0, 0] == 1 and masks["mean"][16, 64] == 0
-    assert torch.equal(masks["mean_polarity"], 1 - masks["mean"])
-    with pytest.raises(ValueError, match="No mask 'best': choose one of mean, mean_polarity, stored"):
-        TextZoomLines(folder, "best")
-    with pytest.raises(ValueError, match="easy stores no masks: choose mean or mean_polarity"):
-        TextZoomLines(folder, "stored")[0]
-    with pytest.raises(ValueError, match="Name at least one folder"):
-        TextZoomLines([])
+    [line] = TextZoom(tmp_path / "own")
+    mean, polarity, stored = (with_mask(line, rule).mask for rule in ("mean", "mean_polarity", "exact"))
+    np.testing.assert_array_equal(stored, exact)
+    assert mean[0, 0] == 255 and mean[16, 64] == 0
+    np.testing.assert_array_equal(polarity, 255 - mean)
 
 
 def replaced(**changes):
@@ -177,7 +171,7 @@ def test_subsets_stand_in_the_paper_s_order(tmp_path):
         write_lmdb(tmp_path / "test" / name, entries(1))
     assert list(open_subsets(tmp_path)) == ["easy", "medium", "hard", "extra"]
     assert list(open_subsets(tmp_path / "test" / "hard")) == ["hard"]
-    assert open_subsets(tmp_path, "mean_polarity")["hard"][0]["label"] == "OPEN"
+    assert open_subsets(tmp_path)["hard"][0]["label"] == "OPEN"
     write_lmdb(tmp_path / "more" / "easy", entries(1))
     with pytest.raises(ValueError, match=r"several databases of one name \(easy, easy, extra"):
         open_subsets(tmp_path)

@@ -9,8 +9,7 @@ from PIL import Image
 
 from helpers.evaluation_samples import TEXTS, reduced, save, scene, write_folder, write_ftsr_folders, write_ftsr_parquet
 from helpers.source_samples import write_realce
-from tadisr.evaluation.data import open_data
-from tadisr.evaluation.pairs import ANNOTATION, ENGINE
+from tadisr.evaluation.pairs import ANNOTATION, ENGINE, open_data
 
 
 def check_scenes(data, source, masks):

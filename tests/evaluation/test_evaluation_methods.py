@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 from helpers.evaluation_samples import reduced, save, scene, write_folder
 from tadisr.evaluation import real_esrgan
-from tadisr.evaluation.data import open_data
 from tadisr.evaluation.methods import Options, load_method, load_methods, parse_spec
+from tadisr.evaluation.pairs import open_data
 from tadisr.loading.memory import fast_dtype
 
 

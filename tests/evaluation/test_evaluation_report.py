@@ -8,14 +8,13 @@ import pytest
 
 from helpers.evaluation_samples import TEXTS, reduced, save, scene, write_folder, write_ftsr_folders
 from tadisr.evaluation import runner
-from tadisr.evaluation.data import open_data
+from tadisr.evaluation.markdown import main_table, to_markdown
 from tadisr.evaluation.methods import Options, load_methods
-from tadisr.evaluation.pairs import ANNOTATION, ENGINE
+from tadisr.evaluation.pairs import ANNOTATION, ENGINE, open_data
 from tadisr.evaluation.report import evaluate, open_engine
 from tadisr.evaluation.runner import Records, Runner
 from tadisr.evaluation.statistics import Resampler
 from tadisr.evaluation.summary import build_report
-from tadisr.evaluation.tables import main_table, to_markdown
 
 
 def record(image, text, bicubic, mine, source=ENGINE, height=20.0, script="latin", other=None):

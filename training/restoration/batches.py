@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 from tadisr.data_synthesis.degrade import Degradation
 from tadisr.training.data.line_strips import FTSRLines
 from tadisr.training.data.page_crops import ConcatPages, Cropping, FTSRCrops
+from tadisr.training.data.realce_crops import MixedCrops, RealCECrops, make_masks
 from tadisr.training.engine.task import Batch, share, total_batches
-from tadisr.training.realce import MixedCrops, RealCECrops, make_masks
 from tadisr.training.restoration.train_config import STORED, TrainConfig
 
 
@@ -57,7 +57,7 @@ class Batches:
         return RealCECrops(folder, config.resolution, config.seed, config.scale, config.text_share, aligned, masks)
 
     def _stream(self, cropping: Cropping, realce: RealCECrops | None, step: int, options: dict[str, Any]) -> DataLoader:
-        from tadisr.training.streaming import FTSRStream
+        from tadisr.training.data.ftsr_stream import FTSRStream
 
         config, accelerator = self.config, self.accelerator
         stream = FTSRStream(

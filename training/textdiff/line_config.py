@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from tadisr.data_synthesis.lines import SEVERITIES
 from tadisr.models.textdiff.network import TRAIN_TIMESTEPS
-from tadisr.textdiff_losses import TextDiffLossWeights
+from tadisr.models.textdiff.objective import TextDiffLossWeights
 from tadisr.training.engine.loop_config import LoopConfig
 
 MASK_RULES = ("mean", "mean_polarity", "exact")

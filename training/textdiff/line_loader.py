@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from tadisr.data_synthesis.degrade import degrade
 from tadisr.data_synthesis.lines import SEVERITIES, RenderedLines
-from tadisr.datasets.textzoom import HR_SIZE, LR_SIZE, Line, TextZoom, TextZoomLines, with_mask
+from tadisr.datasets.line_items import TextZoomLines, with_mask
+from tadisr.datasets.textzoom import HR_SIZE, LR_SIZE, Line, TextZoom
 from tadisr.evaluation.text_lines import str_filt
 from tadisr.models.textdiff.recognizer import ALPHABET
 from tadisr.training.engine.task import Batch, share, total_batches

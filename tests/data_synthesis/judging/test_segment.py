@@ -13,10 +13,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from helpers.hub_server import HubServer
+from helpers.masks import mask_iou
 from helpers.segmenters import page, sam
 from tadisr.data_synthesis.judging.sam_ts import SamTextSegmenter, SamTSConfig
 from tadisr.data_synthesis.judging.segment import BUNDLED_SEGMENTER, TextSegmenter, TinyConfig, TinyTextSegmenter
-from tadisr.metrics.image import mask_iou
 from tadisr.metrics.segmentation import THRESHOLDS, foreground_scores, mask_counts
 from tadisr.weights import BUNDLED
 

@@ -11,7 +11,7 @@ from helpers import source_samples as samples
 from tadisr.data_synthesis.sources import open_source
 from tadisr.data_synthesis.sources.annotated import read_words, stroke_mask
 from tadisr.data_synthesis.sources.base import open_gray
-from tadisr.evaluation.realce import read_annotation
+from tadisr.datasets.realce import read_annotation
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,14 @@ from helpers import training_runs as runs
 from tadisr.datasets.ftsr import open_pages
 from tadisr.io.messages import one_line
 from tadisr.models.losses import LossWeights, tadisr_loss
+from tadisr.training.data.ftsr_stream import FTSRStream, open_stream
 from tadisr.training.data.line_strips import FTSRLines
 from tadisr.training.data.page_crops import ConcatPages, Cropping, FTSRCrops, Triplet
+from tadisr.training.data.realce_crops import MixedCrops, RealCECrops, is_realce, make_masks, read_mask
 from tadisr.training.engine.command_line import parse
 from tadisr.training.engine.processes import start_accelerator
-from tadisr.training.realce import MixedCrops, RealCECrops, is_realce, make_masks, read_mask
 from tadisr.training.restoration.batches import Batches
 from tadisr.training.restoration.train_config import TrainConfig
-from tadisr.training.streaming import FTSRStream, open_stream
 
 SIZE = (160, 224)
 

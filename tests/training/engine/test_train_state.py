@@ -1,10 +1,18 @@
-"""Optimisers, and the source of a step's noise."""
+"""Optimisers, the source of a step's noise, and losses that are not finite."""
 
 import pytest
 import torch
 
+from helpers import pages
+from helpers import training_runs as runs
+from tadisr.training.data.page_crops import FTSRCrops
 from tadisr.training.engine.loop_config import LoopConfig
 from tadisr.training.engine.train_state import build_optimizer, step_generator
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return pages.data_set(tmp_path_factory.mktemp("ftsr") / "set", 10, 256, font_size=(18, 32))
 
 
 def test_optimizers_are_timms_with_the_configured_values():
@@ -26,3 +34,21 @@ def test_noise_depends_on_seed_step_and_process():
 
     assert draw(1, 2, 0) == draw(1, 2, 0)
     assert len({draw(*key) for key in ((1, 2, 0), (2, 2, 0), (1, 3, 0), (1, 2, 1))}) == 4
+
+
+def test_a_step_that_is_not_finite_is_skipped(data, tmp_path, monkeypatch):
+    """One spoilt crop, in the first half of a step of two batches: the step leaves the weights as they were."""
+    settings = {"max_train_steps": 3, "train_batch_size": 1, "gradient_accumulation_steps": 2, "on_nan": "skip"}
+    original = FTSRCrops.__getitem__
+
+    def spoilt(self, index):
+        item = original(self, index)
+        return {**item, "hr": item["hr"] * float("nan")} if index == 2 else item
+
+    monkeypatch.setattr(FTSRCrops, "__getitem__", spoilt)
+    out = runs.train(data, tmp_path / "run", checkpointing_steps=1, checkpoints_total_limit=9, **settings)
+    state = [runs.load_file(out / f"checkpoint-{step}" / "model.safetensors") for step in (1, 2, 3)]
+    assert all(torch.equal(state[0][name], state[1][name]) for name in state[0])
+    assert any(not torch.equal(state[1][name], state[2][name]) for name in state[0])
+    assert len((out / "nan_batch.json").read_text().splitlines()) == 1
+    assert all(torch.isfinite(x).all() for x in state[2].values())

@@ -9,7 +9,7 @@ import torch
 from helpers import pages
 from helpers import training_runs as runs
 from helpers.reader_graph import write_graph
-from tadisr.training import adapt_recognizer, recognizer
+from tadisr.training.recognizer import recognizer_loss
 from tadisr.training.recognizer.onnx_graph import load_onnx
 from tadisr.training.recognizer.recognizer_loss import RecognizerLoss, cut_lines, perturbed, reading, shifted
 
@@ -109,28 +109,6 @@ def test_a_missing_file_says_where_to_get_it(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_adapting_teaches_to_read_lr_lines(graph, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(runs.ROOT)
-    runs.fresh()
-    data = pages.data_set(tmp_path / "set", 6, 256, font_size=(24, 40))
-    # characters everywhere, of whose reading the teacher is sure
-    monkeypatch.setattr(
-        adapt_recognizer, "reading", lambda *args: (label := reading(*args)[0], label.new_ones(label.shape))
-    )
-    out = tmp_path / "soft.safetensors"
-    flags = [graph, "--data", data, "--restorer", "tadisr-tiny", "-o", out, "--steps", 40, "--learning-rate", 1e-2]
-    adapt_recognizer.main([*map(str, flags)])
-    losses = [float(line.split("'loss': ")[1].rstrip("}\n")) for line in capsys.readouterr().out.splitlines()]
-    assert len(losses) == 2 and losses[1] < losses[0]
-    plain, adapted = load_onnx(graph), load_onnx(out)
-    assert not adapted.training and not any(p.requires_grad for p in adapted.parameters())
-    x = torch.rand(1, 3, 48, 64)
-    assert (plain(x) - adapted(x)).abs().max() > 1e-3
-    with pytest.raises(SystemExit):
-        adapt_recognizer.main([*map(str, flags[:6]), "elsewhere/soft.safetensors"])
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_resumed_run_reads_as_an_unbroken_one(graph, tmp_path, monkeypatch):
     """What the loss draws, readers, shifts and noise, depends on the step, not on the run's past."""
 
@@ -138,7 +116,7 @@ def test_a_resumed_run_reads_as_an_unbroken_one(graph, tmp_path, monkeypatch):
         label, _ = reading(*args)
         return label, label.new_ones(label.shape)
 
-    monkeypatch.setattr(recognizer, "reading", sure)
+    monkeypatch.setattr(recognizer_loss, "reading", sure)
     data = pages.data_set(tmp_path / "set", 6, 256, font_size=(18, 32))
     settings = {"recognizer": graph, "recognizer_lines": 2, "recognizer_weight": 10.0, "recognizer_strength": 0.25}
     whole = runs.train(data, tmp_path / "whole", **settings)

@@ -8,7 +8,8 @@ from accelerate import Accelerator
 from helpers import textdiff_runs
 from helpers import training_runs as runs
 from helpers.tiny_fonts import write_font
-from tadisr.datasets.textzoom import TextZoomLines
+from tadisr.datasets.line_items import to_tensors
+from tadisr.datasets.textzoom import TextZoom
 from tadisr.training.textdiff.line_config import CRNNConfig
 from tadisr.training.textdiff.line_loader import NewLines, StoredLines, collate, training_lines, validation_lines
 
@@ -46,12 +47,12 @@ def test_degradation_and_cache(data):
 
 
 def test_batches_are_what_single_lines_are(data):
-    stored = TextZoomLines(data / "train", "stored")
+    stored = [to_tensors(line) for line in TextZoom(data / "train")]
     runs.fresh()
     config = CRNNConfig(train_data_dir=[str(data / "train")], mask_rule="exact", train_batch_size=5, max_train_steps=1)
     (batch,) = training_lines(config, Accelerator(cpu=True), 0)
     assert batch["label"] == batch["name"] and batch["index"].tolist() == [0, 1, 2, 3, 4]
-    by_label = {stored[i]["label"]: stored[i] for i in range(5)}
+    by_label = {item["label"]: item for item in stored}
     for i, label in enumerate(batch["label"]):
         assert all(torch.equal(batch[part][i], by_label[label][part]) for part in ("lr", "hr", "mask"))
 
