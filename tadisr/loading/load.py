@@ -14,8 +14,6 @@ from tadisr.loading.repositories import pipeline_kind, resolve
 if TYPE_CHECKING:
     import torch
 
-    from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
-    from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
     from tadisr.trust.check import TrustReport
 
 
@@ -39,8 +37,8 @@ class Restorer:
     """As it was asked for."""
     folder: Path
     """Where its files are."""
-    pipe: "TADiSRPipeline | TextDiffPipeline"
-    """The diffusers pipeline that does the work."""
+    pipe: Any
+    """The diffusers pipeline that does the work: a `TADiSRPipeline` or a `TextDiffPipeline`."""
 
     def restore(self, image: np.ndarray, **options: Any) -> Restored:
         """Restore one image.
