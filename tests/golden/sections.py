@@ -38,7 +38,7 @@ from tadisr.training import train_crnn, train_lora, train_segmenter, train_textd
 from tadisr import TADiSRPipeline, TextDiffPipeline, cli
 
 ROOT = Path(__file__).resolve().parents[2]
-SAVED = Path(__file__).parent / "saved"
+SAVED = Path(__file__).resolve().parent / "saved"
 STEPS = 20
 BOTH_WAYS = ("tiny", "paper")  # recipes that even a test makes by one worker and by two
 CTR = ("OPEN", "Coffee", "Exit 7", "SALE", "Market", "Tickets")
@@ -234,7 +234,7 @@ def restore(folder: Path, thorough: bool) -> Items:
     return made
 
 
-def restore_saved() -> Items:
+def load(folder: Path, thorough: bool) -> Items:
     """Models that an earlier version of the code saved."""
     made = {}
     loaded = {
@@ -249,7 +249,7 @@ def restore_saved() -> Items:
 
 
 def save_models() -> None:
-    """Write the models that `restore_saved` reads, whole ones in half precision, as the bundled ones are."""
+    """Write the models that `load` reads, whole ones in half precision, as the bundled ones are."""
     shutil.rmtree(SAVED, ignore_errors=True)
     with tempfile.TemporaryDirectory() as place:
         base = tiny.sd(Path(place))
@@ -526,6 +526,7 @@ def evaluate(folder: Path, thorough: bool) -> Items:
 
 SECTIONS: dict[str, Callable[[Path, bool], Items]] = {
     "restore": restore,
+    "load": load,
     "train_tadisr": train_tadisr,
     "train_others": train_others,
     "synthesize": synthesize,
