@@ -20,14 +20,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-import textdiff_runs
-import tiny
-import tiny_textdiff
 import torch
-import training_runs
 import yaml
 from PIL import Image
 
+from helpers import textdiff_runs, tiny, tiny_textdiff, training_runs
 from tadisr import TADiSRPipeline, TextDiffPipeline
 from tadisr.training import train_crnn, train_lora, train_segmenter, train_textdiff
 

@@ -12,7 +12,7 @@ records it anew; the reason belongs in the commit.
 """
 
 import pytest
-import record
+from golden import record
 
 
 @pytest.mark.parametrize("section", record.SECTIONS)

@@ -15,7 +15,7 @@ from scipy.ndimage import distance_transform_edt
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from tadisr.metrics import perceptual
-from tadisr.metrics.image import mask_iou, psnr, ssim
+from tadisr.metrics.image import psnr, ssim
 from tadisr.metrics.segmentation import boundary_f
 from tadisr.metrics.text import (
     NORMALIZATIONS,
@@ -152,13 +152,6 @@ def test_image_metrics_refuse_what_does_not_fit(images):
             metric(image / 255, image)
     with pytest.raises(ValueError, match="at least 7 x 7 pixels"):
         ssim(image[:6], image[:6])
-
-
-def test_mask_iou():
-    mask = np.zeros((9, 9), bool)
-    mask[2:6, 2:6] = True
-    assert mask_iou(mask, np.roll(mask, 2, 1)) == pytest.approx(8 / 24)
-    assert mask_iou(mask, mask) == 1 and mask_iou(mask, ~mask) == 0 and mask_iou(mask & False, mask & False) == 1
 
 
 def test_boundary_f_by_hand():
