@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from tadisr.data_synthesis.degrade import Degradation, degrade, draw_plan, generic, steps
+from tadisr.data_synthesis.degrade import Degradation, degrade, draw_plan, steps
 from tadisr.data_synthesis.degrade.kernels import gaussian_vector, sinc_kernel
 from tadisr.data_synthesis.degrade.steps import Blur, Jpeg, Noise, Resize, Scratch
 
@@ -113,7 +113,6 @@ def blurs(image):
             "two passes": lambda vector=vector: steps.blur(x, Blur(vector), scratch),
             "filter2D": lambda kernel=kernel: cv2.filter2D(x, -1, kernel),
             "our Fourier": lambda kernel=kernel: steps.blur_by_fourier(x, kernel, scratch),
-            "torch rfft2": lambda kernel=kernel: generic.blur(chw, Blur(kernel)),
             "torch conv2d": lambda weight=weight: F.conv2d(chw[None], weight, groups=3, padding="same"),
         }
         best = {}

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import torch
 
-from tadisr.data_synthesis.segment import TextSegmenter
+from tadisr.data_synthesis.judging.segment import TextSegmenter
 from tadisr.metrics.segmentation import THRESHOLDS, foreground_scores, mask_counts
 from tadisr.training.data.segmentation_crops import validation_images
 

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 
 from tadisr.data_synthesis.backgrounds import procedural
-from tadisr.data_synthesis.degrade import degrade_batch
-from tadisr.data_synthesis.files import encode_png
-from tadisr.data_synthesis.ftsr import DEGRADED_AT_ONCE, row_seed
+from tadisr.data_synthesis.degrade import degrade
+from tadisr.data_synthesis.judging.judge import judge_sources
 from tadisr.data_synthesis.layouts import write_page
-from tadisr.data_synthesis.prepare import open_materials, prepare
+from tadisr.data_synthesis.pages.materials import open_materials
 from tadisr.data_synthesis.recipe import load_recipe
+from tadisr.data_synthesis.writing.job import row_seed
+from tadisr.io.images import encode_png
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
     recipe = load_recipe(args.recipe)
     recipe.text_free_backgrounds = False  # done once for each photograph, however many pages are made
     with tempfile.TemporaryDirectory() as work:
-        materials = open_materials(recipe, prepare(recipe, Path(work)), "train")
+        materials = open_materials(recipe, judge_sources(recipe, Path(work)), "train")
     for size in args.size:
         for timed in (False, True):  # the first round fills the caches of photographs and glyphs
             seconds = measure(recipe, materials, size, args.num if timed else args.num // 2)
@@ -47,30 +48,24 @@ def main() -> None:
 
 def measure(recipe, materials, size: int, num: int) -> Counter:
     seconds = Counter()
-    for start in range(0, num, DEGRADED_AT_ONCE):
-        pages, masks, rngs = [], [], []
-        for index in range(start, min(start + DEGRADED_AT_ONCE, num)):
-            rng = np.random.default_rng([row_seed(0, index), 0])
-            began = time.process_time()
-            if materials.photo and rng.random() < recipe.photos:
-                image, _ = materials.photo(rng, size)
-            else:
-                image = procedural((size, size), rng)
-            painted = time.process_time()
-            mask, _ = write_page(image, recipe.text, materials.fonts, materials.corpora, rng)
-            seconds["background"] += painted - began
-            seconds["text"] += time.process_time() - painted
-            pages.append((image * 255 + 0.5).clip(0, 255).astype(np.uint8))
-            masks.append((mask * 255 + 0.5).astype(np.uint8))
-            rngs.append(np.random.default_rng([row_seed(0, index), 1]))
+    for index in range(num):
+        rng = np.random.default_rng([row_seed(0, index), 0])
         began = time.process_time()
-        hr = torch.from_numpy(np.stack(pages)).permute(0, 3, 1, 2)
-        lr = degrade_batch(hr, recipe.degradation, rngs).permute(0, 2, 3, 1).numpy()
+        if materials.photo and rng.random() < recipe.photos:
+            image, _ = materials.photo(rng, size)
+        else:
+            image = procedural((size, size), rng)
+        painted = time.process_time()
+        mask, _ = write_page(image, recipe.text, materials.fonts, materials.corpora, rng)
+        written = time.process_time()
+        hr, mask = ((part * 255 + 0.5).clip(0, 255).astype(np.uint8) for part in (image, mask))
+        lr = degrade(hr, recipe.degradation, np.random.default_rng([row_seed(0, index), 1]))
         degraded = time.process_time()
-        for images in zip(pages, masks, lr, strict=True):
-            for image in images:
-                encode_png(image)
-        seconds["degradation"] += degraded - began
+        for part in (hr, mask, lr):
+            encode_png(part)
+        seconds["background"] += painted - began
+        seconds["text"] += written - painted
+        seconds["degradation"] += degraded - written
         seconds["encoding"] += time.process_time() - degraded
     return seconds
 

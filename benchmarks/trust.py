@@ -13,8 +13,9 @@ from PIL import Image
 
 from tadisr import TADiSRPipeline
 from tadisr.evaluation.pairs import open_data
-from tadisr.evaluation.trust import AGREE, CHECK, agreement, check_text, trust_engine
+from tadisr.metrics.text import agreement
 from tadisr.ocr import crop_line
+from tadisr.trust.check import AGREE, CHECK, check_text, trust_engine
 
 
 def main() -> None:
@@ -29,8 +30,7 @@ def main() -> None:
     for number in range(pictures):
         pair = data[number]
         sr = np.asarray(pipe(Image.fromarray(pair.lr)).images[0])
-        bicubic = np.asarray(Image.fromarray(pair.lr).resize(sr.shape[1::-1], Image.Resampling.BICUBIC))
-        lines = check_text(sr, bicubic).lines
+        lines = check_text(pair.lr, sr).lines
         truths = engine.read([crop_line(pair.hr, np.float32(line.quad)) for line in lines])
         counts.update(
             (line.verdict, agreement(line.output.text, truth.text) == 1)

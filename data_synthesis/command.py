@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tadisr.data_synthesis.recipe import Recipe
 
 SCALE = 4
-MIN_SIZE = 64
+_MIN_SIZE = 64
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -55,15 +55,17 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the data set; 0 when all of it is there."""
-    for name, least in (("num", 1), ("size", MIN_SIZE), ("seed", 0), ("num_proc", 1)):
+    for name, least in (("num", 1), ("size", _MIN_SIZE), ("seed", 0), ("num_proc", 1)):
         if getattr(args, name) < least:
             raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(args, name)}")
     if args.size % SCALE:
         raise UserError(f"--size must be divisible by {SCALE}, and {args.size} is not")
     try:
-        from tadisr.data_synthesis.card import push_to_hub, table
-        from tadisr.data_synthesis.ftsr import Job, synthesize
         from tadisr.data_synthesis.recipe import load_recipe
+        from tadisr.data_synthesis.writing.card import push_to_hub, table
+        from tadisr.data_synthesis.writing.job import Job
+        from tadisr.data_synthesis.writing.synthesize import synthesize
+        from tadisr.io.progress import Bars
     except ImportError as error:
         raise UserError(f"{error.name} is missing: pip install 'tadisr[synth]'") from None
 
@@ -71,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
         recipe = place_sources(load_recipe(args.recipe), args.source, args.photos)
         recipe.segmenter, recipe.enhancer = args.segmenter or recipe.segmenter, args.enhancer or recipe.enhancer
         job = Job(recipe, args.num, args.seed, args.size, args.layout)
-        with _Bar() as bar:
-            manifest = synthesize(args.output, job, args.num_proc, args.backend, bar.say, bar.progress)
+        with Bars() as bars:
+            manifest = synthesize(args.output, job, args.num_proc, args.backend, bars.say, bars.set)
         for line in table(manifest):
             say(line)
         say(f"{args.num} triplets with {manifest['lines']} lines of text in {args.output}")
@@ -112,28 +114,3 @@ def place_sources(recipe: "Recipe", places: list[str], photos: list[Path]) -> "R
         elif "path" not in spec and spec["kind"] != "free":
             spec["path"] = f"data/sources/{spec['kind']}"
     return recipe
-
-
-class _Bar:
-    """A progress bar per stage, on stderr."""
-
-    def __enter__(self) -> "_Bar":
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True))
-        self._tasks = {}
-        self._bar.start()
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self._bar.stop()
-
-    def progress(self, stage: str, done: int, total: int) -> None:
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bar.add_task(stage, total=total)
-        self._bar.update(self._tasks[stage], completed=done)
-
-    def say(self, message: str) -> None:
-        self._bar.console.print(f"tadisr: {message}", soft_wrap=True, markup=False, highlight=False)

@@ -13,26 +13,25 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-BACKENDS = ("local", "ray")
-
 
 def _quiet_worker() -> None:
-    """One thread a process (results then never depend on how sums are split); Ctrl-C is the parent's to handle."""
+    """One thread a process, so results never depend on how sums are split. Only the parent handles Ctrl-C."""
     from tqdm import tqdm
 
-    if not sys.warnoptions:  # as in the command line: users can do nothing about what libraries warn of
+    if not sys.warnoptions:  # as in the command line: users can do nothing about the warnings of libraries
         warnings.simplefilter("ignore")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
-    # `datasets` shows bars, and a bar's lock between processes would be left behind by a worker that is ended.
+    # `datasets` shows bars. Their lock between processes would be left behind if the worker is terminated.
     tqdm.set_lock(threading.RLock())
     _one_thread()
 
 
 def _follow_parent() -> None:
-    """End with the parent, also when it was killed: nobody else would end this process."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    """End with the parent, even if the parent is killed: nobody else would end this process."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _one_thread() -> None:
@@ -46,9 +45,9 @@ def _one_thread() -> None:
 def run_tasks(
     function: Callable[[Any], Any], tasks: Sequence[Any], num_proc: int = 1, backend: str = "local"
 ) -> Iterator[tuple[Any, Any]]:
-    """Yield (task, function(task)) as they finish, in any order.
+    """Yield (task, function(task)) as tasks finish, in any order.
 
-    function and tasks must pickle. "local" starts `num_proc` processes; "ray" maps over the tasks with Ray Data, one
+    `function` and tasks must pickle. "local" starts `num_proc` processes; "ray" maps over the tasks with Ray Data, one
     CPU each, on the cluster that RAY_ADDRESS names or on a local one of `num_proc` CPUs.
 
     Raises:
@@ -93,7 +92,7 @@ def _run_ray(function: Callable[[Any], Any], tasks: Sequence[Any], num_proc: int
     started = not ray.is_initialized()
     if started:
         local = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": num_proc, "include_dashboard": False}
-        ray.init(log_to_driver=False, logging_level="error", **local)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **local)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
 

@@ -3,17 +3,20 @@
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import yaml
 
 from tadisr.data_synthesis.degrade import Degradation
-from tadisr.data_synthesis.filter import FilterConfig
+from tadisr.data_synthesis.judging.rules import FilterConfig
 from tadisr.data_synthesis.layouts import PageStyle
 from tadisr.data_synthesis.sources import parse_spec
 
-RECIPES = Path(__file__).parent / "recipes"
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_RECIPES = Path(__file__).parent / "recipes"
+T = TypeVar("T", bound="DataclassInstance")
 
 
 @dataclass
@@ -49,19 +52,22 @@ class Recipe:
     backgrounds: list[dict] = field(default_factory=lambda: [{"kind": "free"}])
     """Photographs, as `open_source` takes them; kept as mappings."""
     crops: list[dict] = field(default_factory=list)
-    """Text crops with masks, or without: those are segmented and filtered first."""
+    """Text crops, with masks or without. Crops without a mask are segmented and filtered first."""
     photos: float = 0.6
     """Share of pages on a photograph; the others stand on procedural surfaces."""
     rendered: float = 1.0
     """Share of pages with rendered text; the others have pasted crops."""
     min_background: int = 256
-    """Least short edge of a photograph, pixels. Those smaller than a page are enlarged: `--size` here allows none."""
+    """Least short edge of a photograph, pixels.
+
+    Photographs smaller than a page are enlarged; a minimum of `--size` leaves these out.
+    """
     text_free_backgrounds: bool = True
-    """Leave out photographs in which the OCR engine finds text: it would be text without a mask."""
+    """Whether to leave out photographs in which the OCR engine finds text: it would be text without a mask."""
     fonts: list[str] = field(default_factory=list)
-    """Folders of fonts instead of the installed ones."""
+    """Folders of fonts to use instead of the installed fonts."""
     corpora: dict[str, int] = field(default_factory=lambda: {"latin": 12, "chinese": 10, "kana": 1})
-    """What the text says: built-in names, or text files with one item a line; and how often, in whole numbers."""
+    """What the text says, and how often: built-in names, or text files with one item a line, with whole numbers."""
     engine: str = "rapidocr"
     """OCR engine of the filters."""
     segmenter: str = "text-segmenter-tiny"
@@ -130,9 +136,9 @@ def load_recipe(name: str) -> Recipe:
     """
     path = Path(name)
     if not path.suffix:
-        path = RECIPES / f"{name}.yaml"
+        path = _RECIPES / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+        known = ", ".join(sorted(p.stem for p in _RECIPES.glob("*.yaml")))
         raise FileNotFoundError(f"No recipe {name}: bundled are {known}, or name a .yaml file.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}

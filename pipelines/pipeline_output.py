@@ -1,13 +1,15 @@
 """What the pipelines return."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from diffusers.utils import BaseOutput
 from PIL import Image
 
-from tadisr.evaluation.trust import TrustReport
+if TYPE_CHECKING:
+    from tadisr.trust.check import TrustReport
 
 
 @dataclass
@@ -18,22 +20,21 @@ class TADiSRPipelineOutput(BaseOutput):
         (3, H, W) float32 in [0, 1].
     text_masks: the probability that a pixel is text: "pil": "L", 255 is 1; "uint8": (H, W), 255 is 1; "np": (H, W)
         float32; "pt": (1, H, W) float32.
-    reports: which lines of text to check, where that was asked for.
+    reports: which lines of text to check; None if that was not asked for.
     """
 
     images: list[Image.Image] | list[np.ndarray] | list[torch.Tensor]
     text_masks: list[Image.Image] | list[np.ndarray] | list[torch.Tensor]
-    reports: list[TrustReport] | None = None
+    reports: "list[TrustReport] | None" = None
 
 
 @dataclass
 class TextDiffPipelineOutput(BaseOutput):
     """Restored crops, where their text is, and TEM's coarse images, one of each per crop, in the `output_type`.
 
-    images, coarse_images: PIL RGB; or arrays (H, W, 3) float32 in [0, 1]; or CPU tensors (3, H, W) float32 in [0, 1].
-    text_masks: the probability that a pixel is text: PIL "L" (255 is 1); or (H, W) float32; or (1, H, W) float32. None
-        where the model has no mask.
-    coarse_images: None from `refine`, which starts from another method's images.
+    images: as in `TADiSRPipelineOutput`.
+    text_masks: as in `TADiSRPipelineOutput`; None if the model has no mask.
+    coarse_images: as `images`; None from `refine`, which starts from another method's images.
     """
 
     images: list[Image.Image] | list[np.ndarray] | list[torch.Tensor]

@@ -15,26 +15,25 @@ import torch.nn.functional as F
 from accelerate.utils.memory import clear_device_cache
 from diffusers import (
     AutoencoderKL,
-    CogView4Transformer2DModel,
     DDPMScheduler,
     DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
+    ModelMixin,
     PipelineQuantizationConfig,
-    UNet2DConditionModel,
 )
 from PIL import Image
 from torch import nn
 
-from tadisr.evaluation.trust import Thresholds, TrustReport, check_text, trust_engine
 from tadisr.loading.adapters import save_adapter
 from tadisr.loading.assemble import load_adapted
+from tadisr.loading.bases import backbone_component
 from tadisr.loading.memory import contiguous_weights, free_memory, fuse_adapter, is_out_of_memory, quantization_by_model
 from tadisr.loading.repositories import AdapterIndex, pipeline_kind, read_adapter_index, resolve
 from tadisr.models.attention import record_text_attention
-from tadisr.models.backbone import Backbone
+from tadisr.models.families import family_of
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor
 from tadisr.models.lora import ADAPTER
-from tadisr.models.network import denoise, one_backbone
+from tadisr.models.network import denoise
 from tadisr.models.prompt import TextPrompt
 from tadisr.models.tensors import (
     COLOR_FIXES,
@@ -48,6 +47,7 @@ from tadisr.models.tensors import (
 )
 from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
 from tadisr.tiling import TilePlan, auto_tile, group_by_size, run_tiled
+from tadisr.trust.check import Thresholds, TrustReport, check_text, trust_engine
 
 ImageInput = Image.Image | np.ndarray | torch.Tensor
 MIN_SIDE = 64  # pixels of the output: smaller images are padded, so that every normalisation has something to measure
@@ -60,8 +60,8 @@ class TADiSRPipeline(DiffusionPipeline):
         vae, scheduler: the base's; the VAE, as the backbone, with or without a LoRA adapter named "tadisr".
         prompt: the cached fixed prompt; no text encoder is needed.
         joint_decoder: attention projection, mask decoder and interaction blocks.
-        unet, transformer: the base's backbone, one of the two: a U-Net with a DDPM scheduler, or CogView4's
-            transformer with a flow-matching one.
+        unet, transformer: the base's backbone, one of the two, of a class that `tadisr.models.families` knows: a U-Net
+            with a DDPM scheduler, or CogView4's transformer with a flow-matching one.
         base_model, base_revision: where the base came from, if this is an adapter on one.
         native_scale: the factor it was trained for. Other factors are made by it and then resized, tile by tile: to the
             network an image enlarged by another factor is one of another blur. None: by whatever factor is asked for.
@@ -83,14 +83,15 @@ class TADiSRPipeline(DiffusionPipeline):
         scheduler: DDPMScheduler | FlowMatchEulerDiscreteScheduler,
         prompt: TextPrompt,
         joint_decoder: JointSegmentationDecoder,
-        unet: UNet2DConditionModel | None = None,
-        transformer: CogView4Transformer2DModel | None = None,
+        unet: ModelMixin | None = None,
+        transformer: ModelMixin | None = None,
         base_model: str | None = None,
         base_revision: str | None = None,
         native_scale: int | None = None,
     ):
         super().__init__()
-        one_backbone(unet, transformer)
+        if (unet is None) == (transformer is None):
+            raise ValueError("Give either unet or transformer: a base has one of them.")
         self.register_modules(
             vae=vae,
             unet=unet,
@@ -103,9 +104,9 @@ class TADiSRPipeline(DiffusionPipeline):
         self._largest_tile: int | None = None  # output pixels: what tile="auto" has been found to fit
 
     @property
-    def backbone(self) -> Backbone:
+    def backbone(self) -> ModelMixin:
         """The base's U-Net or transformer."""
-        return one_backbone(self.unet, self.transformer)
+        return self.transformer if self.unet is None else self.unet
 
     @torch.no_grad()
     def __call__(
@@ -153,14 +154,14 @@ class TADiSRPipeline(DiffusionPipeline):
         # Small images of one size together: 2.5 times as fast.
         for group in group_by_size(to_tensors(image), self._factor(scale), self._fits()):
             # 2. Encode, denoise in one step and decode both streams, tile by tile.
-            lr = torch.cat([one.float().cpu() for one in group])  # (B, 3, H / scale, W / scale) in [0, 1]
+            lr = torch.cat(group)  # (B, 3, H / scale, W / scale) in [0, 1]
             sr, mask_logits = self.restore(lr, scale, tile, overlap, tile_progress, tile_batch)  # (B, 3 and 1, H, W)
-            for one_lr, one_sr in zip(lr.split(1), sr.split(1), strict=True):
+            for one_lr, one_sr in zip(group, sr.split(1), strict=True):
                 # 3. Colour, once for the whole image.
-                fix_color(one_sr, one_lr, color_fix)
+                fix_color(one_sr, one_lr.float().cpu(), color_fix)
                 # 4. Read the text before and after.
                 if report:
-                    reports.append(self.report(one_lr, one_sr, scale, None if report is True else report))
+                    reports.append(self.report(one_lr, one_sr, None if report is True else report))
             # 5. Post-process.
             images += to_images(sr, output_type)
             masks += to_masks(mask_logits, output_type)
@@ -300,13 +301,9 @@ class TADiSRPipeline(DiffusionPipeline):
         """z_H and the attention maps to the image (B, 3, H, W) in [-1, 1] and mask logits (B, 1, H, W) (Eq. 5)."""
         return self.joint_decoder(self.vae, latents, attention_maps, features, image)
 
-    def report(
-        self, lr: torch.Tensor, sr: torch.Tensor, scale: int = 4, thresholds: Thresholds | None = None
-    ) -> TrustReport:
-        """Which lines of text to check, from lr (1, 3, h, w) and what became of it, sr (1, 3, H, W), both in [0, 1]."""
-        enlarged = upsample(lr.float().cpu(), scale).clamp_(0, 1)
-        before, after = (to_images(image, "uint8")[0] for image in (enlarged, sr))
-        return check_text(after, before, thresholds)
+    def report(self, lr: torch.Tensor, sr: torch.Tensor, thresholds: Thresholds | None = None) -> TrustReport:
+        """Check the text of sr (1, 3, H, W), restored from lr (1, 3, h, w), both in [0, 1]."""
+        return check_text(to_images(lr.float().cpu(), "uint8")[0], to_images(sr, "uint8")[0], thresholds)
 
     def convolutional(self) -> list[nn.Module]:
         """The models that work on images, whose weights take channels-last layout in use."""
@@ -380,8 +377,7 @@ class TADiSRPipeline(DiffusionPipeline):
             if base_model is not None:
                 raise ValueError(f"{pretrained_model_name_or_path} is no adapter: leave base_model out.")
             if (config := kwargs.get("quantization_config")) is not None:
-                part = "transformer" if (folder / "transformer").is_dir() else "unet"
-                mapping = quantization_by_model(config, part)
+                mapping = quantization_by_model(config, backbone_component(folder))
                 kwargs["quantization_config"] = PipelineQuantizationConfig(quant_mapping=mapping)
             return super().from_pretrained(folder, dtype=dtype, **kwargs)
         hub.pop("revision", None)
@@ -404,7 +400,7 @@ class TADiSRPipeline(DiffusionPipeline):
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         # diffusers' own save_pretrained would write unloadable base_layer.* keys here
-        save_adapter(folder, {"vae": self.vae, "unet" if self.transformer is None else "transformer": self.backbone})
+        save_adapter(folder, {"vae": self.vae, family_of(self.backbone).component: self.backbone})
         with contiguous_weights(self.convolutional()):
             for name in ("prompt", "joint_decoder"):
                 getattr(self, name).save_pretrained(folder / name)

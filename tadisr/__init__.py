@@ -5,13 +5,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tadisr.evaluation.trust import check_text
     from tadisr.loading.load import Restored, Restorer, load
     from tadisr.models.prompt import TextPrompt
     from tadisr.ocr import load_engine
     from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput, TextDiffPipelineOutput
     from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
     from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
+    from tadisr.trust.check import check_text
 
 __all__ = [
     "Restored",
@@ -32,7 +32,7 @@ _MODULES = {
     "Restored": "tadisr.loading.load",
     "Restorer": "tadisr.loading.load",
     "TextPrompt": "tadisr.models.prompt",
-    "check_text": "tadisr.evaluation.trust",
+    "check_text": "tadisr.trust.check",
     "load": "tadisr.loading.load",
     "load_engine": "tadisr.ocr",
     "TADiSRPipeline": "tadisr.pipelines.pipeline_tadisr",

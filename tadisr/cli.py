@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate-lines": ("tadisr.commands.evaluate_lines", "measure methods on cropped text lines, as on TextZoom"),
     "convert": ("tadisr.commands.convert", "make an adapter from a checkpoint that the authors of TADiSR released"),
     "synthesize": ("tadisr.data_synthesis.command", "make training data: pages of text with exact masks, and their LR"),
+    "synthesize-lines": ("tadisr.data_synthesis.command_lines", "make training data for TextDiff: lines of text"),
 }
 
 

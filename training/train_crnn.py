@@ -1,7 +1,7 @@
 """Train CRNN, the text recogniser: TextDiff's prior generator, the features of its joint loss, and a judge.
 
-    python -m tadisr.training.textdiff_data --out data/textdiff/train --num 30000 --split train --seed 1 --num-proc 2
-    python -m tadisr.training.textdiff_data --out data/textdiff/validation --num 500 --split validation --seed 2
+    tadisr synthesize-lines --out data/textdiff/train --num 30000 --split train --seed 1 --num-proc 2
+    tadisr synthesize-lines --out data/textdiff/validation --num 500 --split validation --seed 2
     accelerate launch training/train_crnn.py --config training/configs/textdiff/crnn_tiny.yaml
 
 It learns by CTC to read HR lines, LR lines, and mixtures of both. Interrupt it at any time;
@@ -19,8 +19,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from tadisr.evaluation.text_lines import bicubic, str_filt
+from tadisr.loading.memory import contiguous_weights
 from tadisr.models.textdiff.recognizer import ALPHABET, CRNN, load_crnn
-from tadisr.pipelines.pipeline_tadisr import contiguous_weights
 from tadisr.training.engine.command_line import mistakes_in_one_line, parse
 from tadisr.training.engine.loop import fit
 from tadisr.training.engine.processes import run_recurrent_in_float32

@@ -79,8 +79,7 @@ class Restoration(Task[TrainConfig]):
         network, config = self.network, self.config
         pipe = TADiSRPipeline(
             vae=network.vae,
-            unet=network.unet,
-            transformer=network.transformer,
+            **{network.component: network.backbone},
             scheduler=network.scheduler,
             prompt=network.prompt,
             joint_decoder=network.joint_decoder,

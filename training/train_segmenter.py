@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import DataLoader
 
-from tadisr.data_synthesis.segment import TextSegmenter, TinyConfig, TinyTextSegmenter
+from tadisr.data_synthesis.judging.segment import TextSegmenter, TinyConfig, TinyTextSegmenter
 from tadisr.metrics.segmentation import THRESHOLDS, foreground_scores, mask_counts
 from tadisr.models.losses import dice_loss, focal_loss
 from tadisr.training.data.segmentation_crops import SegmentationCrops, photo_list, validation_images
@@ -81,7 +81,7 @@ def build_segmenter(config: SegmenterConfig) -> TextSegmenter:
     """The untrained network."""
     if config.pretrained_model_name_or_path is None:
         return TinyTextSegmenter(TinyConfig(widths=list(config.widths)))
-    from tadisr.data_synthesis.sam_ts import SamTextSegmenter
+    from tadisr.data_synthesis.judging.sam_ts import SamTextSegmenter
 
     segmenter = SamTextSegmenter.build(
         {

@@ -18,14 +18,14 @@ from torch import nn
 
 from tadisr.evaluation.line_recognizers import load_recognizer
 from tadisr.evaluation.text_lines import AVERAGE, BICUBIC, evaluate_lines
+from tadisr.loading.memory import contiguous_weights
 from tadisr.models.textdiff.enhancement import TextEnhancementModule
 from tadisr.models.textdiff.interpreter import TextPriorInterpreter
 from tadisr.models.textdiff.network import TextDiffNetwork, textdiff_scheduler
+from tadisr.models.textdiff.objective import textdiff_loss
 from tadisr.models.textdiff.recognizer import load_crnn
 from tadisr.models.textdiff.residual_unet import ResidualUNet
-from tadisr.pipelines.pipeline_tadisr import contiguous_weights
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
-from tadisr.textdiff_losses import textdiff_loss
 from tadisr.training.engine.command_line import mistakes_in_one_line, parse
 from tadisr.training.engine.loop import fit
 from tadisr.training.engine.processes import run_in_float32, run_recurrent_in_float32

@@ -6,8 +6,8 @@ import numpy as np
 from tadisr.data_synthesis.backgrounds.scenes import SCENES, out_of_focus
 from tadisr.data_synthesis.backgrounds.surfaces import SURFACES, Size, light
 
-SHARP = {"sky", "foliage", "glass"}  # scenes that can be looked at in focus
-MAX_SHRINK = 4.0  # a photograph's finest detail is rarely sharp at its own resolution
+_SHARP = {"sky", "foliage", "glass"}  # scenes that can be looked at in focus
+_MAX_SHRINK = 4.0  # a photograph's finest detail is rarely sharp at its own resolution
 
 
 def shrink_photo(image: np.ndarray, longest: int) -> np.ndarray:
@@ -28,7 +28,7 @@ def crop_photo(photo: np.ndarray, size: int | Size, rng: np.random.Generator) ->
     """
     size = (size, size) if isinstance(size, int) else size
     fits = min(photo.shape[0] / size[0], photo.shape[1] / size[1])
-    shrink = rng.uniform(1, min(MAX_SHRINK, fits)) if fits > 1 else fits
+    shrink = rng.uniform(1, min(_MAX_SHRINK, fits)) if fits > 1 else fits
     h, w = (max(1, min(int(side * shrink), limit)) for side, limit in zip(size, photo.shape[:2], strict=True))
     y, x = rng.integers(0, photo.shape[0] - h + 1), rng.integers(0, photo.shape[1] - w + 1)
     # where a crop is enlarged, INTER_AREA would show its pixels as squares
@@ -50,7 +50,7 @@ def procedural(size: int | Size, rng: np.random.Generator) -> np.ndarray:
     else:
         name = str(rng.choice(list(SCENES)))
         image = SCENES[name](size, rng)
-        if name not in SHARP or rng.random() < 0.4:
+        if name not in _SHARP or rng.random() < 0.4:
             image = out_of_focus(image, rng)
     image = image * light(size, rng)
     image += rng.uniform(0, 0.012) * rng.standard_normal((*size, 1), np.float32)  # a sensor's grain

@@ -26,7 +26,7 @@ def sky(size: Size, rng: np.random.Generator) -> np.ndarray:
     image = _vertical_gradient(size, top, bottom)
     clouds = fractal(size, max(size) * rng.uniform(0.3, 0.7), rng, 6, 0.55) + rng.uniform(-1.5, 0.5)
     cover = (clouds * 0.7).clip(0, 1)[..., None] * rng.uniform(0.4, 0.9)
-    return image + (np.float32([0.93, 0.94, 0.95]) - image) * cover
+    return image + (np.array([0.93, 0.94, 0.95], np.float32) - image) * cover
 
 
 def foliage(size: Size, rng: np.random.Generator) -> np.ndarray:
@@ -109,7 +109,7 @@ def room(size: Size, rng: np.random.Generator) -> np.ndarray:
         )
     if rng.random() < 0.6:
         x, y, ww, wh = (int(v) for v in rng.uniform([0, 0, 0.15, 0.2], [0.8, 0.3, 0.4, 0.5]) * [w, h, w, h])
-        image[y : y + wh, x : x + ww] = np.float32([0.95, 0.96, 0.93])
+        image[y : y + wh, x : x + ww] = np.array([0.95, 0.96, 0.93], np.float32)
     return image
 
 

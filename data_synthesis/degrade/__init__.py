@@ -1,13 +1,13 @@
 """HR to LR: the second-order degradation of Real-ESRGAN (blur, resize, noise and JPEG, twice over), and milder ones.
 
-`draw_plan` draws all that is random about one image from its own generator; carrying out a plan is deterministic. So an
-image's LR depends on its seed alone, whatever batch, worker or number of threads it meets.
+`draw_plan` draws everything random about one image from that image's generator. Carrying out a plan is deterministic.
+So the LR image depends on its seed alone, not on the worker, the images before it or the number of threads.
 """
 
 import math
 import threading
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,14 +23,11 @@ from tadisr.data_synthesis.degrade.kernels import (
 )
 from tadisr.data_synthesis.degrade.steps import Blur, Jpeg, Noise, Resize, Scratch, Step, apply
 
-if TYPE_CHECKING:
-    import torch
-
-__all__ = ["Degradation", "Order", "degrade", "degrade_batch", "draw_plan"]
+__all__ = ["Degradation", "Order", "degrade", "draw_plan"]
 
 
 class _Draws:
-    """Uniform numbers taken from a generator in one call: a plan needs up to 42, and single calls cost more."""
+    """Uniform numbers, taken from a generator in one call. A plan needs up to 42; a call for each would take longer."""
 
     def __init__(self, rng: np.random.Generator):
         self._next = iter(rng.random(48).tolist()).__next__
@@ -39,7 +36,7 @@ class _Draws:
         return (bounds[0] + (bounds[1] - bounds[0]) * self._next()) * factor
 
     def integer(self, low: int, high: int) -> int:
-        """low to high, both included."""
+        """A whole number from low to high, both included."""
         return low + int((high - low + 1) * self._next())
 
     def chance(self, probability: float) -> bool:
@@ -49,7 +46,7 @@ class _Draws:
         return values[int(len(values) * self._next())]
 
     def weighted(self, values: Iterable, weights: Sequence[float]) -> Any:
-        left = self._next() * sum(weights)
+        left, chosen = self._next() * sum(weights), None
         for value, weight in zip(values, weights, strict=True):
             if weight > 0:
                 chosen = value
@@ -60,9 +57,9 @@ class _Draws:
 
 
 def _draw_kernel(order: Order, draws: _Draws, factor: float) -> np.ndarray:
-    """factor: on the order's sigmas."""
-    size = order.kernel_sizes and draws.choice(order.kernel_sizes)
-    if draws.chance(order.sinc_prob):
+    """A blur kernel of the order; its sigmas are multiplied by `factor`."""
+    size = draws.choice(order.kernel_sizes) if order.kernel_sizes else None
+    if draws.chance(order.sinc_prob) and size:
         return sinc_kernel(draws.uniform(order.sinc_cutoff if size < 13 else order.sinc_cutoff_large), size)
     kind = draws.weighted(order.kernels, tuple(order.kernels.values()))
     sigma = draws.uniform(order.sigma, factor)
@@ -87,7 +84,19 @@ def _draw_kernel(order: Order, draws: _Draws, factor: float) -> np.ndarray:
 def _draw_round(
     order: Order, draws: _Draws, size: tuple[int, int], base: tuple[int, int], strength: float, sigma_factor: float
 ) -> tuple[list[Step], tuple[int, int], float]:
-    """Blur, resize (from `size` to some multiple of `base`) and noise; the size after them; that multiple."""
+    """Blur, resize and noise of one round.
+
+    Args:
+        order: what is drawn from.
+        draws: the numbers.
+        size: (H, W) before the round.
+        base: (H, W) that the resize multiplies.
+        strength: factor on the noise.
+        sigma_factor: factor on the blur.
+
+    Returns:
+        The steps; (H, W) after them; the factor from `base` to that size.
+    """
     steps: list[Step] = []
     if draws.chance(order.blur_prob):
         kernel = _draw_kernel(order, draws, sigma_factor)
@@ -116,7 +125,7 @@ def _draw_jpeg(order: Order, draws: _Draws) -> list[Step]:
 def draw_plan(config: Degradation, rng: np.random.Generator, height: int, width: int) -> list[Step]:
     """All steps for one image of height x width HR pixels, with their kernels and the seeds of their noise.
 
-    Steps that would change nothing are left out. Takes the same amount from `rng` every time.
+    Steps that would change nothing are left out. `rng` always advances by the same amount.
     """
     draws = _Draws(rng)
     size, lr = (height, width), (height // config.scale, width // config.scale)
@@ -136,58 +145,33 @@ def draw_plan(config: Degradation, rng: np.random.Generator, height: int, width:
     return steps + more + (final + codec if draws.chance(config.jpeg_last_prob) else codec + final)
 
 
-def _check_sides(height: int, width: int, scale: int) -> None:
-    if height % scale or width % scale or not height or not width:
-        raise ValueError(f"Expected sides divisible by {scale}, got {width}x{height}.")
+class _Memory(threading.local):
+    def __init__(self):
+        self.scratch = Scratch()
 
 
-_LOCAL = threading.local()
-
-
-def _scratch() -> Scratch:
-    if not hasattr(_LOCAL, "scratch"):
-        _LOCAL.scratch = Scratch()
-    return _LOCAL.scratch
+_MEMORY = _Memory()
 
 
 def degrade(image: np.ndarray, config: Degradation, rng: np.random.Generator) -> np.ndarray:
     """The LR image of an HR image.
 
-    image: (H, W, 3) uint8 RGB, sides divisible by `config.scale`; returns (H/scale, W/scale, 3) uint8 RGB.
+    Args:
+        image: (H, W, 3) uint8 RGB, sides divisible by `config.scale`.
+        config: what is drawn from.
+        rng: the image's own generator.
+
+    Returns:
+        (H / scale, W / scale, 3) uint8 RGB.
+
+    Raises:
+        ValueError: an image of another kind or size.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"Expected (H, W, 3) uint8, got {image.shape} {image.dtype}.")
     height, width = image.shape[:2]
-    _check_sides(height, width, config.scale)
+    if height % config.scale or width % config.scale or not height or not width:
+        raise ValueError(f"Expected sides divisible by {config.scale}, got {width}x{height}.")
     plan = draw_plan(config, rng, height, width)
     bgr = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
-    return cv2.cvtColor(apply(plan, bgr, _scratch()), cv2.COLOR_BGR2RGB)
-
-
-def degrade_batch(hr: "torch.Tensor", config: Degradation, rngs: Sequence[np.random.Generator]) -> "torch.Tensor":
-    """The LR images of HR images, on their device.
-
-    hr: (B, 3, H, W) uint8 RGB, sides divisible by `config.scale`; rngs: one generator per image; returns
-    (B, 3, H/scale, W/scale) uint8 RGB. On the CPU the result is that of `degrade`, bit for bit; elsewhere torch carries
-    out the same plans on the device, with noise from the device's own generator. Each image goes its own way: after the
-    first resize no two are of one size.
-    """
-    import torch
-
-    from tadisr.data_synthesis.degrade import generic
-
-    if hr.ndim != 4 or hr.shape[1] != 3 or hr.dtype != torch.uint8:
-        raise ValueError(f"Expected (B, 3, H, W) uint8, got {tuple(hr.shape)} {hr.dtype}.")
-    if len(rngs) != len(hr):
-        raise ValueError(f"Expected one generator per image, got {len(rngs)} for {len(hr)} images.")
-    height, width = hr.shape[2:]
-    _check_sides(height, width, config.scale)
-    lr = hr.new_empty((len(hr), 3, height // config.scale, width // config.scale))
-    for image, out, rng in zip(hr, lr, rngs, strict=True):
-        plan = draw_plan(config, rng, height, width)
-        if hr.device.type == "cpu":
-            bgr = cv2.merge([np.ascontiguousarray(image[c].numpy()) for c in (2, 1, 0)])
-            out.copy_(torch.from_numpy(apply(plan, bgr, _scratch())).flip(2).permute(2, 0, 1))
-        else:
-            out.copy_(generic.apply(plan, image))
-    return lr
+    return cv2.cvtColor(apply(plan, bgr, _MEMORY.scratch), cv2.COLOR_BGR2RGB)

@@ -3,13 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from numbers import Real
 from typing import Any
 
 from tadisr.data_synthesis.degrade.steps import MODES
 
 Range = tuple[float, float]
-PUBLISHED_KERNELS = {
+_PUBLISHED_KERNELS = {
     "iso": 0.45,
     "aniso": 0.25,
     "generalized_iso": 0.12,
@@ -17,43 +16,44 @@ PUBLISHED_KERNELS = {
     "plateau_iso": 0.12,
     "plateau_aniso": 0.03,
 }
-KINDS = (*PUBLISHED_KERNELS, "disk", "motion")
+KINDS = (*_PUBLISHED_KERNELS, "disk", "motion")
 
 
 @dataclass
 class Order:
-    """One round of blur, resize, noise and JPEG, drawn uniformly from ranges. The defaults are the first round's."""
+    """One round of blur, resize, noise and JPEG. Values are drawn uniformly; the defaults are the first round's."""
 
     blur_prob: float = 1.0
-    kernels: dict[str, float] = field(default_factory=PUBLISHED_KERNELS.copy)
-    """Relative frequency of each kind of kernel (see `KINDS`) among those that are not sinc; 0 for kinds not named."""
+    kernels: dict[str, float] = field(default_factory=_PUBLISHED_KERNELS.copy)
+    """Relative frequency of each kind of kernel (see `KINDS`) among kernels that are not sinc. Kinds not named: 0."""
     kernel_sizes: tuple[int, ...] | None = (7, 9, 11, 13, 15, 17, 19, 21)
-    """Odd sides that kernels are cut to; None: three sigmas to each side (then no sinc)."""
+    """Odd sides to which kernels are cut. None: three sigmas to each side, and no sinc kernels."""
     sinc_prob: float = 0.1
     sigma: Range = (0.2, 3.0)
-    """Of both axes, in pixels of the image at this point. Disks and lines are 2.5 sigma wide, at least 2 pixels."""
+    """Width of kernels along either axis, in pixels of the image at this point. Disks and lines are 2.5 sigma wide, at
+    least 2 pixels."""
     beta_generalized: Range = (0.5, 4.0)
     beta_plateau: Range = (1.0, 2.0)
     beta_below_one_prob: float = 0.5
-    """Betas are drawn between the range's low end and 1 this often, else between 1 and its high end."""
+    """How often a beta is drawn between the range's low end and 1; otherwise it is drawn between 1 and the high end."""
     sinc_cutoff: Range = (math.pi / 3, math.pi)
-    """Radians per pixel, for sinc kernels of size below 13."""
+    """Of sinc kernels with sides below 13, radians per pixel."""
     sinc_cutoff_large: Range = (math.pi / 5, math.pi)
-    """The same from size 13."""
+    """Of sinc kernels with sides of 13 and above."""
     resize_weights: tuple[float, float, float] = (0.2, 0.7, 0.1)
     """Relative frequency of enlarging, of shrinking, of neither."""
     resize_range: Range = (0.15, 1.5)
-    """Smallest and largest factor, on the HR size in the first round and on the LR size in the second."""
+    """Smallest and largest factor: on the HR size in the first round, on the LR size in the second round."""
     resize_modes: tuple[str, ...] = MODES
-    """Drawn from with equal chances."""
+    """One of them is drawn, all with equal chances."""
     gaussian_prob: float = 0.5
-    """Share of Gaussian noise; the rest is Poisson noise."""
+    """Share of images with Gaussian noise; the other images have Poisson noise."""
     noise_sigma: Range = (1.0, 30.0)
-    """Of Gaussian noise, in 1/255."""
+    """Standard deviation of Gaussian noise, in 1/255."""
     poisson_scale: Range = (0.05, 3.0)
-    """Factor on the Poisson noise of an image of 256 photons at full brightness (fewer if it has few levels)."""
+    """Factor on Poisson noise: the noise of 256 photons at full brightness, or of fewer if the image has few levels."""
     gray_prob: float = 0.4
-    """Share of noise that is the same on the three channels."""
+    """How often the noise is the same on the three channels."""
     jpeg_prob: float = 1.0
     jpeg_quality: tuple[int, int] = (30, 95)
 
@@ -98,18 +98,18 @@ class Degradation:
 
     scale: int = 4
     first_prob: float = 1.0
-    """Share of images that go through the first round; the rest begin with the second."""
+    """Share of images that go through the first round; the other images begin with the second round."""
     first: Order = field(default_factory=Order)
     second: Order = field(default_factory=_second)
     second_strength: float = 1.0
     """Factor on the blur and noise of the second round for images that went through the first."""
     second_sigma_in_hr_pixels: bool = False
-    """The second round's blur shrinks with the image if the first one made it smaller."""
+    """Whether the second round's blur shrinks with an image that the first round made smaller."""
     final_sinc_prob: float = 0.8
     final_sinc_sizes: tuple[int, ...] = (7, 9, 11, 13, 15, 17, 19, 21)
     final_sinc_cutoff: Range = (math.pi / 3, math.pi)
     jpeg_last_prob: float = 0.5
-    """How often the final resize and sinc come before the second round's JPEG; else they come after it."""
+    """How often the final resize and sinc come before the second round's JPEG, not after it."""
 
     def __post_init__(self):
         _check(self)
@@ -131,9 +131,12 @@ class Degradation:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Degradation":
-        """From the values of a YAML file: fields of this class, `first` and `second` as mappings of `Order`'s.
+        """From the values of a YAML file: fields of this class; `first` and `second` map fields of `Order`.
 
-        `preset` names what the fields not given are taken from (default: real-esrgan). ValueError for unknown keys.
+        Fields that are not given are those of the preset that `preset` names (default: real-esrgan).
+
+        Raises:
+            ValueError: an unknown key, or a value that does not fit.
         """
         if not isinstance(values, Mapping):
             raise ValueError(f"degradation must be a preset's name or map names to values; got {values!r}.")
@@ -146,7 +149,7 @@ class Degradation:
 
 
 def _mild() -> Degradation:
-    """One pass of blur, reduction, noise and JPEG, and for one image in ten a lighter one before it."""
+    """One pass of blur, reduction, noise and JPEG; for one image in ten, a lighter pass before it."""
     only = Order(
         kernels={"aniso": 0.9, "disk": 0.05, "motion": 0.05},
         kernel_sizes=None,
@@ -184,20 +187,24 @@ def _replace(config: Any, values: Mapping[str, Any], where: str) -> Any:
 
 
 def _check(config: Any) -> None:
-    """Turn lists (YAML has no tuples) into tuples; ValueError for shares outside 0..1 and ranges out of order."""
+    """Turn lists (YAML has no tuples) into tuples, and refuse shares outside 0..1 and ranges out of order."""
     for f in fields(config):
         value = getattr(config, f.name)
         if isinstance(value, list):
             value = tuple(value)
             setattr(config, f.name, value)
-        if f.name.endswith("_prob") and not (isinstance(value, Real) and 0 <= value <= 1):
+        if f.name.endswith("_prob") and not (isinstance(value, (int, float)) and 0 <= value <= 1):
             raise ValueError(f"{f.name} must lie between 0 and 1; got {value!r}.")
-        if f.type in (Range, tuple[int, int]) and not (_numbers(value) and len(value) == 2 and value[0] <= value[1]):
+        if f.type in (Range, tuple[int, int]) and not _is_range(value):
             raise ValueError(f"{f.name} must be [low, high] with 0 <= low <= high; got {value!r}.")
 
 
 def _numbers(value: Any) -> bool:
-    return isinstance(value, tuple) and all(isinstance(number, Real) and number >= 0 for number in value)
+    return isinstance(value, tuple) and all(isinstance(number, (int, float)) and number >= 0 for number in value)
+
+
+def _is_range(value: Any) -> bool:
+    return _numbers(value) and len(value) == 2 and value[0] <= value[1]
 
 
 def _check_weights(name: str, weights: Any, count: int | None = None) -> None:

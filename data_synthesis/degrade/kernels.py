@@ -1,8 +1,8 @@
 """Blur kernels: the families of Real-ESRGAN, and disk (defocus) and line (motion).
 
-A kernel is float32, sums to 1, has odd sides and is symmetric about its centre, so it never shifts an image. (k,)
-stands for a separable one, the outer product of the vector with itself; (ky, kx) for any other. Widths are in pixels.
-An `angle` turns the first axis from +x towards +y (down), radians.
+A kernel is float32, sums to 1, has odd sides and is symmetric about its centre, so it never shifts an image. A vector
+(k,) is a separable kernel, the outer product of the vector with itself. Other kernels are (ky, kx). Widths are in
+pixels. An `angle` turns the first axis from +x towards +y (down), in radians.
 """
 
 import math
@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 _NEGLIGIBLE = 1e-5
-"""Where the weights of a generalised Gaussian have fallen to this share of the centre's, the kernel is cut."""
+"""A generalised Gaussian is cut where its weights have fallen to this share of the weight in its centre."""
 
 
 def _radius(limit: int, sigma: float, reach: float) -> int:
@@ -18,12 +18,10 @@ def _radius(limit: int, sigma: float, reach: float) -> int:
     return int(min(limit, reach * sigma + 1e-9))
 
 
-def _ellipse(
-    sigma_x: float, sigma_y: float, angle: float, size: int | None, reach: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Squared distances from the centre in sigmas, (ky, kx), in a box that holds `reach` sigmas.
+def _ellipse(sigma_x: float, sigma_y: float, angle: float, size: int | None, reach: float) -> np.ndarray:
+    """Squared distances from the centre, in sigmas, (ky, kx), in a box that holds `reach` sigmas.
 
-    size: odd limit of the box's sides; without it the box holds three sigmas, at least one pixel on each side.
+    `size` is the odd limit of the box's sides. None: the box holds three sigmas, at least one pixel on each side.
     """
     c, s = math.cos(angle), math.sin(angle)
     spread = math.hypot(sigma_x * s, sigma_y * c), math.hypot(sigma_x * c, sigma_y * s)  # down, right
@@ -46,7 +44,7 @@ def _gaussian_reach(beta: float) -> float:
 
 
 def gaussian_vector(sigma: float, size: int | None = None) -> np.ndarray:
-    """An isotropic Gaussian, (k,): exp(-r^2 / (2 sigma^2)). size: as for `gaussian_kernel`."""
+    """An isotropic Gaussian, (k,): exp(-r^2 / (2 sigma^2)). For `size` see `gaussian_kernel`."""
     radius = max(1, math.ceil(3 * sigma)) if size is None else _radius(size // 2, sigma, _gaussian_reach(1))
     return _normalised(np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2))
 
@@ -54,10 +52,10 @@ def gaussian_vector(sigma: float, size: int | None = None) -> np.ndarray:
 def gaussian_kernel(
     sigma_x: float, sigma_y: float, angle: float = 0.0, beta: float = 1.0, size: int | None = None
 ) -> np.ndarray:
-    """A generalised Gaussian, (ky, kx): exp(-q^beta / 2), q the squared distance in sigmas; beta 1 is the Gaussian.
+    """A generalised Gaussian, (ky, kx): exp(-q^beta / 2), where q is the squared distance in sigmas.
 
-    size: odd side of the square that the published model cuts the kernel to (weights that vanish within it are left
-    out); None: three sigmas to each side.
+    With beta 1 it is a Gaussian. `size` is the odd side of the square to which the published model cuts the kernel;
+    negligible weights within the square are left out, too. None: three sigmas to each side.
     """
     q = _ellipse(sigma_x, sigma_y, angle, size, _gaussian_reach(beta))
     return _normalised(np.exp(-0.5 * (q if beta == 1 else q**beta)))
@@ -66,12 +64,12 @@ def gaussian_kernel(
 def plateau_kernel(
     sigma_x: float, sigma_y: float, angle: float = 0.0, beta: float = 1.0, size: int | None = None
 ) -> np.ndarray:
-    """A plateau, (ky, kx): 1 / (1 + q^beta). Its tails are long: it fills the square of `size`."""
+    """A plateau, (ky, kx): 1 / (1 + q^beta). It has long tails and fills the square of side `size`."""
     return _normalised(1 / (1 + _ellipse(sigma_x, sigma_y, angle, size, math.inf) ** beta))
 
 
 def sinc_kernel(cutoff: float, size: int) -> np.ndarray:
-    """The circular low-pass filter that rings, (size, size). cutoff: radians per pixel, 0 to pi; size: odd."""
+    """The circular low-pass filter, which rings, (size, size). `cutoff`: radians per pixel, 0 to pi; `size`: odd."""
     import torch
 
     offsets = np.arange(size) - size // 2
@@ -92,7 +90,7 @@ def disk_kernel(diameter: float) -> np.ndarray:
 
 
 def motion_kernel(length: int, angle: float) -> np.ndarray:
-    """Motion: `length` points one pixel apart on a straight line, each shared between its four pixels, (k, k)."""
+    """Motion: `length` points on a straight line, one pixel apart, each shared between four pixels, (k, k)."""
     radius = length // 2 + 1
     kernel = np.zeros((2 * radius + 1, 2 * radius + 1))
     along = np.arange(length) - (length - 1) / 2

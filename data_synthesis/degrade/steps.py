@@ -1,62 +1,73 @@
-"""The four steps that a degradation is made of, and their implementation for the CPU, on OpenCV and numpy.
+"""The four steps of a degradation, on OpenCV and numpy.
 
-An image here is (h, w, 3) in OpenCV's order of channels, BGR, uint8 or float32 in 0..255: the codec must see the true
-colours, because it halves the resolution of the chroma.
+An image here is (h, w, 3) BGR, uint8 or float32 in 0..255. BGR is OpenCV's order of channels: the codec must see the
+true colours, because it halves the resolution of the chroma.
 """
 
 import math
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from statistics import NormalDist
 
 import cv2
 import numpy as np
 
+from tadisr.io.images import decode
+
 
 @dataclass(frozen=True, slots=True)
 class Blur:
+    """Convolve with a kernel; beyond its borders the image is mirrored."""
+
     kernel: np.ndarray
     """(k,) or (ky, kx), see `kernels`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resize:
+    """Resize to height x width; the image's centre stays in place."""
+
     height: int
     width: int
     mode: str
-    """area (exact shares of the pixels), bilinear or bicubic (neither with anti-aliasing); centres stay in place."""
+    """area (exact shares of the pixels), or bilinear or bicubic (without anti-aliasing)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Noise:
+    """Add noise and clip."""
+
     kind: str
     """gaussian or poisson."""
     strength: float
-    """Gaussian: sigma in 1/255. Poisson: factor on the photon noise of an image with as many levels as this one."""
+    """Gaussian: sigma in 1/255. Poisson: factor on the photon noise of an image with as many levels as this image."""
     gray: bool
-    """The same noise on the three channels."""
+    """Whether the noise is the same on the three channels."""
     seed: int
 
 
 @dataclass(frozen=True, slots=True)
 class Jpeg:
+    """Encode and decode."""
+
     quality: int
+    """1 to 100, as libjpeg counts it."""
 
 
 Step = Blur | Resize | Noise | Jpeg
 
 _INTERPOLATION = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 MODES = tuple(_INTERPOLATION)
-_DIRECT_TAPS = 130  # from here on cv2.filter2D works by a Fourier transform of its own, which is slow for large images
-_KEPT = 2**25  # bytes: larger arrays are not kept, so that a few huge images do not fill the memory for good
-_SMALL = 64 * 64  # pixels: below, that is fast enough
-_BLOCK = 16000  # values per block of noise: its temporaries stay in the cache and are too small to be mapped anew
+_DIRECT_TAPS = 130  # with more taps cv2.filter2D uses a Fourier transform of its own, which is slow for large images
+_SMALL = 64 * 64  # pixels; for smaller images that transform is fast enough
+_KEPT = 2**25  # bytes; larger arrays are not kept, so that a few huge images do not occupy the memory for good
+_BLOCK = 16000  # values per block of noise: temporary arrays stay in the cache and need no fresh pages
 
 
 class Scratch:
-    """Memory that serves again for the next image: getting fresh pages costs more than most of the steps.
+    """Memory that is used again for the next image: fresh pages take longer than most of the steps.
 
-    About 100 bytes per HR pixel stay allocated, 25 MB for 512 x 512. For one thread at a time.
+    About 100 bytes per HR pixel stay allocated, 25 MB for 512 x 512. Only one thread may use it at a time.
     """
 
     def __init__(self):
@@ -74,21 +85,21 @@ class Scratch:
         return buffer[:count].view(dtype).reshape(shape)
 
     def output(self, shape: tuple[int, ...]) -> np.ndarray:
-        """A float32 array that shares no memory with the one given before it."""
+        """A float32 array that shares no memory with the previous output."""
         self._turn = not self._turn
         return self.array("even" if self._turn else "odd", shape)
 
 
 def apply(steps: list[Step], image: np.ndarray, scratch: Scratch) -> np.ndarray:
-    """The image after all steps, as uint8. May return `image` itself or memory of `scratch`: copy what you keep."""
+    """The image after all steps, as uint8. It may be `image` itself or lie in `scratch`: copy it to keep it."""
     for step in steps:
         image = FUNCTIONS[type(step)](image, step, scratch)
-    return to_uint8(image)
+    return _to_uint8(image)
 
 
-def to_uint8(image: np.ndarray) -> np.ndarray:
+def _to_uint8(image: np.ndarray) -> np.ndarray:
     """Rounded and clipped."""
-    return image if image.dtype == np.uint8 else cv2.add(image, 0.0, dtype=cv2.CV_8U)
+    return image if image.dtype == np.uint8 else cv2.add(image, 0.0, dtype=cv2.CV_8U)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def _to_float(image: np.ndarray, scratch: Scratch) -> np.ndarray:
@@ -100,7 +111,7 @@ def _to_float(image: np.ndarray, scratch: Scratch) -> np.ndarray:
 
 
 def blur(image: np.ndarray, step: Blur, scratch: Scratch) -> np.ndarray:
-    """By the fastest of three ways (`benchmarks/degradation.py --blurs`), which differ by rounding only."""
+    """The fastest of three ways (`benchmarks/degradation.py --blurs`). They differ by rounding only."""
     kernel = step.kernel
     if kernel.ndim == 1:
         out = scratch.output(image.shape)
@@ -119,10 +130,10 @@ def _waves(taps: int, length: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _spectrum(kernel: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The kernel's Fourier transform about its centre, in the layout that cv2.dft gives to that of a real image.
+    """The kernel's Fourier transform about its centre, in the layout of cv2.dft for a real image.
 
-    The transform is real, since the kernel is symmetric, so that one multiplication per value filters the image. The
-    layout has real and imaginary parts side by side along x, in the first and last column below each other along y.
+    The kernel is symmetric, so its transform is real, and one multiplication per value filters the image. In the layout
+    real and imaginary parts stand side by side along x; in the first and last column they stand below each other.
     """
     down, right = (np.arange(length + 1)[1:] // 2 for length in (height, width))
     (cos_y, sin_y), (cos_x, sin_x) = _waves(kernel.shape[0], height), _waves(kernel.shape[1], width)
@@ -133,20 +144,20 @@ def _spectrum(kernel: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 @cache
-def fast_length(length: int) -> int:
-    """The next length whose transform is fast: a multiple of 16 without prime factors above 11 (measured with IPP)."""
+def _fast_length(length: int) -> int:
+    """The least multiple of 16, from `length` on, without prime factors above 11: such transforms are fast (IPP)."""
     length += -length % 16
     rest = length
     for factor in (2, 3, 5, 7, 11):
         while rest % factor == 0:
             rest //= factor
-    return length if rest == 1 else fast_length(length + 1)
+    return length if rest == 1 else _fast_length(length + 1)
 
 
 def blur_by_fourier(image: np.ndarray, kernel: np.ndarray, scratch: Scratch) -> np.ndarray:
     (h, w), (ky, kx) = image.shape[:2], kernel.shape
     top, left = ky // 2, kx // 2
-    height, width = fast_length(h + ky - 1), fast_length(w + kx - 1)
+    height, width = _fast_length(h + ky - 1), _fast_length(w + kx - 1)
     spectrum = _spectrum(kernel, height, width)
     bordered = cv2.copyMakeBorder(
         image,
@@ -173,17 +184,17 @@ def resize(image: np.ndarray, step: Resize, scratch: Scratch) -> np.ndarray:
     out = scratch.output((step.height, step.width, 3))
     factors = step.width / image.shape[1], step.height / image.shape[0]
     if step.mode == "area" and max(factors) > 1:
-        # A hair less: where borders of old and new pixels coincide, OpenCV's rounding may take the pixel before.
+        # A little less: if borders of old and new pixels coincide, OpenCV's rounding may take the previous pixel.
         fx, fy = (factor * (1 - 1e-12) for factor in factors)
         return cv2.resize(image, None, out, fx, fy, cv2.INTER_AREA)
     return cv2.resize(image, (step.width, step.height), out, interpolation=_INTERPOLATION[step.mode])
 
 
 def jpeg(image: np.ndarray, step: Jpeg, scratch: Scratch) -> np.ndarray:
-    ok, data = cv2.imencode(".jpg", to_uint8(image), [cv2.IMWRITE_JPEG_QUALITY, step.quality])
+    ok, data = cv2.imencode(".jpg", _to_uint8(image), [cv2.IMWRITE_JPEG_QUALITY, step.quality])
     if not ok:
         raise RuntimeError(f"OpenCV could not write a JPEG of {image.shape[1]}x{image.shape[0]} pixels.")
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+    return decode(data, cv2.IMREAD_COLOR)
 
 
 def noise(image: np.ndarray, step: Noise, scratch: Scratch) -> np.ndarray:
@@ -191,20 +202,17 @@ def noise(image: np.ndarray, step: Noise, scratch: Scratch) -> np.ndarray:
     image = _to_float(image, scratch)
     bits = np.random.SFC64(step.seed)
     if step.kind == "poisson":
-        levels = to_uint8(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if step.gray else image)
-        table = poisson_table(_photons(levels))
+        levels = _to_uint8(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if step.gray else image)
+        draw = partial(_poisson, table=poisson_table(_photons(levels)), bits=bits)
+    else:
+        levels = image[..., 0] if step.gray else image
+        draw = partial(_gaussian, bits=bits)
     h, w = image.shape[:2]
     rows = max(1, _BLOCK // (w * (1 if step.gray else 3)))
     for top in range(0, h, rows):
-        block = image[top : top + rows]
-        shape = block.shape[:2] if step.gray else block.shape
-        if step.kind == "poisson":
-            drawn = _poisson(levels[top : top + rows].ravel(), table, bits)
-        else:
-            count = math.prod(shape)
-            drawn = normal_table().take(bits.random_raw((count + 3) // 4).view(np.uint16)[:count])
+        block, part = image[top : top + rows], levels[top : top + rows]
+        drawn = draw(part).reshape(part.shape)
         drawn *= np.float32(step.strength)
-        drawn = drawn.reshape(shape)
         np.add(block, cv2.cvtColor(drawn, cv2.COLOR_GRAY2BGR) if step.gray else drawn, out=block)
         np.clip(block, 0, 255, out=block)
     return image
@@ -213,11 +221,17 @@ def noise(image: np.ndarray, step: Noise, scratch: Scratch) -> np.ndarray:
 FUNCTIONS = {Blur: blur, Resize: resize, Noise: noise, Jpeg: jpeg}
 
 
+def _gaussian(levels: np.ndarray, bits: np.random.SFC64) -> np.ndarray:
+    """A standard normal value for each of the n levels, whatever they are: (n,) float32."""
+    return normal_table().take(bits.random_raw((levels.size + 3) // 4).view(np.uint16)[: levels.size])
+
+
 @lru_cache(maxsize=1)
 def normal_table() -> np.ndarray:
-    """The standard normal in 2^16 equally likely values, float32: the means of the slices, scaled to variance 1.
+    """The standard normal distribution as 2^16 equally likely values, float32.
 
-    Sixteen random bits then make one value. The largest is 4.4; within one sigma the steps are below 1e-4.
+    Each value is the mean of one of 2^16 slices of equal probability; all are scaled to variance 1. So 16 random bits
+    make one value. The largest value is 4.4. Within one sigma neighbours differ by less than 1e-4.
     """
     normal = NormalDist()
     half = 2**15
@@ -229,8 +243,8 @@ def normal_table() -> np.ndarray:
 
 
 def _photons(levels: np.ndarray) -> int:
-    """Photons that full brightness stands for: the number of different levels, rounded up to a power of two."""
-    for part in (levels[::16], levels):  # a part of the rows shows mostly that there are more than 128
+    """The photons at full brightness: the number of different levels, rounded up to a power of two."""
+    for part in (levels[::16], levels):  # a part of the rows mostly shows that there are more than 128 levels
         histogram = cv2.calcHist([part.reshape(len(part), -1)], [0], None, [256], [0, 256])
         different = int(np.count_nonzero(histogram))
         if different > 128:
@@ -240,11 +254,17 @@ def _photons(levels: np.ndarray) -> int:
 
 @cache
 def poisson_table(photons: int) -> tuple[np.ndarray, np.ndarray]:
-    """What `_poisson` draws from: Walker's alias tables, one per level 0..255, of 256 equally likely bins each.
+    """Walker's alias tables for `_poisson`: one per level 0..255, of 256 equally likely bins each.
 
-    photons: mean count of level 255, at most 256. Returns, at 256 level + bin, the share of the bin that is its own, in
-    2^-16, (65536,) uint16; and there, for that share, and 65536 further on, for the rest, the deviation from the level
-    in 1/255, (131072,) float32. The bins are 256 counts around the mean, eight standard deviations to each side.
+    The bins of a level are 256 counts around its mean, eight standard deviations to each side.
+
+    Args:
+        photons: mean count of level 255, at most 256.
+
+    Returns:
+        share: (65536,) uint16, at 256 level + bin: how much of the bin is the bin's own count, in 2^-16.
+        deviation: (131072,) float32, from the level, in 1/255: at 256 level + bin of the bin's own count, and 65536
+            further on of the count that has the remaining share of the bin.
     """
     rate = np.arange(256) * (photons / 255)
     counts = np.maximum(0, np.floor(rate).astype(int) - 127)[:, None] + np.arange(256)
@@ -253,7 +273,7 @@ def poisson_table(photons: int) -> tuple[np.ndarray, np.ndarray]:
     mass[0] = counts[0] == 0
     left = mass * (256 / mass.sum(1, keepdims=True))
     level, own, alias = np.arange(256), np.ones((256, 256)), np.tile(np.arange(256), (256, 1))
-    for _ in range(255):  # in each level: fill the emptiest bin up from the fullest, and put it aside
+    for _ in range(255):  # in each level: fill the emptiest bin from the fullest bin, and put it aside
         poor, rich = left.argmin(1), np.where(np.isinf(left), -1, left).argmax(1)
         own[level, poor], alias[level, poor] = left[level, poor], rich
         left[level, rich] -= 1 - left[level, poor]
@@ -265,13 +285,13 @@ def poisson_table(photons: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _poisson(levels: np.ndarray, table: tuple[np.ndarray, np.ndarray], bits: np.random.SFC64) -> np.ndarray:
-    """Poisson counts of the levels as deviations from them, (n,) uint8 to (n,) float32. 24 random bits make one."""
+    """Poisson counts of n uint8 levels, as deviations from the levels: (n,) float32. Each takes 24 random bits."""
     share, deviation = table
     n = levels.size
     drawn = bits.random_raw((3 * n + 7) // 8).view(np.uint16)
     pairs = np.empty((n, 2), np.uint8)  # low byte: bin; high byte: level
     pairs[:, 0] = drawn[n:].view(np.uint8)[:n]
-    pairs[:, 1] = levels
+    pairs[:, 1] = levels.ravel()
     entry = pairs.view("<u2").ravel().astype(np.intp)
     entry += (drawn[:n] >= share.take(entry)).astype(np.intp) << 16
     return deviation.take(entry)

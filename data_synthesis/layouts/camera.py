@@ -6,6 +6,7 @@ import numpy as np
 from tadisr.data_synthesis.backgrounds.surfaces import light, noise
 from tadisr.data_synthesis.layouts.canvas import Canvas
 from tadisr.data_synthesis.layouts.typesetting import Setter
+from tadisr.io.images import LUMA
 
 
 def view(
@@ -16,15 +17,15 @@ def view(
     turn: deviation of the rotation, degrees. tilt: how much shorter, at most, the far side looks, of its length.
     """
     x0, y0, x1, y1 = box
-    corners = np.float32([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+    corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32)
     centre = corners.mean(axis=0)
     offset = corners - centre
     yaw, pitch = rng.normal(0, tilt / 2, 2).clip(-tilt, tilt)
     half = np.abs(offset[0])
     depth = 1 + yaw * offset[:, 0] / max(half[0], 1) + pitch * offset[:, 1] / max(half[1], 1)
-    offset = offset * np.float32([1 - abs(yaw) * 0.5, 1 - abs(pitch) * 0.5]) / depth[:, None]
+    offset = offset * np.array([1 - abs(yaw) * 0.5, 1 - abs(pitch) * 0.5], np.float32) / depth[:, None]
     angle = np.deg2rad(rng.normal(0, turn))
-    rotation = np.float32([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]], np.float32)
     return (offset @ rotation + centre).astype(np.float32)
 
 
@@ -103,7 +104,7 @@ def finish(image: np.ndarray, strength: float, rng: np.random.Generator) -> None
     if rng.random() < 0.75:
         sigma, amount = rng.uniform(0.7, 1.5), strength * rng.uniform(0.3, 1.1)
         image += amount * (image - cv2.GaussianBlur(image, (0, 0), sigma))
-    gray = (image @ np.float32([0.299, 0.587, 0.114]))[..., None]
+    gray = (image @ np.array(LUMA, np.float32))[..., None]
     image += (gray - image) * (strength * rng.uniform(0.0, 0.5))
     mean = float(gray.mean())
     image += strength * rng.uniform(-0.05, 0.3) * (image - mean)  # contrast

@@ -12,7 +12,7 @@ from tadisr.data_synthesis.text.effects import Ink, paint
 from tadisr.data_synthesis.text.fonts import Font
 from tadisr.data_synthesis.text.render import Glyphs
 
-SLACK = 1.0  # pixels by which a line may stick out and still count as whole: its strokes' anti-aliased border
+_SLACK = 1.0  # pixels by which a line may stick out and still count as whole: its strokes' anti-aliased border
 Color = np.ndarray  # (3,) float32 RGB in [0, 1]
 
 
@@ -115,18 +115,20 @@ class Canvas:
         return not (self.taken[window] & polygon).any()
 
     def visible_lines(self) -> list[dict]:
-        """The lines, without those of which nothing is seen. Those that the border cuts have the text "" and an upright
-        quad, of whole pixels, around what is seen."""
+        """The lines of which something is seen.
+
+        A line that the border cuts has the text "" and an upright quad, of whole pixels, around its visible part.
+        """
         h, w = self.size
-        frame, seen = np.float32([[0, 0], [w, 0], [w, h], [0, h]]), []
+        frame, seen = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32), []
         for line in self.lines:
             quad, text = line["quad"].astype(np.float32), line["text"]
-            if (quad < -SLACK).any() or (quad > np.float32([w, h]) + SLACK).any():
+            if (quad < -_SLACK).any() or (quad > np.array([w, h], np.float32) + _SLACK).any():
                 area, part = cv2.intersectConvexConvex(quad, frame)
                 if area < 1:
                     continue
                 (x0, y0), (x1, y1) = np.floor(part.min(axis=(0, 1))), np.ceil(part.max(axis=(0, 1)))
-                quad, text = np.float32([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]), ""
+                quad, text = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32), ""
             quad = quad.clip(0, [w, h]).astype(np.float32)
             polygon, window = self._polygon(quad)
             if (self.mask[window] * polygon).max(initial=0) > 0.1:
@@ -154,7 +156,7 @@ class Canvas:
 
         effect: how the letters are made, which may replace the colour; None: flat. Text that the canvas cuts is flat.
         """
-        quads = [quad + np.float32([x, y]) for _, quad in glyphs.lines]
+        quads = [quad + np.array([x, y], np.float32) for _, quad in glyphs.lines]
         if not all(self.is_free(quad) for quad in quads):
             return False
         gh, gw = glyphs.fill.shape
@@ -162,7 +164,7 @@ class Canvas:
         if rows.start == rows.stop or columns.start == columns.stop:
             return False
         cover = glyphs.fill[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
-        if effect is not None and cover.shape == glyphs.fill.shape:
+        if effect is not None and rng is not None and cover.shape == glyphs.fill.shape:
             if effect.material != "engraved":
                 effect = replace(effect, color=tuple(float(c) for c in color))
             cover = paint(self.image, glyphs, effect, rng, (y, x))
@@ -185,12 +187,12 @@ class Canvas:
         shade: darkness, 0 to 1, of the soft shadow that it casts by `fall` (x, y) pixels.
         """
         h, w = other.size
-        source = np.float32([[0, 0], [w, 0], [w, h], [0, h]])
+        source = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32)
         rows, columns = window = self._window(*corners.min(axis=0) - 1, *(corners.max(axis=0) + 1))
         wh = (columns.stop - columns.start, rows.stop - rows.start)
         if min(wh) < 1:
             return
-        origin = np.float32([columns.start, rows.start])
+        origin = np.array([columns.start, rows.start], np.float32)
         matrix = cv2.getPerspectiveTransform(source, (corners - origin).astype(np.float32))
         # pixel centres lie at +0.5: the matrix maps corners, warpPerspective maps centres
         half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
@@ -226,7 +228,9 @@ class Canvas:
         shadow = np.zeros(self.image[window].shape[:2], np.float32)
         if not shadow.size:
             return
-        shift = np.float32([[1, 0, origin[0] + fall[0] - columns.start], [0, 1, origin[1] + fall[1] - rows.start]])
+        shift = np.array(
+            [[1, 0, origin[0] + fall[0] - columns.start], [0, 1, origin[1] + fall[1] - rows.start]], np.float32
+        )
         cv2.warpAffine(alpha, shift, shadow.shape[::-1], dst=shadow, flags=cv2.INTER_LINEAR)
         self.image[window] *= 1 - shade * cv2.GaussianBlur(shadow, (0, 0), blur)[..., None]
 

@@ -78,7 +78,7 @@ def _boxed(page: Canvas, s: Setter) -> None:
     h, w = page.size
     wide, tall = w * s.between(0.25, 0.6), max(2.2 * s.style.font_size[0], h * s.between(0.08, 0.2))
     x, y = (w - wide) * s.rng.random(), (h - tall) * s.rng.random()
-    corners = np.float32([[x, y], [x + wide, y], [x + wide, y + tall], [x, y + tall]])
+    corners = np.array([[x, y], [x + wide, y], [x + wide, y + tall], [x, y + tall]], np.float32)
     if not page.is_free(corners):
         return
     ground, ink, _ = draw_palette(PRINTS, s.rng)

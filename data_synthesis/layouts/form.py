@@ -69,7 +69,7 @@ def _fields(sheet: Canvas, s: Setter, colors: Palette, body: float) -> None:
     s.line(sheet, s.head, pad, w - pad, y + body * 1.5, body * 1.5, ink, 0.5)
     y += body * 2.7
     hand = s.voice()
-    pen = s.ink_on(np.float32([0.1, 0.15, 0.5]), colors.ground) if s.chance(0.4) else ink
+    pen = s.ink_on(np.array([0.1, 0.15, 0.5], np.float32), colors.ground) if s.chance(0.4) else ink
     number = 1
     while h - y > 2.2 * body:
         split = pad + (w - 2 * pad) * s.between(0.25, 0.5)
@@ -100,11 +100,12 @@ def _fields(sheet: Canvas, s: Setter, colors: Palette, body: float) -> None:
 
 def _stamp(sheet: Canvas, s: Setter, x: float, y: float, radius: float) -> None:
     """A ring in red or blue with a line of its own, where nothing is written yet."""
-    corners = np.float32([x, y]) + radius * np.float32([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    corners = np.array([x, y], np.float32) + radius * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float32)
     if not sheet.is_free(corners):
         return
-    color = np.float32([0.75, 0.12, 0.15] if s.chance(0.7) else [0.15, 0.2, 0.55])
-    sheet.box(*corners[0], *corners[2], color, radius, max(2.0, radius * 0.06), 0.75)
+    color = np.asarray([0.75, 0.12, 0.15] if s.chance(0.7) else [0.15, 0.2, 0.55], np.float32)
+    (x0, y0), (x1, y1) = corners[0], corners[2]
+    sheet.box(x0, y0, x1, y1, color, radius, max(2.0, radius * 0.06), 0.75)
     s.label(sheet, s.head, (x - radius * 0.8, y - radius * 0.35, x + radius * 0.8, y + radius * 0.35), color)
 
 

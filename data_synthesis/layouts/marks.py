@@ -7,25 +7,25 @@ import numpy as np
 
 from tadisr.data_synthesis.layouts.canvas import Canvas, Color
 
-UNIT = 64  # coordinates of the pictograms
+_UNIT = 64  # coordinates of the pictograms
 
 
 def _polygon(coverage: np.ndarray, points: np.ndarray | list[tuple[float, float]], value: int = 255) -> None:
-    scale = np.float32(coverage.shape[::-1]) / UNIT * 16
-    cv2.fillPoly(coverage, [np.round(np.float32(points) * scale).astype(np.int32)], value, cv2.LINE_AA, 4)
+    scale = np.asarray(coverage.shape[::-1], np.float32) / _UNIT * 16
+    cv2.fillPoly(coverage, [np.round(np.asarray(points, np.float32) * scale).astype(np.int32)], value, cv2.LINE_AA, 4)
 
 
 def _disc(coverage: np.ndarray, x: float, y: float, radius: float, value: int = 255) -> None:
-    scale = coverage.shape[0] / UNIT * 16
+    scale = coverage.shape[0] / _UNIT * 16
     cv2.circle(coverage, (int(x * scale), int(y * scale)), int(radius * scale), value, -1, cv2.LINE_AA, 4)
 
 
 def arrow(canvas: Canvas, x: float, y: float, size: float, color: Color, angle: float = 0.0, thin: float = 0.5) -> None:
     """An arrow in a square box with its centre at (x, y); angle 0 points right, 90 down."""
     half = 5 + 9 * thin
-    points = np.float32(
+    points = np.array(
         [(4, 32 - half / 2), (36, 32 - half / 2), (36, 32 - 16 - half / 3), (61, 32), (36, 32 + 16 + half / 3),
-         (36, 32 + half / 2), (4, 32 + half / 2)]
+         (36, 32 + half / 2), (4, 32 + half / 2)], np.float32
     )  # fmt: skip
     turn = cv2.getRotationMatrix2D((32, 32), -angle, 1.0)
     points = points @ turn[:, :2].T + turn[:, 2]
@@ -174,7 +174,7 @@ def rule(canvas: Canvas, x0: float, x1: float, y: float, color: Color, width: fl
 def screws(canvas: Canvas, inset: float, radius: float, rng: np.random.Generator) -> None:
     """A screw head in each corner."""
     h, w = canvas.size
-    metal = np.float32([0.62, 0.62, 0.6]) * np.float32(rng.uniform(0.6, 1.3))
+    metal = np.array([0.62, 0.62, 0.6], np.float32) * np.float32(rng.uniform(0.6, 1.3))
     for x, y in ((inset, inset), (w - inset, inset), (inset, h - inset), (w - inset, h - inset)):
         canvas.box(x - radius, y - radius + 1, x + radius + 1, y + radius + 1, metal * 0.3, radius, opacity=0.6)
         canvas.box(x - radius, y - radius, x + radius, y + radius, metal.clip(0, 1), radius)

@@ -5,10 +5,11 @@ from typing import NamedTuple
 import numpy as np
 
 from tadisr.data_synthesis.backgrounds.surfaces import rgb
+from tadisr.io.images import LUMA
 
-LUMA = np.float32([0.299, 0.587, 0.114])
-WHITE = np.float32([0.97, 0.97, 0.96])
-DARK = np.float32([0.06, 0.06, 0.07])
+LUMA32 = np.array(LUMA, np.float32)
+WHITE = np.array([0.97, 0.97, 0.96], np.float32)
+DARK = np.array([0.06, 0.06, 0.07], np.float32)
 
 SIGNS = [
     ("#1d4f91", "#ffffff", "#ffffff"), ("#0b3d78", "#ffffff", "#f2c230"), ("#00693e", "#ffffff", "#ffffff"),
@@ -48,7 +49,7 @@ SCREENS = [
 
 def luma(color: np.ndarray) -> float:
     """Brightness of an RGB colour, 0 to 1."""
-    return float(np.asarray(color, np.float32) @ LUMA)
+    return float(np.asarray(color, np.float32) @ LUMA32)
 
 
 class Palette(NamedTuple):
@@ -64,7 +65,7 @@ def draw_palette(palettes: list[tuple[str, str, str]], rng: np.random.Generator)
     colors = np.stack([rgb(color) for color in palettes[rng.integers(len(palettes))]])
     colors += rng.normal(0, 0.025, (3, 3)).astype(np.float32)
     if rng.random() < 0.4:  # sun-bleached, cheaply printed
-        gray = colors @ LUMA
+        gray = colors @ LUMA32
         colors += (gray[:, None] - colors) * rng.uniform(0, 0.5)
         colors = 0.03 + colors * rng.uniform(0.85, 0.97)
     return Palette(*colors.clip(0, 1).astype(np.float32))

@@ -14,7 +14,7 @@ def poster(page: Canvas, s: Setter) -> None:
     h, w = page.size
     if s.chance(0.55):
         s.finish *= s.between(0.3, 1.0)  # as it left the designer's computer, or photographed
-        page.mount(_design(s, h, w), np.float32([[0, 0], [w, 0], [w, h], [0, h]]))
+        page.mount(_design(s, h, w), np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32))
         return
     high, wide = h * s.between(0.75, 1.15), w * s.between(0.6, 1.05)
     sheet = _design(s, high, wide)
@@ -87,7 +87,7 @@ def _pictured(sheet: Canvas, s: Setter, colors: Palette) -> None:
 
 def bubble(sheet: Canvas, s: Setter, x: float, y: float, radius: float, color: Color) -> None:
     """A price, a discount or a word in a disc or star of `radius`, where there is no text yet."""
-    corners = np.float32([x, y]) + radius * np.float32([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    corners = np.array([x, y], np.float32) + radius * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float32)
     if radius < 1.6 * s.style.font_size[0] or not sheet.is_free(corners):
         return
     marks.burst(sheet, x, y, radius, color, s.rng)
@@ -112,7 +112,7 @@ def _offer(sheet: Canvas, s: Setter, colors: Palette) -> None:
     columns = int(s.rng.integers(1, 4))
     rows = max(1, min(int(s.rng.integers(1, 4)), int((h - band) / (7 * low))))
     cw, ch = w / columns, (h - band) / rows
-    red = s.ink_on(np.float32([0.78, 0.1, 0.12]), colors.ground) if s.chance(0.6) else colors.accent
+    red = s.ink_on(np.array([0.78, 0.1, 0.12], np.float32), colors.ground) if s.chance(0.6) else colors.accent
     for row in range(rows):
         for column in range(columns):
             x, y = column * cw + cw * 0.05, band + row * ch + ch * 0.05

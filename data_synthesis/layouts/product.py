@@ -29,7 +29,7 @@ def _front(s: Setter, h: float, w: float) -> Canvas:
     if s.chance(0.35):
         top, bottom = h * s.between(0.35, 0.5), h * s.between(0.65, 0.8)
         panel.picture(0, top, w, bottom, s.picture(bottom - top, w))
-        panel.take(np.float32([[0, top], [w, top], [w, bottom], [0, bottom]]))
+        panel.take(np.array([[0, top], [w, top], [w, bottom], [0, bottom]], np.float32))
     if s.chance(0.4):
         panel.box(0, foot, w, h, accent)
     if s.chance(0.3):
@@ -42,7 +42,9 @@ def _front(s: Setter, h: float, w: float) -> Canvas:
         color, voice = ink if s.chance(0.7) else accent, s.head if i < 2 else s.body
         s.line(panel, voice, pad, w - pad, y + size, size, color, 0.5, effect=s.effect() if i == 0 else None)
         y += size * s.between(1.25, 1.7)
-        if s.chance(0.15) and panel.is_free(np.float32([[pad, y], [w - pad, y], [w - pad, y + 2], [pad, y + 2]])):
+        if s.chance(0.15) and panel.is_free(
+            np.array([[pad, y], [w - pad, y], [w - pad, y + 2], [pad, y + 2]], np.float32)
+        ):
             marks.rule(panel, w * 0.25, w * 0.75, y, ink, 1.2)
             y += 5
     text = figures.amount(s.rng) if s.chance(0.6) else None
@@ -61,9 +63,9 @@ def _package(page: Canvas, s: Setter) -> None:
     if s.chance(0.6):
         near = [1, 2] if s.chance(0.5) else [0, 3]
         depth = wide * s.between(0.08, 0.25) * (1 if near[0] else -1)
-        far = corners[near] + np.float32([[depth, high * 0.04], [depth, -high * 0.05]])
+        far = corners[near] + np.array([[depth, high * 0.04], [depth, -high * 0.05]], np.float32)
         side = np.concatenate([corners[near], far[::-1]])
-        page.polygon(side + np.float32([[0, 0], [0, 0], [4, 9], [4, 0]]), np.zeros(3, np.float32), 0.35)
+        page.polygon(side + np.array([[0, 0], [0, 0], [4, 9], [4, 0]], np.float32), np.zeros(3, np.float32), 0.35)
         page.polygon(side, panel.image[:, 0 if near[0] == 0 else -1].mean(axis=0) * np.float32(s.between(0.4, 0.75)))
     page.mount(panel, corners, s.between(0.2, 0.5), (s.between(-5, 5), s.between(1, 7)))
 
@@ -80,14 +82,14 @@ def _bottles(page: Canvas, s: Setter) -> None:
         bh, bw = body.size
         upper, lower = bh * s.between(0.12, 0.3), bh * s.between(0.88, 1.0)
         label = _front(s, lower - upper, wide)
-        body.mount(label, np.float32([[0, upper], [bw, upper], [bw, lower], [0, lower]]))
+        body.mount(label, np.array([[0, upper], [bw, upper], [bw, lower], [0, lower]], np.float32))
         body.box(0, upper * 0.8, bw, upper * 0.83, np.zeros(3, np.float32), opacity=0.4)  # the lid's edge
         xs = np.linspace(-1, 1, bw, dtype=np.float32)
         shine = np.exp(-(((xs + s.between(-0.5, 0.5)) / 0.12) ** 2))
         body.image *= (0.35 + 0.75 * np.sqrt((1 - xs**2).clip(0)) + 0.3 * shine)[None, :, None]
         np.clip(body.image, 0, 1, out=body.image)
         body.alpha = box_coverage(0, 0, bw, bh, wide * s.between(0.05, 0.25), 0, slice(0, bh), slice(0, bw))
-        corners = np.float32([[x, top], [x + wide, top], [x + wide, top + bh], [x, top + bh]])
+        corners = np.array([[x, top], [x + wide, top], [x + wide, top + bh], [x, top + bh]], np.float32)
         page.mount(body, corners, 0.3, (s.between(-8, 8), 3))
 
 
@@ -147,7 +149,7 @@ def _spines(page: Canvas, s: Setter) -> None:
     """Books on a shelf: titles that run down their spines."""
     h, w = page.size
     shelf = h * s.between(0.9, 1.05)
-    page.image[:] = np.float32([0.1, 0.09, 0.08])
+    page.image[:] = np.array([0.1, 0.09, 0.08], np.float32)
     if shelf < h:
         page.picture(0, shelf, w, h, SURFACES["wood"]((max(2, int(h - shelf)), w), s.rng))
     x = -w * 0.02

@@ -11,12 +11,13 @@ from tadisr.data_synthesis.layouts.palette import DARK, SHOPS, WHITE, draw_palet
 from tadisr.data_synthesis.layouts.typesetting import Setter
 from tadisr.data_synthesis.text.shapes import Shape, Shapes
 
-SHAPES = Shapes()
+_SHAPES = Shapes()
 
 
 def scene(page: Canvas, s: Setter) -> None:
     """Several signs at once, or a shop, or a notice board."""
-    s.rng.choice([_signs, _shop_front, _notice_board], p=[0.7, 0.17, 0.13])(page, s)
+    kinds = (_signs, _shop_front, _notice_board)
+    kinds[int(s.rng.choice(len(kinds), p=[0.7, 0.17, 0.13]))](page, s)
 
 
 def _signs(page: Canvas, s: Setter) -> None:
@@ -58,13 +59,13 @@ def _hang(page: Canvas, s: Setter, kind: signs.Sign, height: float, width: float
         return
     panel = kind(s, height, width)
     post, thick = x + width * s.between(0.3, 0.7), max(3.0, width * s.between(0.025, 0.07))
-    below = np.float32([[post, y + height], [post + thick, y + height], [post + thick, h], [post, h]])
+    below = np.array([[post, y + height], [post + thick, y + height], [post + thick, h], [post, h]], np.float32)
     if s.chance(0.3) and y + height < h and page.is_free(below):  # a post, lit from one side
         for i in range(int(thick)):
             tone = s.between(0.28, 0.3) + 0.4 * np.sin(np.pi * (i + 1) / (thick + 1))
             page.box(post + i, y + height * 0.5, post + i + 1, h, np.full(3, tone, np.float32))
     if panel.alpha is None and s.chance(0.5):  # the edge of a thick board
-        edge = np.float32([s.between(-5, 5), s.between(1, 5)])
+        edge = np.array([s.between(-5, 5), s.between(1, 5)], np.float32)
         page.polygon(np.concatenate([corners[[3, 2]], corners[[2, 3]] + edge]), panel.image[-1].mean(axis=0) * 0.5)
     page.mount(panel, corners, s.between(0, 0.45), (s.between(-6, 6), s.between(1, 8)))
 
@@ -88,12 +89,12 @@ def _shop_front(page: Canvas, s: Setter) -> None:
     front.mount(name, view((x, top, x + name.size[1], top + tall), s.rng, 0.0, 0.0), 0.5, (0, tall * 0.08))
     if s.chance(0.3):  # a striped awning
         stripe = draw_palette(SHOPS, s.rng).ground
+        drop = sill + h * 0.1
         for i in range(12):
-            edges = left + (right - left) * np.float32([i, i + 1]) / 12
-            drop = sill + h * 0.1
+            edges = left + (right - left) * np.array([i, i + 1], np.float32) / 12
             corners = [(edges[0], sill), (edges[1], sill), (edges[1], drop), (edges[0], drop)]
-            front.polygon(np.float32(corners), WHITE if i % 2 else stripe)
-        front.take(np.float32([[left, sill], [right, sill], [right, drop], [left, drop]]))
+            front.polygon(np.asarray(corners, np.float32), WHITE if i % 2 else stripe)
+        front.take(np.array([[left, sill], [right, sill], [right, drop], [left, drop]], np.float32))
         sill = drop
     for i in range(panes):
         wide = (right - left) / panes
@@ -126,7 +127,7 @@ def _pin(page: Canvas, s: Setter, kind: signs.Sign, x: float, y: float, width: f
     """Put a sheet there if the place is free, with a pin or none."""
     height = width * signs.aspect_of(kind, s)
     box = (x, y, x + width, y + height)
-    if not page.is_free(np.float32([[x, y], [x + width, y], [x + width, y + height], [x, y + height]])):
+    if not page.is_free(np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]], np.float32)):
         return
     lay(page, kind(s, height, width), s, box, turn, 0.02)
     if turn > 2 and s.chance(0.6):
@@ -145,7 +146,7 @@ def words(page: Canvas, s: Setter, count: int) -> None:
         if count <= 0:
             return
         voice = s.voice(s.chance(0.3))
-        shape = SHAPES.draw(s.rng) if attempt < 8 else Shape()
+        shape = _SHAPES.draw(s.rng) if attempt < 8 else Shape()
         downwards = shape.direction != "horizontal"
         size = s.em(0, min(h, w) * (0.35 if attempt < 8 else 0.12)) * (1.25 if voice.wide else 1.0)
         room = s.between(0.3, 0.95) * (h if downwards else w)

@@ -18,7 +18,7 @@ def screen(page: Canvas, s: Setter) -> None:
         s.finish *= 0.4
         sheet = Canvas.of(h, w, colors.ground)
         kind(sheet, s, colors, size)
-        page.mount(sheet, np.float32([[0, 0], [w, 0], [w, h], [0, h]]))
+        page.mount(sheet, np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32))
         return
     sheet = Canvas.of(h * s.between(0.7, 1.1), w * s.between(0.7, 1.1), colors.ground)
     kind(sheet, s, colors, size)
@@ -38,7 +38,7 @@ def _title_bar(sheet: Canvas, s: Setter, colors: Palette, size: float) -> float:
     h, w = sheet.size
     tall, radius = size * 2.0, size * 0.3
     sheet.box(0, 0, w, tall, _toward(colors.ground, colors.ink, 0.1))
-    for i, color in enumerate(np.float32([[0.93, 0.38, 0.35], [0.95, 0.74, 0.29], [0.38, 0.77, 0.33]])):
+    for i, color in enumerate(np.array([[0.93, 0.38, 0.35], [0.95, 0.74, 0.29], [0.38, 0.77, 0.33]], np.float32)):
         x = size * (0.9 + i)
         sheet.box(x - radius, tall / 2 - radius, x + radius, tall / 2 + radius, color, radius)
     s.label(sheet, s.body, (size * 4, 0, w - size, tall), colors.ink, 0.5)
@@ -111,10 +111,10 @@ def _terminal(sheet: Canvas, s: Setter, colors: Palette, size: float) -> None:
     h, w = sheet.size
     ground, ink, _ = colors
     if luma(ground) > 0.5 and s.chance(0.7):
-        ground, ink = np.float32([0.09, 0.1, 0.12]), np.float32([0.85, 0.86, 0.88])
+        ground, ink = np.array([0.09, 0.1, 0.12], np.float32), np.array([0.85, 0.86, 0.88], np.float32)
         sheet.image[:] = ground
     y = _title_bar(sheet, s, colors._replace(ground=ground, ink=ink), size) if s.chance(0.6) else 0.0
-    tints = np.float32([[0.55, 0.8, 0.45], [0.9, 0.6, 0.35], [0.45, 0.7, 0.95], [0.85, 0.45, 0.6]])
+    tints = np.array([[0.55, 0.8, 0.45], [0.9, 0.6, 0.35], [0.45, 0.7, 0.95], [0.85, 0.45, 0.6]], np.float32)
     inks = [ink, ink, *(s.ink_on(tint, ground, 30) for tint in tints)]
     voice, numbered, depth = s.voice(), s.chance(0.5), 0
     for row in range(int((h - y) / (size * 1.4))):
@@ -160,7 +160,7 @@ def _web(sheet: Canvas, s: Setter, colors: Palette, size: float) -> None:
         top = s.block(sheet, s.body, x0, x1, top, bottom - 1.9 * size, size, _toward(ink, ground, 0.25))
         if bottom - top > 1.9 * size:
             if s.chance(0.5):
-                red = np.float32([0.85, 0.15, 0.1])
+                red = np.array([0.85, 0.15, 0.1], np.float32)
                 s.line(sheet, s.head, x0, x1, bottom - size * 0.6, size * 1.15, red, 0, figures.price(s.rng))
             else:
                 right = x0 + (x1 - x0) * 0.55

@@ -193,7 +193,7 @@ def carved(s: Setter, h: float, w: float) -> Canvas:
     panel = Canvas(material((max(4, round(h)), max(4, round(w))), s.rng).clip(0, 1))
     h, w = panel.size
     ground = panel.image.mean(axis=(0, 1))
-    color = s.one_of([DARK, np.float32([0.9, 0.86, 0.74]), ground * np.float32(s.between(0.25, 0.6))])
+    color = s.one_of([DARK, np.array([0.9, 0.86, 0.74], np.float32), ground * np.float32(s.between(0.25, 0.6))])
     y, align = 0.08 * h, s.one_of([0.0, 0.5, 0.5])
     effect = s.effect(2.5, engraved=0.5, raised=0.3, neon=0.0)
     size = s.em(24, h * 0.5)
@@ -229,12 +229,12 @@ def directory(s: Setter, h: float, w: float) -> Canvas:
 def board(s: Setter, h: float, w: float) -> Canvas:
     """A blackboard or a whiteboard with a title and lines, some with a price."""
     dark = s.chance(0.7)
-    panel = Canvas.of(h, w, np.float32([0.13, 0.15, 0.14] if dark else [0.93, 0.93, 0.92]))
+    panel = Canvas.of(h, w, np.asarray([0.13, 0.15, 0.14] if dark else [0.93, 0.93, 0.92], np.float32))
     _textured(panel, s, ["plaster", "paint"], 0.5)
     h, w = panel.size
     frame = min(h, w) * s.between(0.02, 0.05)
-    chalks = [WHITE, *np.float32([[0.95, 0.9, 0.5], [0.95, 0.65, 0.65], [0.6, 0.85, 0.9]])]
-    pens = [DARK, *np.float32([[0.7, 0.1, 0.1], [0.1, 0.2, 0.6], [0.05, 0.4, 0.2]])]
+    chalks = [WHITE, *np.array([[0.95, 0.9, 0.5], [0.95, 0.65, 0.65], [0.6, 0.85, 0.9]], np.float32)]
+    pens = [DARK, *np.array([[0.7, 0.1, 0.1], [0.1, 0.2, 0.6], [0.05, 0.4, 0.2]], np.float32)]
     colors = chalks if dark else pens
     effect = s.effect(2, texture=0.8, worn=0.5, neon=0.0, raised=0.0, engraved=0.0)
     y, pad = 2 * frame, w * 0.08
@@ -249,7 +249,7 @@ def board(s: Setter, h: float, w: float) -> Canvas:
             x1 = w * 0.66
         s.line(panel, s.body, pad, x1, y + size, size, color)
         y += step * size
-    panel.box(0, 0, w, h, np.float32([0.45, 0.3, 0.18]) * np.float32(s.between(0.5, 1.4)), 2, frame)
+    panel.box(0, 0, w, h, np.array([0.45, 0.3, 0.18], np.float32) * np.float32(s.between(0.5, 1.4)), 2, frame)
     weather(panel, s, 0.6)
     return panel
 

@@ -31,7 +31,7 @@ class PageStyle:
     effects: float = 0.4
     """Share of headlines, signs and captions that are more than flat ink."""
     inks: Effects = field(default_factory=lambda: Effects(soft=0.0))
-    """What those effects are. The camera's softness comes at the end, with `finish`."""
+    """The effects. Their softness is 0, since `finish` adds the camera's softness at the end."""
     vertical: float = 0.12
     """Share of single lines that run downwards, where a layout allows it."""
     min_contrast: float = 0.3

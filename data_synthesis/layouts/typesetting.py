@@ -10,7 +10,7 @@ import numpy as np
 
 from tadisr.data_synthesis.backgrounds.scenes import SCENES, out_of_focus
 from tadisr.data_synthesis.layouts.canvas import Canvas, Color
-from tadisr.data_synthesis.layouts.palette import LUMA, Palette, draw_palette, luma, readable
+from tadisr.data_synthesis.layouts.palette import LUMA32, Palette, draw_palette, luma, readable
 from tadisr.data_synthesis.layouts.style import PageStyle
 from tadisr.data_synthesis.text.corpus import Corpus
 from tadisr.data_synthesis.text.effects import Ink, Shadow
@@ -19,9 +19,9 @@ from tadisr.data_synthesis.text.render import Glyphs, draw_block
 from tadisr.data_synthesis.text.shapes import Shape
 
 T = TypeVar("T")
-TRIES = 8
-BUSY = 0.14  # deviation of the luma beneath text from which flat ink is hard to read
-DULL = 0.08  # deviation of the values of a background that makes no picture
+_TRIES = 8
+_BUSY = 0.14  # deviation of the luma beneath text from which flat ink is hard to read
+_DULL = 0.08  # deviation of the values of a background that makes no picture
 _PROBE = 64  # pixels per em at which text is measured
 
 
@@ -56,7 +56,7 @@ class Voice:
     def text(self, rng: np.random.Generator, max_chars: int) -> str:
         """Something to say of at most `max_chars` characters: the longer of two tries."""
         found = []
-        for _ in range(TRIES):
+        for _ in range(_TRIES):
             text = self.corpus.text(rng, max(1, max_chars)).strip()
             if text and self.draws(text):
                 found.append(text)
@@ -105,7 +105,7 @@ class Setter:
 
     def one_of(self, choices: Sequence[T]) -> T:
         """Any of them."""
-        return choices[self.rng.integers(len(choices))]
+        return choices[int(self.rng.integers(len(choices)))]
 
     def voice(self, other_corpus: bool = False) -> Voice:
         """The page's corpus, or perhaps another, in a face that has its characters.
@@ -122,7 +122,7 @@ class Setter:
     def picture(self, height: float, width: float) -> np.ndarray:
         """Something to print as a picture, (H, W, 3): part of the page's own background, or a scene."""
         h, w = max(8, round(height)), max(8, round(width))
-        if self.chance(0.35) or self.scenery[::8, ::8].std() < DULL:
+        if self.chance(0.35) or self.scenery[::8, ::8].std() < _DULL:
             picture = SCENES[self.one_of(list(SCENES))]((h, w), self.rng)
             return (out_of_focus(picture, self.rng) if self.chance(0.6) else picture).clip(0, 1)
         full_h, full_w = self.scenery.shape[:2]
@@ -191,7 +191,7 @@ class Setter:
         if beneath.size == 0:
             return False
         color = self.ink_on(color, beneath.mean(axis=(0, 1)), glyphs.em)
-        if effect is None and float((beneath[::2, ::2] @ LUMA).std()) > BUSY:
+        if effect is None and float((beneath[::2, ::2] @ LUMA32).std()) > _BUSY:
             shadow = Shadow(0.0, 0.0, 0.12, 0.8) if luma(color) > 0.6 and self.chance(0.5) else None
             effect = Ink(shadow=shadow, outline=0.0 if shadow else self.between(0.03, 0.08))
         return canvas.put(glyphs, x, y, color, font, effect, self.rng)

@@ -146,7 +146,7 @@ class Annotated(Source):
         if self._words is not None:
             return self._crop(self._words[i])
         photo = self._photos[i]
-        image, mask = read_photo(photo, self.coded)
+        image, mask = _read_photo(photo, self.coded)
         lines = read_words(photo.annotation) if photo.annotation.parent.is_dir() else []
         return Sample(image, photo.name, mask, lines=lines)
 
@@ -155,7 +155,7 @@ class Annotated(Source):
         left, top, right, bottom = self._box(word)
         image, mask = _read_last(photo, self.coded)
         place = np.s_[top:bottom, left:right]
-        line = {"text": word.text, "quad": [[x - left, y - top] for x, y in word.quad]}
+        line = {"text": word.text, "quad": [[x - left, y - top] for x, y in word.quad or ()]}
         return Sample(image[place].copy(), f"{photo.name}#{word.number}", mask[place].copy(), word.text, [line])
 
     def _box(self, word: Word) -> tuple[int, int, int, int]:
@@ -179,7 +179,7 @@ class Annotated(Source):
         return bottom - top, right - left
 
 
-def read_photo(photo: Photo, coded: bool) -> tuple[np.ndarray, np.ndarray]:
+def _read_photo(photo: Photo, coded: bool) -> tuple[np.ndarray, np.ndarray]:
     """Image (H, W, 3) uint8 RGB and stroke mask (H, W).
 
     Raises:
@@ -198,7 +198,7 @@ def read_photo(photo: Photo, coded: bool) -> tuple[np.ndarray, np.ndarray]:
     return image, mask
 
 
-_read_last = lru_cache(maxsize=1)(read_photo)  # the words of one photograph follow each other
+_read_last = lru_cache(maxsize=1)(_read_photo)  # the words of one photograph follow each other
 
 
 def _size(photo: Photo) -> tuple[int, int]:
@@ -239,7 +239,7 @@ def _photos(root: Path, place: Place, split: str) -> list[Photo]:
         mask = next((name for name in (f"{image.stem}_maskfg.png", f"{image.stem}.png") if name in masks), None)
         name = f"{place.part}/{image.name}" if place.part else image.name
         annotation = place.annotations / f"{image.stem}_anno.json"
-        photos.append(Photo(name, image, mask and place.masks / mask, annotation))
+        photos.append(Photo(name, image, place.masks / mask if mask else None, annotation))
     return photos
 
 

@@ -4,7 +4,7 @@ import hashlib
 import io
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +15,8 @@ from PIL import Image, ImageOps
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 SPLITS = ("train", "test")
-WIDE_MODES = ("I", "F")  # 32-bit pixels; 16-bit ones are "I;16..."
-ORIENTATION = 0x0112  # the EXIF tag; from 5 on, width and height are exchanged
+_WIDE_MODES = ("I", "F")  # 32-bit pixels; 16-bit ones are "I;16..."
+_ORIENTATION = 0x0112  # the EXIF tag; from 5 on, width and height are exchanged
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Sample:
 
 @dataclass
 class Pair:
-    """The same scene twice; the sizes are those of the files, equal or not."""
+    """The same scene twice. Each image has the size of its file; the sizes need not be equal."""
 
     lr: Sample
     hr: Sample
@@ -140,15 +140,15 @@ def image_size(file: Path | bytes, where: str) -> tuple[int, int]:
     """
     with _opened(file, where) as image:
         exif = Image.Image.getexif(image)  # PNG's own version decodes the pixels first
-        return image.size if exif.get(ORIENTATION, 1) >= 5 else image.size[::-1]
+        return image.size if exif.get(_ORIENTATION, 1) >= 5 else (image.height, image.width)
 
 
 @contextmanager
 def _opened(file: Path | bytes, where: str) -> Iterator[Image.Image]:
-    """The PIL image; whatever goes wrong while it is open becomes one kind of error."""
+    """The PIL image. Every error while it is open becomes a ValueError."""
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
-            if image.mode in WIDE_MODES or image.mode.startswith("I;16"):
+            if image.mode in _WIDE_MODES or image.mode.startswith("I;16"):
                 raise ValueError(f"it has more than 8 bits a channel ({image.mode})")
             yield image
     except MemoryError:
@@ -158,7 +158,7 @@ def _opened(file: Path | bytes, where: str) -> Iterator[Image.Image]:
         raise ValueError(f"{where} cannot be read as an image: {reason}") from None
 
 
-def check_split(split: str, known: Sequence[str], name: str) -> None:
+def check_split(split: str, known: Collection[str], name: str) -> None:
     """Refuse a split that the dataset does not have."""
     if split not in known:
         raise ValueError(f"{name} has no split {split!r}: known are {', '.join(known)}.")

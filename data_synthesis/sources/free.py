@@ -1,4 +1,4 @@
-"""Photographs that anybody may use: Debian's desktop backgrounds and those in scikit-image."""
+"""Photographs that anybody may use: Debian's desktop backgrounds, and scikit-image's photographs."""
 
 import re
 import shutil
@@ -14,17 +14,17 @@ from pathlib import Path
 from tadisr.data_synthesis.sources.base import IMAGE_SUFFIXES
 from tadisr.data_synthesis.sources.photographs import ImageFiles
 
-ROOTS = ("/usr/share/backgrounds", "/usr/share/wallpapers")
+_ROOTS = ("/usr/share/backgrounds", "/usr/share/wallpapers")
 # Photographs are distributed there as JPEG, drawings as PNG, SVG and WebP; these JPEGs are drawings, renderings, logos
 # or show letters.
-NOT_PHOTOGRAPHS = {
+_NOT_PHOTOGRAPHS = {
     *("2004default", "Elephants", "Elephants_3840x2160", "Elephants_5640x3172", "Fossa_by_Jasper_Roks"),
     *("GreenTraditional", "Infinite-Sea_by_Aury88", "Painting-Colors_by__herobrine7gamer", "firstgeneration"),
     *("greentock_by_Peter_Nerlich", "rhythm", "screenshot", "string", "the-mouse", "umang_by_Abhishek_Mudgal"),
     *("Autumn", "Flow", "Honeywave", "Next", "PastelHills", "SafeLanding", "Shell", "Volna"),  # Plasma's folders
 }
 # Those of scikit-image's files that are photographs (or materials) without letters and free by its documentation.
-SCIKIT_IMAGE = {
+_SCIKIT_IMAGE = {
     "brick.png": "CC0-1.0",
     "camera.png": "CC0-1.0",
     "chelsea.png": "CC0-1.0",
@@ -37,12 +37,12 @@ SCIKIT_IMAGE = {
 
 
 class Free(ImageFiles):
-    """What is installed of them; may be empty. Licences are those that the Debian packages state, file by file."""
+    """The photographs that are installed, perhaps none. Licences are stated by the Debian packages, file by file."""
 
     name = "free photographs"
     home = "Debian's background packages (such as mate-backgrounds) and scikit-image"
 
-    def __init__(self, roots: str | Sequence[str] = ROOTS, scikit_image: bool = True):
+    def __init__(self, roots: str | Sequence[str] = _ROOTS, scikit_image: bool = True):
         found = {}
         for root in map(Path, [roots] if isinstance(roots, str) else roots):
             for file in _backgrounds(root):
@@ -50,7 +50,7 @@ class Free(ImageFiles):
         files = {name: file for file, name in found.items()}
         spec = find_spec("skimage") if scikit_image else None
         for folder in spec.submodule_search_locations or [] if spec else []:
-            for name in SCIKIT_IMAGE:
+            for name in _SCIKIT_IMAGE:
                 if (file := Path(folder, "data", name)).is_file():
                     files[f"scikit-image/{name}"] = file
         names = sorted(files)
@@ -63,7 +63,7 @@ class Free(ImageFiles):
         origins = []
         for file, name in zip(self._files, self._names, strict=True):
             if _scikit(name):
-                origins.append(("scikit-image", SCIKIT_IMAGE[file.name]))
+                origins.append(("scikit-image", _SCIKIT_IMAGE[file.name]))
             else:
                 package = packages.get(str(file), "unknown")
                 origins.append((package, "unknown" if package == "unknown" else _licence(package, file)))
@@ -72,18 +72,14 @@ class Free(ImageFiles):
     def licence_of(self, i: int) -> str:
         return self._origins[i][1]
 
-    def package_of(self, i: int) -> str:
-        """The Debian package that installed sample i, "scikit-image", or "unknown"."""
-        return self._origins[i][0]
-
     @property
-    def licence(self) -> str:
+    def licence(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Every licence, with the number of files under it."""
         counts = Counter(licence for _, licence in self._origins)
         return ", ".join(f"{licence} ({count})" for licence, count in sorted(counts.items())) or "none installed"
 
     @property
-    def version(self) -> str:
+    def version(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The packages, with the number of files from each."""
         counts = Counter(package for package, _ in self._origins)
         return ", ".join(f"{package} ({count})" for package, count in sorted(counts.items())) or "none installed"
@@ -99,7 +95,7 @@ def _backgrounds(root: Path) -> list[Path]:
     photographs = []
     for file in sorted(root.rglob("*.jp*g")):
         parts = {file.stem, *file.relative_to(root).parts}
-        drawn = parts & NOT_PHOTOGRAPHS or "images_dark" in parts
+        drawn = parts & _NOT_PHOTOGRAPHS or "images_dark" in parts
         if drawn or file.suffix.lower() not in IMAGE_SUFFIXES or not file.is_file():
             continue
         if size := re.fullmatch(r"(\d+)x(\d+)", file.stem):
@@ -128,7 +124,7 @@ def _licence(package: str, file: Path, docs: Path = Path("/usr/share/doc")) -> s
     for paragraph in re.split(r"\n\s*\n", path.read_text(encoding="utf-8", errors="replace")):
         fields = message_from_string(paragraph.strip())
         if fields["Files"] and any(_matches(pattern, file) for pattern in fields["Files"].split()):
-            licence = (fields["License"] or "").split("\n")[0].strip() or licence  # the last that fits counts
+            licence = (fields["License"] or "").split("\n")[0].strip() or licence  # the last match counts
     return licence or f"see {path}"
 
 

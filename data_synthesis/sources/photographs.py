@@ -39,7 +39,7 @@ def _images_below(folder: Path) -> list[Path]:
     return sorted(p for p in files if p.is_file())
 
 
-def read_list(path: Path) -> list[str]:
+def _read_list(path: Path) -> list[str]:
     """The images that a list names: a line each, or JSON as LSDIR's ([{"path_gt": ...}] or plain strings).
 
     Raises:
@@ -70,13 +70,13 @@ def select(names: list[str], path: Path) -> list[int]:
     Lists are written for other folders: "HR/train/0001000/0000001.png" and "0000001" both find "0001000/0000001.png".
 
     Raises:
-        FileNotFoundError, ValueError: see `read_list`; or the list names images that are not there.
+        FileNotFoundError, ValueError: see `_read_list`; or the list names images that are not there.
     """
     by_stem: dict[str, list[int]] = {}
     for i, name in enumerate(names):
         by_stem.setdefault(PurePosixPath(name).stem, []).append(i)
     chosen, absent = [], []
-    for entry in (entries := read_list(path)):
+    for entry in (entries := _read_list(path)):
         file = entry if PurePosixPath(entry).suffix.lower() in IMAGE_SUFFIXES else f"{entry}.png"
         candidates = by_stem.get(PurePosixPath(file).stem, [])
         # With one image of that name its folder does not matter; among several the folder decides.

@@ -110,7 +110,7 @@ def _load(path: str, split: str, config: str | None, revision: str | None) -> An
         raise ValueError(f"{path} cannot be loaded as a dataset: {_line(error)}") from None
     if isinstance(data, DatasetDict):
         if split not in data:
-            raise ValueError(f"{path} has no split {split!r}: known are {', '.join(data)}.")
+            raise ValueError(f"{path} has no split {split!r}: known are {', '.join(map(str, data))}.")
         data = data[split]
     if not isinstance(data, Dataset):
         raise ValueError(f"{path}: expected a table of samples, got {type(data).__name__}.")

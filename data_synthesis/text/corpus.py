@@ -21,8 +21,6 @@ class Corpus(ABC):
 
     name: str
     """Built-in name, or the file's."""
-    em_per_char: float
-    """Mean advance of a character, in em: about 0.52 for Latin letters, 1 for hanzi."""
     sample: str
     """Characters that a font must draw to be of any use for it."""
     separator: str = " "
@@ -42,7 +40,8 @@ class Corpus(ABC):
         Raises:
             ValueError: `max_chars` below 1.
         """
-        for _ in range(6):  # rather another item than a part of one
+        item = ""
+        for _ in range(6):  # another item is better than a part of one
             if len(item := self._item(rng)) <= max_chars:
                 return item
         return cut(item, max_chars, rng)
@@ -74,7 +73,7 @@ def _sections(name: str) -> dict[str, tuple[str, ...]]:
 
 @lru_cache(maxsize=1)
 def common_hanzi() -> str:
-    """The 3,755 characters of GB 2312 level 1: those in everyday use."""
+    """The 3,755 characters of GB 2312 level 1: the characters in everyday use."""
     cells = ((row, cell) for row in range(0xB0, 0xD8) for cell in range(0xA1, 0xFF))
     return "".join(bytes(pair).decode("gb2312", errors="ignore") for pair in cells)
 
@@ -105,10 +104,25 @@ def _one_of(rng: np.random.Generator, choices: Sequence[str] | dict[str, float])
     return choices[int(rng.integers(len(choices)))]
 
 
+def _picker(rng: np.random.Generator, corpus: str) -> Callable[[str], str]:
+    """A function that draws an item of a section of corpus_CORPUS.txt."""
+    sections = _sections(corpus)
+
+    def pick(section: str) -> str:
+        return _one_of(rng, sections[section])
+
+    return pick
+
+
 def number(rng: np.random.Generator) -> str:
     """A price, a date, a time, a telephone number, a code, as it is printed everywhere."""
-    n: Callable[[int, int], int] = lambda low, high: int(rng.integers(low, high))  # noqa: E731
-    letter = lambda: chr(n(65, 91))  # noqa: E731
+
+    def n(low: int, high: int) -> int:
+        return int(rng.integers(low, high))
+
+    def letter() -> str:
+        return chr(n(65, 91))
+
     units = ("kg", "g", "ml", "cm", "mm", "km", "kW", "V", "m²", "°C", "MB", "km/h")
     makers = (
         lambda: f"{n(0, 1000)}.{n(0, 100):02d}",
@@ -141,11 +155,10 @@ def number(rng: np.random.Generator) -> str:
 class LatinCorpus(Corpus):
     """English, with signs and names from other European languages."""
 
-    name, em_per_char, sample = "latin", 0.52, "AGae059"
+    name, sample = "latin", "AGae059"
 
     def _item(self, rng: np.random.Generator) -> str:
-        words = _sections("latin")
-        pick = lambda section: _one_of(rng, words[section])  # noqa: E731
+        pick = _picker(rng, "latin")
         kind = _one_of(
             rng, {"sign": 3, "label": 1, "words": 2.2, "number": 2, "name": 1.6, "coined": 0.6, "clause": 1.6}
         )
@@ -170,8 +183,7 @@ class LatinCorpus(Corpus):
         return _recase(rng, text)
 
     def _name(self, rng: np.random.Generator) -> str:
-        words = _sections("latin")
-        pick = lambda section: _one_of(rng, words[section])  # noqa: E731
+        pick = _picker(rng, "latin")
         domain = f"{pick('adjectives')}{pick('nouns')}.{_one_of(rng, ['com', 'org', 'net', 'eu', 'de', 'io', 'co.uk'])}"
         makers = (
             lambda: f"{pick('first names')} {pick('surnames')}",
@@ -187,8 +199,7 @@ class LatinCorpus(Corpus):
         return makers[int(rng.integers(len(makers)))]()
 
     def _sentence(self, rng: np.random.Generator) -> str:
-        words = _sections("latin")
-        pick = lambda section: _one_of(rng, words[section])  # noqa: E731
+        pick = _picker(rng, "latin")
 
         def thing() -> str:
             chance = rng.random()
@@ -225,15 +236,13 @@ def _recase(rng: np.random.Generator, text: str) -> str:
 class ChineseCorpus(Corpus):
     """Simplified Chinese: what signs, menus and forms say, running text, and hanzi by themselves."""
 
-    name, em_per_char, sample, separator = "chinese", 0.95, "的一是不了有", ""
+    name, sample, separator = "chinese", "的一是不了有", ""
 
     def _item(self, rng: np.random.Generator) -> str:
-        words = _sections("chinese")
-        pick = lambda section: _one_of(rng, words[section])  # noqa: E731
-        sign = lambda: _one_of(rng, _sections("latin")["signs"])  # noqa: E731
+        pick, english = _picker(rng, "chinese"), _picker(rng, "latin")
         makers = {
             lambda: pick("signs"): 4,
-            # characters that no phrase foretells: their strokes are all there is to go by
+            # random characters: no phrase foretells them, so a network must read every stroke
             lambda: _hanzi(rng, int(rng.integers(1, 11))): 7,
             lambda: pick("menu") + _one_of(rng, ("", "", *self._prices(rng))): 2,
             lambda: pick("labels") + _one_of(rng, ("", "", "：", f"：{number(rng)}", f"：{pick('signs')}")): 2,
@@ -242,8 +251,8 @@ class ChineseCorpus(Corpus):
             lambda: pick("places") + _hanzi(rng, 2) + pick("trades") + pick("company"): 1,
             lambda: _hanzi(rng, 1) + pick("trades"): 0.5,
             lambda: pick("clauses"): 1.5,
-            lambda: f"{pick('signs')} {sign()}": 0.8,  # signs in two languages
-            lambda: f"{sign().upper()} {pick('signs')}": 0.4,
+            lambda: f"{pick('signs')} {english('signs')}": 0.8,  # signs in two languages
+            lambda: f"{english('signs').upper()} {pick('signs')}": 0.4,
             lambda: self._counted(rng): 2,
             lambda: number(rng): 0.5,
         }
@@ -257,8 +266,11 @@ class ChineseCorpus(Corpus):
 
     @staticmethod
     def _counted(rng: np.random.Generator) -> str:
-        """A date, a floor, a bus line, opening hours: a number and what it counts."""
-        n: Callable[[int, int], int] = lambda low, high: int(rng.integers(low, high))  # noqa: E731
+        """A number with its unit: a date, a floor, a bus line, opening hours."""
+
+        def n(low: int, high: int) -> int:
+            return int(rng.integers(low, high))
+
         return _one_of(
             rng,
             (
@@ -292,7 +304,7 @@ class ChineseCorpus(Corpus):
         return "，".join(parts) + _one_of(rng, {"。": 8, "！": 1, "？": 0.5, "；": 1})
 
 
-# katakana and hiragana, without the small ones, which cannot stand first
+# katakana and hiragana, without small kana: they cannot stand first
 _KANA = [
     "".join(c for c in map(chr, range(first, last)) if "SMALL" not in unicodedata.name(c))
     for first, last in ((0x30A2, 0x30F4), (0x3042, 0x3094))
@@ -302,7 +314,7 @@ _KANA = [
 class KanaCorpus(Corpus):
     """Japanese in kana."""
 
-    name, em_per_char, sample, separator = "kana", 1.0, "アンカのです", ""
+    name, sample, separator = "kana", "アンカのです", ""
 
     def _item(self, rng: np.random.Generator) -> str:
         if rng.random() < 0.35:
@@ -311,8 +323,7 @@ class KanaCorpus(Corpus):
         return _one_of(rng, _sections("kana")["words"])
 
     def _sentence(self, rng: np.random.Generator) -> str:
-        words = _sections("kana")
-        pick = lambda section: _one_of(rng, words[section])  # noqa: E731
+        pick = _picker(rng, "kana")
         body = "".join(pick("words") + pick("particles") for _ in range(rng.integers(1, 4)))
         return body + pick("words") + pick("endings") + "。"
 
@@ -337,8 +348,6 @@ class FileCorpus(Corpus):
         if not self.lines:
             raise ValueError(f"{path} is empty: a corpus has one item a line.")
         self.name = path.name
-        seen = "".join(self.lines[:1000]).replace(" ", "")
-        self.em_per_char = float(np.mean([1 if is_wide(char) else 0.52 for char in seen]))
         self.sample = clusters(self.lines[0])[0]
         self.separator = "" if is_wide(self.lines[0][-1]) else " "
 

@@ -7,14 +7,15 @@ import cv2
 import numpy as np
 
 from tadisr.data_synthesis.text.render import Glyphs, grow
+from tadisr.io.images import LUMA
 
-LUMA = np.float32([0.299, 0.587, 0.114])
+_LUMA = np.array(LUMA, np.float32)
 VISIBLE = 0.9  # share of the strokes' pixels that must have the contrast asked for
-_NEON = np.float32(
+_NEON = np.array(
     [
         (1, 0.1, 0.25), (1, 0.15, 0.6), (0.2, 0.5, 1), (0.1, 0.9, 1),
         (0.2, 1, 0.4), (1, 0.75, 0.2), (1, 0.35, 0.1), (0.75, 0.3, 1),
-    ]
+    ], np.float32
 )  # fmt: skip
 
 
@@ -86,7 +87,10 @@ class Effects:
 
     def draw(self, rng: np.random.Generator) -> Ink:
         """A random ink."""
-        chance = lambda share: bool(rng.random() < share)  # noqa: E731
+
+        def chance(share: float) -> bool:
+            return bool(rng.random() < share)
+
         kind = rng.random()
         material = "paint"
         for name in ("neon", "raised", "engraved"):
@@ -125,7 +129,7 @@ def contrast(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> float:
     the best covered one are left out, and the others' steps are divided by their coverage.
     """
     strokes = mask >= max(0.5 * float(mask.max()), 1e-3)
-    steps = np.abs((after[strokes] - before[strokes]) @ LUMA) / mask[strokes]
+    steps = np.abs((after[strokes] - before[strokes]) @ _LUMA) / mask[strokes]
     return float(np.quantile(steps, 1 - VISIBLE))
 
 
@@ -160,11 +164,11 @@ def paint(
         cover = np.zeros_like(letters)
         cover[inner] = _soften(glyphs.fill * _wear(glyphs.fill, ink.worn, em, rng), ink)
     strokes = cover >= max(0.5 * float(cover.max()), 1e-3)
-    if ink.material == "neon" and np.quantile(area[strokes] @ LUMA, VISIBLE) < 0.45:
+    if ink.material == "neon" and np.quantile(area[strokes] @ _LUMA, VISIBLE) < 0.45:
         _shine(area, cover, em, ink, rng)
     else:
         if ink.shadow:
-            _cast(area, letters, em, ink)
+            _cast(area, letters, em, ink.shadow, ink.opacity)
         if ink.material != "engraved" or ink.color is not None or not _carve(area, cover, strokes, em, ink):
             _lay(area, cover, letters, strokes, em, ink, rng)
     return cover[inner].copy()
@@ -181,7 +185,7 @@ def _reach(ink: Ink, em: float) -> int:
 
 
 def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur; wide ones at a lower resolution, where they cost little and look the same."""
+    """Gaussian blur. A wide blur is made at a lower resolution: that is cheap and looks the same."""
     shrink = int(sigma // 3)
     if shrink < 2:
         return cv2.GaussianBlur(image, (0, 0), max(sigma, 0.3), borderType=cv2.BORDER_CONSTANT)
@@ -220,35 +224,35 @@ def _blend(area: np.ndarray, cover: np.ndarray, ink: np.ndarray, opacity: float 
     return area + _threefold(cover * np.float32(opacity)) * (ink - area)
 
 
-def _cast(area: np.ndarray, letters: np.ndarray, em: float, ink: Ink) -> None:
-    """The shadow; what is transparent casts less of one."""
-    shift = np.float32([[1, 0, ink.shadow.x * em], [0, 1, ink.shadow.y * em]])
-    dark = _blur(cv2.warpAffine(letters, shift, letters.shape[::-1]), ink.shadow.blur * em)
-    area *= 1 - _threefold(dark * np.float32(ink.shadow.strength * ink.opacity))
+def _cast(area: np.ndarray, letters: np.ndarray, em: float, shadow: Shadow, opacity: float) -> None:
+    """Darken `area` by the letters' shadow. Transparent letters cast a weaker one."""
+    shift = np.array([[1, 0, shadow.x * em], [0, 1, shadow.y * em]], np.float32)
+    dark = _blur(cv2.warpAffine(letters, shift, letters.shape[::-1]), shadow.blur * em)
+    area *= 1 - _threefold(dark * np.float32(shadow.strength * opacity))
 
 
 def _random_color(rng: np.random.Generator) -> np.ndarray:
     """Black, white and the colours of signs and print."""
     kind = rng.random()
     if kind < 0.3:
-        return np.float32(rng.uniform(0, 0.12) + rng.uniform(0, 0.06, 3))
+        return np.asarray(rng.uniform(0, 0.12) + rng.uniform(0, 0.06, 3), np.float32)
     if kind < 0.6:
-        return np.float32(1 - rng.uniform(0, 0.1) - rng.uniform(0, 0.06, 3))
+        return np.asarray(1 - rng.uniform(0, 0.1) - rng.uniform(0, 0.06, 3), np.float32)
     saturation = rng.uniform(0.6, 1) if kind < 0.9 else rng.uniform(0.15, 0.5)
-    hsv = np.float32([[[rng.uniform(0, 360), saturation, rng.uniform(0.35, 1)]]])
+    hsv = np.array([[[rng.uniform(0, 360), saturation, rng.uniform(0.35, 1)]]], np.float32)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0]
 
 
 def _choose_color(
     area: np.ndarray, strokes: np.ndarray, ink: Ink, opacity: float, rng: np.random.Generator
 ) -> np.ndarray | None:
-    """The wanted colour or a random one that stands out against what is beneath the strokes; None where none does."""
-    lumas = area[strokes] @ LUMA
+    """The wanted colour or a random colour that stands out from the area under the strokes; None if no colour does."""
+    lumas = area[strokes] @ _LUMA
     lumas = lumas[:: max(1, len(lumas) // 2000)]
-    colors = [] if ink.color is None else [np.float32(ink.color)]
+    colors = [] if ink.color is None else [np.asarray(ink.color, np.float32)]
     colors += [_random_color(rng) for _ in range(8)] + [np.full(3, v, np.float32) for v in (0.03, 0.97, 0, 1)]
     for color in colors:
-        steps = np.abs(float(color @ LUMA) - lumas) * opacity
+        steps = np.abs(float(color @ _LUMA) - lumas) * opacity
         if np.quantile(steps, 1 - VISIBLE) >= 1.05 * ink.min_contrast:
             return color
     return None
@@ -263,7 +267,7 @@ def _lay(
     ink: Ink,
     rng: np.random.Generator,
 ) -> None:
-    """Letters of paint or film, or solid ones, with a border where one is wanted or needed."""
+    """Letters of paint or film, or solid letters, with a border if it is wanted or needed."""
     opacity, color, width = ink.opacity, None, ink.outline * em
     if not width:
         color = _choose_color(area, strokes, ink, opacity, rng)
@@ -273,10 +277,13 @@ def _lay(
             width = max(1.5, 0.05 * em)
     if color is None:
         border = _random_color(rng)
-        if ink.color is not None and abs(float((border - np.float32(ink.color)) @ LUMA)) < 1.1 * ink.min_contrast:
-            border = np.full(3, 0.03 if float(np.float32(ink.color) @ LUMA) > 0.5 else 0.97, np.float32)
+        if ink.color is not None:
+            own = np.asarray(ink.color, np.float32)
+            if abs(float((border - own) @ _LUMA)) < 1.1 * ink.min_contrast:
+                border = np.full(3, 0.03 if float(own @ _LUMA) > 0.5 else 0.97, np.float32)
         area[:] = _blend(area, np.maximum(grow(letters, width), strokes), border)
         opacity, color = 1.0, _choose_color(area, strokes, ink, 1.0, rng)
+    assert color is not None  # some colour stands out from any border
     lighter, pattern = _finish(area, cover, em, ink, rng)
     for strength in (1.0, 0.5, 0.0):  # as much of the finish as the contrast allows
         fill = color * (1 + strength * pattern) + strength * lighter
@@ -296,12 +303,12 @@ def _finish(
     if ink.gradient:
         rows = np.flatnonzero(cover.any(axis=1))
         ramp = np.interp(np.arange(len(cover)), (rows[0], rows[-1]), (-0.5, 0.5))
-        lighter = np.float32(ink.gradient * ramp)[:, None, None]
+        lighter = np.asarray(ink.gradient * ramp, np.float32)[:, None, None]
     if ink.texture:
         stretch = rng.choice([1.0, 1.0, 24.0])  # mottled, or brushed
         pattern = pattern + ink.texture * _noise(cover.shape, 0.04 * em, rng, stretch)[..., None]
     if ink.relief:
-        luma = area @ LUMA
+        luma = area @ _LUMA
         detail = (luma + 0.05) / (_blur(luma, 0.4 * em) + 0.05) - 1
         pattern = pattern + ink.relief * detail.clip(-0.4, 0.4)[..., None]
     return lighter, pattern
@@ -324,7 +331,7 @@ def _bevel(area: np.ndarray, cover: np.ndarray, em: float, ink: Ink, strength: f
 
 def _carve(area: np.ndarray, cover: np.ndarray, strokes: np.ndarray, em: float, ink: Ink) -> bool:
     """Letters cut into the surface and dark with shade; False, and nothing done, where the surface is too dark."""
-    dim = float(np.quantile(area[strokes] @ LUMA, 1 - VISIBLE))
+    dim = float(np.quantile(area[strokes] @ _LUMA, 1 - VISIBLE))
     depth = max(0.25, 1.4 * ink.min_contrast / max(dim, 1e-3))
     if depth > 0.7:
         return False
@@ -339,7 +346,7 @@ def _carve(area: np.ndarray, cover: np.ndarray, strokes: np.ndarray, em: float, 
 
 def _shine(area: np.ndarray, cover: np.ndarray, em: float, ink: Ink, rng: np.random.Generator) -> None:
     """Tubes, white-hot along their middle, and the light they shed around them."""
-    hue = _NEON[rng.integers(len(_NEON))] if ink.color is None else np.float32(ink.color)
+    hue = _NEON[rng.integers(len(_NEON))] if ink.color is None else np.asarray(ink.color, np.float32)
     light = 0.5 * _blur(cover, 0.05 * em) + 0.45 * _blur(cover, 0.15 * em) + 0.5 * _blur(cover, 0.4 * em)
     light = _threefold(light) * hue
     middle = (_blur(cover, 0.025 * em) * cover)[..., None] ** 2

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from PIL import ImageFont, features
 
-SUFFIXES = {".ttf", ".otf", ".ttc", ".otc"}
+_SUFFIXES = {".ttf", ".otf", ".ttc", ".otc"}
 # Families whose glyphs are pictures, key caps or segments behind the code points of letters: they would draw what no
 # mask can teach.
 _PICTURES = (
@@ -100,23 +100,25 @@ def _load_font(path: str, index: int, size: float) -> ImageFont.FreeTypeFont:
     if not features.check("freetype2"):
         raise ImportError("This Pillow was built without FreeType and cannot draw text: install Pillow from PyPI.")
     if not path:
-        return ImageFont.load_default(size)
+        built_in = ImageFont.load_default(size)
+        assert isinstance(built_in, ImageFont.FreeTypeFont)
+        return built_in
     return ImageFont.truetype(path, size, index=index)
 
 
 @lru_cache(maxsize=4096)
 def _placeholder(path: str, index: int) -> tuple[tuple[int, int], bytes]:
     """What the face draws for a character it has not got: no font has a glyph for a noncharacter."""
-    mask = _load_font(path, index, _PROBE).getmask("\U0010ffff")
+    mask: Any = _load_font(path, index, _PROBE).getmask("\U0010ffff")
     return mask.size, bytes(mask)
 
 
 @lru_cache(maxsize=1 << 18)
 def _draws(path: str, index: int, char: str) -> bool:
     if unicodedata.category(char) == "Cf":  # joiners and direction marks draw nothing and are not meant to
-        return features.check("raqm")
+        return bool(features.check("raqm"))
     try:
-        mask = _load_font(path, index, _PROBE).getmask(char)
+        mask: Any = _load_font(path, index, _PROBE).getmask(char)
         return mask.getbbox() is not None and (mask.size, bytes(mask)) != _placeholder(path, index)
     except (OSError, ValueError):
         return False
@@ -213,7 +215,7 @@ class Fonts(Sequence[Font]):
         raise AssertionError(f"a font that draws {text!r} has no share")
 
     def _share(self, indices: np.ndarray) -> np.ndarray:
-        """How often each font is drawn where those at `indices` can be; not normalised."""
+        """How often each of the fonts at `indices` is drawn if all of them can be; not normalised."""
         fonts = [self._fonts[i] for i in indices]
         faces = Counter((font.family, font.rare) for font in fonts)
         families = Counter(font.root for font in {(f.root, f.family): f for f in fonts}.values())
@@ -256,7 +258,7 @@ def _ask_fontconfig() -> list[Font]:
     for line in listing.splitlines():
         path, index, family, style, weight, version, charset = line.split("|", 6)
         # fontconfig numbers the named instances of variable fonts in the high bits; Pillow opens the default one only
-        if int(index) > 0xFFFF or Path(path).suffix.lower() not in SUFFIXES or not charset or _is_picture(family):
+        if int(index) > 0xFFFF or Path(path).suffix.lower() not in _SUFFIXES or not charset or _is_picture(family):
             continue
         family = family.replace("\\", "")
         weight = 80 if weight.startswith("[") else float(weight)  # a variable font's default is nearly always regular
@@ -279,10 +281,10 @@ def _read_folders(folders: list[Path]) -> Fonts:
     for folder in folders:
         if not folder.is_dir():
             raise FileNotFoundError(f"No folder {folder}: name one with .ttf, .otf or .ttc files in it.")
-        for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
+        for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES):
             try:
                 fonts += _read_file(path)
-            except Exception:  # fontTools raises whatever a damaged table makes it stumble on
+            except Exception:  # a damaged table makes fontTools raise nearly anything
                 broken += 1
     where = ", ".join(map(str, folders))
     if not fonts:
@@ -300,7 +302,7 @@ def _read_file(path: Path) -> list[Font]:
     with path.open("rb") as file:
         many = file.read(4) == b"ttcf"
         file.seek(0, os.SEEK_SET)
-        faces = TTCollection(file, lazy=True).fonts if many else [TTFont(file, lazy=True)]
+        faces: list[Any] = TTCollection(file, lazy=True).fonts if many else [TTFont(file, lazy=True)]
         fonts = []
         for index, face in enumerate(faces):
             names = face["name"]

@@ -80,12 +80,7 @@ def draw_block(texts: Sequence[str], font: Font, size: float, shape: Shape | Non
     quads = [quad / zoom + PAD for quad in canvas.quads]
     if not bent and not tilted:
         quads = [_snap(quad, fill) for quad in quads]
-    return Glyphs(fill, list(zip(texts, np.float32(quads), strict=True)), float(size))
-
-
-def draw_text(text: str, font: Font, size: float, vertical: bool = False) -> Glyphs:
-    """Draw one line; vertical lines stack their characters. Raises as `draw_block`."""
-    return draw_block([text], font, size, Shape(direction="stacked" if vertical else "horizontal"))
+    return Glyphs(fill, list(zip(texts, np.asarray(quads, np.float32), strict=True)), float(size))
 
 
 def grow(fill: np.ndarray, radius: float) -> np.ndarray:
@@ -193,7 +188,7 @@ def _lay_out(texts: Sequence[str], face: ImageFont.FreeTypeFont, em: float, shap
             bx, by, bw, bh = cv2.boundingRect((ink > 255 * INK).astype(np.uint8))
             corners += [(x - left + bx, y - top + by), (x - left + bx + bw, y - top + by + bh)]
         (x0, y0), (x1, y1) = np.min(corners, axis=0), np.max(corners, axis=0)
-        quad = np.float32([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+        quad = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32)
         turned = not rows and not any(is_wide(c) for c in texts[len(quads)])
         turned = turned and (shape.direction == "sideways" or _joins(texts[len(quads)]))
         quads.append(np.roll(quad, -1, axis=0) if turned else quad)  # a turned line begins at the image's top right

@@ -117,17 +117,17 @@ def bend(canvas: Canvas, shape: Shape, em: float) -> Canvas:
         steps = np.linspace(0, 1, 65)[:, None]
         edges = np.concatenate([a + (b - a) * steps for a, b in zip(quad, np.roll(quad, -1, axis=0), strict=True)])
         low, high = forward(edges).min(axis=0) - 1, forward(edges).max(axis=0) + 1
-        return np.float32([low, (high[0], low[1]), high, (low[0], high[1])])
+        return np.array([low, (high[0], low[1]), high, (low[0], high[1])], np.float32)
 
-    frame = around(np.float32([[0, 0], [w, 0], [w, h], [0, h]]))
+    frame = around(np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32))
     origin = np.floor(frame[0])
     size = np.ceil(frame[2] - origin).astype(int)
     x, y = np.meshgrid(
-        *(np.arange(n, dtype=np.float32) + 0.5 + o for n, o in zip(size, np.float32(origin), strict=True))
+        *(np.arange(n, dtype=np.float32) + 0.5 + o for n, o in zip(size, np.asarray(origin, np.float32), strict=True))
     )
     x, y = backward(x, y)
-    ink = cv2.remap(canvas.ink, np.float32(x - 0.5), np.float32(y - 0.5), cv2.INTER_LINEAR)
-    return Canvas(ink, [np.float32(around(quad) - origin) for quad in canvas.quads])
+    ink = cv2.remap(canvas.ink, np.asarray(x - 0.5, np.float32), np.asarray(y - 0.5, np.float32), cv2.INTER_LINEAR)
+    return Canvas(ink, [np.asarray(around(quad) - origin, np.float32) for quad in canvas.quads])
 
 
 def tilt(canvas: Canvas, shape: Shape) -> Canvas:
@@ -142,15 +142,15 @@ def tilt(canvas: Canvas, shape: Shape) -> Canvas:
     seen = corners @ rotation.T
     distance = 3.0 * max(h, w)
     target = seen[:, :2] * distance / (distance + seen[:, 2:])
-    source = np.float32([[0, 0], [w, 0], [w, h], [0, h]])
+    source = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32)
     return move(canvas, source, target)
 
 
 def move(canvas: Canvas, source: np.ndarray, target: np.ndarray) -> Canvas:
     """Move the corners `source` to `target`, (4, 2) each, and crop."""
-    target = np.float32(target - target.min(axis=0) + 1)
+    target = np.asarray(target - target.min(axis=0) + 1, np.float32)
     size = tuple(np.ceil(target.max(axis=0) + 1).astype(int).tolist())
-    matrix = cv2.getPerspectiveTransform(np.float32(source), target)
+    matrix = cv2.getPerspectiveTransform(np.asarray(source, np.float32), target)
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # OpenCV's pixel centres have whole coordinates, ours halves
     ink = cv2.warpPerspective(canvas.ink, np.linalg.inv(half) @ matrix @ half, size, flags=cv2.INTER_LINEAR)
     return Canvas(ink, [cv2.perspectiveTransform(quad[None], matrix)[0] for quad in canvas.quads])

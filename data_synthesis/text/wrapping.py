@@ -72,5 +72,5 @@ def cut(text: str, max_chars: int, rng: np.random.Generator) -> str:
         return text
     lines = wrap(text, max_chars)
     first = int(rng.integers(len(lines)))
-    # the last line may be a short rest: begin before it
+    # the last line may be short: begin before it
     return lines[max(0, first - 1)] if first == len(lines) - 1 else lines[first]

@@ -7,6 +7,7 @@ from typing import Any
 
 from tadisr.commands.options import usable_device
 from tadisr.io.messages import UserError, say
+from tadisr.ocr import ENGINES
 
 LISTS = ("data", "methods", "judges")
 
@@ -28,7 +29,7 @@ def register(parser: argparse.ArgumentParser) -> None:
         "--judges",
         nargs="+",
         metavar="JUDGE",
-        help="rapidocr, tesseract, crnn:PATH, aster:FILE, moran:FILE (TorchScript)",
+        help=f"{', '.join(ENGINES)}, crnn:PATH, aster:FILE, moran:FILE (TorchScript)",
     )
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="report.md and report.json")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N lines of each set")

@@ -65,7 +65,7 @@ def _refine(photo: "np.ndarray", args: argparse.Namespace) -> tuple["np.ndarray"
     """The refined photo, and what was done, in words."""
     import torch
 
-    from tadisr.refine import find_boxes, read_boxes, refine_lines
+    from tadisr.models.textdiff.photo import find_boxes, read_boxes, refine_lines
 
     quads = None
     try:
@@ -77,7 +77,7 @@ def _refine(photo: "np.ndarray", args: argparse.Namespace) -> tuple["np.ndarray"
         raise UserError(f"--boxes: {error}") from None
     pipe = load_model(args.model, args.device, "TextDiffPipeline", revision=args.revision).pipe
     try:
-        pipe.check_inputs(args.steps, 1, "np", args.temperature or 0.0, args.strength or 0.0)
+        pipe.check_inputs(args.steps, 1, "np", args.temperature, args.strength)
     except ValueError as error:
         message = re.sub(r"^(temperature|strength)", r"--\1", str(error).replace("num_inference_steps", "--steps"))
         raise UserError(message) from None
@@ -87,11 +87,16 @@ def _refine(photo: "np.ndarray", args: argparse.Namespace) -> tuple["np.ndarray"
         return photo, "no text found, written unchanged" if args.boxes == "auto" else "no boxes, written unchanged"
 
     def refiner(lines: "list[np.ndarray]") -> "list[np.ndarray]":
-        generator = torch.Generator().manual_seed(args.seed)
-        noise = {"generator": generator, "temperature": args.temperature}
-        # all of the change here is the residual's: --strength is its whole share
-        shares = {} if args.strength is None else {"strength": args.strength, "residual_strength": 1.0}
-        return pipe.refine(lines, args.steps, output_type="np", **noise, **shares).images
+        return pipe.refine(
+            lines,
+            args.steps,
+            generator=torch.Generator().manual_seed(args.seed),
+            output_type="np",
+            temperature=args.temperature,
+            strength=args.strength,
+            # The share of the change is the product of both strengths, and --strength replaces that product.
+            residual_strength=None if args.strength is None else 1.0,
+        ).images
 
     try:
         refined = refine_lines(photo, quads, refiner)
@@ -105,9 +110,9 @@ def _refine(photo: "np.ndarray", args: argparse.Namespace) -> tuple["np.ndarray"
 
 
 def _engine():
-    from tadisr.ocr import load_engine
+    from tadisr.ocr import load_photo_engine
 
     try:
-        return load_engine("rapidocr", params={"Global.max_side_len": 3000})
+        return load_photo_engine()
     except ImportError as error:
         raise UserError(f"--boxes auto: {error} Or name the lines in a file.") from None

@@ -12,11 +12,12 @@ import numpy as np
 from PIL import Image
 
 from tadisr.commands.options import load_model
-from tadisr.commands.text_report import THRESHOLDS, load_thresholds, report_paths, write_report
+from tadisr.commands.text_report import THRESHOLDS, load_thresholds
 from tadisr.io.images import ImageError, LoadedImage, read_image, write_image
 from tadisr.io.messages import UserError, say
 from tadisr.io.names import OutputPaths, find_inputs, output_paths
 from tadisr.io.progress import Bars
+from tadisr.trust.report import report_paths, write_report
 
 if TYPE_CHECKING:
     from tadisr.loading.load import Restored

@@ -15,6 +15,7 @@ On any of them `refine=MODEL` puts the residual diffusion of a TextDiff model (t
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,14 @@ from tadisr.evaluation.text_lines import BICUBIC, bicubic
 from tadisr.io.messages import one_line
 from tadisr.loading.load import load
 from tadisr.loading.model_files import MODEL_SUFFIXES, load_model_file
+from tadisr.models.textdiff.shares import Shares
 
 if TYPE_CHECKING:
     import torch
 
 LineMethod = Callable[["torch.Tensor"], "torch.Tensor"]
 OUTPUTS = ("image", "coarse")
-_SHARES = ("temperature", "strength", "residual_strength")
+_SHARES = tuple(field.name for field in fields(Shares))
 SCALE = 2  # of HR to LR lines
 TADISR_SCALE = 4
 
@@ -56,8 +58,7 @@ def _options(spec: str, rest: str) -> dict[str, str]:
     options = dict(option.partition("=")[::2] for option in filter(None, rest.split(";")))
     if unknown := set(options) - {"steps", *_SHARES, "output", "refine"}:
         raise ValueError(
-            f"{spec} has no option {sorted(unknown)[0]!r}: there are steps, temperature, strength, residual_strength, "
-            "output and refine."
+            f"{spec} has no option {sorted(unknown)[0]!r}: there are steps, {', '.join(_SHARES)}, output and refine."
         )
     if not options.get("steps", "5").isdecimal():
         raise ValueError(f"{spec}: steps must be a number, not {options['steps']!r}.")

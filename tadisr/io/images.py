@@ -190,3 +190,27 @@ def _encode(path: Path, pixels: np.ndarray, alpha: np.ndarray | None, icc_profil
     except Exception as error:  # larger than the format allows, out of memory
         raise ImageError(f"cannot write {path} as {kind}: {error}: try a name ending in .png or .tif") from error
     return buffer.getvalue()
+
+
+def decode(data: bytes | np.ndarray, flags: int) -> np.ndarray:
+    """The image in the bytes of a file, by OpenCV, as `flags` (`cv2.IMREAD_...`) say.
+
+    Raises:
+        ValueError: not an image.
+    """
+    import cv2
+
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if image is None:
+        raise ValueError("not an image")
+    return image
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """PNG of a uint8 image, (H, W, 3) RGB or (H, W) gray, by OpenCV: several times as fast as Pillow."""
+    import cv2
+
+    ok, data = cv2.imencode(".png", image[..., ::-1] if image.ndim == 3 else image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    if not ok:
+        raise RuntimeError("OpenCV could not write a PNG.")
+    return data.tobytes()

@@ -2,7 +2,7 @@
 
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -31,6 +31,17 @@ def one_line(error: BaseException, limit: int | None = 300) -> str:
         text = text.splitlines()[-1].split(": ", 1)[-1]
     text = " ".join(text.split()) or type(error).__name__
     return text if limit is None else textwrap.shorten(text, limit, placeholder=" ...")
+
+
+def shortened(items: Iterable[str], shown: int = 3) -> str:
+    """The first few of a list of mistakes, and how many more there are.
+
+    >>> shortened(["a", "b", "c", "d", "e"])
+    'a; b; c; and 2 more'
+    """
+    items = list(items)
+    more = [f"and {len(items) - shown} more"] if len(items) > shown else []
+    return "; ".join(items[:shown] + more)
 
 
 @contextmanager

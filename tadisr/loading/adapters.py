@@ -1,12 +1,14 @@
-"""What an adapter changes in its base's models: LoRA, and layers replaced whole. Checked before anything is changed.
+"""What an adapter changes in its base's models: LoRA, and layers replaced whole. It is checked before it is applied.
 
-A folder holds, for each model by its name in the pipeline ("vae", "unet" or "transformer"):
-`NAME_lora/pytorch_lora_weights.safetensors`, whose metadata are diffusers' own (peft's configuration, so its scaling
-`lora_alpha / r` too) and the names of the replaced layers' tensors; those are in `NAME_layers.safetensors`.
+A folder holds, for the VAE and for the backbone, each by its name in the pipeline:
+
+- `NAME_lora/pytorch_lora_weights.safetensors`. Its metadata are diffusers' own (peft's configuration, and so the
+  scaling `lora_alpha / r`) and the names of the replaced layers' tensors.
+- `NAME_layers.safetensors`, with the replaced layers' tensors, where there are any.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,15 +21,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from tadisr.loading.repositories import LORA_FILE
+from tadisr.io.messages import shortened
 from tadisr.models.lora import ADAPTER
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
 
+_LORA_FILE = "pytorch_lora_weights.safetensors"
 _LAYERS_KEY = "replaced_layers"  # in the LoRA file's metadata: JSON, the names of the tensors in the layers' file
 _REPLACED = "_tadisr_replaced_layers"  # on a model: the names of its parameters that an adapter has replaced
-_SHOWN = 3  # of a list of mistakes
 
 
 class _Part(NamedTuple):
@@ -89,7 +91,15 @@ def write_adapter(
     config: LoraConfig,
     layers: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write one model's share: `lora` under "LAYER.lora_A.weight" and "LAYER.lora_B.weight", `layers` by parameter."""
+    """Write one model's share of an adapter.
+
+    Args:
+        folder: the adapter's.
+        name: the model's in the pipeline.
+        lora: "LAYER.lora_A.weight" and "LAYER.lora_B.weight" to tensors.
+        config: of the LoRA.
+        layers: names of parameters to the tensors that replace them.
+    """
     layers = layers or {}
     metadata = {
         "format": "pt",
@@ -104,19 +114,8 @@ def write_adapter(
         save_file(tensors, _layers_path(folder, name), {"format": "pt"})
 
 
-def shortened(items: Iterable[str], shown: int = _SHOWN) -> str:
-    """The first few, and how many more there are.
-
-    >>> shortened(["a", "b", "c", "d", "e"])
-    'a; b; c; and 2 more'
-    """
-    items = list(items)
-    more = [f"and {len(items) - shown} more"] if len(items) > shown else []
-    return "; ".join(items[:shown] + more)
-
-
 def _lora_path(folder: Path, name: str) -> Path:
-    return folder / f"{name}_lora" / LORA_FILE
+    return folder / f"{name}_lora" / _LORA_FILE
 
 
 def _layers_path(folder: Path, name: str) -> Path:
@@ -148,7 +147,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 
 def _mistakes(part: _Part, model: nn.Module) -> Iterator[str]:
-    """What of `part` has no place in `model`, in words."""
+    """In words, every tensor of `part` that has no place in `model`, and every one that is missing."""
     if not part.lora:
         yield "no LoRA weights"
     layers: dict[str, dict[str, tuple[int, ...]]] = {}
@@ -165,7 +164,8 @@ def _mistakes(part: _Part, model: nn.Module) -> Iterator[str]:
         else:
             yield f"it has no linear or convolutional layer {layer}"
             continue
-        rank = part.config.rank_pattern.get(get_pattern_key(part.config.rank_pattern, layer), part.config.r)
+        ranks = part.config.rank_pattern or {}
+        rank = ranks.get(get_pattern_key(list(ranks), layer), part.config.r)
         wanted = {"lora_A.weight": (rank, *inputs), "lora_B.weight": (outputs, rank, *ones)}
         for key in sorted({*found, *wanted}):
             if found.get(key) != wanted.get(key):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
@@ -12,10 +12,10 @@ from torch import nn
 
 
 def fast_dtype(device: str | torch.device) -> torch.dtype:
-    """bfloat16 where the device computes faster in it, float32 elsewhere: processors with AMX or AVX512-BF16, and GPUs
-    of the Ampere generation or later, as older ones only emulate it.
+    """bfloat16 where the device computes faster in it, else float32.
 
-    (Not float16: it overflows in the VAE of SDXL and Kolors.)
+    Faster are processors with AMX or AVX512-BF16, and GPUs of the Ampere generation or later: older GPUs only emulate
+    bfloat16. float16 is never chosen, since it overflows in the VAEs of SDXL and Kolors.
     """
     kind = torch.device(device).type
     known = getattr(torch.cpu, "get_capabilities", dict)() if kind == "cpu" else {}
@@ -58,13 +58,17 @@ def is_out_of_memory(error: Exception) -> bool:
 def fuse_adapter(model: nn.Module, adapter: str, generator: torch.Generator | None = None) -> None:
     """Add a LoRA adapter into the weights that it changes, which then cost what the bare model's cost.
 
-    The adapter itself stays as it is, so that it can still be saved. Weights of half precision are rounded at random,
-    up or down by how near each is: to the nearest, most of an adapter far smaller than its weights would be lost.
-    Quantised weights are left alone, with the adapter beside them. `generator` is of their device,
-    by default one seeded with 0.
+    The adapter itself stays as it is, so that it can still be saved. Weights of half precision are rounded up or down
+    at random, with probabilities that make them right on average: rounded to the nearest, most of an adapter that is
+    far smaller than its weights would be lost. Quantised weights keep the adapter beside them.
+
+    Args:
+        model: with the adapter.
+        adapter: its name.
+        generator: of the random rounding, on the weights' device. None: one seeded with 0.
 
     Raises:
-        ValueError: weights that are not there, under sequential offload.
+        ValueError: the weights are offloaded one by one.
     """
     for layer in model.modules():
         if not isinstance(layer, BaseTunerLayer) or adapter in layer.merged_adapters:
@@ -75,7 +79,7 @@ def fuse_adapter(model: nn.Module, adapter: str, generator: torch.Generator | No
         if weight.is_meta:
             raise ValueError("The weights are offloaded one by one: fuse_lora() before enabling that.")
         generator = torch.Generator(weight.device).manual_seed(0) if generator is None else generator
-        fused = weight.detach().float() + layer.get_delta_weight(adapter).float()
+        fused = weight.detach().float() + cast(Any, layer).get_delta_weight(adapter).float()
         if weight.dtype != torch.float32:
             fused = _dithered(fused, weight.dtype, generator)
         # Not in place: weights may be a view of the file that they were loaded from.
@@ -96,10 +100,12 @@ def _layout(weight: torch.Tensor) -> torch.memory_format:
 
 
 def quantization_by_model(config: Any, backbone: str) -> dict[str, Any]:
-    """A model's name ("vae", "unet" or "transformer") to diffusers' configuration of how to quantise its weights.
+    """A model's name in the pipeline to diffusers' configuration of how to quantise its weights.
 
-    config: a `PipelineQuantizationConfig`, which names the models; another configuration of diffusers'
-        (`BitsAndBytesConfig`, `TorchAoConfig`, ...) is the backbone's; or None.
+    Args:
+        config: a `PipelineQuantizationConfig`, whose entries name the models; or another configuration of diffusers
+            (`BitsAndBytesConfig`, `TorchAoConfig`, ...) for the backbone alone; or None.
+        backbone: the backbone's name in the pipeline.
     """
     if config is None:
         return {}

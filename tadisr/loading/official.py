@@ -1,9 +1,6 @@
 """The authors' released checkpoints (`.pkl`) as adapters that `TADiSRPipeline.from_pretrained` loads."""
 
-import hashlib
-import os
 import re
-import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from peft import LoraConfig
 
-from tadisr.loading.adapters import shortened, write_adapter
+from tadisr.io.atomic import replacing_folder
+from tadisr.io.hashing import sha256
+from tadisr.io.messages import shortened
+from tadisr.loading.adapters import write_adapter
 from tadisr.loading.official_layouts import (
     DECODER_GROUPS,
     LORA_ALPHA,
@@ -68,20 +68,12 @@ def convert(
         raise ValueError(f"{path} has not the layout of {release.file}: {shortened(mistakes, 5)}.")
     done = Conversion(
         release=release,
-        released=path.stat().st_size == release.size and _sha256(path) == release.sha256,
+        released=path.stat().st_size == release.size and sha256(path) == release.sha256,
         base_model=base_model or release.base_model,
         has_prompt=base_model is not None,
     )
-    part = output.with_name(f".{output.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        _write(checkpoint, layout, decoder_group, done, part)
-        if output.is_dir():
-            output.rmdir()
-        os.replace(part, output)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with replacing_folder(output) as folder:
+        _write(checkpoint, layout, decoder_group, done, folder)
     return done
 
 
@@ -146,7 +138,7 @@ def _mistakes(checkpoint: Checkpoint, layout: Layout, others: set[str]) -> Itera
 def _write(checkpoint: Checkpoint, layout: Layout, decoder_group: str, done: Conversion, folder: Path) -> None:
     release = done.release
     for name, group, rank, targets in (
-        (release.backbone, release.backbone_group, RANK_BACKBONE, release.backbone_targets),
+        (release.family.component, release.backbone_group, RANK_BACKBONE, release.backbone_targets),
         ("vae", "state_dict_vae", RANK_VAE, VAE_TARGETS),
     ):
         ours = {slot.ours[0]: checkpoint[group][key] for key, slot in layout[group].items() if slot.ours}
@@ -195,16 +187,9 @@ def _write_prompt(done: Conversion, folder: Path) -> None:
     prompt.float().save_pretrained(folder)
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _card(done: Conversion) -> str:
     release = done.release
+    backbone = release.family.component
     base = "" if Path(done.base_model).exists() else f"\nbase_model: {done.base_model}"
     origin = (
         f"byte for byte the released file (SHA-256 `{release.sha256}`)"
@@ -236,7 +221,7 @@ commercial-use terms of Kolors included. The conversion changes neither.
 
 ## What was converted
 
-- LoRA of the {release.backbone} (rank {RANK_BACKBONE}){whole}; LoRA of the VAE's encoder and decoder (rank {RANK_VAE}).
+- LoRA of the {backbone} (rank {RANK_BACKBONE}){whole}; LoRA of the VAE's encoder and decoder (rank {RANK_VAE}).
   `lora_alpha` is {LORA_ALPHA}: peft's default, which the authors' code leaves as it is.
 - The mask decoder and the interaction blocks, with the weights that both streams share kept once.
 - The encoder skips, their own LoRA merged.

@@ -12,7 +12,7 @@ import diffusers
 import torch
 from torch import nn
 
-from tadisr.models.backbone import prompt_widths
+from tadisr.models.families import FAMILIES, Family
 from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.prompt import DEFAULT_PROMPT
 
@@ -30,7 +30,7 @@ class Slot(NamedTuple):
 
     shape: tuple[int, ...]
     ours: tuple[str, ...]
-    """Our names of its equal parts along the first axis; none where it has no effect, or is merged into another."""
+    """Names of our tensors. More than one: the official tensor is split equally along axis 0. Empty: dropped."""
 
 
 Layout = dict[str, dict[str, Slot]]  # group -> key -> slot
@@ -51,9 +51,8 @@ class Release:
     prompt: str
     text_encoder_dtype: torch.dtype
     """As the base's text encoder is published."""
-    backbone: str
-    """The denoiser's name in the pipeline: "unet" or "transformer"."""
-    backbone_class: str
+    family: Family
+    """Of its base."""
     backbone_config: Mapping[str, Any]
     backbone_targets: Sequence[str]
     replaced_layers: Sequence[str]
@@ -65,12 +64,12 @@ class Release:
     @property
     def backbone_group(self) -> str:
         """The checkpoint's group that holds the denoiser's weights; it tells the releases apart."""
-        return f"state_dict_{self.backbone}"
+        return f"state_dict_{self.family.component}"
 
     @property
     def other_entries(self) -> set[str]:
         """The checkpoint's entries without tensors."""
-        return {f"rank_{self.backbone}", f"{self.backbone}_lora_target_modules"}
+        return {f"rank_{self.family.component}", f"{self.family.component}_lora_target_modules"}
 
     def decoder(self) -> JointSegmentationDecoder:
         """Our joint decoder of this architecture, without memory (on the meta device)."""
@@ -93,11 +92,11 @@ class Release:
 
     def prompt_widths(self) -> tuple[int, int | None]:
         """Widths of the text embeddings and of the pooled embedding that the denoiser reads."""
-        return prompt_widths(_model(self.backbone_class, self.backbone_config))
+        return self.family.prompt_widths(_model(self.family.backbone_class, self.backbone_config).config)
 
     def layout(self, decoder_group: str) -> Layout:
         """Every group, key and shape."""
-        backbone = _model(self.backbone_class, self.backbone_config)
+        backbone = _model(self.family.backbone_class, self.backbone_config)
         keys = dict(_lora_slots(backbone, self.backbone_targets, RANK_BACKBONE, "default"))
         for layer in self.replaced_layers:
             for name, parameter in backbone.get_submodule(layer).named_parameters(prefix=layer):
@@ -108,7 +107,7 @@ class Release:
         return {self.backbone_group: keys, "state_dict_vae": vae, decoder_group: decoder}
 
 
-def _model(cls: str, config: Mapping[str, Any]) -> nn.Module:
+def _model(cls: str, config: Mapping[str, Any]) -> Any:
     with torch.device("meta"):
         return getattr(diffusers, cls)(**config)
 
@@ -189,8 +188,7 @@ KOLORS = Release(
     base_model="Kwai-Kolors/Kolors-diffusers",
     prompt=DEFAULT_PROMPT,
     text_encoder_dtype=torch.float16,
-    backbone="unet",
-    backbone_class="UNet2DConditionModel",
+    family=FAMILIES["kolors"],
     backbone_config={
         "in_channels": 4,
         "out_channels": 4,
@@ -229,8 +227,7 @@ COGVIEW4 = Release(
     "realistic maximum detail, 32k, Color Grading, ultra HD, extreme meticulous detailing, skin pore detailing, hyper "
     "sharpness, perfect without deformations,text",
     text_encoder_dtype=torch.bfloat16,
-    backbone="transformer",
-    backbone_class="CogView4Transformer2DModel",
+    family=FAMILIES["cogview4"],
     backbone_config={
         "patch_size": 2,
         "in_channels": 16,

@@ -32,12 +32,6 @@ def ssim(image: np.ndarray, reference: np.ndarray) -> float:
     return float(structural_similarity(*gray, data_range=255))
 
 
-def mask_iou(mask: np.ndarray, reference: np.ndarray) -> float:
-    """Intersection over union of two boolean masks; 1 where both are empty."""
-    union = np.logical_or(mask, reference).sum()
-    return float(np.logical_and(mask, reference).sum() / union) if union else 1.0
-
-
 def _check(image: np.ndarray, reference: np.ndarray) -> None:
     if image.shape != reference.shape or image.dtype != np.uint8 or reference.dtype != np.uint8:
         raise ValueError(

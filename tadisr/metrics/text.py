@@ -1,8 +1,7 @@
-"""OCR-A (paper 4.2) and its relatives: how much of a text is still read in an output. Pure functions over strings."""
+"""OCR-A (paper 4.2) and related metrics: how much of a text is still read in an output. Pure functions of strings."""
 
 import unicodedata
 
-import numpy as np
 from rapidfuzz.distance import Indel, Levenshtein
 
 NORMALIZATIONS = {
@@ -25,16 +24,24 @@ def normalize_text(text: str, rule: str = "none") -> str:
         raise ValueError(f"No text normalisation {rule!r}: choose one of {', '.join(NORMALIZATIONS)}.")
     if rule == "none":
         return text
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    # marks belong to letters: without them Hindi or Thai would lose its vowels
-    return "".join(char for char in folded if unicodedata.category(char)[0] in "LNM")
+    # Marks belong to letters: without marks Hindi and Thai would lose their vowels.
+    return "".join(char for char in fold_text(text) if unicodedata.category(char)[0] in "LNM")
+
+
+def fold_text(text: str) -> str:
+    """The text without differences that change no stroke: NFKC (full-width forms become ASCII), no spaces, no case.
+
+    >>> fold_text("Ｅxit １2")
+    'exit12'
+    """
+    return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def ocr_accuracy(predicted: str, reference: str) -> float:
-    """Levenshtein ratio `(len(a) + len(b) - dist(a, b)) / (len(a) + len(b))`, in [0, 1].
+    """Levenshtein ratio `(len(a) + len(b) - dist(a, b)) / (len(a) + len(b))`, in [0, 1]; 1 for two empty strings.
 
-    `dist` counts insertions and deletions (a substitution is one of each), as python-Levenshtein's `ratio` does. Two
-    empty strings agree. The strings are compared as they are.
+    `dist` counts insertions and deletions, as python-Levenshtein's `ratio` does: a substitution is one of each. The
+    strings are not normalised.
 
     >>> ocr_accuracy("Exit 12", "Exit 12")
     1.0
@@ -42,6 +49,15 @@ def ocr_accuracy(predicted: str, reference: str) -> float:
     0.857
     """
     return Indel.normalized_similarity(predicted, reference)
+
+
+def agreement(one: str, other: str) -> float:
+    """`ocr_accuracy` of two readings of one line, compared as `fold_text` gives them: in [0, 1], symmetric.
+
+    >>> agreement("Ｅxit １2", "EXIT12")
+    1.0
+    """
+    return ocr_accuracy(fold_text(one), fold_text(other))
 
 
 def ocr_accuracy_levenshtein(predicted: str, reference: str) -> float:
@@ -55,7 +71,7 @@ def ocr_accuracy_levenshtein(predicted: str, reference: str) -> float:
 
 
 def edit_similarity(predicted: str, reference: str) -> float:
-    """1 - Levenshtein distance / length of the longer string, in [0, 1]: what text recognition reports as NED.
+    """1 - Levenshtein distance / length of the longer string, in [0, 1]. Text recognition reports it as NED.
 
     >>> round(edit_similarity("Exlt 12", "Exit 12"), 3)
     0.857
@@ -84,15 +100,3 @@ def _letter_script(char: str) -> str:
     if name.startswith("CJK"):
         return "chinese"
     return "latin" if "LATIN" in name else "other"
-
-
-def line_height(quad: np.ndarray) -> float:
-    """Height of a line's characters in pixels: its quad's extent across the direction of reading.
-
-    quad: (4, 2) (x, y) clockwise from the text's top left. A quad 1.5 times taller than wide is a vertical line, whose
-    characters are about as high as the line is wide.
-    """
-    quad = np.asarray(quad, np.float64)
-    width = (np.linalg.norm(quad[1] - quad[0]) + np.linalg.norm(quad[2] - quad[3])) / 2
-    height = (np.linalg.norm(quad[3] - quad[0]) + np.linalg.norm(quad[2] - quad[1])) / 2
-    return float(width if height >= 1.5 * width else height)

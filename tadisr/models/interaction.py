@@ -3,6 +3,8 @@
 Shapes: B batch, C channels, H', W' the size at one level of the decoders.
 """
 
+from typing import Any, cast
+
 import torch
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
@@ -47,7 +49,8 @@ class _Residual(nn.Module):
         self.scale = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
     def forward(self, stream: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
-        return torch.addcmul(stream, self.scale, update)  # here: offloaded weights are there for their own `forward`
+        # Within this module: offloaded weights are on the device only while their own `forward` runs.
+        return torch.addcmul(stream, self.scale, update)
 
 
 class _Branch(_Residual):
@@ -55,7 +58,7 @@ class _Branch(_Residual):
 
     def __init__(self, channels: int, groups: int, channel_attention: bool, out_eps: float):
         super().__init__(channels)
-        self.resnet = ResnetBlock2D(in_channels=channels, temb_channels=None, groups=groups, eps=1e-6)
+        self.resnet = ResnetBlock2D(in_channels=channels, temb_channels=cast(Any, None), groups=groups, eps=1e-6)
         self.split = nn.Conv2d(channels, 2 * channels, 1)
         self.attention = ChannelAttention(channels) if channel_attention else nn.Identity()
         self.out = nn.Sequential(
@@ -72,13 +75,16 @@ class _Branch(_Residual):
 class CrossDecoderInteractionBlock(nn.Module):
     r"""`z^i, a^i = CDIB^i(z^{i-1}, a^{i-1})` (Eq. 6).
 
-    In each branch a ResBlock and a 1x1 convolution to twice the channels; one half goes on, the other, through a
-    sigmoid, gates the *other* branch; then GroupNorm, SiLU, a 1x1 convolution and a residual connection whose scale
-    starts at zero, so that an untrained block is the identity.
+    Each branch has a ResBlock and a 1x1 convolution to twice the channels. One half goes on; the other half, through a
+    sigmoid, gates the *other* branch. GroupNorm, SiLU, a 1x1 convolution and a residual connection follow. The scale of
+    the residual connection starts at zero, so that an untrained block is the identity.
 
-    shared: both streams use the image branch's weights, and each has its own scale.
-    channel_attention: on the gated half, before the GroupNorm.
-    out_eps: of that GroupNorm.
+    Args:
+        channels: C.
+        groups: of the group normalisations.
+        shared: both streams use the image branch's weights, and each has its own scale.
+        channel_attention: on the gated half, before the last GroupNorm.
+        out_eps: of the last GroupNorm.
     """
 
     def __init__(
@@ -90,13 +96,12 @@ class CrossDecoderInteractionBlock(nn.Module):
         out_eps: float = 1e-6,
     ):
         super().__init__()
-        self.shared = shared
         self.image = _Branch(channels, groups, channel_attention, out_eps)
         self.mask = _Residual(channels) if shared else _Branch(channels, groups, channel_attention, out_eps)
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Image and mask features, both (B, C, H', W'), to the same."""
-        mask_branch = self.image if self.shared else self.mask
+        mask_branch = self.mask if isinstance(self.mask, _Branch) else self.image
         image_value, image_gate = self.image.value_and_gate(image)
         mask_value, mask_gate = mask_branch.value_and_gate(mask)
         return (
@@ -115,10 +120,10 @@ class ChannelLayerNorm(nn.LayerNorm):
 class MutualGateInteractionBlock(nn.Module):
     """The authors' Kolors release: the image gates the mask, twice, and stays as it is.
 
-    Both streams go through the same layers there, which halve into a value and a gate for the other stream, and the
-    image's update is multiplied by zero. What remains are the mask's values and the image's gates: only these are
-    computed. Each gated product, through channel attention (the first time) and a 1x1 convolution, is added to the
-    mask by a scale that starts at zero.
+    In the release both streams go through the same layers, whose output is half a value and half a gate for the other
+    stream, and the image's update is multiplied by zero. Only the mask's values and the image's gates have an effect,
+    and only these are computed. Each gated product goes through channel attention (the first time) and a 1x1
+    convolution, and is added to the mask by a scale that starts at zero.
     """
 
     def __init__(self, channels: int):
@@ -139,7 +144,7 @@ class MutualGateInteractionBlock(nn.Module):
         self.first, self.second = _Residual(channels), _Residual(channels)
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Image and mask features, both (B, C, H', W'), to the same; the image's unchanged."""
+        """Image and mask features, both (B, C, H', W'), to the same; the image stays as it is."""
         gated = self.value1(self.norm1(mask)) * self.gate1(self.norm1(image))
         mask = self.first(mask, self.out1(self.attention(gated)))
         gated = self.value2(self.norm2(mask)) * self.gate2(self.norm2(image))

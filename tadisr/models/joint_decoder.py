@@ -3,26 +3,24 @@
 Shapes: B batch, H, W pixels, h, w latent size, p the VAE's patch (1 for every published VAE).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, ConfigMixin, ModelMixin, UNet2DConditionModel
+from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import Decoder
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
-from torch.nn.functional import avg_pool2d, interpolate, pad, pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from tadisr.models.attention import TextAttentionProjection, cross_attention_layers
 from tadisr.models.interaction import interaction_block
 from tadisr.models.scratch import LeanAutoencoderKL, drop_group_norms, drop_mid_block
+from tadisr.models.softening import Softening
 
 _LATENTS = "latents"  # what stands in for attention maps where there are none
 _MASK_SOURCES = ("attention", "latents", "mid_block")
-_TEXT_MARGIN = 5  # pixels around the mask that count as text, too
-_DOUBT_MARGIN = 16  # pixels to each side within which strokes are doubtful or clear together: about a letter
-_COARSE = 2  # pixels to each side over which a correction is taken to be coarse
-_DOUBT = 0.15, 0.35  # shares of doubt: text is clear below, doubtful above
 
 
 def _entering_up_blocks(block_out_channels: Sequence[int]) -> list[int]:
@@ -33,90 +31,12 @@ def _entering_up_blocks(block_out_channels: Sequence[int]) -> list[int]:
 
 def vae_patch(vae: AutoencoderKL) -> int:
     """Side of the pixel patch that a VAE reads as channels: 1 for RGB VAEs, 2 where it has 12 input channels."""
-    return round((vae.config.in_channels / 3) ** 0.5)
+    return round((vae.config["in_channels"] / 3) ** 0.5)
 
 
 def vae_factor(vae: AutoencoderKL) -> int:
     """Pixels per latent along each side: 8 for SD, SDXL and Kolors."""
-    return vae_patch(vae) * 2 ** (len(vae.config.block_out_channels) - 1)
-
-
-def soften_text(
-    correction: torch.Tensor,
-    mask_logits: torch.Tensor,
-    text_strength: float,
-    clear_text_strength: float | None = None,
-    coarse_text_strength: float | None = None,
-) -> torch.Tensor:
-    """A correction (B, 3, H, W) with a share of `text_strength` left on text, and all of it far from it.
-
-    Text is what the mask logits (B, 1, H, W) hold for text with a probability of .25. It is widened by 5 pixels and its
-    border made soft over 10 on either side, so that no seam shows: a line's outermost strokes have up to a quarter of
-    the way to 1. With `clear_text_strength` that share is left where the mask is sure of its strokes, see `text_doubt`.
-    With `coarse_text_strength`, where `text_strength` holds, that share is left of what varies slowly, over more than a
-    stroke: `(gain + (coarse - fine) soft blur) correction`.
-    """
-    mask = mask_logits.sigmoid()
-    near = _blur(_widen((4 * mask).clamp(max=1), _TEXT_MARGIN), _TEXT_MARGIN)
-    soft = near if clear_text_strength is None else near * text_doubt(mask)
-    clear = text_strength if clear_text_strength is None else clear_text_strength
-    softened = correction * (1 - (1 - clear) * near - (clear - text_strength) * soft)
-    if coarse_text_strength is None:
-        return softened
-    return softened + (coarse_text_strength - text_strength) * soft * _blur(correction, _COARSE)
-
-
-def text_doubt(mask: torch.Tensor) -> torch.Tensor:
-    """From 0 where the mask is sure of the strokes around, to 1 where it is not: (B, 1, H, W), as the probabilities.
-
-    Doubt is `sum m (1 - m) / sum m` over about a letter: thin and crowded strokes make a mask of halves. It tells what
-    can be read: of bicubic text a reader gets .96 where this is below .3, and .15 where it is above .7
-    (docs/log/tadisr-tiny.md). The result rises from 0 to 1 between .15 and .35 of it.
-    """
-    sums = torch.cat([mask, mask * (1 - mask)], dim=1)
-    margin, size = _DOUBT_MARGIN, 2 * _DOUBT_MARGIN + 1
-    sums = avg_pool2d(sums, (size, 1), (4, 1), (margin, 0), count_include_pad=False)
-    sums = avg_pool2d(sums, (1, size), (1, 4), (0, margin), count_include_pad=False)
-    text, doubt = sums.split(1, dim=1)
-    low, high = _DOUBT
-    doubt = ((doubt / (text + 0.01) - low) / (high - low)).clamp(0, 1)  # .01: a mask of almost nothing is no doubt
-    return interpolate(doubt, mask.shape[-2:], mode="bilinear", align_corners=False)
-
-
-def _widen(x: torch.Tensor, margin: int) -> torch.Tensor:
-    """The greatest of `x`, which is nowhere negative, within `margin` pixels along either axis."""
-    return _over_windows(pad(x, [margin] * 4), margin, torch.maximum)
-
-
-def _blur(x: torch.Tensor, margin: int) -> torch.Tensor:
-    """Two means over squares of `2 margin + 1` pixels: nearly a Gaussian, of sigma 2 for a margin of 2."""
-    sums = pad(x.float(), [2 * margin] * 4, mode="replicate")
-    for _ in range(2):
-        sums = _over_windows(sums, margin, torch.add)
-    return (sums / (2 * margin + 1) ** 4).to(x.dtype)
-
-
-def _over_windows(
-    x: torch.Tensor, margin: int, combine: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-) -> torch.Tensor:
-    """All of every square of `2 margin + 1` pixels combined, without padding: (B, C, H, W) to that less `2 margin`.
-
-    By windows of 1, 2, 4, ... pixels put together: on CPUs ten times as fast as pooling, maxima forty times.
-    """
-    for axis in (-2, -1):
-        size = x.shape[axis] - 2 * margin
-        whole, part, width = x.narrow(axis, 0, size), x, 1
-        start, rest = 1, margin  # a window is one pixel and twice the margin
-        while rest:
-            length = part.shape[axis] - width
-            part = combine(part.narrow(axis, 0, length), part.narrow(axis, width, length))
-            width *= 2
-            if rest % 2:
-                whole = combine(whole, part.narrow(axis, start, size))
-                start += width
-            rest //= 2
-        x = whole
-    return x
+    return vae_patch(vae) * 2 ** (len(vae.config["block_out_channels"]) - 1)
 
 
 @apply_forward_hook
@@ -135,9 +55,9 @@ def encode_mode(vae: AutoencoderKL, image: torch.Tensor) -> tuple[torch.Tensor, 
     moments = encoder.conv_out(encoder.conv_act(encoder.conv_norm_out(encoder.mid_block(x))))
     if vae.quant_conv is not None:
         moments = vae.quant_conv(moments)
-    latents = moments.chunk(2, dim=1)[0] * vae.config.scaling_factor
-    if vae.config.shift_factor is not None:
-        latents = latents - vae.config.shift_factor * vae.config.scaling_factor
+    latents = moments.chunk(2, dim=1)[0] * vae.config["scaling_factor"]
+    if vae.config["shift_factor"] is not None:
+        latents = latents - vae.config["shift_factor"] * vae.config["scaling_factor"]
     return latents, features
 
 
@@ -150,28 +70,32 @@ def _image_stream(vae: AutoencoderKL) -> AutoencoderKL:
 class JointSegmentationDecoder(ModelMixin, ConfigMixin):
     r"""`x_H = D^v(z_H), s = D^s(a_tex)` (Eq. 5), the two streams linked by a CDIB before each up block (Eq. 6).
 
-    The image stream is the VAE's own decoder (with its LoRA), passed to `forward`; this model holds what is new: the
-    projection W_a of the attention maps, a mask decoder of the same shape as the VAE's, the CDIBs, and options
-    for bases trained from scratch (skips start at zero, so an untrained decoder returns the VAE's image exactly):
+    The image stream is the VAE's own decoder (with its LoRA), which `forward` takes. This model holds the new parts:
+    the projection W_a of the attention maps, a mask decoder of the same shape as the VAE's, the CDIBs, and options for
+    bases trained from scratch. Scales and skips start at zero: an untrained decoder returns the VAE's image exactly.
 
-    encoder_skips: 1x1 convolutions from the input of each encoder down block to its decoder up block; or of which up
-        blocks, counted from 0, the deepest.
-    image_residual: the decoded image is a correction added to the input image.
-    mask_source: where the mask stream starts: "attention", of `attention_layers` (the default where there are any);
-        "latents", the denoised ones (the default where not); "mid_block", the image decoder's, and the mask decoder
-        then has none of its own.
-    interaction: the blocks between the streams, see `tadisr.models.interaction`.
-    mask_block_out_channels, mask_layers_per_block: of the mask decoder, where they differ from the VAE's.
-    lean: no group normalisation and no mid block, as in `tadisr.models.scratch`.
-    text_strength: with `image_residual`, the share of the correction that is added on text, by the decoder's own mask,
-        see `soften_text`. Below 1 doubtful strokes stay soft, which readers forgive; wrong ones they do not.
-    clear_text_strength: the same where the mask is sure of its strokes; None: no distinction is made.
-    coarse_text_strength: as `text_strength`, of what varies slowly, which no reader minds; None: as all the rest.
+    Args:
+        attention_layers: names of the cross-attention layers whose maps are read.
+        attention_heads: the number of heads of each.
+        latent_channels, patch, block_out_channels, layers_per_block, norm_num_groups, act_fn, mid_block_add_attention:
+            of the VAE.
+        encoder_skips: 1x1 convolutions from the input of each encoder down block to its decoder up block; or the
+            up blocks that have one, counted from the deepest, 0.
+        image_residual: the decoded image is a correction that is added to the input image.
+        lean: no group normalisation and no mid block, as in `tadisr.models.scratch`.
+        mask_source: where the mask stream starts. "attention": at `attention_layers`, the default where there are any.
+            "latents": at the denoised latents, the default where there are none. "mid_block": at the image decoder's
+            mid block; the mask decoder then has none of its own.
+        interaction: the blocks between the streams, see `tadisr.models.interaction`.
+        mask_block_out_channels, mask_layers_per_block: of the mask decoder, where they differ from the VAE's.
+        text_strength, clear_text_strength, coarse_text_strength: with `image_residual`, the `Softening` of the
+            correction on text.
 
     Raises:
         ValueError: options that contradict each other or the VAE's shape.
     """
 
+    config: Any
     _supports_gradient_checkpointing = True
 
     @register_to_config
@@ -213,7 +137,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             )
         if not set(skip_levels) <= set(range(levels)):
             raise ValueError(f"encoder_skips are up blocks from 0 to {levels - 1}, got {list(skip_levels)}.")
-        if self._softens_text and not image_residual:
+        if not self.softening.is_identity and not image_residual:
             raise ValueError("text_strength is of what image_residual adds: set image_residual, or leave it at 1.")
         self.register_to_config(mask_source=mask_source)
         if mask_source != "mid_block":
@@ -241,34 +165,35 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             drop_group_norms(self)
             drop_mid_block(self.mask_decoder)
         if mask_source == "mid_block":
-            self.mask_decoder.conv_in = self.mask_decoder.mid_block = None
+            for unused in ("conv_in", "mid_block"):
+                setattr(self.mask_decoder, unused, None)
         self.gradient_checkpointing = False
 
     @classmethod
     def from_base(
         cls,
         vae: AutoencoderKL,
-        unet: UNet2DConditionModel,
+        backbone: ModelMixin,
         encoder_skips: bool = False,
         image_residual: bool = False,
         text_attention: bool = True,
         mask_layers_per_block: int | None = None,
     ) -> "JointSegmentationDecoder":
-        """An untrained decoder that fits `vae` and reads every cross-attention layer of `unet`.
+        """An untrained decoder that fits `vae` and reads every cross-attention layer of `backbone`.
 
         Without `text_attention` (the paper's ablation w/o TACA) it reads none.
         """
-        layers = cross_attention_layers(unet) if text_attention else {}
+        layers = cross_attention_layers(backbone) if text_attention else {}
         return cls(
             attention_layers=list(layers),
             attention_heads=list(layers.values()),
-            latent_channels=vae.config.latent_channels,
+            latent_channels=vae.config["latent_channels"],
             patch=vae_patch(vae),
-            block_out_channels=list(vae.config.block_out_channels),
-            layers_per_block=vae.config.layers_per_block,
-            norm_num_groups=vae.config.norm_num_groups,
-            act_fn=vae.config.act_fn,
-            mid_block_add_attention=vae.config.mid_block_add_attention,
+            block_out_channels=list(vae.config["block_out_channels"]),
+            layers_per_block=vae.config["layers_per_block"],
+            norm_num_groups=vae.config["norm_num_groups"],
+            act_fn=vae.config["act_fn"],
+            mid_block_add_attention=vae.config["mid_block_add_attention"],
             encoder_skips=encoder_skips,
             image_residual=image_residual,
             lean=isinstance(vae, LeanAutoencoderKL),
@@ -296,9 +221,9 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             The image (B, 3, H, W), nominally in [-1, 1] and not clamped, and the mask logits (B, 1, H, W).
         """
         decoder, config = _image_stream(vae).decoder, vae.config
-        z = latents / config.scaling_factor
-        if config.shift_factor is not None:
-            z = z + config.shift_factor
+        z = latents / config["scaling_factor"]
+        if config["shift_factor"] is not None:
+            z = z + config["shift_factor"]
         if vae.post_quant_conv is not None:
             z = vae.post_quant_conv(z)
         x = decoder.mid_block(decoder.conv_in(z))
@@ -315,20 +240,17 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             for stream, y in ((decoder, x), (self.mask_decoder, m))
         )
         if self.config.image_residual:
-            if self._softens_text:
-                precise = decoded.to(image.dtype), mask_logits.to(image.dtype)  # on CPUs twice as fast in float32
-                decoded = soften_text(*precise, *self._text_strengths)
+            assert image is not None, "a decoder with image_residual needs the image"
+            if not self.softening.is_identity:  # on CPUs twice as fast in float32
+                decoded = self.softening(decoded.to(image.dtype), mask_logits.to(image.dtype))
             decoded = image + decoded
         return decoded, mask_logits
 
     @property
-    def _text_strengths(self) -> tuple[float, float | None, float | None]:
+    def softening(self) -> Softening:
+        """How the correction is damped on text; of no effect by default."""
         config = self.config
-        return config.text_strength, config.clear_text_strength, config.coarse_text_strength
-
-    @property
-    def _softens_text(self) -> bool:
-        return any(strength not in (None, 1) for strength in self._text_strengths)
+        return Softening(config.text_strength, config.clear_text_strength, config.coarse_text_strength)
 
     def _mask_start(
         self, latents: torch.Tensor, attention_maps: dict[str, torch.Tensor], image_mid: torch.Tensor
@@ -341,8 +263,8 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         a_tex = self.attention(attention_maps, tuple(latents.shape[-2:]))  # (B, c, h, w)
         return self.mask_decoder.mid_block(self.mask_decoder.conv_in(a_tex))
 
-    def _run(self, block: nn.Module, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+    def _run(self, block: nn.Module, *inputs: torch.Tensor) -> Any:
         """The block's output; with gradient checkpointing backward runs it again instead of keeping its activations."""
-        if self.gradient_checkpointing and torch.is_grad_enabled():
+        if self.gradient_checkpointing and self._gradient_checkpointing_func and torch.is_grad_enabled():
             return self._gradient_checkpointing_func(block, *inputs)
         return block(*inputs)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from tadisr.io.images import LUMA
+
 
 @dataclass
 class LossWeights:
@@ -29,13 +31,13 @@ class LossWeights:
     gamma: float = 2.0
     """Focusing exponent of both focal terms; the paper gives none for Eq. 8."""
     focal_alpha: float = 0.25
-    """Weight of text in the focal loss, that of the rest being 1 less it; 0.25 as in Hi-SAM, 0.5 weighs both alike."""
+    """Weight of text in the focal loss; everything else weighs `1 - focal_alpha`. Hi-SAM has 0.25."""
     dice_squares: bool = False
-    """Dice over sums of squares, which hardly punishes soft masks, instead of Hi-SAM's plain sums."""
+    """Dice over sums of squares, instead of Hi-SAM's plain sums. It hardly punishes soft masks."""
     text_l1: float = 0.0
     """Ours, for bases trained from scratch: L1 with text and its surroundings weighted `1 + text_weight`."""
     text_mse: float = 0.0
-    """The same of squared errors, whose best answer to a doubtful stroke is a faint one, where L1's is none at all."""
+    """The same with squared errors. Its best answer to a doubtful stroke is a faint one; L1's is none at all."""
     text_weight: float = 3.0
     ssim: float = 0.0
     """Ours: 1 - SSIM of the lumas."""
@@ -59,8 +61,8 @@ def luma_ssim(image: torch.Tensor, target: torch.Tensor, window: int = 7) -> tor
     """
     if min(image.shape[-2:]) < window:
         raise ValueError(f"SSIM needs at least {window} x {window} pixels, got {tuple(image.shape)}.")
-    luma = image.new_tensor([0.299, 0.587, 0.114])
-    x, y = (torch.einsum("bchw,c->bhw", part / 2 + 0.5, luma) for part in (image, target))
+    luma = image.new_tensor(LUMA)
+    x, y = (torch.einsum("bchw,c->bhw", side / 2 + 0.5, luma) for side in (image, target))
     means = F.avg_pool2d(torch.stack([x, y, x * x, y * y, x * y], 1), window, 1)  # (B, 5, h, w)
     x, y, xx, yy, xy = means.unbind(1)
     unbiased = window**2 / (window**2 - 1)
@@ -113,7 +115,7 @@ def dice_loss(
 ) -> torch.Tensor:
     """`1 - 2 sum(s^ s) / (sum(s^) + sum(s))` per image, averaged; `eps` makes two empty masks agree.
 
-    `squares`: `s^` and `s` are squared below the line. Both are 0 where a mask of zeros and ones is met.
+    `squares`: square both in the denominator. Either form is 0 for a perfect binary prediction.
     """
     mask, target_mask = mask.flatten(1), target_mask.flatten(1)
     overlap = 2 * (mask * target_mask).sum(1) + eps
@@ -149,16 +151,24 @@ def tadisr_loss(
 ) -> dict[str, torch.Tensor]:
     """Eq. 7 plus Eq. 9 as named terms, weights applied; their sum is the total loss.
 
-    `lpips` compares two images in [-1, 1]; it may be None only where its weight is 0. `mask_logits` None: no mask
-    stream, and no terms that need one. `has_mask` (B,), 0 or 1: images whose `target_mask` is not known, and is all
-    zeros, are left out of those terms; None: all are known.
+    Args:
+        image, target: (B, 3, H, W) in [-1, 1].
+        mask_logits: (B, 1, H, W). None: there is no mask stream, and no term that needs one.
+        target_mask: (B, 1, H, W), probabilities; all zeros where it is not known.
+        weights: of the terms.
+        lpips: compares two images in [-1, 1]; None only where its weight is 0.
+        has_mask: (B,), 0 for images whose `target_mask` is not known. They are left out of the terms of masks. None:
+            all are known.
+
+    Raises:
+        ValueError: LPIPS has a weight, and no network is given.
     """
-    if weights.lpips and lpips is None:
-        raise ValueError("LPIPS has a weight but no network: pass one, or set the weight to 0.")
     with torch.autocast(image.device.type, enabled=False):
         image, target, target_mask = (x.float() for x in (image, target, target_mask))
         terms = {"mse": F.mse_loss(image, target)}
         if weights.lpips:
+            if lpips is None:
+                raise ValueError("LPIPS has a weight but no network: pass one, or set the weight to 0.")
             terms["lpips"] = weights.lpips * lpips(image, target).mean()
         if weights.text_l1 or weights.text_mse:
             near_text, error = text_weights(target_mask, weights.text_weight), image - target

@@ -4,17 +4,16 @@ import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import ConfigMixin, DiffusionPipeline, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
-from tadisr.models.families import SUPPORTED_BASES
+from tadisr.models.families import family_by_pipeline
 
 DEFAULT_PROMPT = "best quality,highres,extremely detailed,text"
-_PIPELINES = ("StableDiffusion", "Kolors", "CogView4")  # how the names of the pipelines that fit begin
 _WORD_BORDERS = ("</w>", "▁", "Ġ")  # as CLIP, sentencepiece and byte-level BPE write them
 
 
@@ -25,11 +24,15 @@ class TextPrompt(ModelMixin, ConfigMixin):
     a base with a text encoder and learned for a base trained from scratch.
 
     Args:
-        num_tokens: T. embed_dim: D. text_positions: indices of the word's tokens in the padded sequence.
-        pooled_dim: P, or None where the U-Net takes no pooled embedding.
+        num_tokens: T.
+        embed_dim: D.
+        text_positions: indices of the word's tokens in the padded sequence.
+        pooled_dim: P, or None where the backbone takes no pooled embedding.
         time_ids: SDXL's (original height, width, crop top, left, target height, width), or None.
         prompt: the words, for the record.
     """
+
+    config: Any
 
     @register_to_config
     def __init__(
@@ -49,16 +52,10 @@ class TextPrompt(ModelMixin, ConfigMixin):
         self.prompt_embeds = nn.Parameter(torch.randn(1, num_tokens, embed_dim))
         self.pooled_prompt_embeds = nn.Parameter(torch.randn(1, pooled_dim)) if pooled_dim else None
 
-    def forward(self, batch_size: int) -> dict[str, Any]:
-        """The keyword arguments that the base's U-Net or transformer wants for this prompt, for `batch_size` images."""
-        kwargs: dict[str, Any] = {"encoder_hidden_states": self.prompt_embeds.expand(batch_size, -1, -1)}
-        if self.pooled_prompt_embeds is not None:
-            time_ids = torch.tensor([self.config.time_ids], dtype=self.dtype, device=self.device)
-            kwargs["added_cond_kwargs"] = {
-                "text_embeds": self.pooled_prompt_embeds.expand(batch_size, -1),
-                "time_ids": time_ids.expand(batch_size, -1),
-            }
-        return kwargs
+    def forward(self, batch_size: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The text embeddings (B, T, D) and the pooled embeddings (B, P), or None, for `batch_size` images."""
+        pooled = self.pooled_prompt_embeds
+        return self.prompt_embeds.expand(batch_size, -1, -1), None if pooled is None else pooled.expand(batch_size, -1)
 
     @classmethod
     def from_base(
@@ -69,19 +66,23 @@ class TextPrompt(ModelMixin, ConfigMixin):
         size: int = 1024,
         **options: Any,
     ) -> "TextPrompt":
-        """Encode `prompt` with the text encoders of a base, by its folder or Hub id, loading nothing else of it.
+        """Encode `prompt` with the text encoders of a base; nothing else of it is loaded.
 
-        `options`: `dtype`, `revision`, `variant`, ... as in `DiffusionPipeline.from_pretrained`.
+        Args:
+            base: folder or Hub id.
+            prompt, keyword, size: as in `from_pipeline`.
+            options: `dtype`, `revision`, `variant`, ... as in `DiffusionPipeline.from_pretrained`.
 
         Raises:
-            ImportError: Kolors without sentencepiece.
+            ImportError: a package that the tokenizer needs is not installed, as for Kolors.
             ValueError: as `from_pipeline`.
         """
-        hub = ("revision", "token", "cache_dir", "local_files_only")
-        index = DiffusionPipeline.load_config(base, **{key: options[key] for key in hub if key in options})
-        if index["_class_name"].startswith("Kolors") and find_spec("sentencepiece") is None:
-            raise ImportError("Kolors' tokenizer needs sentencepiece: pip install 'tadisr[kolors]'.")
-        left_out = {part: None for part in ("vae", "unet", "transformer") if part in index}
+        hub = {key: options[key] for key in ("revision", "token", "cache_dir", "local_files_only") if key in options}
+        index = cast(dict[str, Any], DiffusionPipeline.load_config(base, **hub))
+        family = family_by_pipeline(index["_class_name"])
+        if family.needs and find_spec(family.needs[0]) is None:
+            raise ImportError(f"{family.name} needs {family.needs[0]}: pip install '{family.needs[1]}'.")
+        left_out = {part: None for part in ("vae", family.component) if part in index}
         return cls.from_pipeline(DiffusionPipeline.from_pretrained(base, **left_out, **options), prompt, keyword, size)
 
     @classmethod
@@ -89,45 +90,34 @@ class TextPrompt(ModelMixin, ConfigMixin):
     def from_pipeline(
         cls, pipe: DiffusionPipeline, prompt: str = DEFAULT_PROMPT, keyword: str = "text", size: int = 1024
     ) -> "TextPrompt":
-        """Encode `prompt` with a base's own pipeline: of Stable Diffusion 1 or 2, SDXL, Kolors or CogView4.
+        """Encode `prompt` with a base's own pipeline.
 
-        `size` is the side, in pixels, that SDXL and Kolors are told the image has.
+        Args:
+            pipe: of a family in `tadisr.models.families`.
+            prompt: the words.
+            keyword: the word whose position is recorded.
+            size: the side, in pixels, that SDXL and Kolors are told the image has.
 
         Raises:
-            ValueError: another kind of pipeline, one without its text encoder, or a prompt without the keyword.
+            ValueError: the pipeline is of no known family or has no text encoder, or the prompt has no keyword.
         """
         name = type(pipe).__name__
-        if not name.startswith(_PIPELINES) or name.startswith("StableDiffusion3"):
-            raise ValueError(f"No prompt can be made with a {name}. Supported bases: {SUPPORTED_BASES}.")
+        family = family_by_pipeline(name)
         if pipe.text_encoder is None or pipe.tokenizer is None:
             raise ValueError(f"This {name} was loaded without its text encoder or tokenizer: the prompt needs both.")
-        encoded = pipe.encode_prompt(
-            prompt, device=pipe.device, num_images_per_prompt=1, do_classifier_free_guidance=False
-        )
-        embeds, pooled = encoded[0], encoded[2] if len(encoded) == 4 else None
+        embeds, pooled, tokens = family.encode(pipe, prompt)
         model = cls(
             num_tokens=embeds.shape[1],
             embed_dim=embeds.shape[2],
-            text_positions=find_keyword(_tokens(pipe, prompt, embeds.shape[1]), keyword),
+            text_positions=find_keyword(tokens, keyword),
             pooled_dim=None if pooled is None else pooled.shape[1],
             time_ids=None if pooled is None else [size, size, 0, 0, size, size],
             prompt=prompt,
         )
         model.prompt_embeds.copy_(embeds)
-        if pooled is not None:
+        if model.pooled_prompt_embeds is not None and pooled is not None:
             model.pooled_prompt_embeds.copy_(pooled)
         return model.requires_grad_(False)
-
-
-def _tokens(pipe: DiffusionPipeline, prompt: str, length: int) -> list[str]:
-    """The `length` tokens that the pipeline encodes for `prompt`, padded as it pads them."""
-    tokenizer = pipe.tokenizer
-    if type(pipe).__name__.startswith("CogView4"):  # it fills up to a multiple of 16 itself, on the left
-        ids = tokenizer(prompt, max_length=length, truncation=True)["input_ids"]
-        ids = [tokenizer.pad_token_id] * (length - len(ids)) + ids
-    else:
-        ids = tokenizer(prompt, padding="max_length", max_length=length, truncation=True)["input_ids"]
-    return tokenizer.convert_ids_to_tokens(ids)
 
 
 def find_keyword(tokens: Sequence[str], keyword: str) -> list[int]:

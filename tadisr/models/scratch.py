@@ -1,9 +1,11 @@
 """Bases that are trained from scratch: diffusers' own classes, made lean.
 
-Without group normalisation: it divides each image's contrast out, also right before the last convolution, while what
-restoration adds must be proportional to it. Without it networks run faster, and are strictly local, so that tiles agree
-with the whole image (take `only_cross_attention` and no attention in the U-Net's mid block, where diffusers would put
-self-attention all the same). Without the VAE's mid blocks: at one level they are the same layers once more.
+They have no group normalisation. It divides each image's contrast out, even right before the last convolution, while
+the correction that restoration adds must be proportional to the contrast. Without it networks are also faster, and
+strictly local, so that tiles agree with the whole image. (For that a U-Net needs `only_cross_attention`, and a mid
+block without attention, where diffusers would put self-attention all the same.)
+
+The VAE has no mid blocks: at one level they would only repeat its layers.
 """
 
 from functools import wraps
@@ -63,16 +65,16 @@ class LeanUNet2DConditionModel(UNet2DConditionModel):
         drop_group_norms(self)
 
 
-# By the layer's role: within a ResBlock; and the U-Net's output, the predicted noise, which must not drown the latents.
+# By the layer's role in a ResBlock. "unet_out" is the U-Net's output: the predicted noise must not drown the latents.
 _GAINS = {"conv1": 2**0.5, "conv2": 0.2, "unet_out": 0.1}
 
 
 def initialize(*models: nn.Module) -> None:
     """Variance-preserving weights for norm-free models: PyTorch's own initialisation shrinks every layer's output.
 
-    The second convolution of each ResBlock starts small, so that a deep trunk starts near the identity; the scales of
-    the interaction blocks start at 0.5 and the encoder skips at the identity (there is no pretrained decoder to
-    protect): the decoder then sees the input's own features from the first step, not only what the latents keep.
+    The second convolution of each ResBlock starts small, so that a deep trunk starts near the identity. The scales of
+    the interaction blocks start at 0.5 and the encoder skips at the identity, since there is no pretrained decoder to
+    protect. From the first step, the decoder then sees the input's own features beside the latents.
     """
     for model in models:
         for name, module in model.named_modules():
@@ -83,7 +85,7 @@ def initialize(*models: nn.Module) -> None:
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
             if name.startswith("skips."):
-                nn.init.dirac_(module.weight)
+                nn.init.dirac_(module.get_parameter("weight"))
         for name, parameter in model.named_parameters():
             if name.startswith("interactions.") and name.endswith(".scale"):
                 nn.init.constant_(parameter, 0.5)

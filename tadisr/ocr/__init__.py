@@ -1,41 +1,64 @@
-"""Text detection and recognition behind one small protocol, `OCREngine`; engines by name in `ENGINES`."""
+"""Text detection and recognition behind one small protocol, `OCREngine`.
+
+Images are uint8 RGB, (H, W, 3); quads are four (x, y) corners in pixels. Nothing heavy is imported before an engine is
+loaded.
+"""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from tadisr.ocr.engine import OCREngine, Reading, TextLine
-from tadisr.ocr.lines import crop_line, cut_line, is_box, is_tall, upright
+from tadisr.ocr.lines import crop_line, cut_line, is_box, is_vertical, line_height, upright
 from tadisr.ocr.paddle import PaddleOCREngine
 from tadisr.ocr.rapid import RapidOCREngine
 from tadisr.ocr.tesseract import TesseractEngine
 
 __all__ = [
-    "ENGINES",
-    "OCREngine",
-    "Reading",
-    "TextLine",
-    "crop_line",
-    "cut_line",
-    "is_box",
-    "is_tall",
-    "load_engine",
-    "upright",
-]
+    "ENGINES", "LARGEST_PHOTO", "OCREngine", "Reading", "TextLine", "crop_line", "cut_line", "is_box", "is_vertical",
+    "line_height", "load_engine", "load_photo_engine", "upright",
+]  # fmt: skip
 
-ENGINES: dict[str, Callable[..., OCREngine]] = {
-    "rapidocr": RapidOCREngine,
-    "paddleocr": PaddleOCREngine,
-    "tesseract": TesseractEngine,
+
+class _Entry(NamedTuple):
+    make: Callable[..., OCREngine]
+    on_cores: Callable[[int], dict[str, Any]]
+    """The options with which the engine reads fastest on that many processor cores."""
+
+
+ENGINES = {
+    "rapidocr": _Entry(RapidOCREngine, lambda cores: {"threads": 1, "workers": cores}),
+    "paddleocr": _Entry(PaddleOCREngine, lambda cores: {"threads": cores}),
+    "tesseract": _Entry(TesseractEngine, lambda cores: {"workers": cores}),
 }
+"""Every engine by name."""
+
+LARGEST_PHOTO = 3000
+"""Pixels: the longest side at which `load_photo_engine` searches a photo."""
 
 
-def load_engine(name: str = "rapidocr", **options: Any) -> OCREngine:
-    """An engine by name; `options` as its class takes them.
+def load_engine(name: str = "rapidocr", cores: int | None = None, **options: Any) -> OCREngine:
+    """Load an engine by its name.
+
+    Args:
+        name: one of `ENGINES`.
+        cores: processor cores to read on; give 1 in worker processes. None: the engine's own default.
+        options: arguments of the engine's class.
 
     Raises:
         ValueError: an unknown name.
-        ImportError: its package or program is not installed.
+        ImportError: the engine's package or program is not installed.
+        TypeError: an option that the class does not have.
     """
     if name not in ENGINES:
         raise ValueError(f"No OCR engine {name!r}: choose one of {', '.join(ENGINES)}.")
-    return ENGINES[name](**options)
+    entry = ENGINES[name]
+    return entry.make(**({} if cores is None else entry.on_cores(cores)) | options)
+
+
+def load_photo_engine() -> OCREngine:
+    """RapidOCR for whole photos: by itself it reduces them to 2000 pixels before it searches them for text.
+
+    Raises:
+        ImportError: RapidOCR is not installed.
+    """
+    return load_engine("rapidocr", params={"Global.max_side_len": LARGEST_PHOTO})

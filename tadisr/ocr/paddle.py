@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tadisr.ocr.engine import Reading, TextLine, description, to_bgr, to_lines, to_readings
+from tadisr.ocr.engine import Reading, TextLine, describe_files, to_bgr, to_lines, to_readings
 from tadisr.ocr.lines import pad_strip
 
 
@@ -14,16 +14,18 @@ class PaddleOCREngine:
     """The `paddleocr` package, 3.0 or later.
 
     Args:
-        detection, recognition: an official model's name, which PaddleOCR fetches, or a folder with `inference.yml`
-            and the model's files, which works offline.
+        detection: the detector: an official model's name, which PaddleOCR downloads, or a folder that holds
+            `inference.yml` and the model's files, which works offline.
+        recognition: the recogniser, named in the same way.
         device: as PaddleOCR names it: "cpu", "gpu", "gpu:0".
-        threads: of each model on a CPU; None: PaddleOCR's default.
-        batch_size: lines read at once; see `RapidOCREngine`.
-        mkldnn: use oneDNN on a CPU. Off, since with paddlepaddle 3.3 PP-OCRv4's detector then fails.
+        threads: threads of each model on a CPU; None: PaddleOCR's default.
+        batch_size: lines in one call of the network; see `RapidOCREngine`.
+        mkldnn: use oneDNN on a CPU. With paddlepaddle 3.3 and oneDNN, PP-OCRv4's detector fails.
 
     Raises:
         ImportError: the packages are not installed.
-        FileNotFoundError, ValueError: a folder that holds no model.
+        FileNotFoundError: a folder without a model.
+        ValueError: a folder whose `inference.yml` names no model.
     """
 
     def __init__(
@@ -36,8 +38,8 @@ class PaddleOCREngine:
         mkldnn: bool = False,
     ):
         try:
-            import paddle  # noqa: F401  paddleocr itself would only miss it at the first image
-            from paddleocr import PaddleOCR
+            import paddle  # noqa: F401  paddleocr imports it only at the first image
+            from paddleocr import PaddleOCR  # pyright: ignore[reportMissingImports]  it has an environment of its own
         except ImportError:
             raise ImportError(
                 "This engine needs PaddleOCR 3: pip install 'tadisr[paddle]', in an environment of its own, because "
@@ -52,7 +54,7 @@ class PaddleOCREngine:
             text_recognition_model_name=recognition_name,
             text_recognition_model_dir=recognition_folder,
             text_recognition_batch_size=batch_size,
-            use_doc_orientation_classify=False,  # these three would fetch more models
+            use_doc_orientation_classify=False,  # these three need further models
             use_doc_unwarping=False,
             use_textline_orientation=False,
             device=device,
@@ -75,11 +77,11 @@ class PaddleOCREngine:
     def describe(self) -> dict[str, Any]:
         folders = [Path(model.model_dir) for model in (self._detector, self._recognizer)]
         files = [path for folder in folders for path in sorted(folder.glob("inference.*")) if path.suffix != ".info"]
-        return description("paddleocr", ("paddleocr", "paddlepaddle"), files)
+        return describe_files("paddleocr", ("paddleocr", "paddlepaddle"), files)
 
 
 def _paddle_model(model: str | Path) -> tuple[str, str | None]:
-    """The name that PaddleOCR knows a model by, and its folder; None where `model` is a name already."""
+    """PaddleOCR's name of a model, and the model's folder; None if `model` is a name."""
     import yaml  # paddleocr depends on it
 
     folder = Path(model)

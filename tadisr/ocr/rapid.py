@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from tadisr.ocr.engine import Reading, TextLine, description, to_bgr, to_lines, to_readings
-from tadisr.ocr.lines import crop_line, is_box, pad_strip
+from tadisr.ocr.engine import Reading, TextLine, describe_files, to_bgr, to_lines, to_readings
+from tadisr.ocr.lines import clip_quad, crop_line, is_box, pad_strip
 
 
 class RapidOCREngine:
     """The `rapidocr` package.
 
     Args:
-        threads: of each model; None: one per core. Give 1 in worker processes.
-        batch_size: lines in one call of the network. Only lines of equal padded width share one, so that a reading does
-            not depend on the lines beside it. On a CPU one is as fast as many (20 ms a line on one core).
-        workers: calls side by side; on a CPU better than more `threads`.
+        threads: threads of each model; None: one per core.
+        batch_size: lines in one call of the network. Only lines of equal padded width share a call, so a reading does
+            not depend on the lines beside it. On a CPU one line a call is as fast as many (20 ms a line on one core).
+        workers: calls that run at the same time. On a CPU this is faster than more `threads`.
         params: RapidOCR's own settings by dotted name, such as {"EngineConfig.onnxruntime.use_cuda": True}.
 
     Raises:
@@ -36,7 +36,7 @@ class RapidOCREngine:
         if min(batch_size, workers) < 1:
             raise ValueError(f"batch_size and workers must be at least 1, not {batch_size} and {workers}.")
         try:
-            import onnxruntime  # noqa: F401  rapidocr itself would only miss it at the first image
+            import onnxruntime  # noqa: F401  rapidocr imports it only at the first image
             from rapidocr import RapidOCR
         except ImportError:
             raise ImportError("Reading text needs RapidOCR: pip install 'tadisr[ocr]'.") from None
@@ -44,7 +44,7 @@ class RapidOCREngine:
         if threads is not None:
             settings["EngineConfig.onnxruntime.intra_op_num_threads"] = threads
             settings["EngineConfig.onnxruntime.inter_op_num_threads"] = threads
-        self._engine = RapidOCR(params=settings | dict(params or {}))
+        self._engine: Any = RapidOCR(params=settings | dict(params or {}))
         self._batch_size, self._workers = batch_size, workers
 
     def read(self, lines: Sequence[np.ndarray]) -> list[Reading]:
@@ -60,7 +60,7 @@ class RapidOCREngine:
         ]
 
         def read_batch(batch: list[int]) -> list[Reading]:
-            # not through __call__: that rounds the sides of lines under 30 pixels to multiples of 32
+            # Not `self._engine(...)`, which rounds the sides of lines under 30 pixels to multiples of 32.
             result = self._engine.recognize_txt([images[i] for i in batch])
             return to_readings(result.txts, result.scores)
 
@@ -71,21 +71,17 @@ class RapidOCREngine:
         return [readings[i] for i in range(len(images))]
 
     def find(self, image: np.ndarray) -> list[TextLine]:
-        # Detection alone: RapidOCR would read the lines of an image reduced to 2000 pixels, and turn those that are
-        # upside down without their boxes telling.
+        # Detection alone: RapidOCR reads lines from an image reduced to 2000 pixels, and it turns lines that are upside
+        # down without turning their boxes.
         boxes = self._engine(pad_strip(to_bgr(image)), use_det=True, use_cls=False, use_rec=False).boxes
-        corner = np.float32([image.shape[1], image.shape[0]])
-        quads = [
-            quad
-            for quad in (np.float32(box).clip(0, corner) for box in ([] if boxes is None else boxes))
-            if is_box(quad)
-        ]
+        quads = [clip_quad(box, image) for box in ([] if boxes is None else boxes)]
+        quads = [quad for quad in quads if is_box(quad)]
         if not quads:
             return []
         lines = [crop_line(image, quad) for quad in quads]
-        verdicts = self._engine.cls_and_rotate([to_bgr(line) for line in lines])[1].cls_res
-        for i, (angle, sure) in enumerate(verdicts):
-            if angle == "180" and sure > self._engine.cfg.Cls.cls_thresh:
+        angles = self._engine.cls_and_rotate([to_bgr(line) for line in lines])[1].cls_res
+        for i, (angle, score) in enumerate(angles):
+            if angle == "180" and score > self._engine.cfg.Cls.cls_thresh:
                 quads[i], lines[i] = np.roll(quads[i], 2, axis=0), np.ascontiguousarray(lines[i][::-1, ::-1])
         readings = self.read(lines)
         return to_lines((r.text for r in readings), quads, (r.score for r in readings), image)
@@ -94,11 +90,11 @@ class RapidOCREngine:
         from rapidocr.inference_engine.base import FileInfo, InferSession
 
         files = []
-        for part in (self._engine.cfg.Det, self._engine.cfg.Cls, self._engine.cfg.Rec):
-            path = part.model_path
+        for net in (self._engine.cfg.Det, self._engine.cfg.Cls, self._engine.cfg.Rec):
+            path = net.model_path
             if path is None:
-                info = FileInfo(part.engine_type, part.ocr_version, part.task_type, part.lang_type, part.model_type)
+                info = FileInfo(net.engine_type, net.ocr_version, net.task_type, net.lang_type, net.model_type)
                 name = Path(InferSession.get_model_url(info)["model_dir"]).name
                 path = Path(self._engine.cfg.Global.model_root_dir) / name
             files.append(Path(path))
-        return description("rapidocr", ("rapidocr", "onnxruntime"), files)
+        return describe_files("rapidocr", ("rapidocr", "onnxruntime"), files)

@@ -1,7 +1,6 @@
-"""Tesseract behind the protocol of `tadisr.ocr`, through its command line (Debian: `tesseract-ocr`)."""
+"""The `tesseract` program (Debian: `tesseract-ocr`)."""
 
 import csv
-import hashlib
 import io
 import os
 import re
@@ -16,23 +15,24 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tadisr.ocr.engine import Reading, TextLine
+from tadisr.io.hashing import hashes
+from tadisr.ocr.engine import Reading, TextLine, check_image
 
 _HAN = r"[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
 _SPACE_IN_HAN = re.compile(rf"(?<={_HAN}) (?={_HAN})")
 
 
 class TesseractEngine:
-    """The `tesseract` program, 4.0 or later, with its LSTM models.
+    """The `tesseract` program, 5.0 or later, with its LSTM models.
 
     Args:
-        languages: its models, the first one leading, or their names joined by "+"; Debian packages others as
-            `tesseract-ocr-LANG`.
-        workers: processes side by side, of one thread each: with more Tesseract is slower.
+        languages: names of its models, the main one first, or one string of names joined by "+". Debian packages a
+            model as `tesseract-ocr-LANGUAGE`.
+        workers: processes that run at the same time, each with one thread: Tesseract is slower with more threads.
         program: the command.
 
     Raises:
-        ImportError: the program or a language is not installed.
+        ImportError: the program or a language is not installed, or the program is older.
     """
 
     def __init__(
@@ -56,14 +56,17 @@ class TesseractEngine:
                 f"Tesseract has no model {missing[0]} (Debian: apt install "
                 f"tesseract-ocr-{missing[0].replace('_', '-')})."
             )
-        self._models = Path(re.search(r'"(.*)"', lines[0])[1])
+        folder = re.search(r'"(.*)"', lines[0])
+        if folder is None:  # version 4 does not say where its models are
+            raise ImportError(f"The program {program} does not name the folder of its models: install Tesseract 5.")
+        self._models = Path(folder[1])
 
     def read(self, lines: Sequence[np.ndarray]) -> list[Reading]:
-        # one process for many lines: it loads its models once
-        parts = [lines[start :: self._workers] for start in range(min(self._workers, len(lines)))]
+        # Each process reads many lines, for it loads the models first.
+        shares = [lines[start :: self._workers] for start in range(min(self._workers, len(lines)))]
         with ThreadPoolExecutor(self._workers) as pool:
-            readings = list(pool.map(self._read, parts))
-        return [readings[i % len(parts)][i // len(parts)] for i in range(len(lines))]
+            readings = list(pool.map(self._read, shares))
+        return [readings[i % len(shares)][i // len(shares)] for i in range(len(lines))]
 
     def _read(self, lines: Sequence[np.ndarray]) -> list[Reading]:
         words: list[list[dict[str, str]]] = [[] for _ in lines]
@@ -79,8 +82,9 @@ class TesseractEngine:
         for words in found.values():
             boxes = np.array([[int(word[key]) for key in ("left", "top", "width", "height")] for word in words])
             (left, top), (right, bottom) = boxes[:, :2].min(0), (boxes[:, :2] + boxes[:, 2:]).max(0)
-            quad = np.float32([[left, top], [right, top], [right, bottom], [left, bottom]])
-            lines.append(TextLine(quad=quad, **_join(words)._asdict()))
+            quad = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
+            reading = _join(words)
+            lines.append(TextLine(reading.text, quad, reading.score))
         return lines
 
     def describe(self) -> dict[str, Any]:
@@ -89,14 +93,13 @@ class TesseractEngine:
             "engine": "tesseract",
             "packages": {"tesseract": self._run("--version").split()[1]},
             "languages": list(self._languages),
-            "models": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files},
+            "models": hashes(files),
         }
 
     def _words(self, images: Sequence[np.ndarray], segmentation: int) -> Iterator[dict[str, str]]:
-        """Rows of Tesseract's table for every word, in order; `page_num` counts the images from 1."""
+        """One row of Tesseract's table for each word, in order; `page_num` counts the images from 1."""
         for image in images:
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-                raise ValueError(f"Expected a uint8 RGB image (H, W, 3), got {image.dtype} {image.shape}.")
+            check_image(image)
         with tempfile.TemporaryDirectory() as folder:
             files = [Path(folder) / f"{i}.png" for i in range(len(images))]
             for file, image in zip(files, images, strict=True):
@@ -120,7 +123,7 @@ class TesseractEngine:
 
 
 def _join(words: Sequence[dict[str, str]]) -> Reading:
-    """Words as one line, without the spaces that Tesseract sets between Han characters."""
+    """Join words to a line; between Han characters Tesseract's spaces are left out."""
     text = _SPACE_IN_HAN.sub("", " ".join(word["text"] for word in words))
     scores = [float(word["conf"]) / 100 for word in words]
     return Reading(text, float(np.clip(np.mean(scores), 0, 1)) if text else 0.0)

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 import tadisr
 from helpers.command_line import bicubic, never, noise, opened, three, tree
 from tadisr import cli
-from tadisr.evaluation import trust
 from tadisr.ocr import load_engine
+from tadisr.trust import check as trust
 
 
 @pytest.fixture(scope="session")

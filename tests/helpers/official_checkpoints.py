@@ -41,15 +41,15 @@ def random_checkpoint(release, seed=0):
         return x * (0.05 if "lora_B" in key else 1 / x[0].numel() ** 0.5)
 
     checkpoint = {}
-    for group, slots in release.layout(GROUPS[release.backbone]).items():
+    for group, slots in release.layout(GROUPS[release.family.component]).items():
         checkpoint[group], twins = {}, {}
         for key, slot in slots.items():
             tensor = twins.get(slot.ours)
             checkpoint[group][key] = values(key, slot.shape) if tensor is None else tensor
             if slot.ours:
                 twins[slot.ours] = checkpoint[group][key]
-    checkpoint[f"rank_{release.backbone}"] = 4
-    checkpoint[f"{release.backbone}_lora_target_modules"] = list(release.backbone_targets)
+    checkpoint[f"rank_{release.family.component}"] = 4
+    checkpoint[f"{release.family.component}_lora_target_modules"] = list(release.backbone_targets)
     return checkpoint
 
 

@@ -37,9 +37,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from tadisr.models.families import family_of
 from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.lora import add_lora
-from tadisr.models.network import ddpm_scheduler, flow_scheduler
 from tadisr.models.prompt import DEFAULT_PROMPT, TextPrompt
 from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel, initialize
 from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
@@ -230,19 +230,18 @@ def shake(model: torch.nn.Module, part: str, std: float = 0.3) -> None:
 def on_base(base: DiffusionPipeline, lora: bool = True, base_model: str | None = None) -> TADiSRPipeline:
     """TADiSR on a copy of the base's backbone and VAE, as if trained: no adapter and no interaction is idle."""
     torch.manual_seed(3)
-    part = "transformer" if "transformer" in base.components else "unet"
-    vae, backbone = copy.deepcopy(base.vae), copy.deepcopy(base.components[part])
+    vae, backbone = copy.deepcopy(base.vae), copy.deepcopy(base.components.get("unet") or base.transformer)
+    family = family_of(backbone)
     joint_decoder = JointSegmentationDecoder.from_base(vae, backbone).eval()
     shake(joint_decoder.interactions, ".scale")
     if lora:
         add_lora(backbone, vae)
         shake(backbone, "lora_B")
         shake(vae, "lora_B")
-    make_scheduler = flow_scheduler if part == "transformer" else ddpm_scheduler
     return TADiSRPipeline(
         vae=vae,
-        **{part: backbone},
-        scheduler=make_scheduler({"_class_name": type(base.scheduler).__name__, **base.scheduler.config}),
+        **{family.component: backbone},
+        scheduler=family.make_scheduler({"_class_name": type(base.scheduler).__name__, **base.scheduler.config}),
         prompt=TextPrompt.from_pipeline(base),
         joint_decoder=joint_decoder,
         base_model=base_model,

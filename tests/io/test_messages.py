@@ -3,7 +3,7 @@ import logging
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
-from tadisr.io.messages import one_line, quiet
+from tadisr.io.messages import one_line, quiet, shortened
 
 
 def test_one_line():
@@ -15,6 +15,11 @@ def test_one_line():
         "Caught ValueError in worker 0.\nOriginal Traceback (most recent call last):\n ...\nValueError: no: page 7"
     )
     assert one_line(ValueError(passed_on)) == "no: page 7"
+
+
+def test_lists_are_shortened():
+    assert shortened([]) == "" and shortened("abc") == "a; b; c"
+    assert shortened("abcde") == "a; b; c; and 2 more" and shortened("abcde", 1) == "a; and 4 more"
 
 
 def test_quiet_gives_back_what_was_set():

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from helpers import tiny
-from tadisr.loading.adapters import load_adapter, save_adapter, shortened, write_adapter
+from tadisr.loading.adapters import load_adapter, save_adapter, write_adapter
 from tadisr.models.lora import ADAPTER, add_lora
 
 LORA = "unet_lora/pytorch_lora_weights.safetensors"
@@ -216,8 +216,3 @@ def test_nothing_to_save(tmp_path):
     with pytest.raises(ValueError, match="The unet carries no TADiSR adapter"):
         save_adapter(tmp_path, models)
     assert not list(tmp_path.iterdir())
-
-
-def test_lists_are_shortened():
-    assert shortened([]) == "" and shortened("abc") == "a; b; c"
-    assert shortened("abcde") == "a; b; c; and 2 more" and shortened("abcde", 1) == "a; and 4 more"

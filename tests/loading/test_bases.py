@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from helpers import tiny
 from tadisr import TADiSRPipeline
-from tadisr.loading.repositories import AdapterIndex, check_base, fetch_base, read_adapter_index, weights_variant
+from tadisr.loading.bases import base_family, fetch_base, weights_variant
+from tadisr.loading.repositories import AdapterIndex, read_adapter_index
 from tadisr.models.prompt import TextPrompt
 
 PHOTO = tiny.photo()
@@ -82,7 +83,7 @@ def test_bases_that_are_not_supported(made, tmp_path):
     )  # fmt: skip
     flux.save_pretrained(tmp_path / "flux" / "transformer")
     tiny.vae().save_pretrained(tmp_path / "flux" / "vae")
-    supported = "not supported as a base. Supported: Stable Diffusion 1.x and 2.x, SDXL and Kolors .*CogView4"
+    supported = "not supported as a base. Supported: Stable Diffusion 1.x and 2.x, SDXL, Kolors .*CogView4"
     with pytest.raises(ValueError, match=f"holds a base with AutoencoderKL, FluxTransformer2DModel, .*{supported}"):
         TADiSRPipeline.from_pretrained(made / "cogview4_adapter", base_model=tmp_path / "flux")
     index = {"_class_name": "StableDiffusion3Pipeline", "vae": ["diffusers", "AutoencoderKL"],
@@ -94,7 +95,7 @@ def test_bases_that_are_not_supported(made, tmp_path):
     index |= {"vae": ["diffusers", "AutoencoderKLWan"], "transformer": ["diffusers", "CogView4Transformer2DModel"]}
     (tmp_path / "sd3" / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match=f"AutoencoderKLWan, CogView4Transformer2DModel, .*{supported}"):
-        check_base(tmp_path / "sd3", "transformer")
+        base_family(tmp_path / "sd3", "transformer")
     with pytest.raises(ValueError, match=supported):
         TADiSRPipeline.from_pretrained(made / "sd_adapter", base_model="tadisr-tiny")
 
@@ -281,4 +282,4 @@ def test_incomplete_and_damaged_adapters(adapter):
             read_adapter_index(folder)
     (base / "model_index.json").write_text('{"vae": ')
     with pytest.raises(ValueError, match="model_index.json is damaged"):
-        check_base(base, "unet")
+        base_family(base, "unet")

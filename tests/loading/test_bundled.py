@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from helpers import pages
+from helpers.masks import mask_iou
 from tadisr import TADiSRPipeline
 from tadisr.loading.repositories import bundled_names
-from tadisr.metrics.image import mask_iou, psnr
+from tadisr.metrics.image import psnr
 from tadisr.weights import BUNDLED
 
 
@@ -20,13 +21,12 @@ def pipe():
     return TADiSRPipeline.from_pretrained("tadisr-tiny")
 
 
-def test_small_documented_and_in_half_precision_on_disk(pipe):
+def test_small_and_in_half_precision_on_disk(pipe):
     assert bundled_names() == ["tadisr-tiny", "textdiff-tiny"]
     assert bundled_names("TADiSRPipeline") == ["tadisr-tiny"]
     assert TADiSRPipeline.load_config(BUNDLED / "tadisr-tiny")["native_scale"] == 4
     folder = BUNDLED / "tadisr-tiny"
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 20e6
-    assert "make train-tiny" in (folder / "README.md").read_text(encoding="utf-8")
     assert pipe.unet.dtype == pipe.vae.dtype == pipe.joint_decoder.dtype == torch.float32
 
 
@@ -76,7 +76,6 @@ def test_the_recogniser_reads():
 
     folder = BUNDLED / "crnn-tiny"
     assert sum(path.stat().st_size for path in folder.iterdir()) < 5e6
-    assert "train_crnn.py" in (folder / "README.md").read_text(encoding="utf-8")
     words = ["exit2047", "platform", "ticket", "garden", "museum", "16may"]
     crops = []
     for word in words:
@@ -96,12 +95,11 @@ def test_lines_get_closer_to_the_truth():
 
     from tadisr import TextDiffPipeline
     from tadisr.data_synthesis.degrade import degrade
+    from tadisr.data_synthesis.lines import SEVERITIES
     from tadisr.evaluation.text_lines import bicubic
-    from tadisr.training.textdiff_data import SEVERITIES
 
     folder = BUNDLED / "textdiff-tiny"
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 15e6
-    assert "train_textdiff.py" in (folder / "README.md").read_text(encoding="utf-8")
     rng = np.random.default_rng(0)
     hr, lr, truth = [], [], []
     for word in ["exit2047", "platform", "ticket", "garden", "museum", "16may"]:

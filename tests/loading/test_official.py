@@ -48,13 +48,13 @@ def test_what_is_written(release, tmp_path):
     assert done == (genuine, True, release.base_model, False)
     lora = "pytorch_lora_weights.safetensors"
     decoder = [f"joint_decoder/{name}" for name in ("config.json", "diffusion_pytorch_model.safetensors")]
-    layers = ["unet_layers.safetensors"] if release.backbone == "unet" else []
+    layers = ["unet_layers.safetensors"] if release.family.component == "unet" else []
     names = [
         "README.md",
         "tadisr_adapter.json",
         *decoder,
         *layers,
-        f"{release.backbone}_lora/{lora}",
+        f"{release.family.component}_lora/{lora}",
         f"vae_lora/{lora}",
     ]
     assert tree(tmp_path / "new") == sorted(f"out/{name}" for name in names)

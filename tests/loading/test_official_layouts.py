@@ -14,7 +14,7 @@ from helpers.official_checkpoints import GROUPS, SMALL, Described, random_checkp
 from tadisr.loading import official
 from tadisr.loading.adapters import load_adapter
 from tadisr.loading.official_layouts import COGVIEW4, KOLORS, RELEASES
-from tadisr.models.backbone import predict
+from tadisr.models.families import predict
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode
 from tadisr.models.prompt import TextPrompt
 
@@ -35,7 +35,7 @@ both = pytest.mark.parametrize("release", SMALL, ids=["kolors", "cogview4"])
 )
 def test_the_layouts_are_those_of_the_released_files(release, keys, size, digest):
     """The digest is of the files' listing, as sorted JSON rows [group, key, *shape]; the sum is of their tensors."""
-    layout = release.layout(GROUPS[release.backbone])
+    layout = release.layout(GROUPS[release.family.component])
     rows = sorted([group, key, *slot.shape] for group, slots in layout.items() for key, slot in slots.items())
     assert len(rows) == keys and hashlib.sha256(json.dumps(rows).encode()).hexdigest() == digest
     once = {slot.ours or (group, key): slot.shape for group, slots in layout.items() for key, slot in slots.items()}
@@ -96,7 +96,7 @@ def conditions(release):
 
 def backbones(release):
     """The bare backbone, and a copy."""
-    cls = getattr(diffusers, release.backbone_class)
+    cls = getattr(diffusers, release.family.backbone_class)
     torch.manual_seed(0)
     one = cls(**release.backbone_config).eval()
     return one, copy.deepcopy(one)
@@ -120,9 +120,9 @@ def test_the_backbone_gets_its_lora_and_its_whole_layers(release, tmp_path):
             elif ".lora_B." not in key:
                 merged.get_parameter(key).copy_(tensor)
         expected = predict(merged, latents, 200, prompt, 8)
-        load_adapter(tmp_path / "out", {release.backbone: ours})
+        load_adapter(tmp_path / "out", {release.family.component: ours})
         found = predict(ours, latents, 200, prompt, 8)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
     assert (bare - expected).abs().max() > 1e-2
-    if release.backbone == "unet":
+    if release.family.component == "unet":
         assert torch.equal(ours.conv_in.weight, stored["conv_in.weight"])

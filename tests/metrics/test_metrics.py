@@ -15,12 +15,13 @@ from scipy.ndimage import distance_transform_edt
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from tadisr.metrics import perceptual
-from tadisr.metrics.image import mask_iou, psnr, ssim
+from tadisr.metrics.image import psnr, ssim
 from tadisr.metrics.segmentation import boundary_f
 from tadisr.metrics.text import (
     NORMALIZATIONS,
+    agreement,
     edit_similarity,
-    line_height,
+    fold_text,
     normalize_text,
     ocr_accuracy,
     ocr_accuracy_levenshtein,
@@ -85,6 +86,21 @@ def test_unknown_normalization_is_refused():
         normalize_text("a", "lower")
 
 
+@given(st.text(), st.text())
+@settings(deadline=None, max_examples=60)
+def test_agreement_ignores_case_width_and_spaces(one, other):
+    assert agreement(one, other) == agreement(other, one)
+    assert 0 <= agreement(one, other) <= 1
+    assert agreement(one, f" {one}　") == 1
+    assert not any(c.isspace() for c in fold_text(one))
+
+
+def test_folded_text():
+    assert fold_text("Ｅxit　１2 ：") == "exit12:"
+    assert agreement("ＥＸＩＴ １２", "exit12") == 1
+    assert agreement("二等座", "二等庄") == pytest.approx(2 / 3)
+
+
 @pytest.mark.parametrize(
     ("text", "script"),
     [("Exit 12", "latin"), ("Übergröße", "latin"), ("二等座", "chinese"), ("07车", "chinese"), ("¥53.0", "digits"),
@@ -92,14 +108,6 @@ def test_unknown_normalization_is_refused():
 )  # fmt: skip
 def test_scripts(text, script):
     assert script_of(text) == script
-
-
-def test_line_height():
-    assert line_height([[0, 0], [40, 0], [40, 12], [0, 12]]) == 12
-    assert line_height([[5, 0], [15, 0], [15, 60], [5, 60]]) == 10  # vertical: as wide as its characters
-    turned = cv2.boxPoints(((50, 50), (40, 12), 30))  # a tilted line
-    order = [1, 2, 3, 0] if np.linalg.norm(turned[0] - turned[1]) < 20 else [0, 1, 2, 3]
-    assert line_height(turned[order]) == pytest.approx(12, abs=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -144,13 +152,6 @@ def test_image_metrics_refuse_what_does_not_fit(images):
             metric(image / 255, image)
     with pytest.raises(ValueError, match="at least 7 x 7 pixels"):
         ssim(image[:6], image[:6])
-
-
-def test_mask_iou():
-    mask = np.zeros((9, 9), bool)
-    mask[2:6, 2:6] = True
-    assert mask_iou(mask, np.roll(mask, 2, 1)) == pytest.approx(8 / 24)
-    assert mask_iou(mask, mask) == 1 and mask_iou(mask, ~mask) == 0 and mask_iou(mask & False, mask & False) == 1
 
 
 def test_boundary_f_by_hand():

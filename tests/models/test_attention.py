@@ -15,6 +15,7 @@ from tadisr.models.attention import (
     record_text_attention,
     token_grid,
 )
+from tadisr.models.families import predict
 from tadisr.models.lora import add_lora
 from tadisr.models.prompt import TextPrompt
 
@@ -80,9 +81,9 @@ def test_outputs_are_those_of_the_stock_processor(base, generator):
     unet.set_attn_processor(AttnProcessor2_0())
     latents = torch.randn(2, 4, *SIZE, generator=generator)
     with torch.no_grad():
-        stock = unet(latents, 200, **prompt(2)).sample
+        stock = predict(unet, latents, 200, prompt, 4)
         with record_text_attention(unet, prompt.config.text_positions, list(cross_attention_layers(unet))) as maps:
-            recorded = unet(latents, 200, **prompt(2)).sample
+            recorded = predict(unet, latents, 200, prompt, 4)
     assert len(maps) == len(cross_attention_layers(unet))
     torch.testing.assert_close(recorded, stock, atol=1e-6, rtol=1e-5)
 
@@ -134,7 +135,7 @@ def test_layers_are_in_forward_order_with_their_heads(base):
     layers, order = cross_attention_layers(base.unet), []
     prompt = TextPrompt.from_pipeline(base)
     with torch.no_grad(), record_text_attention(base.unet, [0], list(layers), order := {}):
-        base.unet(torch.zeros(1, 4, 4, 4), 200, **prompt(1))
+        predict(base.unet, torch.zeros(1, 4, 4, 4), 200, prompt, 4)
     assert list(order) == list(layers)
     assert {name: maps.shape[1] for name, maps in order.items()} == layers
 
@@ -188,7 +189,7 @@ def test_a_replaced_recorder_is_reported(base, spoil):
             pipe.enable_attention_slicing()
         else:
             pipe.unet.set_attn_processor(AttnProcessor2_0())
-        pipe.unet(latents, 200, **pipe.prompt(1))
+        predict(pipe.unet, latents, 200, pipe.prompt, 4)
     with pytest.raises(RuntimeError, match="No text attention was recorded.*enable_attention_slicing"):
         pipe.decode(latents, maps, [], torch.zeros(1, 3, 16, 16))
 

@@ -10,9 +10,10 @@ from diffusers.models.embeddings import apply_rotary_emb
 from helpers import tiny
 from tadisr import TADiSRPipeline
 from tadisr.models.attention import TextAttentionProjection, cross_attention_layers, record_text_attention
-from tadisr.models.backbone import predict
+from tadisr.models.families import predict
 from tadisr.models.joint_decoder import JointSegmentationDecoder
-from tadisr.models.network import TADiSRNetwork, denoise, flow_point, flow_scheduler, one_step
+from tadisr.models.network import TADiSRNetwork, denoise
+from tadisr.models.one_step import flow_point, flow_scheduler, one_step
 from tadisr.models.prompt import TextPrompt
 
 PIXELS = 4  # per latent, of the tiny VAE
@@ -295,10 +296,8 @@ def test_model_offload(base, pipe):
 
 def test_network_trains_as_the_pipeline_restores(base):
     pipe = tiny.on_base(base)
-    network = TADiSRNetwork(
-        pipe.vae, None, pipe.prompt, pipe.joint_decoder, pipe.scheduler, transformer=pipe.transformer
-    )
-    assert network.backbone is pipe.transformer
+    network = TADiSRNetwork(pipe.vae, pipe.transformer, pipe.prompt, pipe.joint_decoder, pipe.scheduler)
+    assert network.backbone is network.transformer is pipe.transformer
     photo = tiny.photo(16, 16)
     x = pipe.prepare_image(photo)
     gradients = []
@@ -320,10 +319,7 @@ def test_network_trains_as_the_pipeline_restores(base):
 
 
 def test_one_backbone_and_no_more(pipe):
-    parts = (pipe.prompt, pipe.joint_decoder, pipe.scheduler)
     for unet, transformer in ((None, None), (tiny.unet(), pipe.transformer)):
-        with pytest.raises(ValueError, match="Give either unet or transformer"):
-            TADiSRNetwork(pipe.vae, unet, *parts, transformer=transformer)
         with pytest.raises(ValueError, match="Give either unet or transformer"):
             TADiSRPipeline(
                 pipe.vae, pipe.scheduler, pipe.prompt, pipe.joint_decoder, unet=unet, transformer=transformer

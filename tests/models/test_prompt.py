@@ -7,7 +7,8 @@ import torch
 from diffusers import CogView4Pipeline, FluxPipeline, StableDiffusionXLPipeline
 
 from helpers import tiny
-from tadisr.models.backbone import check_fits, predict, prompt_widths
+from tadisr.models.families import family_of, predict
+from tadisr.models.network import check_fits
 from tadisr.models.prompt import DEFAULT_PROMPT, TextPrompt, find_keyword
 
 
@@ -21,6 +22,10 @@ def backbone(base):
     return base.components.get("unet") or base.transformer
 
 
+def prompt_widths(backbone):
+    return family_of(backbone).prompt_widths(backbone.config)
+
+
 def encode(base, prompt=DEFAULT_PROMPT):
     with torch.no_grad():
         encoded = base.encode_prompt(prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
@@ -31,15 +36,13 @@ def test_equals_the_bases_own_encoding(base):
     prompt = TextPrompt.from_pipeline(base)
     embeds, pooled = encode(base)
     assert embeds.std() > 0.1
-    kwargs = prompt(3)
-    assert torch.equal(kwargs["encoder_hidden_states"], embeds.expand(3, -1, -1))
+    given, given_pooled = prompt(3)
+    assert torch.equal(given, embeds.expand(3, -1, -1))
     assert not any(parameter.requires_grad for parameter in prompt.parameters())
     if pooled is None:
-        assert "added_cond_kwargs" not in kwargs
+        assert given_pooled is None
     else:
-        added = kwargs["added_cond_kwargs"]
-        assert torch.equal(added["text_embeds"], pooled.expand(3, -1))
-        assert added["time_ids"].tolist() == [[1024, 1024, 0, 0, 1024, 1024]] * 3
+        assert torch.equal(given_pooled, pooled.expand(3, -1))
 
 
 @pytest.mark.parametrize("words", [DEFAULT_PROMPT, "text", "sharp text, best quality", "text text quality"])
@@ -103,28 +106,26 @@ def test_the_backbone_takes_it(base):
 
 def test_is_what_the_bases_own_pipeline_gives_its_backbone(base):
     """Embeddings, pooled embeddings and size conditions of a 1024 x 1024 image, when it generates one."""
-    seen = {}
+    seen, model = [], backbone(base)
 
     def hook(module, args, kwargs):
-        seen.update(kwargs)
+        seen.append(kwargs)
         raise StopIteration  # nothing else is of interest
 
-    handle = backbone(base).register_forward_pre_hook(hook, with_kwargs=True)
     side = 64  # what is generated, so that it is quick; what it is told is 1024
-    sizes = (
-        {}
-        if prompt_widths(backbone(base))[1] is None
-        else dict.fromkeys(("original_size", "target_size"), (1024, 1024))
-    )
+    told = {} if prompt_widths(model)[1] is None else dict.fromkeys(("original_size", "target_size"), (1024, 1024))
+    handle = model.register_forward_pre_hook(hook, with_kwargs=True)
     with pytest.raises(StopIteration):
-        base(DEFAULT_PROMPT, height=side, width=side, num_inference_steps=2, guidance_scale=1.0, **sizes)
+        base(DEFAULT_PROMPT, height=side, width=side, num_inference_steps=2, guidance_scale=1.0, **told)
+    with pytest.raises(StopIteration):
+        predict(model, torch.zeros(1, base.vae.config.latent_channels, 4, 4), 200, TextPrompt.from_pipeline(base), 4)
     handle.remove()
-    given = TextPrompt.from_pipeline(base)(1)
-    assert torch.equal(given["encoder_hidden_states"], seen["encoder_hidden_states"])
-    added = given.get("added_cond_kwargs")
-    assert (added is None) == (not seen.get("added_cond_kwargs")) == (not sizes)
+    theirs, ours = seen
+    assert torch.equal(ours["encoder_hidden_states"], theirs["encoder_hidden_states"])
+    added = ours.get("added_cond_kwargs")
+    assert (added is None) == (not theirs.get("added_cond_kwargs")) == (not told)
     for name, value in (added or {}).items():
-        assert torch.equal(value, seen["added_cond_kwargs"][name]), name
+        assert torch.equal(value, theirs["added_cond_kwargs"][name]), name
 
 
 def test_from_the_text_encoders_alone(base, tmp_path):
@@ -184,7 +185,7 @@ def test_round_trip(base, tmp_path):
     for name, value in prompt.state_dict().items():
         assert torch.equal(again.state_dict()[name], value)
     half = TextPrompt.from_pretrained(tmp_path, dtype=torch.bfloat16)
-    assert half(1)["encoder_hidden_states"].dtype == torch.bfloat16
+    assert half(1)[0].dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("positions", [[], [4], [-1]])

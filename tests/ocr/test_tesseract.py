@@ -8,7 +8,6 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from tadisr.ocr import Reading, crop_line, load_engine
-from tadisr.ocr.tesseract import _join
 
 needs_tesseract = pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
 
@@ -72,20 +71,64 @@ def test_what_cannot_be_read_is_refused(engine):
         load_engine("tesseract", workers=0)
 
 
-@needs_tesseract
-def test_failures_of_the_program_are_told(engine):
-    with pytest.raises(RuntimeError, match="tesseract failed: .*nowhere"):
-        engine._run("/nowhere/image.png", "stdout")
-
-
 def test_a_missing_program_says_what_to_install():
     with pytest.raises(ImportError, match="There is no program tesseract-9: install Tesseract .Debian: apt install"):
         load_engine("tesseract", program="tesseract-9")
 
 
-def test_words_are_joined_without_spaces_in_chinese():
-    words = [
-        {"text": text, "conf": conf} for text, conf in (("二", "100"), ("等座", "75"), ("Exit", "50"), ("12", "75"))
-    ]
-    assert _join(words) == Reading("二等座 Exit 12", 0.75)
-    assert _join([]) == Reading("", 0.0)
+# ---- a program of that command line, which says what the test wants
+
+PROGRAM = """#!/bin/sh
+case "$*" in
+    --list-langs) cat "$0.langs" ;;
+    --version) echo "tesseract 5.3.0" ;;
+    *) cat "$0.tsv" || { echo "no  such\nthing" >&2; exit 1; } ;;
+esac
+"""
+HEADER = ["level", "page_num", "block_num", "par_num", "line_num", "word_num", "left", "top", "width", "height", "conf",
+          "text"]  # fmt: skip
+BLANK = np.full((20, 40, 3), 255, np.uint8)
+
+
+@pytest.fixture
+def program(tmp_path):
+    path = tmp_path / "tesseract"
+    path.write_text(PROGRAM)
+    path.chmod(0o755)
+    path.with_name("tesseract.langs").write_text(f'List of available languages in "{tmp_path}/" (1):\neng\n')
+    return path
+
+
+def answer(program, *rows):
+    """Let it answer with Tesseract's table of words: (page, line, left, top, width, height, confidence, text)."""
+    table = [HEADER, [2, 1, 1, 1, 1, 0, 0, 0, 9, 9, -1, ""]]  # levels above words have no text
+    table += [[5, page, 1, 1, line, 1, *rest] for page, line, *rest in rows]
+    program.with_name("tesseract.tsv").write_text("".join("\t".join(map(str, row)) + "\n" for row in table))
+
+
+def test_words_are_joined_without_spaces_in_chinese(program):
+    words = (("二", 100), ("等座", 75), (" ", 95), ("Exit", 50), ("12", 75))
+    answer(program, *((2, 1, 0, 0, 9, 9, score, text) for text, score in words))
+    readings = load_engine("tesseract", languages="eng", program=str(program)).read([BLANK, BLANK])
+    assert readings == [Reading("", 0.0), Reading("二等座 Exit 12", 0.75)]
+
+
+def test_a_line_is_as_large_as_its_words(program):
+    answer(
+        program, (1, 1, 30, 20, 50, 10, 90, "Exit"), (1, 2, 5, 80, 20, 9, 80, "gate"), (1, 1, 90, 18, 20, 13, 70, "12")
+    )
+    first, second = load_engine("tesseract", languages="eng", program=str(program)).find(BLANK)
+    assert (first.text, first.score, second.text) == ("Exit 12", pytest.approx(0.8), "gate")
+    assert first.quad.dtype == np.float32 and first.quad.tolist() == [[30, 18], [110, 18], [110, 31], [30, 31]]
+
+
+def test_failures_of_the_program_are_told(program):
+    engine = load_engine("tesseract", languages="eng", program=str(program))
+    with pytest.raises(RuntimeError, match="tesseract failed: .*no such thing"):
+        engine.read([BLANK])
+
+
+def test_a_program_that_does_not_say_where_its_models_are(program):
+    program.with_name("tesseract.langs").write_text("List of available languages (1):\neng\n")
+    with pytest.raises(ImportError, match="does not name the folder of its models: install Tesseract 5"):
+        load_engine("tesseract", languages="eng", program=str(program))

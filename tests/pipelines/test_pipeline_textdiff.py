@@ -61,6 +61,14 @@ def test_a_crop_of_the_trained_size_is_the_networks_own_result(pipe):
         assert (one - other).abs().mean() > 0.01, "every stage does something"
 
 
+def test_the_steps_make_up_the_whole(pipe):
+    coarse, mask = pipe.enhance(CROP)
+    (image,), (text,), (first,) = run(pipe, num_inference_steps=3)
+    assert close([coarse.clamp(0, 1), mask, pipe.sharpen(coarse, mask, 3).clamp(0, 1)], [[first], [text], [image]])
+    refined = pipe.refine(image, 3, output_type="pt")
+    assert close([pipe.find_text(image[None])], [refined.text_masks])
+
+
 def test_every_kind_of_input_gives_the_same(pipe):
     array = (CROP[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
     expected = run(pipe)

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from helpers import training_runs
 from helpers.segmenters import sam, training_pages
-from tadisr.data_synthesis.segment import TextSegmenter
+from tadisr.data_synthesis.judging.sam_ts import Adapter
+from tadisr.data_synthesis.judging.segment import TextSegmenter
 from tadisr.training import train_segmenter
 from tadisr.training.engine.checkpoints import read_best
 from tadisr.training.engine.command_line import parse
@@ -94,7 +95,8 @@ class TestScript:
             gradient_accumulation_steps=2, bce=0.0, focal=20.0,
         )  # fmt: skip
         segmenter = TextSegmenter.from_pretrained(tmp_path / "run" / "weights")
-        assert all(adapter.expand.weight.abs().sum() > 0 for adapter in segmenter.adapters())
+        adapters = [module for module in segmenter.modules() if isinstance(module, Adapter)]
+        assert adapters and all(adapter.expand.weight.abs().sum() > 0 for adapter in adapters)
         assert not [name for name in load_file(tmp_path / "run" / "weights" / "model.safetensors") if ".base." in name]
 
     def test_mistakes_are_one_line(self, train, tmp_path):

@@ -15,9 +15,9 @@ from helpers import textdiff_runs
 from helpers import training_runs as runs
 from helpers.reader_graph import write_graph
 from helpers.textdiff_runs import READER, SHARED, TOY, flags, interrupted, save_reader
+from tadisr.models.textdiff.objective import TextDiffLossWeights
 from tadisr.models.textdiff.recognizer import CRNN
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
-from tadisr.textdiff_losses import TextDiffLossWeights
 from tadisr.training import train_crnn, train_textdiff
 from tadisr.training.engine.checkpoints import read_best
 from tadisr.training.engine.command_line import parse

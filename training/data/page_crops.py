@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from tadisr.data_synthesis.degrade import Degradation, degrade
+from tadisr.data_synthesis.tones import photographic_tones
 from tadisr.datasets.ftsr import open_pages
 
 
@@ -32,24 +33,6 @@ def to_tensor(image: np.ndarray) -> torch.Tensor:
 def to_tensors(hr: np.ndarray, mask: np.ndarray, lr: np.ndarray) -> dict[str, torch.Tensor]:
     """uint8 (H, W, 3), (H, W), (h, w, 3) to float32 (C, H, W) in [0, 1]."""
     return {"hr": to_tensor(hr), "lr": to_tensor(lr), "mask": to_tensor(mask[..., None])}
-
-
-def photographic_tones(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Less saturation, down to gray, and more contrast, (H, W, 3) uint8 RGB.
-
-    Drawn colours are louder than photographed ones, and their luma differs less. JPEG's halved chroma and the noise
-    then drown the strokes, and a network learns to smooth. In photographs most text is nearly black on nearly white.
-    """
-    image = np.ascontiguousarray(image)
-    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    keep = rng.uniform(0, 0.7) if rng.random() < 0.85 else 0.0
-    image = cv2.addWeighted(image, keep, cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), 1 - keep, 0)
-    if rng.random() < 0.75:
-        low, high = np.percentile(gray, (1, 99))
-        dark, light = rng.uniform(0, 70), rng.uniform(170, 255)
-        gain = min((light - dark) / max(high - low, 1.0), 5.0)
-        image = cv2.convertScaleAbs(cv2.addWeighted(image, gain, image, 0, dark - gain * low))
-    return image
 
 
 @dataclass(frozen=True)

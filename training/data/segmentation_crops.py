@@ -10,8 +10,9 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from tadisr.data_synthesis.sources import READERS, Pair, Source, open_source
+from tadisr.data_synthesis.tones import photographic_tones
 from tadisr.datasets.ftsr import open_pages
-from tadisr.training.data.page_crops import photographic_tones, to_tensor
+from tadisr.training.data.page_crops import to_tensor
 
 _RESIZES = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
 

@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, SchedulerMixin
+from diffusers import AutoencoderKL, DDPMScheduler, ModelMixin
 from diffusers.training_utils import cast_training_params
 from huggingface_hub.errors import HFValidationError
 from torch import nn
 
-from tadisr.loading.assemble import load_base
-from tadisr.loading.repositories import check_base as check_kind
-from tadisr.loading.repositories import fetch_base, resolve
+from tadisr.io.messages import one_line
+from tadisr.loading.bases import base_family, fetch_base, load_base
+from tadisr.loading.repositories import resolve
 from tadisr.models.attention import cross_attention_layers
-from tadisr.models.backbone import Backbone, check_fits
-from tadisr.models.families import SUPPORTED_BASES
+from tadisr.models.families import FAMILIES, Family, supported_bases
 from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.lora import add_lora
-from tadisr.models.network import TADiSRNetwork, one_backbone
+from tadisr.models.network import TADiSRNetwork, check_fits
+from tadisr.models.one_step import Scheduler
 from tadisr.models.prompt import TextPrompt
 from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel, initialize
 from tadisr.training.engine.command_line import read_with_extends
@@ -36,23 +36,22 @@ def build_network(config: TrainConfig) -> TADiSRNetwork:
         ValueError: a base that does not fit. FileNotFoundError: no such base.
     """
     shape = _read_base_config(Path(config.base_config)) if config.base_config else {}
-    models, scheduler = _from_scratch(shape) if config.base_config else _on_base(config)
-    backbone = one_backbone(models.get("unet"), models.get("transformer"))
-    models["joint_decoder"] = _joint_decoder(models["vae"], backbone, config, shape.get("joint_decoder", {}))
+    vae, backbone, prompt, scheduler = _from_scratch(shape) if config.base_config else _on_base(config)
+    joint_decoder = _joint_decoder(vae, backbone, config, shape.get("joint_decoder", {}))
+    network = TADiSRNetwork(vae, backbone, prompt, joint_decoder, scheduler)
     if config.base_config:
-        initialize(models["vae"], models["unet"], models["joint_decoder"])
+        initialize(vae, backbone, joint_decoder)
         if config.image_residual:  # start at the upsampled input
-            nn.init.zeros_(models["vae"].decoder.conv_out.weight)
-            nn.init.zeros_(models["vae"].decoder.conv_out.bias)
+            nn.init.zeros_(vae.decoder.conv_out.weight)
+            nn.init.zeros_(vae.decoder.conv_out.bias)
     if config.init_from:
         folder = resolve(config.init_from, "TADiSRPipeline")
-        for name, model in models.items():
+        for name, model in network.named_children():
             start_from(model, type(model).from_pretrained(folder, subfolder=name).state_dict())
-    network = TADiSRNetwork(**{"unet": None} | models, scheduler=scheduler)
     if not config.joint_decoder:
-        drop_mask_stream(models["joint_decoder"])
+        drop_mask_stream(joint_decoder)
     if config.gradient_checkpointing:
-        for model in (backbone, models["joint_decoder"]):
+        for model in (backbone, joint_decoder):
             model.enable_gradient_checkpointing()
     return network.to(memory_format=torch.channels_last)
 
@@ -88,39 +87,42 @@ def _read_base_config(path: Path) -> dict[str, dict[str, Any]]:
     return read_with_extends(path, check)
 
 
-def _from_scratch(base: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], DDPMScheduler]:
+_Parts = tuple[AutoencoderKL, ModelMixin, TextPrompt, Scheduler]
+
+
+def _from_scratch(base: Mapping[str, Mapping[str, Any]]) -> _Parts:
     kinds = {
         "vae": LeanAutoencoderKL,
-        "unet": LeanUNet2DConditionModel,
+        FAMILIES["sd"].component: LeanUNet2DConditionModel,
         "prompt": TextPrompt,
         "scheduler": DDPMScheduler,
     }
     if missing := sorted(kinds.keys() - base.keys()):
         raise ValueError(f"base_config lacks {', '.join(missing)}.")
-    models = {}
+    parts = []
     for part, kind in kinds.items():
         try:
-            models[part] = kind(**base[part])
+            parts.append(kind(**base[part]))
         except TypeError as error:
             raise ValueError(f"base_config: {part} is no {kind.__name__}: {error}") from None
-    return models, models.pop("scheduler")
+    return tuple(parts)
 
 
-def _on_base(config: TrainConfig) -> tuple[dict[str, Any], SchedulerMixin]:
+def _on_base(config: TrainConfig) -> _Parts:
     name, dtype = config.pretrained_model_name_or_path, DTYPES[config.mixed_precision]
-    part = check_base(name, config.revision)
+    component = check_base(name, config.revision).component
     prompt = load_prompt(config)  # first: text encoders and backbone are never in memory together
     try:
-        folder = fetch_base(name, part, config.variant, revision=config.revision)
-        models, scheduler = load_base(folder, part, dtype, config.variant)
+        folder = fetch_base(name, component, config.variant, revision=config.revision)
+        models, scheduler = load_base(folder, dtype, config.variant)
     except OSError as error:
-        raise FileNotFoundError(f"{name} is incomplete: {' '.join(str(error).split())}") from None
-    vae, backbone = models["vae"], models[part]
+        raise FileNotFoundError(f"{name} is incomplete: {one_line(error)}") from None
+    vae, backbone = models["vae"], models[component]
     kind = scheduler.config.get("prediction_type", "epsilon")  # flow matching has none
     if kind not in ("epsilon", "v_prediction"):
-        raise ValueError(f"{name} predicts {kind}, not epsilon or v. Supported: {SUPPORTED_BASES}.")
+        raise ValueError(f"{name} predicts {kind}, not epsilon or v. Supported: {supported_bases()}.")
     if not cross_attention_layers(backbone):
-        raise ValueError(f"The U-Net of {name} has no cross-attention. Supported: {SUPPORTED_BASES}.")
+        raise ValueError(f"The backbone of {name} has no cross-attention. Supported: {supported_bases()}.")
     check_fits(vae, backbone, prompt)
     for module in (*backbone.modules(), *vae.modules()):
         if isinstance(module, (nn.GroupNorm, nn.LayerNorm)):
@@ -128,25 +130,19 @@ def _on_base(config: TrainConfig) -> tuple[dict[str, Any], SchedulerMixin]:
     torch.manual_seed(config.seed)  # the same adapters in every process, whether or not it made the prompt
     add_lora(backbone, vae, config.rank_unet, config.rank_vae)
     cast_training_params([backbone, vae], dtype=torch.float32)  # adapters are as precise as the optimiser
-    return {**models, "prompt": prompt}, scheduler
+    return vae, backbone, prompt, scheduler
 
 
-def check_base(name: str, revision: str | None = None) -> str:
-    """ "unet" or "transformer", whichever the base has, by its model_index.json: before anything large is downloaded.
+def check_base(name: str, revision: str | None = None) -> Family:
+    """The base's family, by its model_index.json: before anything large is downloaded.
 
     Raises:
         FileNotFoundError: no pipeline there. ValueError: one that does not fit; the message says what does.
     """
     try:
-        folder = resolve(name, allow_patterns=["model_index.json"], revision=revision)
-        index = DiffusionPipeline.load_config(folder)
-    except (OSError, ValueError, HFValidationError) as error:
-        raise FileNotFoundError(
-            f"No diffusers pipeline {name} (a folder, or a Hub id): {' '.join(str(error).split())}"
-        ) from None
-    part = "transformer" if index.get("transformer") else "unet"
-    check_kind(folder, part)
-    return part
+        return base_family(resolve(name, allow_patterns=["model_index.json"], revision=revision))
+    except (OSError, HFValidationError) as error:
+        raise FileNotFoundError(f"No diffusers pipeline {name} (a folder, or a Hub id): {one_line(error)}") from None
 
 
 def load_prompt(config: TrainConfig) -> TextPrompt:
@@ -173,7 +169,7 @@ def load_prompt(config: TrainConfig) -> TextPrompt:
 
 
 def _joint_decoder(
-    vae: AutoencoderKL, backbone: Backbone, config: TrainConfig, shape: Mapping[str, Any]
+    vae: AutoencoderKL, backbone: ModelMixin, config: TrainConfig, shape: Mapping[str, Any]
 ) -> JointSegmentationDecoder:
     options = dict(shape) if config.text_attention else {"text_attention": False, **shape}
     return JointSegmentationDecoder.from_base(vae, backbone, config.encoder_skips, config.image_residual, **options)

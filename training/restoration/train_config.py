@@ -87,7 +87,7 @@ class TrainConfig(LossWeights, LoopConfig):
     """FTSR data set whose test split is validated on."""
     num_validation_images: int = 40
     validation_ocr: str | None = None
-    """OCR engine that judges the lines of text (rapidocr, tesseract); not the one of the recogniser loss."""
+    """OCR engine (of `tadisr.ocr.ENGINES`) that judges the lines of text; not the one of the recogniser loss."""
     validation_lpips: str | None = None
     """Folder with torchvision's AlexNet weights; None: LPIPS is measured only if they are in torch.hub's cache."""
     best_metric: str | None = None

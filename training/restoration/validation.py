@@ -14,6 +14,7 @@ from torch import nn
 from tadisr.datasets.ftsr import open_pages
 from tadisr.io.hashing import sha256
 from tadisr.metrics.image import SSIM_WINDOW, psnr, ssim
+from tadisr.models.families import latent_multiple
 from tadisr.models.joint_decoder import vae_factor
 from tadisr.models.network import TADiSRNetwork
 from tadisr.models.tensors import upsample
@@ -118,12 +119,8 @@ def _read(judge: OCREngine, image: np.ndarray, lines: Sequence[dict]) -> list[fl
 
 
 def network_factor(network: TADiSRNetwork) -> int:
-    """The sides of a network's images are multiples of this, so its U-Net's grids fit as well.
-
-    CogView4's transformer pads its input itself.
-    """
-    levels = 0 if network.unet is None else len(network.unet.config.block_out_channels) - 1
-    return vae_factor(network.vae) * 2**levels
+    """The sides of a network's images are multiples of this."""
+    return vae_factor(network.vae) * latent_multiple(network.backbone)
 
 
 def summarize(records: Sequence[dict[str, Any]]) -> dict[str, float]:

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from tadisr.data_synthesis.lines import SEVERITIES
 from tadisr.models.textdiff.network import TRAIN_TIMESTEPS
-from tadisr.textdiff_losses import TextDiffLossWeights
+from tadisr.models.textdiff.objective import TextDiffLossWeights
 from tadisr.training.engine.loop_config import LoopConfig
-from tadisr.training.textdiff_data import SEVERITIES
 
 MASK_RULES = ("mean", "mean_polarity", "exact")
 BEST = ("accuracy", "psnr", "ssim")
@@ -19,7 +19,7 @@ class LineConfig(LoopConfig):
 
     # The data.
     train_data_dir: list[str] = field(default_factory=list)
-    """Databases of TextZoom's layout (TextZoom's train1 and train2; `python -m tadisr.training.textdiff_data` writes
+    """Databases of TextZoom's layout (TextZoom's train1 and train2; `tadisr synthesize-lines` writes
     others). None: lines are rendered as they are needed, about 15 ms each on one core, and none comes twice."""
     cache_lines: bool = False
     """Decode the databases once and keep them in memory, 20 kB a line."""

@@ -9,13 +9,13 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from tadisr.data_synthesis.degrade import degrade
+from tadisr.data_synthesis.lines import SEVERITIES, RenderedLines
 from tadisr.datasets.line_items import TextZoomLines, with_mask
 from tadisr.datasets.textzoom import HR_SIZE, LR_SIZE, Line, TextZoom
 from tadisr.evaluation.text_lines import str_filt
 from tadisr.models.textdiff.recognizer import ALPHABET
 from tadisr.training.engine.task import Batch, share, total_batches
 from tadisr.training.textdiff.line_config import LineConfig
-from tadisr.training.textdiff_data import SEVERITIES, RenderedLines
 
 PROBE = 100  # labels that are checked before a run
 

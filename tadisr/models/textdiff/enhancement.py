@@ -3,7 +3,7 @@
 Letters: N batch, C channels, T steps of the text prior, h, w pixels of the LR image, s scale.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from tadisr.models.textdiff.interpreter import TextPriorInterpreter
 
 
 def _haar_filters(x: torch.Tensor) -> torch.Tensor:
-    """The four orthonormal 2x2 filters LL, LH, HL, HH for each channel of `x`: (4C, 1, 2, 2)."""
+    """The four orthonormal 2x2 filters LL, LH, HL, HH, once for each channel of `x`: (4C, 1, 2, 2)."""
     low, high = x.new_tensor([1.0, 1.0]), x.new_tensor([1.0, -1.0])
     filters = torch.stack([torch.outer(rows, columns) for rows in (low, high) for columns in (low, high)]) / 2
     return filters.repeat(x.shape[1], 1, 1).unsqueeze(1)
@@ -35,7 +35,7 @@ def haar_synthesis(bands: torch.Tensor) -> torch.Tensor:
 class RecurrentLayer(nn.Module):
     """1x1 convolution, then a bidirectional GRU along rows or columns: (N, inputs, h, w) to (N, C, h, w).
 
-    All rows (or columns) of all images are one batch of sequences, so one GRU call reads them together.
+    All rows (or columns) of all images are one batch of sequences for one call of the GRU.
     """
 
     def __init__(self, inputs: int, channels: int, axis: Literal["rows", "columns"]):
@@ -46,7 +46,7 @@ class RecurrentLayer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.project(x).permute(self.order)
-        states, _ = self.gru(x.flatten(1, 2).to(self.gru.weight_ih_l0.dtype))  # (steps, sequences, C)
+        states, _ = self.gru(x.flatten(1, 2).to(next(self.gru.parameters()).dtype))  # (steps, sequences, C)
         states = states.view(x.shape).to(x.dtype)
         return states.permute(1, 3, 2, 0) if self.order[0] == 3 else states.permute(1, 3, 0, 2)
 
@@ -75,10 +75,10 @@ class SequentialResidualBlock(nn.Module):
 
 
 class DoubleSequentialResidualBlock(nn.Module):
-    """DSRB: an SRB on the image beside one on its Haar wavelet bands, joined by a 1x1 convolution.
+    """DSRB: an SRB on the image and an SRB on its Haar wavelet bands, joined by a 1x1 convolution.
 
-    The paper says no more than that. Here the four bands of all channels are mixed to C channels for their SRB, which
-    costs a quarter of the spatial one, and unmixed before synthesis; the block adds to its input. h and w are even.
+    The paper gives no more detail. Here the four bands of all channels are mixed to C channels for their SRB, so it
+    costs a quarter of the spatial SRB, and unmixed before synthesis. The block adds to its input. h and w are even.
     """
 
     def __init__(self, channels: int, prior_channels: int):
@@ -97,7 +97,7 @@ class DoubleSequentialResidualBlock(nn.Module):
 
 
 class SampleInception(nn.Module):
-    """The stem: convolutions of 5, 7, 9 and 11 side by side, then 7x7, PReLU, 7x7; (N, 3, h, w) to (N, C, h, w)."""
+    """The stem: convolutions of size 5, 7, 9 and 11 in parallel, then 7x7, PReLU, 7x7; (N, 3, h, w) to (N, C, h, w)."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -115,8 +115,8 @@ class SampleInception(nn.Module):
 def _mask_branch(inputs: int, channels: int, scale: int) -> nn.Sequential:
     """B_M, (N, inputs, h, w) to mask logits (N, 1, sh, sw).
 
-    The paper's figure has two transposed convolutions where only one is needed to get to HR size: the second is given
-    stride 1. The sigmoid at its end is left to the losses and the caller.
+    The paper's figure has two transposed convolutions, but one is enough to reach HR size: here the second one has
+    stride 1. The figure's last sigmoid is applied by the losses and by callers.
     """
     return nn.Sequential(
         nn.Conv2d(inputs, channels, 3, padding=1),
@@ -135,24 +135,25 @@ def _mask_branch(inputs: int, channels: int, scale: int) -> nn.Sequential:
 class TextEnhancementModule(ModelMixin, ConfigMixin):
     """TEM: LR crops and their text prior to coarse SR crops and mask logits.
 
-    The coarse image is a correction added to the bicubic one: zero before training, since Eq. 1 compares gradients
-    only and would leave colours to chance. Sides of any length: odd ones are padded by their last row or column.
+    The coarse image is the bicubic image plus a correction, which is zero before training: Eq. 1 compares gradients
+    only and would leave colours to chance. Sides may have any length: an odd one is padded by its last row or column.
 
     Args:
-        channels (`int`, defaults to 64): width, a multiple of 4.
-        blocks (`int`, defaults to 5): number of DSRBs.
-        num_classes (`int`, defaults to 37): classes of the text prior.
-        prior_channels (`int`, defaults to 64): width of the semantic map, a multiple of `heads`.
-        heads (`int`, defaults to 4): attention heads of the interpreter.
-        scale (`int`, defaults to 2): SR size over LR size.
-        mask_branch (`bool`, defaults to `True`): without it there is no mask (Table 3's ablation).
-        mask_channels (`int`, defaults to 32): width of the mask branch.
+        channels: width, a multiple of 4.
+        blocks: number of DSRBs.
+        num_classes: classes of the text prior.
+        prior_channels: width of the semantic map, a multiple of 2 `heads`.
+        heads: attention heads of the interpreter.
+        scale: SR size over LR size.
+        mask_branch: False: no mask (Table 3's ablation).
+        mask_channels: width of the mask branch.
 
     Raises:
-        ValueError: widths that cannot be divided as said.
+        ValueError: a width that is not such a multiple.
     """
 
-    _keep_in_fp32_modules = ["gru"]  # many small steps: half precision makes them slower on CPUs, and less exact
+    config: Any  # diffusers declares a dict, but its items are attributes, too
+    _keep_in_fp32_modules = ["gru"]  # its steps are small and many: half precision is slower on CPUs, and less exact
 
     @register_to_config
     def __init__(
@@ -184,12 +185,16 @@ class TextEnhancementModule(ModelMixin, ConfigMixin):
             nn.Conv2d(channels, 3 * scale**2, 3, padding=1),
             nn.PixelShuffle(scale),
         )
-        nn.init.zeros_(self.to_image[2].weight)
-        nn.init.zeros_(self.to_image[2].bias)
+        for parameter in self.to_image[2].parameters():
+            nn.init.zeros_(parameter)
         self.mask = _mask_branch(3 + channels, mask_channels, scale) if mask_branch else None
 
     def forward(self, lr: torch.Tensor, prior: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """`lr` (N, 3, h, w) in [0, 1], `prior` (N, T, classes) probabilities.
+        """Enhance LR crops.
+
+        Args:
+            lr: (N, 3, h, w) in [0, 1].
+            prior: probabilities (N, T, classes).
 
         Returns:
             The coarse image (N, 3, sh, sw), near [0, 1] but not clamped, and mask logits (N, 1, sh, sw), or None.

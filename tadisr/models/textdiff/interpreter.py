@@ -1,4 +1,4 @@
-"""Text prior interpreter (TATT): spreads the recogniser's 26 steps over the pixels they belong to.
+"""Text prior interpreter (TATT): spreads the recogniser's 26 steps over the pixels of their letters.
 
 Letters: N batch, T steps of the prior, h, w pixels of the LR image, d width of the interpreter.
 """
@@ -17,10 +17,10 @@ def sinusoidal_positions(steps: int, width: int) -> torch.Tensor:
 
 
 class _CrossAttention(nn.Module):
-    """One decoder layer without self-attention, as in TATT: pixels ask the prior, then a feed-forward layer.
+    """One decoder layer without self-attention, as in TATT: pixels attend to the prior; then a feed-forward layer.
 
-    Not `nn.MultiheadAttention`, which copies the pixels to sequence-first and back. No dropout: masks for a thousand
-    pixels cost more than the layer.
+    `nn.MultiheadAttention` would copy the pixels to sequence-first order and back. There is no dropout, because masks
+    for a thousand pixels cost more time than the layer.
     """
 
     def __init__(self, width: int, heads: int):
@@ -50,11 +50,11 @@ class _CrossAttention(nn.Module):
 class TextPriorInterpreter(nn.Module):
     """Image features (N, C, h, w) and text prior (N, T, classes) to a semantic map (N, d, h, w), for any h and w.
 
-    One encoder layer over the prior, two decoder layers in which each pixel attends to it; the mean of the two. Pixels
-    are told apart by a learned table of positions, run through a bidirectional GRU over its width. TATT's table is as
-    large as its images, 16x64. Ours has that size too, but is resized to the image: a position is *relative* to the
-    crop, as are the prior's steps, for the recogniser squeezes every crop to one width. TATT's GRU reads whole columns
-    (16 x 64 features, 4.7 million parameters); ours reads rows with shared weights.
+    One encoder layer over the prior, two decoder layers in which each pixel attends to it, and the mean of the two.
+    Pixels are told apart by a learned table of positions, over whose width a bidirectional GRU runs. TATT's table is as
+    large as its images, 16x64. Ours has the same size, but it is resized to the image, so a position is *relative* to
+    the crop. The prior's steps are relative as well: the recogniser squeezes every crop to one width. TATT's GRU reads
+    whole columns (16 x 64 features, 4.7 million parameters); ours reads rows with shared weights.
     """
 
     def __init__(self, channels: int, num_classes: int, width: int = 64, heads: int = 4):
@@ -70,7 +70,7 @@ class TextPriorInterpreter(nn.Module):
         """The position of each pixel, (1, height * width, d)."""
         table = self.over_width(self.positions)[0].permute(2, 0, 1)[None]  # (1, d, 16, 64)
         if (height, width) != GRID:
-            # in float32: on a CPU there is no antialiasing in half precision
+            # In float32: on a CPU there is no antialiasing in half precision.
             table = F.interpolate(table.float(), (height, width), mode="bilinear", align_corners=False, antialias=True)
         return table.to(self.positions.dtype).flatten(2).transpose(1, 2)
 

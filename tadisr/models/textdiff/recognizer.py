@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +16,12 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
+from tadisr.io.images import LUMA
 from tadisr.weights import BUNDLED
 
 BUNDLED_CRNN = "crnn-tiny"
 ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
-HEIGHT, WIDTH = 32, 100  # of the gray image that CRNN reads
-_LUMA = (0.299, 0.587, 0.114)
+HEIGHT, WIDTH = 32, 100  # pixels of the gray image that CRNN reads
 
 
 class BidirectionalLSTM(nn.Module):
@@ -38,17 +39,19 @@ class BidirectionalLSTM(nn.Module):
 class CRNN(ModelMixin, ConfigMixin):
     """Seven convolutions, two bidirectional LSTMs: logits over characters for each of 26 steps.
 
-    Parameters have the names of the widely used public checkpoint (`load_public_crnn`). Batch normalisation makes
-    `eval()` matter: in training mode what is read depends on the rest of the batch.
+    Parameters have the names of the widely used public checkpoint (`load_public_crnn`). Call `eval()` before reading:
+    in training mode batch normalisation makes a reading depend on the other images of the batch.
 
     Args:
-        channels (`Sequence[int]`): widths of the seven convolutions.
-        hidden (`int`, defaults to 256): width of each LSTM direction.
-        num_classes (`int`, defaults to 37): the blank and the characters.
+        channels: widths of the seven convolutions.
+        hidden: width of each LSTM direction.
+        num_classes: the blank and the characters.
 
     Raises:
         ValueError: not seven widths.
     """
+
+    config: Any  # diffusers declares a dict, but its items are attributes, too
 
     @register_to_config
     def __init__(
@@ -74,10 +77,10 @@ class CRNN(ModelMixin, ConfigMixin):
         self.rnn = nn.Sequential(
             BidirectionalLSTM(channels[-1], hidden, hidden), BidirectionalLSTM(hidden, hidden, num_classes)
         )
-        for module in self.cnn:
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+        for convolution in (module for module in self.cnn if isinstance(module, nn.Conv2d)):
+            weight, bias = convolution.parameters()
+            nn.init.kaiming_normal_(weight, nonlinearity="relu")
+            nn.init.zeros_(bias)
 
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """RGB crops (N, 3, H, W) in [0, 1] of any size to CRNN's input (N, 1, 32, 100), differentiably.
@@ -90,7 +93,7 @@ class CRNN(ModelMixin, ConfigMixin):
         """
         if images.ndim != 4 or images.shape[1] != 3 or not images.numel():
             raise ValueError(f"Expected RGB images (N, 3, H, W), N, H and W at least 1, got {tuple(images.shape)}.")
-        gray = (images * images.new_tensor(_LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)  # (N, 1, H, W)
+        gray = (images * images.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)  # (N, 1, H, W)
         coarse = images.shape[2] > 2 * HEIGHT or images.shape[3] > 2 * WIDTH
         # in float32: on a CPU there is no antialiasing in half precision
         resized = F.interpolate(gray.float(), (HEIGHT, WIDTH), mode="bicubic", align_corners=False, antialias=coarse)
@@ -181,7 +184,7 @@ def load_public_crnn(path: str | Path) -> CRNN:
         raise FileNotFoundError(f"No CRNN checkpoint at {path}.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes that are no pickle fail in the unpickler in every way there is
+    except Exception as error:  # on other bytes the unpickler raises errors of any kind
         raise ValueError(f"{path} is not a PyTorch checkpoint of weights only.") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(f"{path} is not a state dict of tensors: save `model.state_dict()`.")
@@ -189,9 +192,10 @@ def load_public_crnn(path: str | Path) -> CRNN:
 
     with torch.device("meta"):
         expected = CRNN().state_dict().keys()
-    # PyTorch before 0.4.1, which wrote the public file, did not count batches; nothing here reads the counts.
+    # PyTorch before 0.4.1 wrote the public file and counted no batches; nothing here reads the counts.
     missing = sorted(name for name in expected - state.keys() if not name.endswith("num_batches_tracked"))
-    if missing or (unknown := sorted(state.keys() - expected)):
+    unknown = sorted(state.keys() - expected)
+    if missing or unknown:
         problem, names = ("lacks", missing) if missing else ("has unknown", unknown)
         raise ValueError(f"{path} is not in the public CRNN layout: it {problem} {', '.join(names[:5])}.")
 

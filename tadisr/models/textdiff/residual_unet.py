@@ -5,6 +5,7 @@ Letters: N batch, C channels of a level, H, W pixels of the SR image.
 
 from collections.abc import Sequence
 from itertools import pairwise, zip_longest
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +23,9 @@ class GatedConv(nn.Module):
     def __init__(self, inputs: int, outputs: int, dilation: int):
         super().__init__()
         self.conv = nn.Conv2d(inputs, 2 * outputs, 3, padding=dilation, dilation=dilation)
-        nn.init.kaiming_normal_(self.conv.weight, a=0.2)
-        nn.init.zeros_(self.conv.bias)
+        weight, bias = self.conv.parameters()
+        nn.init.kaiming_normal_(weight, a=0.2)
+        nn.init.zeros_(bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         value, gate = self.conv(x).chunk(2, dim=1)
@@ -31,8 +33,12 @@ class GatedConv(nn.Module):
 
 
 class _Resnet(ResnetBlock2D):
-    """A time step that all images share goes into the first convolution's bias: adding it to the maps costs as much as
-    their normalisation on a CPU."""
+    """A residual block. A time step that all images share goes into the first convolution's bias.
+
+    On a CPU, adding the time step to the maps takes as long as their normalisation.
+    """
+
+    time_emb_proj: nn.Linear
 
     def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         if len(time) > 1:
@@ -46,7 +52,10 @@ class _Resnet(ResnetBlock2D):
 
 
 class _Block(nn.Module):
-    """Residual block with the time step and dropout, then self-attention: (N, inputs, H', W') to (N, C, H', W')."""
+    """A residual block with the time step and dropout, then self-attention or nothing.
+
+    (N, inputs, H', W') to (N, C, H', W').
+    """
 
     def __init__(self, inputs: int, channels: int, time_channels: int, groups: int, dropout: float, attention: bool):
         super().__init__()
@@ -78,22 +87,25 @@ class _Block(nn.Module):
 class ResidualUNet(ModelMixin, ConfigMixin):
     """f_theta(x_t, t, x_sr, x_m): the noisy residual beside the coarse image and the text mask, at any size.
 
-    One residual block per level on the way down and one on the way up; at the bottom the mask is joined in again and
-    gated dilated convolutions follow, added to what they read. Sides are padded to what the levels divide.
+    There is one residual block per level on the way down and one on the way up. At the bottom the mask is joined in
+    again, gated dilated convolutions follow, and their result is added to their input. Sides are padded to multiples of
+    the deepest level's pixel.
 
     Args:
-        block_out_channels (`Sequence[int]`, defaults to `(64, 128, 256, 256)`): width of each level, halving the size.
-        dropout (`float`, defaults to 0.1): in every residual block.
-        attention (`bool`, defaults to `True`): self-attention in the blocks.
-        attention_from (`int`, defaults to 2): first level that has it. The paper does not say which have; at full size
-            4096 pixels would each look at 4096, for more time than all else takes.
-        mask (`bool`, defaults to `True`): without it no mask is read (Table 3's ablation).
-        dilations (`Sequence[int]`, defaults to `(2, 4, 8, 16)`): of the gated convolutions.
-        norm_groups (`int`, defaults to 8): groups of the group normalisations; divides every width.
+        block_out_channels: width of each level; every level has half the size of the level before.
+        dropout: in every residual block.
+        attention: self-attention in the blocks.
+        attention_from: first level with self-attention. The paper does not name the levels. At full size each of 4096
+            pixels would attend to 4096, which takes longer than all other layers together.
+        mask: False: no mask is read (Table 3's ablation).
+        dilations: of the gated convolutions.
+        norm_groups: groups of the group normalisations; must divide every width.
 
     Raises:
         ValueError: no level, or a width that `norm_groups` does not divide.
     """
+
+    config: Any  # diffusers declares a dict, but its items are attributes, too
 
     @register_to_config
     def __init__(
@@ -125,7 +137,7 @@ class ResidualUNet(ModelMixin, ConfigMixin):
         self.gated_convs = nn.Sequential(
             *(GatedConv(last + (mask and i == 0), last, dilation) for i, dilation in enumerate(dilations))
         )
-        # At the bottom there is nothing to join: what goes up is what came down, plus the gated convolutions.
+        # The lowest block has no skip connection: it reads the bottom's own maps.
         self.up_blocks = nn.ModuleList(
             block(widths[level] * (1 if level == levels[-1] else 2), level) for level in levels
         )
@@ -133,22 +145,25 @@ class ResidualUNet(ModelMixin, ConfigMixin):
             nn.Sequential(nn.Conv2d(below, width, 1), nn.Upsample(scale_factor=2)) for width, below in pairwise(widths)
         )
         self.conv_out = nn.Sequential(nn.GroupNorm(norm_groups, first), nn.SiLU(), nn.Conv2d(first, 3, 3, padding=1))
-        nn.init.zeros_(self.conv_out[2].weight)
-        nn.init.zeros_(self.conv_out[2].bias)
+        for parameter in self.conv_out[2].parameters():
+            nn.init.zeros_(parameter)
 
     def forward(
         self, residual: torch.Tensor, timestep: int | torch.Tensor, sr: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor:
-        """What the scheduler's `prediction_type` says: the clean residual, or the noise in it. Zero before training.
+        """Predict the clean residual, or the noise in it, as the scheduler's `prediction_type` says.
 
         Args:
-            residual (`torch.Tensor`): x_t (N, 3, H, W), noise of variance 1 at most, beside residuals in [-1, 1].
-            timestep (`int` or `torch.Tensor`): one for all, or (N,); 0 to 199.
-            sr (`torch.Tensor`): the coarse image x_sr (N, 3, H, W) in [0, 1].
-            mask (`torch.Tensor` or `None`): text probability x_m (N, 1, H, W); None where the config says `mask` False.
+            residual: x_t (N, 3, H, W), the noisy residual; a clean one is in [-1, 1].
+            timestep: 0 to 199, one for all images, or (N,).
+            sr: the coarse image x_sr (N, 3, H, W) in [0, 1].
+            mask: text probability x_m (N, 1, H, W); None if this U-Net reads no mask.
+
+        Returns:
+            (N, 3, H, W); zero before training.
 
         Raises:
-            ValueError: shapes that differ, or a mask where none is read, or none where one is.
+            ValueError: shapes that differ; a missing mask, or one that is not read.
         """
         if sr.ndim != 4 or sr.shape[1] != 3 or not sr.numel() or residual.shape != sr.shape:
             raise ValueError(

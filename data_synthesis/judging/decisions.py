@@ -1,0 +1,72 @@
+"""Decisions about photographs and crops: made in chunks, kept on disk, counted in reports."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tadisr.io.atomic import write_atomically
+
+STAGES = {
+    "backgrounds": ("reading", "size", "text"),
+    "crops": ("reading", "size", "segmentation", "OCR"),
+}
+"""Of each kind of item, in the order in which an item meets them."""
+_CHUNK = 16
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What became of one item: dropped at `stage` for `reason`, or kept if both are empty."""
+
+    name: str
+    stage: str = ""
+    reason: str = ""
+    enhanced: bool = False
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Items [start, stop) of source `number` of the recipe's `kind` ("backgrounds" or "crops")."""
+
+    kind: str
+    number: int
+    start: int
+    stop: int
+
+    def file(self, work: Path, suffix: str = "json") -> Path:
+        """Where the chunk's decisions ("json") and kept crops ("parquet") are."""
+        return work / self.kind / f"{self.number}-{self.start:08d}.{suffix}"
+
+    def read(self, work: Path) -> list[Decision]:
+        """The decisions of a chunk that was judged."""
+        return [Decision(**row) for row in json.loads(self.file(work).read_text(encoding="utf-8"))]
+
+    def write(self, work: Path, decisions: Sequence[Decision]) -> None:
+        """Keep the decisions. From then on the chunk counts as judged."""
+        data = json.dumps([asdict(decision) for decision in decisions], ensure_ascii=False)
+        write_atomically(self.file(work), data.encode())
+
+
+def cut_into_chunks(kind: str, lengths: Sequence[int]) -> list[Chunk]:
+    """The chunks of all sources of a kind; `lengths` are the sources' numbers of items."""
+    return [
+        Chunk(kind, number, start, min(start + _CHUNK, length))
+        for number, length in enumerate(lengths)
+        for start in range(0, length, _CHUNK)
+    ]
+
+
+def count_stages(kind: str, source: str, decisions: Sequence[Decision]) -> list[dict]:
+    """For each stage, how many items of a source came, how many were kept, and why the others were dropped."""
+    stages, seen = [], len(decisions)
+    for stage in STAGES[kind]:
+        dropped = Counter(decision.reason for decision in decisions if decision.stage == stage)
+        kept = seen - dropped.total()
+        row = {"source": source, "stage": stage, "seen": seen, "kept": kept, "dropped": dict(dropped)}
+        if stage == "size" and (enhanced := sum(decision.enhanced for decision in decisions)):
+            row["changed"] = {"enhanced": enhanced}
+        stages.append(row)
+        seen = kept
+    return stages

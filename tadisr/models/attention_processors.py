@@ -1,0 +1,101 @@
+"""Attention that records how much each image token attends to the word "text" (paper 3.2, Eq. 2 and 3).
+
+A processor is made for one layer, by its name, and writes the logits of the prompt's `text_positions` to `maps[name]`.
+`attn` is the layer, diffusers' `Attention`.
+Shapes: B batch, L image tokens of one layer, T prompt tokens, n heads, d head width, C channels.
+"""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.embeddings import apply_rotary_emb
+
+
+@dataclass(eq=False)
+class TextAttnProcessor:
+    """The layer's own attention by `scaled_dot_product_attention`, plus the scaled logit q.k of one prompt token.
+
+    Only the column of the attention matrix that belongs to the text token is computed (B n L values), so memory stays
+    that of the fused kernel. Where the word spans several sub-word tokens their logits are averaged, which equals the
+    logit against the averaged key.
+    """
+
+    name: str
+    text_positions: list[int]
+    maps: dict[str, torch.Tensor]
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        temb: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        if encoder_hidden_states is None:
+            raise ValueError(f"{self.name} is self-attention: the text token can only be read from cross-attention.")
+        batch, tokens = encoder_hidden_states.shape[:2]
+        if attn.norm_cross:
+            encoder_hidden_states = attn.norm_encoder_hidden_states(encoder_hidden_states)
+        if attention_mask is not None:
+            attention_mask = attn.prepare_attention_mask(attention_mask, tokens, batch).unflatten(0, (batch, -1))
+
+        def heads(x: torch.Tensor) -> torch.Tensor:
+            return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+
+        q = heads(attn.to_q(hidden_states))  # (B, n, L, d)
+        k = heads(attn.to_k(encoder_hidden_states))  # (B, n, T, d)
+        v = heads(attn.to_v(encoder_hidden_states))
+        if attn.norm_q is not None:
+            q, k = attn.norm_q(q), attn.norm_k(k)
+        text_key = k[:, :, self.text_positions].mean(dim=2, keepdim=True) * attn.scale  # (B, n, 1, d)
+        # Assigned, never appended: gradient checkpointing runs this again in backward.
+        self.maps[self.name] = (q @ text_key.transpose(-1, -2)).squeeze(-1)  # (B, n, L)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=attention_mask, scale=attn.scale)
+        out = out.transpose(1, 2).flatten(2)  # (B, L, n d)
+        return attn.to_out[1](attn.to_out[0](out)) / attn.rescale_output_factor
+
+
+@dataclass(eq=False)
+class JointTextAttnProcessor:
+    """The same for CogView4, whose layers attend over prompt and image tokens together (our addition to the paper).
+
+    Recorded are the logits of the image tokens' queries, after normalisation and rotary embedding, with the text
+    token's key, which in this architecture changes with the image from layer to layer and has no rotary embedding.
+    """
+
+    name: str
+    text_positions: list[int]
+    maps: dict[str, torch.Tensor]
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        image_rotary_emb: Any = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image (B, L, C) and prompt tokens (B, T, C) to the same."""
+        if attention_mask is not None:
+            raise ValueError("Text attention is recorded without a prompt mask: the cached prompt has none.")
+        lengths = [encoder_hidden_states.shape[1], hidden_states.shape[1]]  # T, L
+        dtype, joint = encoder_hidden_states.dtype, torch.cat([encoder_hidden_states, hidden_states], dim=1)
+        q, k, v = (
+            project(joint).unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # (B, n, T + L, d)
+            for project in (attn.to_q, attn.to_k, attn.to_v)
+        )
+        q, k = attn.norm_q(q).to(dtype), attn.norm_k(k).to(dtype)
+        (text_q, image_q), (text_k, image_k) = q.split(lengths, dim=2), k.split(lengths, dim=2)
+        image_q, image_k = (
+            cast(torch.Tensor, apply_rotary_emb(x, image_rotary_emb, use_real_unbind_dim=-2))
+            for x in (image_q, image_k)
+        )
+        text_key = text_k[:, :, self.text_positions].mean(dim=2, keepdim=True) * attn.scale  # (B, n, 1, d)
+        self.maps[self.name] = (image_q @ text_key.transpose(-1, -2)).squeeze(-1)  # (B, n, L)
+        q, k = torch.cat([text_q, image_q], dim=2), torch.cat([text_k, image_k], dim=2)
+        out = F.scaled_dot_product_attention(q, k, v, scale=attn.scale).transpose(1, 2).flatten(2)  # (B, T + L, n d)
+        text, image = attn.to_out[1](attn.to_out[0](out)).split(lengths, dim=1)
+        return image, text

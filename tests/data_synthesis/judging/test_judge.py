@@ -1,0 +1,202 @@
+"""The paper's stages on small samples of its sources: what is kept, what is dropped, and why."""
+
+import json
+import string
+
+import cv2
+import numpy as np
+import pytest
+from datasets import load_dataset
+
+from helpers import tiny_fonts
+from helpers.source_samples import (
+    encoded,
+    photograph,
+    save,
+    text_line,
+    write_bts,
+    write_lmdb,
+    write_lsdir,
+    write_textseg,
+)
+from tadisr import cli
+from tadisr.data_synthesis.judging.families import split_families
+from tadisr.data_synthesis.judging.judge import judge_sources
+from tadisr.data_synthesis.recipe import Recipe, load_recipe
+from tadisr.data_synthesis.sources import open_source
+from tadisr.data_synthesis.text.corpus import open_corpus
+from tadisr.data_synthesis.text.fonts import Font, Fonts
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """LSDIR with a text photograph and a small one; CTR with a small, a wrongly labelled and an unreadable line."""
+    root = tmp_path_factory.mktemp("sources")
+    write_lsdir(root / "lsdir", count=6, size=(280, 300))
+    files = sorted((root / "lsdir").rglob("*.png"))
+    words = photograph(9, (280, 300))
+    line, _ = text_line("NO PARKING", 48)
+    words[100 : 100 + line.shape[0], 10 : 10 + line.shape[1]] = line[:, :280]
+    save(files[0], words)
+    save(files[1], photograph(3, (60, 60)))
+    texts = ["OPEN", "Coffee", "Exit 7", "SALE", "Market", "Tickets"]
+    entries = {"num-samples": str(len(texts) + 3).encode()}
+    for i, text in enumerate(texts, 1):
+        entries[f"image-{i:09d}"] = encoded(text_line(text, 56, i)[0])
+        entries[f"label-{i:09d}"] = text.encode()
+    extra = [
+        (encoded(text_line("Bakery", 56)[0]), "Library"),
+        (encoded(text_line("narrow words", 14)[0]), "narrow words"),
+        (b"\x89PNG broken", "gone"),
+    ]
+    for i, (image, text) in enumerate(extra, len(texts) + 1):
+        entries[f"image-{i:09d}"], entries[f"label-{i:09d}"] = image, text.encode()
+    write_lmdb(root / "ctr/scene_train", entries)
+    write_bts(root / "bts", size=(120, 200))
+    write_textseg(root / "textseg", size=(120, 200))
+    return root
+
+
+def command(sources, out, *more):
+    places = [f"--source={kind}={sources / kind}" for kind in ("lsdir", "ctr", "bts", "textseg")]
+    return ["synthesize", "-o", str(out), "--recipe", "paper", "--num", "12", "--size", "128", *places, *map(str, more)]
+
+
+@pytest.fixture(scope="module")
+def made(sources, tmp_path_factory):
+    out = tmp_path_factory.mktemp("paper") / "ftsr"
+    assert cli.main(command(sources, out, "--num-proc", 1)) == 0
+    return out
+
+
+def stage(manifest, source, name):
+    return next(s for s in manifest["stages"] if s["source"] == source and s["stage"] == name)
+
+
+def test_every_stage_reports(made):
+    manifest = json.loads((made / "manifest.json").read_text())
+    assert stage(manifest, "LSDIR", "size")["dropped"] == {"smaller than 256 pixels": 1}
+    assert stage(manifest, "LSDIR", "text")["dropped"] == {"there is text in the background": 1}
+    assert stage(manifest, "LSDIR", "text")["kept"] == 4
+    assert stage(manifest, "CTR", "reading") == {
+        "source": "CTR", "stage": "reading", "seen": 9, "kept": 8, "dropped": {"unreadable": 1},
+    }  # fmt: skip
+    assert stage(manifest, "CTR", "size")["changed"] == {"enhanced": 1}
+    dropped = stage(manifest, "CTR", "OCR")["dropped"]
+    assert dropped.get("the mask reads differently from the label", 0) >= 1
+    assert stage(manifest, "CTR", "OCR")["kept"] >= 3  # of six good ones
+    for name in ("BTS", "TextSeg"):
+        assert stage(manifest, name, "OCR")["kept"] >= 3 and not stage(manifest, name, "OCR")["dropped"]
+    assert len(manifest["engine"]["models"]) == 3  # what judged is on record
+    card = (made / "README.md").read_text()
+    assert "CTR: reading: kept 8 of 9 (dropped: 1 unreadable)" in card
+
+
+def test_pages_are_pasted_crops_on_photographs(made, tmp_path):
+    rows = list(load_dataset(str(made), split="train", cache_dir=str(tmp_path)))
+    sources = {source for row in rows for source in row["sources"][1:]}
+    assert any("scene_train" in name for name in sources)  # CTR
+    assert {text for row in rows for text in row["text"]} & {"OPEN", "Coffee", "Exit 7", "SALE", "Market", "Tickets"}
+    for row in rows:
+        assert 1 <= len(row["sources"]) <= 6
+        hr, mask = np.asarray(row["hr"], float).mean(2), np.asarray(row["mask"])
+        for box in row["boxes"]:
+            (left, top), (right, bottom) = (
+                np.reshape(box, (4, 2)).min(0).astype(int),
+                np.reshape(box, (4, 2)).max(0).astype(int),
+            )
+            part, strokes = hr[top:bottom, left:right], mask[top:bottom, left:right]
+            if (strokes > 200).sum() > 20 and (strokes < 20).sum() > 20:
+                assert part[strokes > 200].mean() < part[strokes < 20].mean()  # the samples are dark on light
+
+
+def test_judged_work_is_kept_and_used(sources, tmp_path):
+    recipe = load_recipe("paper")
+    for spec in [*recipe.backgrounds, *recipe.crops]:
+        spec["path"] = str(sources / spec["kind"])
+    recipe.crops = recipe.crops[:1]
+    first = judge_sources(recipe, tmp_path)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+    assert judge_sources(recipe, tmp_path) == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == files
+    kept = {kind: sum(map(len, getattr(first, kind).values())) for kind in ("backgrounds", "crops")}
+    assert kept["backgrounds"] == 4 and kept["crops"] >= 3
+    assert first.crops["test"] and not set(first.crops["train"]) & set(first.crops["test"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--recipe", "paper"], "LSDIR is not in data/sources/lsdir, which does not exist. Download it from http"),
+        (["--recipe", "nothing"], "No recipe nothing"),
+        (["--source", "lsdir"], "--source takes KIND=PATH, not lsdir"),
+        (["--source", "moon=/x"], "--source moon: the recipe has no such source; it has free"),
+        (["--photos", "gone"], "No images in gone"),
+        (["--recipe", "latin.yaml", "--photos", "."], "None of the backgrounds can be used"),
+        (["--recipe", "latin_fonts.yaml"], "No font in fonts draws Chinese"),
+        (["--recipe", "empty_corpus.yaml"], "empty.txt is empty: a corpus has one item a line."),
+        (["--recipe", "no_fonts.yaml"], "No usable fonts in bare"),
+        (["--recipe", "pairs.yaml"], "realce holds pairs of HR and LR: it cannot be among the backgrounds."),
+        (["--recipe", "twice.yaml"], "data sets are made 4x: the recipe's degradation has scale 2"),
+        (["--recipe", "no_fonts.yaml", "--photos", "gone"], "--photos: the recipe takes no photographs (photos: 0)"),
+    ],
+)
+def test_mistakes(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.png").write_text("text")
+    cv2.imwrite("small.png", np.zeros((20, 20, 3), np.uint8))
+    (tmp_path / "fonts").mkdir()
+    tiny_fonts.write_font(tmp_path / "fonts/latin.ttf", string.ascii_letters + string.digits)
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "latin.yaml").write_text("corpora: {latin: 1}\n")
+    (tmp_path / "latin_fonts.yaml").write_text("backgrounds: []\nphotos: 0\nfonts: [fonts]\ncorpora: {chinese: 1}\n")
+    (tmp_path / "empty_corpus.yaml").write_text("backgrounds: []\nphotos: 0\ncorpora: {empty.txt: 1}\n")
+    (tmp_path / "no_fonts.yaml").write_text("backgrounds: []\nphotos: 0\nfonts: [bare]\n")
+    (tmp_path / "pairs.yaml").write_text("backgrounds: [{kind: realce, path: Real-CE}]\n")
+    (tmp_path / "twice.yaml").write_text("degradation: {preset: mild, scale: 2}\n")
+    assert cli.main(["synthesize", "-o", "new", "--num", "2", "--num-proc", "1", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and message in err.splitlines()[-1] and err.splitlines()[-1].startswith("tadisr: ")
+    assert not (tmp_path / "new").exists()
+    if "--photos" in arguments and "." in arguments:
+        assert err.splitlines()[-1].endswith("1 unreadable, 1 smaller than 256 pixels.")
+
+
+def test_families_are_apart_and_each_side_draws_every_corpus():
+    latin, chinese = open_corpus("latin"), open_corpus("chinese")
+    ascii_only = [Font(f"{i}.ttf", starts=(32,), ends=(126,), family=f"Latin {i}") for i in range(30)]
+    both = [Font(f"cjk{i}.ttf", starts=(32, 0x4E00), ends=(126, 0x9FFF), family=f"Song {i}") for i in range(2)]
+    families = split_families(Fonts([*ascii_only, *both]), [latin, latin, chinese])
+    assert not families["train"] & families["test"]
+    assert len(families["train"] & {"Song 0", "Song 1"}) == len(families["test"] & {"Song 0", "Song 1"}) == 1
+    assert 1 <= len(families["test"]) <= 10
+    alone = split_families(Fonts(both[:1]), [latin])
+    assert alone["train"] == alone["test"] == {"Song 0"}
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_a_family_that_alone_draws_one_corpus_is_in_both_whatever_another_says(number):
+    latin, chinese = open_corpus("latin"), open_corpus("chinese")
+    fonts = [Font("l.ttf", starts=(32,), ends=(126,), family="Latin")]
+    fonts.append(Font("c.ttf", starts=(32, 0x4E00), ends=(126, 0x9FFF), family=f"Song {number}"))
+    families = split_families(Fonts(fonts), [latin, chinese])
+    assert f"Song {number}" in families["train"] & families["test"]
+    assert "Latin" in families["train"] | families["test"]
+
+
+def test_models_are_named_by_options(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("photos: 0\nbackgrounds: []\ncorpora: {latin: 1}\ntext_free_backgrounds: false\n")
+    arguments = ["--recipe", str(recipe), "--num", "1", "--size", "64", "--num-proc", "1"]
+    models = ["--segmenter", "mine", "--enhancer", "ours"]
+    assert cli.main(["synthesize", "-o", str(tmp_path / "out"), *arguments, *models]) == 0
+    job = json.loads((tmp_path / "out/manifest.json").read_text())["job"]
+    assert (job["recipe"]["segmenter"], job["recipe"]["enhancer"]) == ("mine", "ours")
+
+
+def test_no_photographs_at_all_still_makes_pages(tmp_path):
+    recipe = Recipe(backgrounds=[{"kind": "free", "roots": str(tmp_path), "scikit_image": False}], corpora={"latin": 1})
+    assert len(open_source(recipe.backgrounds[0])) == 0
+    selection = judge_sources(recipe, tmp_path / "work")
+    assert selection.backgrounds == {"train": [], "test": []}
