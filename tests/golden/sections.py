@@ -21,19 +21,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import evaluation_samples
 import numpy as np
-import source_samples
-import textdiff_runs
-import tiny
-import tiny_fonts
-import tiny_textdiff
 import torch
 import yaml
 from PIL import Image
 from pyarrow import parquet
 
-from helpers import textdiff_runs, tiny, tiny_textdiff, training_runs
+from helpers import evaluation_samples, source_samples, textdiff_runs, tiny, tiny_fonts, tiny_textdiff, training_runs
 from tadisr import TADiSRPipeline, TextDiffPipeline, cli
 from tadisr.training import train_crnn, train_lora, train_segmenter, train_textdiff
 
