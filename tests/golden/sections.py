@@ -368,7 +368,7 @@ def materials(folder: Path) -> Path:
 
 SHIPPED = {
     **{name: f"data_synthesis/recipes/{name}.yaml" for name in ("free", "tiny", "tiny_lines", "paper")},
-    **{name: f"training/configs/recipes/{name}.yaml" for name in ("tiny_words", "tiny_words_lines")},
+    **{name: f"training/tiny/recipes/{name}.yaml" for name in ("tiny_words", "tiny_words_lines")},
 }
 
 
