@@ -22,7 +22,7 @@ from typing import Any
 
 SHOWN = 4  # of the numbers that differ
 FOLDER = Path(__file__).resolve().parent
-SECTIONS = ("restore", "load", "train_tadisr", "train_others", "synthesize")  # not yet recorded: evaluate
+SECTIONS = ("restore", "load", "train_tadisr", "train_others", "synthesize", "evaluate")
 PACKAGES = (
     "torch", "numpy", "scipy", "opencv-python-headless", "pillow", "pyarrow", "datasets", "diffusers", "transformers",
     "accelerate", "peft", "safetensors", "timm", "scikit-image", "onnxruntime", "rapidocr", "fonttools", "torchvision",
