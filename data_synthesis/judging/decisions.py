@@ -8,10 +8,7 @@ from pathlib import Path
 
 from tadisr.io.atomic import write_atomically
 
-STAGES = {
-    "backgrounds": ("reading", "size", "text"),
-    "crops": ("reading", "size", "segmentation", "OCR"),
-}
+STAGES = {"backgrounds": ("reading", "size", "text"), "crops": ("reading", "size", "segmentation", "OCR")}
 """Of each kind of item, in the order in which an item meets them."""
 _CHUNK = 16
 

@@ -31,11 +31,7 @@ if TYPE_CHECKING:
     from tadisr.data_synthesis.judging.segment import TextSegmenter
 
 _MIN_CROP = 12  # pixels of a crop's short edge; smaller crops hold no text that could be read
-_STAGES_OF_REASONS = {
-    rules.EMPTY_MASK: "segmentation",
-    rules.FULL_MASK: "segmentation",
-    rules.SMALL_CHARACTERS: "size",
-}
+_STAGES_OF_REASONS = {rules.EMPTY_MASK: "segmentation", rules.FULL_MASK: "segmentation", rules.SMALL_CHARACTERS: "size"}
 Progress = Callable[[str, int, int], None]
 
 
@@ -62,10 +58,9 @@ def judge_sources(
     backend: str = "local",
     progress: Progress = lambda kind, done, total: None,
 ) -> Selection:
-    """Judge every photograph and crop, and make what crops lack. An interrupted call is continued.
+    """Judge every photograph and crop of the recipe, and make what crops lack. An interrupted call is continued.
 
     Args:
-        recipe: names the sources and the rules.
         work: folder where decisions and crops are kept.
         num_proc, backend: see `run_tasks`.
         progress: called with "backgrounds" or "crops", the chunks done and their number.
@@ -145,7 +140,6 @@ def _places(chunk: Chunk, decisions: Sequence[Decision], work: Path) -> list[tup
 
 def _describe(source: Source) -> dict[str, Any]:
     """A source for the manifest. "names" is a checksum of the names of its items."""
-    names = hashlib.sha256("\n".join(source.names()).encode()).hexdigest()
     licences = Counter(map(source.licence_of, range(len(source))))
     return {
         "name": source.name,
@@ -153,7 +147,7 @@ def _describe(source: Source) -> dict[str, Any]:
         "licence": "; ".join(f"{items} {name}" for name, items in licences.items()) or source.licence,
         "home": source.home,
         "version": source.version,
-        "names": names,
+        "names": hashlib.sha256("\n".join(source.names()).encode()).hexdigest(),
     }
 
 
@@ -199,7 +193,7 @@ def _judge_background(sample: Sample, recipe: Recipe) -> Decision:
         return Decision(sample.name, "size", f"smaller than {recipe.min_background} pixels")
     if recipe.text_free_backgrounds:
         small = shrink_photo(sample.image, 1280)  # text that is large enough to be seen on a page shows at this size
-        if reason := rules.filter_background(small, _engine(recipe.engine), recipe.filter):
+        if reason := rules.judge_background(_engine(recipe.engine).find(small), small.shape, recipe.filter):
             return Decision(sample.name, "text", reason)
     return Decision(sample.name)
 
