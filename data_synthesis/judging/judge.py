@@ -18,9 +18,8 @@ import numpy as np
 from tadisr.data_synthesis import opened
 from tadisr.data_synthesis.backgrounds import shrink_photo
 from tadisr.data_synthesis.judging import rules
-from tadisr.data_synthesis.judging.crops import Crop, write_crops
-from tadisr.data_synthesis.judging.decisions import STAGES, Chunk, Decision, count_stages, cut_into_chunks
 from tadisr.data_synthesis.judging.families import split_families
+from tadisr.data_synthesis.judging.kept import STAGES, Chunk, Crop, Decision, count_stages, cut_into_chunks, write_crops
 from tadisr.data_synthesis.parallel import run_tasks
 from tadisr.data_synthesis.recipe import Recipe
 from tadisr.data_synthesis.sources import READERS, Sample, Source, split_names

@@ -89,7 +89,8 @@ class TextSegmenter(nn.Module):
         Returns:
             One (H, W) float32 array in [0, 1] per image, in the order given.
         """
-        m, side = self.multiple, self.tile if isinstance(tile, str) else tile
+        m = self.multiple
+        side = self.tile if isinstance(tile, str) else tile
         if tile not in ("auto", None) and (not isinstance(tile, int) or tile < 64 or tile % m):
             raise ValueError(f'tile must be "auto", None or at least 64 pixels and a multiple of {m}, got {tile!r}.')
         if overlap < 0 or overlap % m or (side is not None and overlap > side // 2):
