@@ -18,12 +18,11 @@ import numpy as np
 from tadisr.data_synthesis import opened
 from tadisr.data_synthesis.backgrounds import shrink_photo
 from tadisr.data_synthesis.judging import rules
-from tadisr.data_synthesis.judging.families import split_families
 from tadisr.data_synthesis.judging.kept import STAGES, Chunk, Crop, Decision, count_stages, cut_into_chunks, write_crops
 from tadisr.data_synthesis.parallel import run_tasks
 from tadisr.data_synthesis.recipe import Recipe
 from tadisr.data_synthesis.sources import READERS, Sample, Source, split_names
-from tadisr.ocr import OCREngine, load_engine
+from tadisr.ocr import load_engine
 
 if TYPE_CHECKING:
     from tadisr.data_synthesis.judging.enhance import Enhancer
@@ -100,12 +99,12 @@ def judge_sources(
             raise ValueError(f"None of the {kind} can be used ({names}): {why}.")
         kept[kind]["test"] = kept[kind]["test"] or kept[kind]["train"]  # a single item has to do for both
     described = [_describe(source) for kind in STAGES for source in sources[kind]]
-    return Selection(kept["backgrounds"], kept["crops"], split_families(fonts, corpora), described, stages, engine)
+    return Selection(
+        kept["backgrounds"], kept["crops"], opened.split_families(fonts, corpora), described, stages, engine
+    )
 
 
-@lru_cache(maxsize=1)
-def _engine(name: str) -> OCREngine:
-    return load_engine(name, cores=1)
+_engine = lru_cache(maxsize=1)(partial(load_engine, cores=1))
 
 
 @lru_cache(maxsize=1)
