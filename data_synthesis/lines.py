@@ -84,8 +84,7 @@ class LineMaterials:
 def line_materials(split: str, fonts: tuple[str, ...] = (), photos: bool = True) -> LineMaterials:
     """The materials of a split, kept for the next call. `fonts` are folders; none: the installed fonts.
 
-    Raises:
-        ValueError: no font family with Latin letters and digits is left for the split.
+    ValueError: no font family with Latin letters and digits is left for the split.
     """
     found = _fonts(fonts)
     if not found[split]:
@@ -98,7 +97,10 @@ def line_materials(split: str, fonts: tuple[str, ...] = (), photos: bool = True)
         names = (source := opened.source(_FREE)).names()
         apart = set(split_names(names, source.name)[1])
         numbers = tuple(i for i, name in enumerate(names) if (name in apart) == (split == "test"))
-    return LineMaterials(found[split], _words(), numbers)
+    dictionary = next(filter(Path.is_file, map(Path, _DICTIONARIES)), None)
+    entries = dictionary.read_text(encoding="utf-8").split() if dictionary else []
+    words = tuple(word for word in entries if word.isascii() and len(word) <= MAX_CHARS and "'" not in word)
+    return LineMaterials(found[split], words, numbers)
 
 
 @cache
@@ -113,15 +115,6 @@ def _fonts(folders: tuple[str, ...]) -> dict[str, Fonts]:
         split: Fonts([font for font in latin if font.family in set(part)], found.where)
         for split, part in zip(SPLITS, parts, strict=True)
     }
-
-
-@cache
-def _words() -> tuple[str, ...]:
-    for path in map(Path, _DICTIONARIES):
-        if path.is_file():
-            words = path.read_text(encoding="utf-8").split()
-            return tuple(word for word in words if word.isascii() and len(word) <= MAX_CHARS and "'" not in word)
-    return ()
 
 
 @lru_cache(maxsize=64)
@@ -248,8 +241,7 @@ class RenderedLines(Dataset):
 def export(lines: RenderedLines, folder: str | Path, num_proc: int = 1) -> None:
     """Write a database of TextZoom's layout with masks, and `info.json`, which says how to make it again.
 
-    Raises:
-        FileExistsError: there is a database in the folder.
+    FileExistsError: there is a database in the folder.
     """
     with multiprocessing.get_context("spawn").Pool(num_proc) if num_proc > 1 else nullcontext() as pool:
         drawn = pool.imap(lines.line, range(len(lines)), 16) if pool else map(lines.line, range(len(lines)))

@@ -99,9 +99,8 @@ def judge_sources(
             raise ValueError(f"None of the {kind} can be used ({names}): {why}.")
         kept[kind]["test"] = kept[kind]["test"] or kept[kind]["train"]  # a single item has to do for both
     described = [_describe(source) for kind in STAGES for source in sources[kind]]
-    return Selection(
-        kept["backgrounds"], kept["crops"], opened.split_families(fonts, corpora), described, stages, engine
-    )
+    families = opened.split_families(fonts, corpora)
+    return Selection(kept["backgrounds"], kept["crops"], families, described, stages, engine)
 
 
 _engine = lru_cache(maxsize=1)(partial(load_engine, cores=1))

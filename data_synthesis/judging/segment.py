@@ -113,7 +113,7 @@ class TextSegmenter(nn.Module):
                     chosen = members[start : start + batch_size]
                     batch = self._run(torch.cat([self.fit(tensors[i].float()) for i in chosen]))
                     for i, logits in zip(chosen, batch.split(1), strict=True):
-                        masks[i] = _to_mask(self.unfit(logits, tensors[i].shape[-2:]))
+                        masks[i] = self.unfit(logits, tensors[i].shape[-2:])[0, 0].sigmoid().cpu().numpy()
         finally:
             self.train(training)
         return [masks[i] for i in range(len(tensors))]
@@ -127,7 +127,7 @@ class TextSegmenter(nn.Module):
             return (self.unfit(self._run(self.fit(part)), part.shape[-2:]),)
 
         (found,) = run_tiled(on_arrays(logits, image.device), image.cpu().numpy(), tile, overlap, 1)
-        return _to_mask(torch.from_numpy(found[..., :height, :width]))
+        return torch.from_numpy(found[0, 0, :height, :width]).sigmoid().numpy()
 
     def _run(self, batch: torch.Tensor) -> torch.Tensor:
         weight = next(self.parameters())
@@ -197,10 +197,6 @@ def find_folder(name: str | Path, allow_patterns: list[str] | None = None, **hub
         raise FileNotFoundError(
             f"No model {name}: give {BUNDLED_SEGMENTER}, a folder, or a Hub id such as user/model."
         ) from None
-
-
-def _to_mask(logits: torch.Tensor) -> np.ndarray:
-    return logits[0, 0].sigmoid().cpu().numpy()
 
 
 @dataclass

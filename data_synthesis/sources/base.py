@@ -116,8 +116,7 @@ class Source(ABC):
 def open_image(file: Path | bytes, where: str = "", rotate: bool = True) -> np.ndarray:
     """(H, W, 3) uint8 RGB, upright as EXIF says unless `rotate` is off; `where` names it in errors instead of its path.
 
-    Raises:
-        ValueError: not an image, cut off, or of more than 8 bits a channel where 8 would clip it.
+    ValueError: not an image, cut off, or of more than 8 bits a channel where 8 would clip it.
     """
     with _opened(file, where) as image:
         return np.asarray((ImageOps.exif_transpose(image) if rotate else image).convert("RGB"))

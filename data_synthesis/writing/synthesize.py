@@ -20,6 +20,7 @@ from tadisr.io.atomic import write_atomically
 MANIFEST = "manifest.json"
 BEGUN = f"{WORK}/job.json"
 """Says which job is at work in a folder."""
+Say = Callable[[str], None]
 _PACKAGES = ("tadisr", "numpy", "opencv-python-headless", "pillow", "torch", "datasets", "pyarrow")
 
 
@@ -28,7 +29,7 @@ def synthesize(
     job: Job,
     num_proc: int = 1,
     backend: str = "local",
-    say: Callable[[str], None] = lambda message: None,
+    say: Say = lambda message: None,
     progress: Progress = lambda stage, done, total: None,
 ) -> dict[str, Any]:
     """Write the data set of `job` and return its manifest.
@@ -63,7 +64,13 @@ def synthesize(
     try:
         selection = judge_sources(job.recipe, out / WORK, num_proc, backend, progress)
     except (ValueError, FileNotFoundError, ImportError) as error:
-        _clean_up(out, begun, error)
+        # The corrected command is another job, so what this run wrote goes. Files of an earlier run stay. So do decisions
+        # if a source is merely missing: the user may put it back and repeat the command.
+        nothing = {path.name for path in (out / WORK).rglob("*") if path.is_file()} == {"job.json"}
+        if nothing or (not begun and isinstance(error, ValueError)):
+            shutil.rmtree(out / WORK)
+            if not any(out.iterdir()):
+                out.rmdir()
         raise
     records = _make_shards(out, job, selection, num_proc, backend, say, progress)
     manifest = make_manifest(job, selection, records)
@@ -73,27 +80,8 @@ def synthesize(
     return manifest
 
 
-def _clean_up(out: Path, begun: bool, error: Exception) -> None:
-    """Remove what a run wrote that could not judge its sources: the corrected command is another job.
-
-    Files of an earlier run stay. Decisions stay if a source is merely missing: the user may put it back and repeat the
-    command.
-    """
-    nothing = {path.name for path in (out / WORK).rglob("*") if path.is_file()} == {"job.json"}
-    if nothing or (not begun and isinstance(error, ValueError)):
-        shutil.rmtree(out / WORK)
-        if not any(out.iterdir()):
-            out.rmdir()
-
-
 def _make_shards(
-    out: Path,
-    job: Job,
-    selection: Selection,
-    num_proc: int,
-    backend: str,
-    say: Callable[[str], None],
-    progress: Progress,
+    out: Path, job: Job, selection: Selection, num_proc: int, backend: str, say: Say, progress: Progress
 ) -> list[dict[str, Any]]:
     """Make the shards that no earlier run has made; returns the records of all, in order."""
     shards = job.shards()
