@@ -64,8 +64,8 @@ def synthesize(
     try:
         selection = judge_sources(job.recipe, out / WORK, num_proc, backend, progress)
     except (ValueError, FileNotFoundError, ImportError) as error:
-        # The corrected command is another job, so what this run wrote goes. Files of an earlier run stay. So do decisions
-        # if a source is merely missing: the user may put it back and repeat the command.
+        # The corrected command is another job, so what this run wrote goes. Files of an earlier run stay, and
+        # decisions if a source is merely missing: the user may put it back and repeat the command.
         nothing = {path.name for path in (out / WORK).rglob("*") if path.is_file()} == {"job.json"}
         if nothing or (not begun and isinstance(error, ValueError)):
             shutil.rmtree(out / WORK)
