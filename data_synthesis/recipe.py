@@ -129,9 +129,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "recipe") -> T:
 def load_recipe(name: str) -> Recipe:
     """A bundled recipe ("free", "paper", "tiny", "tiny_lines") or a YAML file.
 
-    Raises:
-        FileNotFoundError: neither of them.
-        ValueError: unknown keys or impossible values.
+    FileNotFoundError: neither of them. ValueError: unknown keys or impossible values.
     """
     path = Path(name)
     if not path.suffix:

@@ -6,7 +6,7 @@ Each finished shard has a record below `WORK`: its files' checksums, and what th
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,29 +24,17 @@ WORK = ".work"
 
 
 def make_shard(shard: Shard, job: Job, selection: Selection, out: Path) -> dict[str, Any]:
-    """Make a shard, write it and then its record; returns the record."""
-    rows = list(_make_rows(job, selection, shard.split, shard.indices))
-    files, metadata = {}, []
-    if job.layout == "parquet":
-        files[shard.parquet] = to_parquet(rows)
-    else:
-        for index, row in zip(shard.indices, rows, strict=True):
-            files |= {shard.image(kind, index): row[kind] for kind in IMAGES}
-            metadata.append(_metadata(index, row))
-    for name, data in files.items():
-        write_atomically(out / name, data)
-    checksums = {name: sha256(data) for name, data in files.items()}
-    return _write_record(out, shard, checksums, rows, metadata)
+    """Make a shard, write it and then its record; returns the record.
 
-
-def _make_rows(job: Job, selection: Selection, split: str, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Yield the triplets `indices`, images as PNG bytes. Each depends on the job and its own index alone."""
-    materials = open_materials(job.recipe, selection, split)
-    for index in indices:
+    Each triplet depends on the job and its own index alone.
+    """
+    materials = open_materials(job.recipe, selection, shard.split)
+    rows, files, metadata = [], {}, []
+    for index in shard.indices:
         seed = row_seed(job.seed, index)
         page = compose_page(job.recipe, materials, job.size, np.random.default_rng([seed, 0]))
         lr = degrade(page.image, job.recipe.degradation, np.random.default_rng([seed, 1]))
-        yield {
+        row = {
             "lr": encode_png(lr),
             "hr": encode_png(page.image),
             "mask": encode_png(page.mask),
@@ -55,6 +43,16 @@ def _make_rows(job: Job, selection: Selection, split: str, indices: Sequence[int
             "seed": seed,
             "sources": page.sources,
         }
+        rows.append(row)
+        if job.layout == "folders":
+            files |= {shard.image(kind, index): row[kind] for kind in IMAGES}
+            metadata.append(_metadata(index, row))
+    if job.layout == "parquet":
+        files[shard.parquet] = to_parquet(rows)
+    for name, data in files.items():
+        write_atomically(out / name, data)
+    checksums = {name: sha256(data) for name, data in files.items()}
+    return _write_record(out, shard, checksums, rows, metadata)
 
 
 def to_parquet(rows: Sequence[dict[str, Any]]) -> bytes:
