@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from tadisr.data_synthesis.recipe import load_recipe
         from tadisr.data_synthesis.writing.card import push_to_hub, table
-        from tadisr.data_synthesis.writing.job import Job
+        from tadisr.data_synthesis.writing.shards import Job
         from tadisr.data_synthesis.writing.synthesize import synthesize
         from tadisr.io.progress import Bars
     except ImportError as error:
