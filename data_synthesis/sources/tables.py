@@ -61,7 +61,8 @@ class Table(Source):
 
     def _file(self, row: dict[str, Any], column: str, i: int) -> tuple[Path | bytes, str]:
         """The encoded image and its name in errors."""
-        where, value = f"{self._where}, row {i}, column {column}", row[column]
+        where = f"{self._where}, row {i}, column {column}"
+        value = row[column]
         if not value or not (value["bytes"] or value["path"]):
             raise ValueError(f"{where} is empty.")
         return value["bytes"] or Path(value["path"]), where
