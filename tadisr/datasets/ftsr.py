@@ -37,22 +37,8 @@ def decode_column(encoded: Any, column: str, where: str) -> np.ndarray:
     return image
 
 
-class Pages(ABC):
+class _Pages(ABC):
     """Triplets by number. Images are uint8: hr (H, W, 3) and lr (H/4, W/4, 3) RGB, mask (H, W)."""
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def name(self, i: int) -> str:
-        """Where triplet i lies."""
-
-    @abstractmethod
-    def lines(self, i: int) -> list[AnnotatedLine]:
-        """The text in HR image i."""
-
-    @abstractmethod
-    def _image(self, column: str, i: int) -> np.ndarray: ...
 
     def hr(self, i: int) -> np.ndarray:
         return self._image("hr", i)
@@ -63,8 +49,11 @@ class Pages(ABC):
     def lr(self, i: int) -> np.ndarray:
         return self._image("lr", i)
 
+    @abstractmethod
+    def _image(self, column: str, i: int) -> np.ndarray: ...
 
-class _FolderPages(Pages):
+
+class FolderPages(_Pages):
     """Triplets in hr/, mask/, lr/; without metadata.jsonl they have no lines."""
 
     def __init__(self, folder: Path):
@@ -115,22 +104,7 @@ def read_metadata(folder: Path) -> dict[str, list[AnnotatedLine]]:
     return lines
 
 
-class _TablePages(Pages):
-    """Triplets in the columns of Arrow tables."""
-
-    @abstractmethod
-    def _cell(self, column: str, i: int) -> Any:
-        """An Arrow scalar."""
-
-    def _image(self, column: str, i: int) -> np.ndarray:
-        return decode_column(self._cell(column, i)["bytes"].as_buffer(), column, self.name(i))
-
-    def lines(self, i: int) -> list[AnnotatedLine]:
-        texts, boxes = (self._cell(name, i).as_py() for name in ("text", "boxes"))
-        return [{"text": text, "quad": np.reshape(box, (4, 2))} for text, box in zip(texts, boxes, strict=True)]
-
-
-class _ParquetPages(_TablePages):
+class ParquetPages(_Pages):
     """Triplets in Parquet shards, read through `datasets`: `source` is what `load_dataset` takes."""
 
     def __init__(self, source: str, split: str):
@@ -153,9 +127,16 @@ class _ParquetPages(_TablePages):
     def _cell(self, column: str, i: int) -> Any:
         return self._data.data.column(column)[i]  # by Arrow: `datasets` takes milliseconds, and Python's lock
 
+    def _image(self, column: str, i: int) -> np.ndarray:
+        return decode_column(self._cell(column, i)["bytes"].as_buffer(), column, self.name(i))
 
-class Shards(_TablePages):
-    """Triplets in Parquet files, one of which is held at a time: they are best asked for in order.
+    def lines(self, i: int) -> list[AnnotatedLine]:
+        texts, boxes = (self._cell(name, i).as_py() for name in ("text", "boxes"))
+        return [{"text": text, "quad": np.reshape(box, (4, 2))} for text, box in zip(texts, boxes, strict=True)]
+
+
+class Shards(ParquetPages):
+    """Triplets in Parquet files, read without `datasets`. One file is held at a time, so ask for them in order.
 
     Raises:
         ValueError: a damaged file, or one without a column.
@@ -192,7 +173,7 @@ class Shards(_TablePages):
         return self._table(path)[column][row]
 
 
-def open_pages(source: str | Path, split: str = "train") -> Pages:
+def open_pages(source: str | Path, split: str = "train") -> FolderPages | ParquetPages:
     """An FTSR data set: a folder that `tadisr synthesize` wrote (either layout), one of its splits, or a Hub id.
 
     Raises:
@@ -202,7 +183,7 @@ def open_pages(source: str | Path, split: str = "train") -> Pages:
     folder = Path(source)
     for place in (folder / split, folder):
         if (place / "hr").is_dir():
-            pages = _FolderPages(place)
+            pages = FolderPages(place)
             if not len(pages):
                 raise FileNotFoundError(f"No hr/*.png in {place}: make pages with `tadisr synthesize`.")
             return pages
@@ -210,7 +191,7 @@ def open_pages(source: str | Path, split: str = "train") -> Pages:
     if not on_hub and not any((folder / "data").glob(f"{split}-*.parquet")):
         raise FileNotFoundError(f"{folder} has no {split} pages: make some with `tadisr synthesize -o {folder}`.")
     try:
-        return _ParquetPages(str(source), split)
+        return ParquetPages(str(source), split)
     except (FileNotFoundError, ConnectionError) as error:  # the Hub's answer, or none
         raise FileNotFoundError(
             f"{source} is neither a folder (make it with `tadisr synthesize -o {source}`) nor on the Hub: "

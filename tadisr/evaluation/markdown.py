@@ -1,9 +1,8 @@
 """The report as Markdown."""
 
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
 
-from tadisr.evaluation.records import ColumnKey, Comparison, LineMetric, MethodResult, Metric, Report
+from tadisr.evaluation.records import ColumnKey, Comparison, LineMetric, MaskMetric, MethodResult, Metric, Report
 
 COLUMNS: dict[ColumnKey, tuple[str, str]] = {
     "psnr": ("PSNR ↑", "{:.2f}"),
@@ -18,7 +17,10 @@ COLUMNS: dict[ColumnKey, tuple[str, str]] = {
     "seconds": ("seconds", "{:.2f}"),
 }
 _ALWAYS: tuple[ColumnKey, ...] = ("psnr", "ssim", "lpips", "fid", "ocr_a", "exact")  # Table 1's, and one more
-MASK: dict[Literal["iou", "f", "boundary_f"], str] = {"iou": "mask IoU ↑", "f": "mask F ↑", "boundary_f": "outline F ↑"}
+MASK: dict[MaskMetric, str] = {"iou": "mask IoU ↑", "f": "mask F ↑", "boundary_f": "outline F ↑"}
+
+
+Methods = dict[str, MethodResult]
 
 
 def shown_columns(report: Report) -> list[ColumnKey]:
@@ -29,23 +31,28 @@ def shown_columns(report: Report) -> list[ColumnKey]:
 
 def main_table(report: Report) -> str:
     """Table 1 of the paper: a row per method, the anchors first and last."""
-    methods = report["methods"]
     shown = shown_columns(report)
-    masks = any(row["mask"] for row in methods.values())
-    rows = []
-    for name, row in methods.items():
-        label = {report["anchors"]["lr"]: f"{name} (LR)", report["anchors"]["hr"]: "HR"}.get(name, name)
-        cells = [_cell(COLUMNS[key][1], row[key]) for key in shown]
-        rows.append([label, *cells, *([_cell("{:.3f}", row["mask"] and row["mask"][key]) for key in MASK] * masks)])
-    return _table(["method", *(COLUMNS[key][0] for key in shown), *(MASK.values() if masks else ())], rows)
+    masks = list(MASK) if any(row["mask"] for row in report["methods"].values()) else []
+    labels = {report["anchors"]["lr"]: f"{report['anchors']['lr']} (LR)", report["anchors"]["hr"]: "HR"}
+    rows = [
+        [
+            labels.get(name, name),
+            *(_cell(COLUMNS[key][1], row[key]) for key in shown),
+            *(_cell("{:.3f}", row["mask"][key] if row["mask"] else None) for key in masks),
+        ]
+        for name, row in report["methods"].items()
+    ]
+    return _table(["method", *(COLUMNS[key][0] for key in shown), *(MASK[key] for key in masks)], rows)
 
 
 def to_markdown(report: Report) -> str:
     """report.md."""
     methods = report["methods"]
     first = next(iter(methods.values()))
-    finds = report["settings"]["finds_lines"]
-    reader = f"{report['judge']} reads" if finds else "an engine read, as the data set says,"
+    reader = (
+        f"{report['judge']} reads" if report["settings"]["finds_lines"] else "an engine read, as the data set says,"
+    )
+    compared: tuple[Metric, ...] = ("psnr", "ssim", "lpips", "ocr_a", "exact")
     parts = [
         f"# {report['data']}, {report['scale']}x",
         f"{first['n_images']} images, {first['n_lines']} lines that {reader} in the HR images, "
@@ -53,15 +60,21 @@ def to_markdown(report: Report) -> str:
         main_table(report),
         *(f"- {note}" for note in report["settings"]["notes"]),
         "## Against the LR images",
-        _against_lr(methods),
+        _by_method(methods, _heads(compared), lambda row: [_interval(row, key) for key in compared]),
     ]
     if report["paired"]:
         parts += ["## Between methods, on the same images and lines", _paired(report["paired"])]
     if first["n_lines"]:
-        parts += ["## OCR-A by script", _by_script(methods)]
-        parts += ["## OCR-A by height of the text, in HR pixels", _by_height(methods)]
+        parts += ["## OCR-A by script", _by_script(methods, first)]
+        parts += ["## OCR-A by height of the text, in HR pixels", _by_height(methods, first)]
+    read: tuple[LineMetric, ...] = ("ocr_a", "ocr_a_levenshtein", "exact", "ned", "accuracy")
     for engine in first["engines"]:
-        parts += [f"## Read by {engine}", _second(methods, engine)]
+        second = {name: row["engines"][engine] for name, row in methods.items()}
+        rows = [
+            [name, *(_cell(COLUMNS[key][1], row[key]) for key in read), str(row["n_lines"])]
+            for name, row in second.items()
+        ]
+        parts += [f"## Read by {engine}", _table(["method", *_heads(read), "n"], rows)]
     parts += ["## Settings", _settings(report)]
     return "\n\n".join(parts) + "\n"
 
@@ -71,14 +84,36 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def _by_method(methods: Methods, heads: Sequence[str], cells: Callable[[MethodResult], list[str]]) -> str:
+    return _table(["method", *heads], [[name, *cells(row)] for name, row in methods.items()])
+
+
+def _heads(keys: Iterable[ColumnKey]) -> list[str]:
+    return [COLUMNS[key][0] for key in keys]
+
+
 def _cell(form: str, value: float | None) -> str:
     return "–" if value is None else form.format(value).replace("%", " %")
 
 
-def _against_lr(methods: dict[str, MethodResult]) -> str:
-    keys: tuple[Metric, ...] = ("psnr", "ssim", "lpips", "ocr_a", "exact")
-    rows = [[name, *(_interval(row, key) for key in keys)] for name, row in methods.items()]
-    return _table(["method", *(COLUMNS[key][0] for key in keys)], rows)
+def _by_script(methods: Methods, first: MethodResult) -> str:
+    heads = [f"{name} (n = {part['n']})" for name, part in first["by_script"].items()]
+    scripts = list(first["by_script"])
+    return _by_method(methods, heads, lambda row: [_cell("{:.3f}", row["by_script"][x]["ocr_a"]) for x in scripts])
+
+
+def _by_height(methods: Methods, first: MethodResult) -> str:
+    used = [i for i, part in enumerate(first["by_height"]) if part["n"]]
+    limits = [first["by_height"][i] for i in used]
+    heads = [
+        f"{part['low']}{'+' if part['high'] is None else '–' + str(part['high'])} (n = {part['n']})" for part in limits
+    ]
+
+    def cells(row: MethodResult) -> list[str]:
+        values = [_cell("{:.3f}", row["by_height"][i]["ocr_a"]) for i in used]
+        return [*values, _cell("{}", row["legible_from"])]
+
+    return _by_method(methods, [*heads, "legible (0.8) from"], cells)
 
 
 def _interval(row: MethodResult, key: Metric) -> str:
@@ -101,36 +136,6 @@ def _paired(paired: Sequence[Comparison]) -> str:
         difference = _cell(form.replace(":", ":+"), one["difference"])
         rows.append([f"{one['b']} – {one['a']}", head, difference, interval, _cell("{:.4f}", one["p"]), str(one["n"])])
     return _table(["methods", "metric", "difference", "95 % interval", "p", "n"], rows)
-
-
-def _by_script(methods: dict[str, MethodResult]) -> str:
-    scripts = next(iter(methods.values()))["by_script"]
-    heads = [f"{name} (n = {part['n']})" for name, part in scripts.items()]
-    rows = [[name, *(_cell("{:.3f}", row["by_script"][script]["ocr_a"]) for script in scripts)]
-            for name, row in methods.items()]  # fmt: skip
-    return _table(["method", *heads], rows)
-
-
-def _by_height(methods: dict[str, MethodResult]) -> str:
-    used = [i for i, part in enumerate(next(iter(methods.values()))["by_height"]) if part["n"]]
-    first = [next(iter(methods.values()))["by_height"][i] for i in used]
-    heads = [
-        f"{part['low']}{'+' if part['high'] is None else '–' + str(part['high'])} (n = {part['n']})" for part in first
-    ]
-    rows = [
-        [name, *(_cell("{:.3f}", row["by_height"][i]["ocr_a"]) for i in used), _cell("{}", row["legible_from"])]
-        for name, row in methods.items()
-    ]
-    return _table(["method", *heads, "legible (0.8) from"], rows)
-
-
-def _second(methods: dict[str, MethodResult], engine: str) -> str:
-    keys: tuple[LineMetric, ...] = ("ocr_a", "ocr_a_levenshtein", "exact", "ned", "accuracy")
-    rows = []
-    for name, method in methods.items():
-        row = method["engines"][engine]
-        rows.append([name, *(_cell(COLUMNS[key][1], row[key]) for key in keys), str(row["n_lines"])])
-    return _table(["method", *(COLUMNS[key][0] for key in keys), "n"], rows)
 
 
 def _settings(report: Report) -> str:

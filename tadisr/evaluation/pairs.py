@@ -224,10 +224,7 @@ def _read_truth(path: Path) -> dict[str, list[Line]]:
 
 
 def _check_box(line: Line, size: tuple[int, int], name: str) -> None:
-    """Raise ValueError for a box that cannot be cut out of an image of `size` (height, width).
-
-    Boxes are checked when the data set is opened, since lines are cut out only after all methods have run.
-    """
+    """Raise ValueError now for a box that cannot be cut out of an image of (height, width), not after an hour."""
     far = max(size)
     if not is_box(line.quad) or (line.quad < -far).any() or (line.quad > 2 * far).any():
         corners = line.quad.round(1).tolist()

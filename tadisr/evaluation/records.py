@@ -1,4 +1,7 @@
-"""What an evaluation measures, and what report.json holds. All but `Records` are plain JSON values."""
+"""What an evaluation measures, and what report.json holds. All but `Records` are plain JSON values.
+
+"By method" includes the anchors. None stands for what was not measured, and for infinite values.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
@@ -9,31 +12,27 @@ ImageMetric = Literal["psnr", "ssim", "lpips"]
 LineMetric = Literal["ocr_a", "ocr_a_levenshtein", "exact", "ned", "accuracy"]
 Metric = Literal[ImageMetric, LineMetric]
 ColumnKey = Literal[Metric, "fid", "seconds"]
+MaskMetric = Literal["iou", "f", "boundary_f"]
+Value = float | None
 Interval = list[float] | None
-"""[low, high]; None where there are too few images for one."""
-
-
-class Reading(TypedDict):
-    """What an engine read, and how sure it is, in [0, 1]."""
-
-    text: str
-    score: float
 
 
 class ImageRecord(TypedDict):
-    """One image of the data set."""
-
     name: str
     hr: str
     """Where the HR image lies."""
     size: list[int]
     """Of the HR image: height, width."""
-    methods: dict[str, dict[ImageMetric, float | None]]
+    methods: dict[str, dict[ImageMetric, Value]]
+
+
+class Reading(TypedDict):
+    text: str
+    score: float
+    """How sure the engine is, in [0, 1]."""
 
 
 class LineRecord(TypedDict):
-    """One line of text, as it was read."""
-
     image: str
     index: int
     """Its number in the image."""
@@ -47,17 +46,13 @@ class LineRecord(TypedDict):
 
 
 class ScoredLine(LineRecord):
-    """A line in the report."""
-
-    ocr_a: dict[str, float | None]
+    ocr_a: dict[str, Value]
     """By method; empty for a line without text."""
 
 
 class Means(TypedDict):
-    """Of some lines; None without lines."""
-
-    ocr_a: float | None
-    exact: float | None
+    ocr_a: Value
+    exact: Value
     n: int
 
 
@@ -69,44 +64,32 @@ class HeightMeans(Means):
 
 
 class LineMeans(TypedDict):
-    """The line metrics' means; None where nothing was measured."""
-
-    ocr_a: float | None
-    ocr_a_levenshtein: float | None
-    exact: float | None
-    ned: float | None
-    accuracy: float | None
+    ocr_a: Value
+    ocr_a_levenshtein: Value
+    exact: Value
+    ned: Value
+    accuracy: Value
     n_lines: int
     n_annotated: int
 
 
-class MaskScores(TypedDict):
-    """Of a method's text masks."""
-
-    iou: float
-    f: float
-    boundary_f: float | None
-
-
 class MethodResult(LineMeans):
-    """A method's row of the report."""
-
-    psnr: float | None
-    ssim: float | None
-    lpips: float | None
-    fid: float | None
-    seconds: float | None
-    """In all; None for a method whose time says nothing."""
+    psnr: Value
+    ssim: Value
+    lpips: Value
+    fid: Value
+    seconds: Value
+    """In all."""
     n_images: int
     intervals: dict[ColumnKey, Interval]
-    delta: dict[ColumnKey, float | None]
-    """The difference to the LR anchor."""
+    delta: dict[ColumnKey, Value]
+    """The differences to the LR anchor."""
     by_script: dict[str, Means]
     by_height: list[HeightMeans]
     legible_from: int | None
     engines: dict[str, LineMeans]
     """Second opinions."""
-    mask: MaskScores | None
+    mask: dict[MaskMetric, Value] | None
 
 
 class Comparison(TypedDict):
@@ -117,13 +100,11 @@ class Comparison(TypedDict):
     metric: Metric
     difference: float
     interval: Interval
-    p: float | None
+    p: Value
     n: int
 
 
 class Measured(TypedDict):
-    """The part of the report that is measured."""
-
     methods: dict[str, MethodResult]
     paired: list[Comparison]
     images: list[ImageRecord]
@@ -131,7 +112,7 @@ class Measured(TypedDict):
 
 
 class Report(Measured):
-    """What report.json holds."""
+    """report.json."""
 
     tadisr: str
     data: str
@@ -144,7 +125,7 @@ class Report(Measured):
 
 @dataclass
 class Records:
-    """What a run measured, image by image and line by line; `summary.build_report` makes the report of it."""
+    """What a run measured; `summary.build_report` makes the report of it."""
 
     images: list[ImageRecord] = field(default_factory=list)
     lines: list[LineRecord] = field(default_factory=list)

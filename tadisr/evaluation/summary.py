@@ -18,11 +18,12 @@ from tadisr.evaluation.records import (
     LineMeans,
     LineMetric,
     LineRecord,
-    MaskScores,
+    MaskMetric,
     Means,
     Measured,
     Metric,
     Records,
+    ScoredLine,
 )
 from tadisr.evaluation.statistics import PERMUTATIONS, ROUNDS, Resampler
 from tadisr.metrics.image import DEFINITIONS as IMAGE_DEFINITIONS
@@ -75,13 +76,11 @@ _Table = dict[Metric, tuple[np.ndarray, np.ndarray]]
 class _Line:
     """A line and its scores."""
 
-    record: LineRecord
+    record: ScoredLine
     image: int
     """The position of its image."""
-    ocr_a: dict[str, float | None]
-    """By method; empty where its text is empty."""
-    scores: dict[LineMetric, dict[str, float]]
-    """By metric and method; only the metrics of the line's source, and none where its text is empty."""
+    scores: dict[str, dict[LineMetric, float]]
+    """By method, see `_scores`."""
 
 
 def build_report(records: Records, engines: Sequence[str], normalization: str = "none", seed: int = 0) -> Measured:
@@ -119,8 +118,8 @@ def build_report(records: Records, engines: Sequence[str], normalization: str = 
         for metric in _COMPARED
         if (comparison := _compare(tables, a, b, metric, resampler))
     ]
-    scored = [{**line.record, "ocr_a": line.ocr_a} for line in lines]
-    return _rounded({"methods": methods, "paired": paired, "images": records.images, "lines": scored})
+    lines = [line.record for line in lines]
+    return _rounded({"methods": methods, "paired": paired, "images": records.images, "lines": lines})
 
 
 def definitions(normalization: str) -> dict[str, str]:
@@ -131,12 +130,16 @@ def definitions(normalization: str) -> dict[str, str]:
 def _scored(record: LineRecord, image: int, names: Sequence[str], judge: str, normalization: str) -> _Line:
     reference = normalize_text(record["text"], normalization)
     read = {name: normalize_text(record["read"][name][judge]["text"], normalization) for name in names}
-    scores: dict[LineMetric, dict[str, float]] = {
-        metric: {name: score(read[name], reference) for name in names}
-        for metric, (source, score) in _LINE_METRICS.items()
-        if source == record["source"] and reference
+    scores = {name: _scores(read[name], reference, record["source"]) for name in names}
+    ocr_a: dict[str, float | None] = {name: ocr_accuracy(read[name], reference) for name in names if reference}
+    return _Line({**record, "ocr_a": ocr_a}, image, scores)
+
+
+def _scores(read: str, reference: str, source: str) -> dict[LineMetric, float]:
+    """The metrics of a line from `source`; none where the reference is empty."""
+    return {
+        metric: score(read, reference) for metric, (of, score) in _LINE_METRICS.items() if of == source and reference
     }
-    return _Line(record, image, {name: ocr_accuracy(read[name], reference) for name in names if reference}, scores)
 
 
 def _tabulate(images: Sequence[ImageRecord], lines: Sequence[_Line], name: str) -> _Table:
@@ -147,8 +150,8 @@ def _tabulate(images: Sequence[ImageRecord], lines: Sequence[_Line], name: str) 
             if value is not None:
                 table[metric][0][i], table[metric][1][i] = value, 1
     for line in lines:
-        for metric, values in line.scores.items():
-            table[metric][0][line.image] += values[name]
+        for metric, value in line.scores[name].items():
+            table[metric][0][line.image] += value
             table[metric][1][line.image] += 1
     return table
 
@@ -164,7 +167,7 @@ def _difference(value: float | None, base: float | None) -> float | None:
 
 def _splits(lines: Sequence[_Line], name: str) -> dict[str, Any]:
     """ "by_script", "by_height" and "legible_from", the least height (HR pixels) from which on all text is legible."""
-    read = [line for line in lines if "ocr_a" in line.scores]
+    read = [line for line in lines if "ocr_a" in line.scores[name]]
     by_script = {script: _means([line for line in read if line.record["script"] == script], name) for script in SCRIPTS}
     by_height: list[HeightMeans] = []
     legible = None
@@ -182,7 +185,7 @@ def _splits(lines: Sequence[_Line], name: str) -> dict[str, Any]:
 
 def _means(lines: Sequence[_Line], name: str) -> Means:
     ocr_a, exact = (
-        float(np.mean([line.scores[metric][name] for line in lines])) if lines else None
+        float(np.mean([line.scores[name][metric] for line in lines])) if lines else None
         for metric in ("ocr_a", "exact")
     )
     return {"ocr_a": ocr_a, "exact": exact, "n": len(lines)}
@@ -194,9 +197,8 @@ def _second_opinion(lines: Sequence[LineRecord], name: str, engine: str, normali
     for line in lines:
         read, own = (normalize_text(line["read"][x][engine]["text"], normalization) for x in (name, HR_ANCHOR))
         reference = own if line["source"] == ENGINE else normalize_text(line["text"], normalization)
-        for metric, (source, score) in _LINE_METRICS.items():
-            if source == line["source"] and reference:
-                values[metric].append(score(read, reference))
+        for metric, value in _scores(read, reference, line["source"]).items():
+            values[metric].append(value)
     means = {metric: float(np.mean(scores)) if scores else None for metric, scores in values.items()}
     return cast(LineMeans, {**means, "n_lines": len(values["ocr_a"]), "n_annotated": len(values["ned"])})
 
@@ -209,7 +211,7 @@ def _fid(records: Records, name: str) -> float | None:
     return frechet_distance(np.stack(records.features[name]), np.stack(records.features[HR_ANCHOR]))
 
 
-def _mask(records: Records, name: str) -> MaskScores | None:
+def _mask(records: Records, name: str) -> dict[MaskMetric, float | None] | None:
     if name not in records.mask_counts:
         return None
     scores = foreground_scores(np.stack(records.mask_counts[name]))
