@@ -72,6 +72,9 @@ def _open(folder: Path) -> Any:
     key = (os.getpid(), str(folder.resolve()))
     environment = _shared.get(key)
     if environment is None:
+        for (process, path), inherited in list(_shared.items()):
+            if process != key[0] and path == key[1]:
+                inherited.close()  # the copy that a fork left here; the parent's stays open
         try:
             # without a lock file, which a read-only disk could not hold
             environment = lmdb.open(key[1], readonly=True, lock=False, readahead=False, meminit=False)
