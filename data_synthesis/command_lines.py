@@ -7,7 +7,7 @@ from tadisr.io.messages import UserError, say
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument("-o", "--out", metavar="DIR", required=True, help="folder of the database")
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the database")
     parser.add_argument("--num", type=int, default=1000, help="lines (default: %(default)s)")
     parser.add_argument(
         "--split", choices=("train", "validation", "test"), default="test", help="(default: %(default)s)"
@@ -27,10 +27,10 @@ def run(args: argparse.Namespace) -> int:
         from tadisr.data_synthesis.lines import RenderedLines, export
 
         lines = RenderedLines(args.num, args.split, args.seed, args.severity, "stroke", args.fonts, not args.no_photos)
-        export(lines, args.out, args.num_proc)
+        export(lines, args.output, args.num_proc)
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is missing: pip install 'tadisr[synth]'") from None
     except (ValueError, OSError, ImportError) as error:
         raise UserError(str(error)) from None
-    say(f"{args.num} lines in {args.out}")
+    say(f"{args.num} lines in {args.output}")
     return 0

@@ -58,8 +58,10 @@ class Recipe:
     rendered: float = 1.0
     """Share of pages with rendered text; the others have pasted crops."""
     min_background: int = 256
-    """Least short edge of a photograph, pixels. Photographs smaller than a page are enlarged; a minimum of `--size`
-    leaves these out."""
+    """Least short edge of a photograph, pixels.
+
+    Photographs smaller than a page are enlarged; a minimum of `--size` leaves these out.
+    """
     text_free_backgrounds: bool = True
     """Whether to leave out photographs in which the OCR engine finds text: it would be text without a mask."""
     fonts: list[str] = field(default_factory=list)

@@ -115,8 +115,10 @@ class Canvas:
         return not (self.taken[window] & polygon).any()
 
     def visible_lines(self) -> list[dict]:
-        """The lines of which something is seen. A line that the border cuts has the text "" and an upright quad, of
-        whole pixels, around its visible part."""
+        """The lines of which something is seen.
+
+        A line that the border cuts has the text "" and an upright quad, of whole pixels, around its visible part.
+        """
         h, w = self.size
         frame, seen = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32), []
         for line in self.lines:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from tadisr.data_synthesis.sources.base import Origin, Sample, Source, check_split, image_size, open_image
-from tadisr.datasets.lmdb import Database, find_databases
+from tadisr.datasets.databases import Database, find_databases
 
-PARTS = ("train", "val", "test")
+_PARTS = ("train", "val", "test")
 
 
 class CTR(Source):
@@ -25,7 +25,7 @@ class CTR(Source):
     )
 
     def __init__(self, path: str | None = None, split: str = "all"):
-        check_split(split, [*PARTS, "all"], self.origin.name)
+        check_split(split, [*_PARTS, "all"], self.origin.name)
         root = None if path is None else Path(path).expanduser()
         if root is None or not root.is_dir():
             raise self.origin.missing(root)

@@ -6,7 +6,7 @@ from tadisr.data_synthesis.sources.base import Origin, Pair, Sample, Source, che
 from tadisr.data_synthesis.sources.photographs import select
 from tadisr.datasets import realce
 
-FOCAL_LENGTHS = ("13mm", "26mm", "52mm")
+_FOCAL_LENGTHS = ("13mm", "26mm", "52mm")
 
 
 class RealCE(Source):
@@ -35,8 +35,8 @@ class RealCE(Source):
         encoding: str | None = None,
     ):
         check_split(split, [*realce.ANNOTATIONS], self.origin.name)
-        if lr not in FOCAL_LENGTHS or hr not in FOCAL_LENGTHS:
-            raise ValueError(f"Real-CE has focal lengths {', '.join(FOCAL_LENGTHS)}, not {lr} and {hr}.")
+        if lr not in _FOCAL_LENGTHS or hr not in _FOCAL_LENGTHS:
+            raise ValueError(f"Real-CE has focal lengths {', '.join(_FOCAL_LENGTHS)}, not {lr} and {hr}.")
         root = None if path is None else Path(path).expanduser()
         if root is None or not all((root / split / focal).is_dir() for focal in (lr, hr)):
             raise self.origin.missing(root)

@@ -1,10 +1,12 @@
 """`tadisr evaluate`: methods on pairs of LR and HR images, by one frozen protocol."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from tadisr.commands.options import usable_device
 from tadisr.io.messages import UserError, say
+from tadisr.io.progress import Bars
 from tadisr.ocr import ENGINES
 
 
@@ -70,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         from tadisr.evaluation.markdown import main_table
         from tadisr.evaluation.methods import Options, load_methods
         from tadisr.evaluation.pairs import open_data
-        from tadisr.evaluation.report import evaluate
+        from tadisr.evaluation.report import EvaluationOptions, evaluate
     except ImportError as error:
         raise UserError(f"{error.name} is missing: pip install 'tadisr[ocr,metrics]'") from None
     engines = [engine.strip() for engine in args.engines.split(",")]
@@ -79,11 +81,11 @@ def run(args: argparse.Namespace) -> int:
         args.output.mkdir(parents=True, exist_ok=True)
         device = usable_device(args.device)
         methods = load_methods(specs, data, Options(device, tile, args.weights))
-        with _Bar() as bar:
-            report = evaluate(
-                data, methods, args.output, engines, args.weights, device, args.workers,
-                args.normalize, args.seed, args.limit, bar.progress,
-            )  # fmt: skip
+        options = EvaluationOptions(
+            engines, args.weights, device, args.workers, args.normalize, args.seed, args.limit
+        )  # fmt: skip
+        with Bars() as bars:
+            report = evaluate(data, methods, args.output, options, partial(bars.set, "restored images"))
     except OSError as error:  # a data set that is not there, a disk that is full
         raise UserError(f"{error.filename}: {error.strerror}" if error.strerror else str(error)) from None
     except MemoryError:
@@ -95,24 +97,3 @@ def run(args: argparse.Namespace) -> int:
         say(note)
     say(f"report.html, report.md and report.json in {args.output}")
     return int(len(report["images"]) < min(len(data), args.limit or len(data)))
-
-
-class _Bar:
-    """A progress bar on stderr, where that is a terminal."""
-
-    def __enter__(self) -> "_Bar":
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        columns = (TextColumn("restored images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bar.add_task("", total=None)
-        self._bar.start()
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self._bar.stop()
-
-    def progress(self, done: int, total: int) -> None:
-        self._bar.update(self._task, completed=done, total=total)

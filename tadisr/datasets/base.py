@@ -1,4 +1,4 @@
-"""What the readers share: lines of text, and folders of images."""
+"""Shared by the readers: lines of text, and folders of images."""
 
 from pathlib import Path
 from typing import Any, TypedDict
@@ -8,7 +8,7 @@ import numpy as np
 from tadisr.io.images import IMAGE_SUFFIXES
 
 
-class TextLine(TypedDict):
+class AnnotatedLine(TypedDict):
     """A line of text in an image."""
 
     text: str
@@ -16,8 +16,8 @@ class TextLine(TypedDict):
     """(4, 2) (x, y) in pixels, clockwise from the text's top left."""
 
 
-def text_line(text: Any, quad: Any) -> TextLine:
-    """A line as a file states it.
+def checked_line(text: Any, quad: Any) -> AnnotatedLine:
+    """A line from the values in a file, checked.
 
     Raises:
         ValueError: not a text, or not four finite corners.

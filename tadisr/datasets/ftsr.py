@@ -1,8 +1,9 @@
 """FTSR data sets, as `tadisr synthesize` makes them: triplets of HR image, text mask and LR image, with exact text.
 
 They come as Parquet shards (data/SPLIT-*.parquet, with `COLUMNS`) or as folders (SPLIT/hr, mask, lr, metadata.jsonl).
-`open_pages` gives random access to either, `Shards` to the shards of a folder without the package `datasets`, and
-`open_stream` reads shards one after the other, from a folder or the Hub.
+There are three ways in: `open_pages` gives random access to either layout or to the Hub; `Shards` reads the files of a
+folder in order, without the package `datasets` and its cache; `open_stream` reads shards of a folder or of the Hub one
+after the other.
 """
 
 import json
@@ -16,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tadisr.datasets.base import TextLine, text_line
+from tadisr.datasets.base import AnnotatedLine, checked_line
 from tadisr.io.messages import one_line
 
 IMAGES = {"lr": cv2.IMREAD_COLOR_RGB, "hr": cv2.IMREAD_COLOR_RGB, "mask": cv2.IMREAD_GRAYSCALE}
@@ -24,8 +25,8 @@ IMAGES = {"lr": cv2.IMREAD_COLOR_RGB, "hr": cv2.IMREAD_COLOR_RGB, "mask": cv2.IM
 COLUMNS = (*IMAGES, "text", "boxes")
 
 
-def decode(encoded: Any, column: str, where: str) -> np.ndarray:
-    """An image of a column of `IMAGES` from its bytes: (H, W, 3) uint8 RGB, a mask (H, W) uint8.
+def decode_column(encoded: Any, column: str, where: str) -> np.ndarray:
+    """The image of a column of `IMAGES` from its bytes: uint8, (H, W, 3) RGB or for a mask (H, W).
 
     Raises:
         ValueError: not an image; the message names `where`.
@@ -47,7 +48,7 @@ class Pages(ABC):
         """Where triplet i lies."""
 
     @abstractmethod
-    def lines(self, i: int) -> list[TextLine]:
+    def lines(self, i: int) -> list[AnnotatedLine]:
         """The text in HR image i."""
 
     @abstractmethod
@@ -63,7 +64,7 @@ class Pages(ABC):
         return self._image("lr", i)
 
 
-class FolderPages(Pages):
+class _FolderPages(Pages):
     """Triplets in hr/, mask/, lr/; without metadata.jsonl they have no lines."""
 
     def __init__(self, folder: Path):
@@ -83,22 +84,22 @@ class FolderPages(Pages):
             raise FileNotFoundError(f"{path} is missing or not an image.")
         return image
 
-    def lines(self, i: int) -> list[TextLine]:
+    def lines(self, i: int) -> list[AnnotatedLine]:
         return self._lines.get(self._files[i].stem, [])
 
     @cached_property
-    def _lines(self) -> dict[str, list[TextLine]]:
+    def _lines(self) -> dict[str, list[AnnotatedLine]]:
         return read_metadata(self._folder)
 
 
-def read_metadata(folder: Path) -> dict[str, list[TextLine]]:
+def read_metadata(folder: Path) -> dict[str, list[AnnotatedLine]]:
     """{image name without suffix: lines} of the folder's metadata.jsonl, empty without one.
 
     Raises:
         ValueError: not UTF-8, or a row that is no such record.
     """
     path = folder / "metadata.jsonl"
-    lines: dict[str, list[TextLine]] = {}
+    lines: dict[str, list[AnnotatedLine]] = {}
     if not path.is_file() or not path.stat().st_size:
         return lines
     try:
@@ -108,7 +109,7 @@ def read_metadata(folder: Path) -> dict[str, list[TextLine]]:
     for number, row in enumerate(rows, 1):
         try:
             item = json.loads(row)
-            lines[Path(item["file_name"]).stem] = [text_line(line["text"], line["quad"]) for line in item["lines"]]
+            lines[Path(item["file_name"]).stem] = [checked_line(line["text"], line["quad"]) for line in item["lines"]]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}, line {number}: {type(error).__name__}: {error}.") from None
     return lines
@@ -122,14 +123,14 @@ class _TablePages(Pages):
         """An Arrow scalar."""
 
     def _image(self, column: str, i: int) -> np.ndarray:
-        return decode(self._cell(column, i)["bytes"].as_buffer(), column, self.name(i))
+        return decode_column(self._cell(column, i)["bytes"].as_buffer(), column, self.name(i))
 
-    def lines(self, i: int) -> list[TextLine]:
+    def lines(self, i: int) -> list[AnnotatedLine]:
         texts, boxes = (self._cell(name, i).as_py() for name in ("text", "boxes"))
         return [{"text": text, "quad": np.reshape(box, (4, 2))} for text, box in zip(texts, boxes, strict=True)]
 
 
-class ParquetPages(_TablePages):
+class _ParquetPages(_TablePages):
     """Triplets in Parquet shards, read through `datasets`: `source` is what `load_dataset` takes."""
 
     def __init__(self, source: str, split: str):
@@ -201,7 +202,7 @@ def open_pages(source: str | Path, split: str = "train") -> Pages:
     folder = Path(source)
     for place in (folder / split, folder):
         if (place / "hr").is_dir():
-            pages = FolderPages(place)
+            pages = _FolderPages(place)
             if not len(pages):
                 raise FileNotFoundError(f"No hr/*.png in {place}: make pages with `tadisr synthesize`.")
             return pages
@@ -209,7 +210,7 @@ def open_pages(source: str | Path, split: str = "train") -> Pages:
     if not on_hub and not any((folder / "data").glob(f"{split}-*.parquet")):
         raise FileNotFoundError(f"{folder} has no {split} pages: make some with `tadisr synthesize -o {folder}`.")
     try:
-        return ParquetPages(str(source), split)
+        return _ParquetPages(str(source), split)
     except (FileNotFoundError, ConnectionError) as error:  # the Hub's answer, or none
         raise FileNotFoundError(
             f"{source} is neither a folder (make it with `tadisr synthesize -o {source}`) nor on the Hub: "

@@ -1,4 +1,4 @@
-"""Databases of TextZoom's layout as items of tensors, with a text mask by a rule: for training and for evaluation."""
+"""Databases of TextZoom's layout as tensors for training and evaluation, with text masks made by a rule."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from tadisr.datasets.lmdb import find_databases
+from tadisr.datasets.databases import find_databases
 from tadisr.datasets.textzoom import Line, TextZoom
 
 if TYPE_CHECKING:
@@ -16,10 +16,10 @@ _SUBSETS = ("easy", "medium", "hard")
 
 
 def mean_mask(hr: np.ndarray, polarity: bool = False) -> np.ndarray:
-    """The paper's mask of a crop: text is what is not brighter than the mean of its gray values.
+    """The paper's mask of a crop: the pixels that are not brighter than the mean of the gray values.
 
-    So light text on a dark ground comes out inverted. `polarity`: let the outermost pixels vote; where most of them
-    would be text, the rule is turned round.
+    For light text on a dark ground this mask is inverted. `polarity`: invert it where most of the outermost pixels
+    would be text.
 
     hr: (H, W, 3) uint8 RGB; returns (H, W) uint8, 255 on text.
     """
@@ -40,10 +40,11 @@ def to_tensors(line: Line) -> "dict[str, torch.Tensor | str]":
     """{"lr" (3, 16, 64), "hr" (3, 32, 128), "mask" (1, 32, 128), "label"}, float32 in [0, 1]."""
     import torch
 
-    def tensor(image: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255  # a copy: Pillow's is read-only
-
-    return {"lr": tensor(line.lr), "hr": tensor(line.hr), "mask": tensor(line.mask[..., None]), "label": line.label}
+    assert line.mask is not None, "a line without a mask: see `with_mask`"
+    images = {"lr": line.lr, "hr": line.hr, "mask": line.mask[..., None]}
+    # copies: Pillow's arrays are read-only
+    tensors = {name: torch.from_numpy(np.array(x)).permute(2, 0, 1).float() / 255 for name, x in images.items()}
+    return {**tensors, "label": line.label}
 
 
 class TextZoomLines:

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tadisr.datasets.base import TextLine, list_images
+from tadisr.datasets.base import AnnotatedLine, list_images
 
 ANNOTATIONS = {"val": ("annos", "", "gb18030"), "train": ("trans_annos_52mm_renov", "res_", "utf-8")}
 """By split: the folder and the prefix of the annotations, and their encoding."""
@@ -28,7 +28,7 @@ class RealCE:
         small, large = (list_images(self.folder / focal) for focal in (lr, hr))
         self.files = {name: (small[name], large[name]) for name in sorted(small.keys() & large.keys())}
 
-    def lines(self, name: str) -> list[TextLine]:
+    def lines(self, name: str) -> list[AnnotatedLine]:
         """The text of pair `name`, in pixels of the 52 mm image; empty in a copy without annotations.
 
         Raises:
@@ -51,7 +51,7 @@ def align(lr: np.ndarray, hr: np.ndarray, scale: int) -> tuple[np.ndarray, np.nd
     return lr, np.ascontiguousarray(hr[: height * scale, : width * scale])
 
 
-def read_annotation(path: Path, encoding: str) -> list[TextLine]:
+def read_annotation(path: Path, encoding: str) -> list[AnnotatedLine]:
     """Lines of text, "x1,y1,x2,y2,x3,y3,x4,y4,TEXT" each; corners as float32.
 
     Raises:
@@ -63,7 +63,7 @@ def read_annotation(path: Path, encoding: str) -> list[TextLine]:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not encoded in {encoding}.") from None
-    lines: list[TextLine] = []
+    lines: list[AnnotatedLine] = []
     for number, row in enumerate(text.splitlines(), 1):
         if row.strip():
             *numbers, said = row.split(",", 8)

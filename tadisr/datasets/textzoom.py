@@ -5,14 +5,14 @@ Sets that this project writes add `image_mask-%09d`, the exact stroke mask as a 
 """
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from tadisr.datasets.lmdb import Database, find_databases, write_database
+from tadisr.datasets.databases import Database, find_databases, write_database
 from tadisr.io.messages import one_line
 
 LR_SIZE, HR_SIZE = (16, 64), (32, 128)
@@ -33,7 +33,7 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC))
 
 
-class TextZoom(Sequence):
+class TextZoom:
     """One database of the layout: a folder with data.mdb, such as TextZoom's train1, train2 or test/easy.
 
     It is opened on first use in each process, so that it may be handed to data workers.
@@ -86,11 +86,13 @@ class TextZoom(Sequence):
 
 
 def write_textzoom(path: str | Path, lines: Iterable[Line], count: int) -> None:
-    """Write `count` lines as a database of the layout, losslessly. `num-samples` comes last: without it the set is cut.
+    """Write `count` lines as a database of the layout, losslessly.
+
+    `num-samples` is written last, so that a database that was cut off is refused by `TextZoom`.
 
     Raises:
         FileExistsError, OSError: see `write_database`.
-        ValueError: another number of lines than `count`.
+        ValueError: the number of lines is not `count`.
     """
     # a page of 4 KiB at least per value
     write_database(Path(path), _entries(lines, count), (1 << 24) + count * (1 << 16))

@@ -1,7 +1,8 @@
-"""report.html: an evaluation as one self-contained page, for people to judge what the numbers say.
+"""report.html: an evaluation as one self-contained page, on which people can judge the lines and images themselves.
 
-The page asks nothing of any server: style, script and pictures (WebP) lie in it, and its Content Security Policy admits
-no other. Whatever comes from data is escaped by Jinja. Without JavaScript everything is shown, in the data's order.
+Style, script and pictures (WebP) are part of the page, and its Content Security Policy admits no others, so it asks
+nothing of any server. Jinja escapes all text that comes from data. Without JavaScript everything is shown, in the
+data's order.
 """
 
 import base64
@@ -10,20 +11,31 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from tadisr.evaluation.html_pictures import IMAGE_SIDE, LINE_SIZE, QUALITY, Images, Pictures
-from tadisr.evaluation.markdown import ALWAYS, COLUMNS, MASK
+from tadisr.evaluation.markdown import COLUMNS, MASK, shown_columns
+from tadisr.evaluation.methods import HR_ANCHOR
+from tadisr.evaluation.records import (
+    ColumnKey,
+    Comparison,
+    HeightMeans,
+    ImageRecord,
+    LineMeans,
+    Means,
+    MethodResult,
+    Report,
+    ScoredLine,
+)
+from tadisr.io.atomic import write_atomically
 from tadisr.metrics.text import normalize_text
-
-HR = "hr"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A metric as it is shown: its head with an arrow to the better values, and its format."""
+    """How a metric is shown: its head, with an arrow to the better values, and its format."""
 
-    key: str
+    key: ColumnKey
     head: str
     form: str
 
@@ -47,11 +59,10 @@ class Column:
 
 
 _COLUMNS = {key: Column(key, *shown) for key, shown in COLUMNS.items()}
-_MASK = [Column(key, head, "{:.3f}") for key, head in MASK.items()]
 
 
 class Run(NamedTuple):
-    """A stretch of a reading. kind: "same", "wrong" (read `text` instead of `truth`), "extra" or "missing"."""
+    """A part of a reading. kind: "same", "wrong" (`text` was read instead of `truth`), "extra" or "missing"."""
 
     kind: str
     text: str
@@ -59,7 +70,7 @@ class Run(NamedTuple):
 
 
 def compare(read: str, truth: str, rule: str = "none") -> list[Run]:
-    """What was read, beside the truth, by the fewest edits; characters that are equal under `rule` count as the same.
+    """Align a reading with the truth by the fewest edits; characters that are equal under `rule` count as the same.
 
     >>> [run[:2] for run in compare("Exlt 1", "Exit 12")]
     [('same', 'Ex'), ('wrong', 'l'), ('same', 't 1'), ('missing', '')]
@@ -71,13 +82,13 @@ def compare(read: str, truth: str, rule: str = "none") -> list[Run]:
     for kind, a, b, c, d in Levenshtein.opcodes([piece for piece, _ in before], [piece for piece, _ in after]):
         name = {"equal": "same", "replace": "wrong", "insert": "extra", "delete": "missing"}[kind]
         if kind != "equal" and not any(piece for piece, _ in before[a:b] + after[c:d]):
-            name = "same"  # characters that the rule leaves out
+            name = "same"  # all these characters are left out by the rule
         runs.append(Run(name, *("".join(whole for _, whole in part) for part in (after[c:d], before[a:b]))))
     return runs
 
 
 def _pieces(text: str, rule: str) -> list[tuple[str, str]]:
-    """The characters as `rule` has them, each with what it was, and with the characters around that the rule drops."""
+    """The characters after normalisation, each with the original: the character and the dropped ones around it."""
     pieces: list[tuple[str, str]] = []
     dropped = ""
     for character in text:
@@ -91,13 +102,13 @@ def _pieces(text: str, rule: str) -> list[tuple[str, str]]:
     return pieces or ([("", dropped)] if dropped else [])
 
 
-def write_html(report: dict[str, Any], images: Images, path: Path) -> None:
-    """Write a report, as `report.json` holds it, as a page.
+def write_html(report: Report, images: Images, path: Path) -> None:
+    """Write a report as a page.
 
     Args:
-        report: with "methods" in the order to show; the first is what changes are counted from.
-        images: (method or "hr", image name) to uint8 RGB (H, W, 3), the HR image's size.
-        path: of the HTML file.
+        report: its methods are shown in their order; changes are counted from the first.
+        images: gives, for (method or "hr", image name), uint8 RGB (H, W, 3) of the HR image's size.
+        path: the HTML file.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -107,13 +118,9 @@ def write_html(report: dict[str, Any], images: Images, path: Path) -> None:
         loader=FileSystemLoader(home), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     script, style = ((home / f"report.html.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
-    methods = [*(name for name in report["methods"] if name != HR), HR]
+    methods = [*(name for name in report["methods"] if name != HR_ANCHOR), HR_ANCHOR]
     base = methods[0]
-    columns = [
-        column
-        for key, column in _COLUMNS.items()
-        if key in ALWAYS or any(method.get(key) is not None for method in report["methods"].values())
-    ]
+    columns = [_COLUMNS[key] for key in shown_columns(report)]
     pictures = Pictures(report, methods, images)
     numbers = {image["name"]: i for i, image in enumerate(report["images"])}
     lines = [_line(i, line, report, methods, pictures) for i, line in enumerate(report["lines"])]
@@ -126,7 +133,7 @@ def write_html(report: dict[str, Any], images: Images, path: Path) -> None:
         rows=_rows(report["methods"], columns, base),
         groups=_groups(report["methods"]),
         masks=_masks(report["methods"]),
-        notes=report["settings"].get("notes", []),
+        notes=report["settings"]["notes"],
         paired=[_paired(test) for test in report["paired"]],
         lines=[line | {"image_number": numbers[line["image"]]} for line in lines],
         images=[_image(i, image, methods, lines, pictures) for i, image in enumerate(report["images"])],
@@ -139,27 +146,26 @@ def write_html(report: dict[str, Any], images: Images, path: Path) -> None:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=Markup(style),
     )
-    # lone surrogates, from file names that are no text
-    path.write_bytes(page.encode("utf-8", "backslashreplace"))
+    write_atomically(path, page)
 
 
 # ---- tables
 
 
-def _rows(methods: dict[str, dict[str, Any]], columns: list[Column], base: str) -> list[dict[str, Any]]:
-    """One row per method: a cell for each column, the best of each but the anchors' marked."""
-    own = [name for name in methods if name not in (base, HR)]
+def _rows(methods: dict[str, MethodResult], columns: list[Column], base: str) -> list[dict[str, Any]]:
+    """One row per method, with a cell for each column. The best cell of a column is marked; anchors do not count."""
+    own = [name for name in methods if name not in (base, HR_ANCHOR)]
     best = {}
     for column in columns:
-        values = [methods[name][column.key] for name in own if _known(methods[name].get(column.key))]
+        values = [value for name in own if _known(value := methods[name][column.key])]
         if column.better and len(values) > 1:
             best[column.key] = max(values, key=lambda value: value * column.better)
     rows = []
     for name, method in methods.items():
         cells = []
         for column in columns:
-            value, delta = method.get(column.key), method["delta"].get(column.key)
-            interval = method["intervals"].get(column.key)
+            value = method[column.key]
+            delta, interval = method["delta"].get(column.key), method["intervals"].get(column.key)
             cells.append(
                 {
                     "value": column.show(value),
@@ -173,52 +179,47 @@ def _rows(methods: dict[str, dict[str, Any]], columns: list[Column], base: str) 
     return rows
 
 
-def _groups(methods: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def _groups(methods: dict[str, MethodResult]) -> list[dict[str, Any]]:
     """Further tables of one row per method: {"title", "heads": [(label, number of lines)], "rows"}."""
-    by_script = {name: method["by_script"] for name, method in methods.items()}
-    by_height = {
-        name: {_height_label(part): part for part in method["by_height"] if part["n"]}
-        for name, method in methods.items()
-    }
-    by_engine = {
-        name: {engine: part | {"n": part["n_lines"]} for engine, part in method["engines"].items()}
-        for name, method in methods.items()
-    }
+
+    def shown(part: Means | LineMeans, n: int) -> tuple[list[str], int]:
+        return [_COLUMNS["ocr_a"].show(part["ocr_a"]), _COLUMNS["exact"].show(part["exact"])], n
+
+    by_script, by_height, by_engine = {}, {}, {}
+    for name, method in methods.items():
+        by_script[name] = {script: shown(part, part["n"]) for script, part in method["by_script"].items()}
+        by_height[name] = {_height_label(part): shown(part, part["n"]) for part in method["by_height"] if part["n"]}
+        by_engine[name] = {engine: shown(part, part["n_lines"]) for engine, part in method["engines"].items()}
     tables = []
     for title, groups in (
         ("By script", by_script),
         ("By height of the text", by_height),
         ("Read by other engines", by_engine),
     ):
-        heads = {label: part["n"] for parts in groups.values() for label, part in parts.items()}
-        rows = [
-            {
-                "name": name,
-                "cells": [[_COLUMNS[key].show(parts[label][key]) for key in ("ocr_a", "exact")] for label in heads],
-            }
-            for name, parts in groups.items()
-        ]
+        heads = {label: n for parts in groups.values() for label, (_, n) in parts.items()}
+        rows = [{"name": name, "cells": [parts[label][0] for label in heads]} for name, parts in groups.items()]
         tables += [{"title": title, "heads": heads.items(), "rows": rows}] if heads else []
     return tables
 
 
-def _masks(methods: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
-    """How well the methods' text masks fit; None where none has any."""
+def _masks(methods: dict[str, MethodResult]) -> dict[str, Any] | None:
+    """How well the methods' text masks fit; None where no method makes masks."""
     rows = [
-        {"name": name, "cells": [column.show(method["mask"][column.key]) for column in _MASK]}
+        {"name": name, "cells": ["–" if scores[key] is None else f"{scores[key]:.3f}" for key in MASK]}
         for name, method in methods.items()
-        if method.get("mask")
+        if (scores := method["mask"])
     ]
-    return {"heads": [column.head for column in _MASK], "rows": rows} if rows else None
+    return {"heads": list(MASK.values()), "rows": rows} if rows else None
 
 
-def _height_label(part: dict[str, Any]) -> str:
+def _height_label(part: HeightMeans) -> str:
     return f"from {part['low']} px" if part["high"] is None else f"{part['low']} to {part['high']} px"
 
 
-def _paired(test: dict[str, Any]) -> dict[str, Any]:
+def _paired(test: Comparison) -> dict[str, Any]:
     column = _COLUMNS[test["metric"]]
-    return test | {
+    return {
+        **test,
         "label": column.label,
         "difference": column.show(test["difference"], sign=True),
         "interval": test["interval"] and [column.show(end, sign=True) for end in test["interval"]],
@@ -226,18 +227,16 @@ def _paired(test: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _known(value: float | None) -> bool:
+def _known(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 
 # ---- lines and pictures
 
 
-def _line(
-    i: int, line: dict[str, Any], report: dict[str, Any], methods: list[str], pictures: Pictures
-) -> dict[str, Any]:
-    """What the page shows of a line: for each method its picture, its OCR-A, and what each engine read in it."""
-    scores = {name: line["ocr_a"][name] for name in methods if _known(line["ocr_a"].get(name))}
+def _line(i: int, line: ScoredLine, report: Report, methods: list[str], pictures: Pictures) -> dict[str, Any]:
+    """A line on the page: for each method its picture, its OCR-A and the engines' readings."""
+    scores = {name: score for name in methods if _known(score := line["ocr_a"].get(name))}
     base = methods[0]
     changes = {name: round(scores[name] - scores[base], 4) for name in scores if base in scores}
     views = [
@@ -245,7 +244,7 @@ def _line(
             "method": name,
             "picture": pictures.lines.get((i, name)),
             "score": scores.get(name),
-            "change": changes.get(name) if name not in (base, HR) else None,
+            "change": changes.get(name) if name not in (base, HR_ANCHOR) else None,
             "readings": _readings(line, name, report),
         }
         for name in methods
@@ -258,28 +257,28 @@ def _line(
         "scores": json.dumps(scores),
         "changes": json.dumps(changes),
         "views": views,
-        "width": max(150, min(max(widths, default=0) + 14, 480)),  # least of a view, in CSS pixels
+        "width": max(150, min(max(widths, default=0) + 14, 480)),  # least width of a view, in CSS pixels
     }
 
 
-def _readings(line: dict[str, Any], method: str, report: dict[str, Any]) -> list[dict[str, Any]]:
-    """What each engine read, the judge first. Where an engine's reading is the truth, each has its own."""
-    rule, judge = report["settings"].get("normalization", "none"), report["judge"]
+def _readings(line: ScoredLine, method: str, report: Report) -> list[dict[str, Any]]:
+    """The engines' readings, the judge's first. Where a reading is the truth, each engine has its own."""
+    rule, judge = report["settings"]["normalization"], report["judge"]
     readings = []
     for engine in sorted(line["read"].get(method, {}), key=lambda name: name != judge):
         text, truth = line["read"][method][engine]["text"], line["text"]
         if engine != judge and line["source"] == "engine":
-            truth = line["read"][HR][engine]["text"]
-        runs = compare(text, truth, rule) if truth else [Run("same", text, "")]  # nothing to hold it against
+            truth = line["read"][HR_ANCHOR][engine]["text"]
+        runs = compare(text, truth, rule) if truth else [Run("same", text, "")]  # there is nothing to compare it with
         exact = bool(text and truth) and all(run.kind == "same" for run in runs)
         readings.append({"engine": engine, "judge": engine == judge, "text": text, "runs": runs, "exact": exact})
     return readings
 
 
 def _image(
-    number: int, image: dict[str, Any], methods: list[str], lines: list[dict[str, Any]], pictures: Pictures
+    number: int, image: ImageRecord, methods: list[str], lines: list[dict[str, Any]], pictures: Pictures
 ) -> dict[str, Any]:
-    """What the page shows of a whole image: for each method its picture and its metrics."""
+    """A whole image on the page: for each method its picture and its metrics."""
     return {
         "number": number,
         "name": image["name"],
@@ -290,9 +289,9 @@ def _image(
                 "method": name,
                 "picture": pictures.images.get((image["name"], name)),
                 "values": [
-                    (column.label, column.show(image["methods"][name][column.key]))
-                    for column in _COLUMNS.values()
-                    if image["methods"].get(name, {}).get(column.key) is not None
+                    (_COLUMNS[key].label, _COLUMNS[key].show(value))
+                    for key, value in image["methods"][name].items()
+                    if value is not None
                 ],
             }
             for name in methods

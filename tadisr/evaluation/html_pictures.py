@@ -3,19 +3,20 @@
 import base64
 import io
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from tadisr.evaluation.records import Report
 from tadisr.ocr import crop_line
 
 Images = Callable[[str, str], np.ndarray]
 
-LINE_SIZE = (1000, 96)  # most width and height of a line's picture, in pixels
-IMAGE_SIDE = 384  # most pixels along a whole picture's longer side
-LINE_PIXELS, IMAGE_PIXELS = 60e6, 60e6  # most pixels of either kind on a page: about 11 and 5 MB
+LINE_SIZE = (1000, 96)  # largest width and height of a line's picture, in pixels
+IMAGE_SIDE = 384  # largest side of a whole image's picture, in pixels
+LINE_PIXELS, IMAGE_PIXELS = 60e6, 60e6  # budgets of pixels for lines and for whole images: about 11 and 5 MB
 QUALITY = 85  # of WebP
 
 
@@ -26,17 +27,17 @@ class Picture(NamedTuple):
 
     @property
     def shown_width(self) -> int:
-        """In CSS pixels: small text is shown up to 3 times as large, 56 high."""
+        """In CSS pixels: small text is enlarged to a height of 56, up to 3 times."""
         return round(self.width * min(max(1.0, 56 / self.height), 3.0))
 
 
 class Pictures:
-    """Pictures of lines and of whole images, within the page's budget, those that changed most first.
+    """Pictures of lines and of whole images. Those that changed most come first, until the page's budget is spent.
 
-    `lines` is {(line number, method): picture}, `images` {(image name, method): picture}.
+    `lines` is {(line number, method): picture}, `images` is {(image name, method): picture}.
     """
 
-    def __init__(self, report: dict[str, Any], methods: list[str], images: Images):
+    def __init__(self, report: Report, methods: list[str], images: Images):
         self.lines: dict[tuple[int, str], Picture] = {}
         self.images: dict[tuple[str, str], Picture] = {}
         change = [_most_changed(line["ocr_a"], methods) for line in report["lines"]]
@@ -61,22 +62,22 @@ class Pictures:
 
 
 def _most_changed(scores: dict[str, float | None], methods: list[str]) -> float:
-    known = [scores[name] for name in methods[:-1] if scores.get(name) is not None]
+    known = [score for name in methods[:-1] if (score := scores.get(name)) is not None]
     return max(known) - min(known) if known else 0.0
 
 
 def _area(quad: list[list[float]]) -> float:
-    """About the pixels of a line's picture; infinite for a box too thin to cut out."""
-    (a, b, c, d) = np.asarray(quad, float)
-    width, height = max(np.linalg.norm(a - b), np.linalg.norm(c - d)), max(np.linalg.norm(a - d), np.linalg.norm(b - c))
+    """Approximate number of pixels of a line's picture; infinite for a box that is too thin to be cut out."""
+    a, b, c, d = np.asarray(quad, float)
+    width, height = max(math.dist(a, b), math.dist(c, d)), max(math.dist(a, d), math.dist(b, c))
     if min(width, height) < 1:
         return math.inf
     scale = min(1.0, LINE_SIZE[1] / min(width, height), LINE_SIZE[0] / max(width, height))
-    return float(width * height) * scale**2
+    return width * height * scale**2
 
 
-def _within(budget: float, sizes: list[float], urgency: list[float]) -> set[int]:
-    """The most urgent items that a budget has room for."""
+def _within(budget: float, sizes: Sequence[float], urgency: Sequence[float]) -> set[int]:
+    """The most urgent items that fit into a budget."""
     chosen = set()
     for i in sorted(range(len(sizes)), key=lambda i: -urgency[i]):
         if sizes[i] <= budget:
@@ -86,12 +87,13 @@ def _within(budget: float, sizes: list[float], urgency: list[float]) -> set[int]
 
 
 def _widen(quad: list[list[float]]) -> np.ndarray:
-    """A quad with a margin of 0.15 of its shorter side all around, to see what the letters stand on."""
-    quad = np.asarray(quad, np.float32)
-    right, down = quad[1] - quad[0] + quad[2] - quad[3], quad[3] - quad[0] + quad[2] - quad[1]
+    """A quad with a margin that shows the ground around the letters: 0.15 of the shorter side, all around."""
+    corners = np.asarray(quad, np.float32)
+    a, b, c, d = corners
+    right, down = b - a + c - d, d - a + c - b
     margin = 0.075 * min(np.linalg.norm(right), np.linalg.norm(down))
     right, down = (margin * side / max(np.linalg.norm(side), 1e-6) for side in (right, down))
-    return quad + np.stack([-right - down, right - down, right + down, down - right])
+    return corners + np.stack([-right - down, right - down, right + down, down - right])
 
 
 def _picture(pixels: np.ndarray, most: tuple[int, int]) -> Picture:

@@ -1,4 +1,4 @@
-"""Text lines to evaluate on: TextZoom's databases, or the lines in pairs of photographs."""
+"""Text lines to evaluate on: databases of TextZoom's layout, or the lines in pairs of photographs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ import numpy as np
 
 from tadisr.datasets.line_items import open_subsets
 from tadisr.datasets.textzoom import HR_SIZE, LR_SIZE
-from tadisr.evaluation.pairs import ANNOTATION, Pairs, open_data
+from tadisr.evaluation.pairs import ANNOTATION, Line, Pairs, open_data
 from tadisr.evaluation.text_lines import str_filt
 from tadisr.ocr import cut_line, is_vertical
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class PhotoLines:
-    """The lines of `Pairs` that hold Latin letters or digits only, LR and HR each 16 and 32 pixels high.
+    """The lines of `Pairs` with Latin letters or digits: LR images 16 pixels high, HR images 32.
 
-    Their widths differ, so that nothing is squeezed: they are evaluated one by one.
+    A line keeps its aspect, so that nothing is squeezed. Widths differ, and lines are evaluated one by one.
 
     Raises:
         ValueError: the pairs name no such line.
@@ -32,8 +32,8 @@ class PhotoLines:
         for i in range(len(pairs)):
             pair = pairs[i]
             annotated = [line for line in pair.lines if line.source == ANNOTATION]
-            for line in annotated or pair.lines:  # not the same line twice, once as an engine read it
-                # without spaces and signs: letters of other scripts must not be left out unnoticed
+            for line in annotated or pair.lines:  # an annotated line may be in the list again, as an engine read it
+                # `str_filt` drops letters of other scripts, so lines that hold some are left out
                 if str_filt(line.text) and all(char.isascii() for char in line.text):
                     try:
                         self.items.append(self._item(pair.lr, pair.hr, line, pairs.scale))
@@ -42,18 +42,18 @@ class PhotoLines:
         if not self.items:
             raise ValueError(f"{pairs.name} names no line of Latin letters or digits: truth.json or metadata say them.")
 
-    def _item(self, lr: np.ndarray, hr: np.ndarray, line: Any, scale: int) -> dict[str, Any]:
+    def _item(self, lr: np.ndarray, hr: np.ndarray, line: Line, scale: int) -> dict[str, Any]:
         import torch
 
-        small, large = cut_line(lr, np.float32(line.quad) / scale), cut_line(hr, np.float32(line.quad))
-        if is_vertical(*large.shape[:2]):  # both alike, whatever the rounded sides of the small one say
+        small, large = cut_line(lr, line.quad / scale), cut_line(hr, line.quad)
+        if is_vertical(*large.shape[:2]):  # both are turned, whatever the rounded sides of the small one say
             small, large = np.rot90(small), np.rot90(large)
         width = max(1, round(LR_SIZE[0] * large.shape[1] / large.shape[0]))
         factor = HR_SIZE[0] // LR_SIZE[0]
         images = {"lr": (small, (width, LR_SIZE[0])), "hr": (large, (factor * width, HR_SIZE[0]))}
         item: dict[str, Any] = {"label": line.text}
         for name, (image, size) in images.items():
-            # OpenCV's area filter enlarges like its nearest
+            # OpenCV's area filter enlarges as nearest does
             way = cv2.INTER_AREA if image.shape[0] > size[1] else cv2.INTER_CUBIC
             resized = cv2.resize(np.ascontiguousarray(image), size, interpolation=way)
             item[name] = torch.from_numpy(resized).permute(2, 0, 1).float() / 255
@@ -67,11 +67,11 @@ class PhotoLines:
 
 
 def open_line_sets(path: str | Path) -> dict[str, Any]:
-    """By name: every database in or below a folder, or the lines of the photographs in it.
+    """The data sets in a folder by name: every database in or below it, or the lines of its photographs.
 
     Raises:
-        FileNotFoundError: no such folder, or neither in it.
-        ValueError: data that cannot be read, or no line that can be compared.
+        FileNotFoundError: there is no such folder, or neither kind of data in it.
+        ValueError: the data cannot be read, or no line can be compared.
     """
     folder = Path(path)
     if folder.is_dir() and not any(folder.rglob("data.mdb")) and (folder / "lr").is_dir():

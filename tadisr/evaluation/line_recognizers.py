@@ -14,31 +14,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tadisr.io.images import LUMA
+from tadisr.io.messages import one_line
 from tadisr.ocr import ENGINES, OCREngine, load_engine
 
 if TYPE_CHECKING:
     import torch
 
 Recognizer = Callable[["torch.Tensor"], list[str]]
-LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
 class Convention:
-    """What a TorchScript recogniser takes and gives.
+    """The input and the output of a TorchScript recogniser.
 
-    It is called with one tensor (N, C, height, width), bicubic-resized, and returns scores (N, T, K) or class numbers
-    (N, T), integers, where number i means `alphabet[i]`.
+    It takes one tensor (N, C, height, width) of bicubic-resized images. It returns scores (N, T, K), or class numbers
+    (N, T) as integers; class i is the character `alphabet[i]`.
     """
 
     size: tuple[int, int]
     gray: bool
-    """C is 1 (luma, BT.601); else 3, RGB."""
+    """True: C is 1, the luma (BT.601). False: C is 3, RGB."""
     centred: bool
-    """Values in [-1, 1]; else [0, 1]."""
+    """True: values in [-1, 1]. False: in [0, 1]."""
     alphabet: str
     end: int
-    """The class that ends a text; what follows it is not read."""
+    """The class that ends a text; classes after it are not read."""
 
 
 CONVENTIONS = {
@@ -52,8 +53,8 @@ CONVENTIONS = {
 class ScriptedRecognizer:
     """A recogniser in a TorchScript file.
 
-    Export one with `torch.jit.trace` or `script` around a module that takes the image alone: MORAN's text buffer and
-    length, and ASTER's targets, belong inside it.
+    To export one, put `torch.jit.trace` or `script` around a module that takes the image alone; the module makes
+    MORAN's text buffer and length, or ASTER's targets, itself.
 
     Raises:
         FileNotFoundError: no such file.
@@ -68,7 +69,7 @@ class ScriptedRecognizer:
         try:
             self._model = torch.jit.load(str(path), map_location=device).eval()
         except Exception as error:  # whatever torch raises for a damaged or foreign file
-            raise ValueError(f"{path} is not a TorchScript file: {' '.join(str(error).split())[:200]}") from None
+            raise ValueError(f"{path} is not a TorchScript file: {one_line(error, 200)}") from None
         self._path, self._convention, self._device = path, convention, device
 
     def __call__(self, images: "torch.Tensor") -> list[str]:
@@ -97,8 +98,8 @@ class ScriptedRecognizer:
 class EngineRecognizer:
     """An OCR engine as a judge of lines.
 
-    The images, stretched to 4:1, are enlarged to `size` first: a long word would otherwise have fewer columns than the
-    engine needs to tell its letters apart. Wider ones keep their aspect.
+    Images of at most 4:1 are enlarged to `size` (height, width) first: in narrower images a long word would have fewer
+    columns than the engine needs to tell its letters apart. Wider images keep their aspect.
     """
 
     def __init__(self, engine: OCREngine, size: tuple[int, int] = (48, 192)):

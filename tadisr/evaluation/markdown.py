@@ -1,9 +1,11 @@
 """The report as Markdown."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Literal
 
-COLUMNS = {
+from tadisr.evaluation.records import ColumnKey, Comparison, LineMetric, MethodResult, Metric, Report
+
+COLUMNS: dict[ColumnKey, tuple[str, str]] = {
     "psnr": ("PSNR ↑", "{:.2f}"),
     "ssim": ("SSIM ↑", "{:.3f}"),
     "lpips": ("LPIPS ↓", "{:.3f}"),
@@ -15,29 +17,34 @@ COLUMNS = {
     "accuracy": ("accuracy, annotated ↑", "{:.1%}"),
     "seconds": ("seconds", "{:.2f}"),
 }
-ALWAYS = ("psnr", "ssim", "lpips", "fid", "ocr_a", "exact")
-"""Table 1's columns, and one more; the others where there is something in them."""
-MASK = {"iou": "mask IoU ↑", "f": "mask F ↑", "boundary_f": "outline F ↑"}
+_ALWAYS: tuple[ColumnKey, ...] = ("psnr", "ssim", "lpips", "fid", "ocr_a", "exact")  # Table 1's, and one more
+MASK: dict[Literal["iou", "f", "boundary_f"], str] = {"iou": "mask IoU ↑", "f": "mask F ↑", "boundary_f": "outline F ↑"}
 
 
-def main_table(report: dict[str, Any]) -> str:
+def shown_columns(report: Report) -> list[ColumnKey]:
+    """The columns of the main table: Table 1's, and those in which there is something."""
+    rows = report["methods"].values()
+    return [key for key in COLUMNS if key in _ALWAYS or any(row[key] is not None for row in rows)]
+
+
+def main_table(report: Report) -> str:
     """Table 1 of the paper: a row per method, the anchors first and last."""
     methods = report["methods"]
-    shown = [key for key in COLUMNS if key in ALWAYS or any(row[key] is not None for row in methods.values())]
+    shown = shown_columns(report)
     masks = any(row["mask"] for row in methods.values())
     rows = []
     for name, row in methods.items():
         label = {report["anchors"]["lr"]: f"{name} (LR)", report["anchors"]["hr"]: "HR"}.get(name, name)
         cells = [_cell(COLUMNS[key][1], row[key]) for key in shown]
-        rows.append([label, *cells, *([_cell("{:.3f}", (row["mask"] or {}).get(key)) for key in MASK] * masks)])
+        rows.append([label, *cells, *([_cell("{:.3f}", row["mask"] and row["mask"][key]) for key in MASK] * masks)])
     return _table(["method", *(COLUMNS[key][0] for key in shown), *(MASK.values() if masks else ())], rows)
 
 
-def to_markdown(report: dict[str, Any]) -> str:
+def to_markdown(report: Report) -> str:
     """report.md."""
     methods = report["methods"]
     first = next(iter(methods.values()))
-    finds = report["settings"].get("finds_lines", True)
+    finds = report["settings"]["finds_lines"]
     reader = f"{report['judge']} reads" if finds else "an engine read, as the data set says,"
     parts = [
         f"# {report['data']}, {report['scale']}x",
@@ -46,16 +53,14 @@ def to_markdown(report: dict[str, Any]) -> str:
         main_table(report),
         *(f"- {note}" for note in report["settings"]["notes"]),
         "## Against the LR images",
-        _table(["method", *(COLUMNS[key][0] for key in ("psnr", "ssim", "lpips", "ocr_a", "exact"))],
-               [[name, *(_interval(row, key) for key in ("psnr", "ssim", "lpips", "ocr_a", "exact"))]
-                for name, row in methods.items()]),
-    ]  # fmt: skip
+        _against_lr(methods),
+    ]
     if report["paired"]:
         parts += ["## Between methods, on the same images and lines", _paired(report["paired"])]
     if first["n_lines"]:
-        parts += ["## OCR-A by script", _split(methods, "by_script")]
-        parts += ["## OCR-A by height of the text, in HR pixels", _split(methods, "by_height")]
-    for engine in next(iter(methods.values()))["engines"]:
+        parts += ["## OCR-A by script", _by_script(methods)]
+        parts += ["## OCR-A by height of the text, in HR pixels", _by_height(methods)]
+    for engine in first["engines"]:
         parts += [f"## Read by {engine}", _second(methods, engine)]
     parts += ["## Settings", _settings(report)]
     return "\n\n".join(parts) + "\n"
@@ -70,7 +75,13 @@ def _cell(form: str, value: float | None) -> str:
     return "–" if value is None else form.format(value).replace("%", " %")
 
 
-def _interval(row: dict[str, Any], key: str) -> str:
+def _against_lr(methods: dict[str, MethodResult]) -> str:
+    keys: tuple[Metric, ...] = ("psnr", "ssim", "lpips", "ocr_a", "exact")
+    rows = [[name, *(_interval(row, key) for key in keys)] for name, row in methods.items()]
+    return _table(["method", *(COLUMNS[key][0] for key in keys)], rows)
+
+
+def _interval(row: MethodResult, key: Metric) -> str:
     form = COLUMNS[key][1]
     text, interval, delta = _cell(form, row[key]), row["intervals"][key], row["delta"][key]
     if interval is not None:
@@ -78,7 +89,7 @@ def _interval(row: dict[str, Any], key: str) -> str:
     return text if not delta else f"{text} ({_cell(form.replace(':', ':+'), delta)})"
 
 
-def _paired(paired: Sequence[dict[str, Any]]) -> str:
+def _paired(paired: Sequence[Comparison]) -> str:
     rows = []
     for one in paired:
         if one["metric"] not in ("psnr", "ssim", "lpips", "ocr_a", "ned"):  # the others are in report.json
@@ -92,38 +103,37 @@ def _paired(paired: Sequence[dict[str, Any]]) -> str:
     return _table(["methods", "metric", "difference", "95 % interval", "p", "n"], rows)
 
 
-def _split(methods: dict[str, Any], key: str) -> str:
-    first = next(iter(methods.values()))[key]
-    if key == "by_script":
-        heads = {name: f"{name} (n = {part['n']})" for name, part in first.items()}
-        rows = [[name, *(_cell("{:.3f}", row[key][part]["ocr_a"]) for part in heads)] for name, row in methods.items()]
-        return _table(["method", *heads.values()], rows)
-    used = [i for i, part in enumerate(first) if part["n"]]
+def _by_script(methods: dict[str, MethodResult]) -> str:
+    scripts = next(iter(methods.values()))["by_script"]
+    heads = [f"{name} (n = {part['n']})" for name, part in scripts.items()]
+    rows = [[name, *(_cell("{:.3f}", row["by_script"][script]["ocr_a"]) for script in scripts)]
+            for name, row in methods.items()]  # fmt: skip
+    return _table(["method", *heads], rows)
+
+
+def _by_height(methods: dict[str, MethodResult]) -> str:
+    used = [i for i, part in enumerate(next(iter(methods.values()))["by_height"]) if part["n"]]
+    first = [next(iter(methods.values()))["by_height"][i] for i in used]
     heads = [
-        f"{first[i]['low']}{'+' if first[i]['high'] is None else '–' + str(first[i]['high'])} (n = {first[i]['n']})"
-        for i in used
+        f"{part['low']}{'+' if part['high'] is None else '–' + str(part['high'])} (n = {part['n']})" for part in first
     ]
     rows = [
-        [name, *(_cell("{:.3f}", row[key][i]["ocr_a"]) for i in used), _cell("{}", row["legible_from"])]
+        [name, *(_cell("{:.3f}", row["by_height"][i]["ocr_a"]) for i in used), _cell("{}", row["legible_from"])]
         for name, row in methods.items()
     ]
     return _table(["method", *heads, "legible (0.8) from"], rows)
 
 
-def _second(methods: dict[str, Any], engine: str) -> str:
-    keys = ("ocr_a", "ocr_a_levenshtein", "exact", "ned", "accuracy")
-    rows = [
-        [
-            name,
-            *(_cell(COLUMNS[key][1], row["engines"][engine][key]) for key in keys),
-            str(row["engines"][engine]["n_lines"]),
-        ]
-        for name, row in methods.items()
-    ]
+def _second(methods: dict[str, MethodResult], engine: str) -> str:
+    keys: tuple[LineMetric, ...] = ("ocr_a", "ocr_a_levenshtein", "exact", "ned", "accuracy")
+    rows = []
+    for name, method in methods.items():
+        row = method["engines"][engine]
+        rows.append([name, *(_cell(COLUMNS[key][1], row[key]) for key in keys), str(row["n_lines"])])
     return _table(["method", *(COLUMNS[key][0] for key in keys), "n"], rows)
 
 
-def _settings(report: dict[str, Any]) -> str:
+def _settings(report: Report) -> str:
     settings = report["settings"]
     lines = [f"- {name}: {text}" for name, text in settings["definitions"].items()]
     for name, engine in report["engines"].items():

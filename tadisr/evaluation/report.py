@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from tadisr.evaluation.html import write_html
 from tadisr.evaluation.markdown import to_markdown
 from tadisr.evaluation.methods import HR_ANCHOR, LR_ANCHOR, Method
 from tadisr.evaluation.pairs import Pairs
+from tadisr.evaluation.records import Report
 from tadisr.evaluation.runner import Runner
 from tadisr.evaluation.summary import build_report, definitions
 from tadisr.io.atomic import write_atomically
@@ -20,60 +23,68 @@ from tadisr.io.images import read_image
 from tadisr.metrics.text import normalize_text
 from tadisr.ocr import OCREngine, load_engine
 
-PACKAGES = ("numpy", "pillow", "scikit-image", "rapidfuzz", "torch")
+_PACKAGES = ("numpy", "pillow", "scikit-image", "rapidfuzz", "torch")
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How an evaluation measures."""
+
+    engines: Sequence[str] = ("rapidocr",)
+    """Names and options, see `open_engine`. The first engine judges; the others give second opinions."""
+    weights: Path | None = None
+    """Folder with the backbones of LPIPS and FID; None: torch.hub's cache, or a download."""
+    device: str = "cpu"
+    """Where LPIPS and FID run."""
+    workers: int | None = None
+    """Number of lines that are read side by side; None: one per core."""
+    normalization: str = "none"
+    """How texts are normalised before they are compared: one of `metrics.text.NORMALIZATIONS`."""
+    seed: int = 0
+    """Seed of the bootstrap and the tests."""
+    limit: int | None = None
+    """Number of pairs to measure, from the first on; None: all."""
+
+    def __post_init__(self):
+        normalize_text("", self.normalization)  # unknown rules are refused before the work, not after
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"At least one image is needed, not {self.limit}.")
 
 
 def evaluate(
     data: Pairs,
     methods: Sequence[Method],
     out: Path,
-    engines: Sequence[str] = ("rapidocr",),
-    weights: Path | None = None,
-    device: str = "cpu",
-    workers: int | None = None,
-    normalization: str = "none",
-    seed: int = 0,
-    limit: int | None = None,
+    options: EvaluationOptions,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Any]:
+) -> Report:
     """Evaluate methods on a data set and write the reports.
 
     Args:
         data: from `open_data`.
         methods: from `load_methods`: the LR anchor first.
         out: folder of the reports and of the restored images.
-        engines: see `open_engine`; the first one judges, the others give second opinions.
-        weights: folder with the backbones of LPIPS and FID; None: torch.hub's cache, or a download.
-        device: of LPIPS and FID.
-        workers: lines read side by side; None: one per core.
-        normalization: of the texts before they are compared, one of `metrics.text.NORMALIZATIONS`.
-        seed: of the bootstrap and the tests.
-        limit: only the first pairs.
-        progress: called with the number of restored images, done and in all.
+        progress: called with the number of images restored so far, and with their number in all.
 
     Returns:
         What report.json holds.
 
     Raises:
-        ValueError: an unknown engine or rule, or images that cannot be read or do not fit.
-        ImportError: an engine's package.
+        ValueError: an engine is unknown, or images cannot be read or do not fit.
+        ImportError: an engine's package is missing.
     """
-    normalize_text("", normalization)  # unknown rules are refused before the work, not after
-    if limit is not None and limit < 1:
-        raise ValueError(f"At least one image is needed, not {limit}.")
     loaded = {}
-    for spec in engines:
-        name, engine = open_engine(spec, workers or os.cpu_count() or 1)
+    for spec in options.engines:
+        name, engine = open_engine(spec, options.workers or os.cpu_count() or 1)
         if name in loaded:
             raise ValueError(f"The engine {name} is named twice.")
         loaded[name] = engine
-    lpips, inception, notes = _perceptual(weights, device)
-    records = Runner(data, methods, loaded, out, lpips, inception).run(limit, progress)
+    lpips, inception, notes = _perceptual(options.weights, options.device)
+    records = Runner(data, methods, loaded, out, lpips, inception).run(options.limit, progress)
     notes += [f"left out: {failed}" for failed in records.failed]
     if not records.lines:
         notes.append("No text was found in the HR images: there is nothing to read.")
-    measured = build_report(records, list(loaded), normalization, seed)
-    report = {
+    report: Report = {
         "tadisr": version("tadisr"),
         "data": data.name,
         "scale": data.scale,
@@ -81,18 +92,18 @@ def evaluate(
         "judge": next(iter(loaded)),
         "anchors": {"lr": LR_ANCHOR, "hr": HR_ANCHOR},
         "settings": {
-            "definitions": definitions(normalization),
-            "normalization": normalization,
-            "seed": seed,
+            "definitions": definitions(options.normalization),
+            "normalization": options.normalization,
+            "seed": options.seed,
             "data": data.note,
             "finds_lines": data.find_lines,
             "methods": {method.name: method.describe() for method in methods},
             "lpips": lpips and lpips.description,
             "fid": inception and inception.description,
-            "packages": {"opencv": cv2.__version__, **{package: version(package) for package in PACKAGES}},
+            "packages": {"opencv": cv2.__version__, **{package: version(package) for package in _PACKAGES}},
             "notes": notes,
         },
-        **measured,
+        **build_report(records, list(loaded), options.normalization, options.seed),
     }
     _write(report, data, out)
     return report
@@ -119,7 +130,7 @@ def open_engine(spec: str, workers: int) -> tuple[str, OCREngine]:
 
 
 def _perceptual(weights: Path | None, device: str) -> tuple[Any, Any, list[str]]:
-    """LPIPS and FID's features, None where their weights or packages are missing, and why."""
+    """LPIPS, the features for FID, and notes. Where weights or a package are missing, None and a note that says why."""
     loaded, notes = [], []
     for name, column in (("LPIPS", "LPIPS"), ("InceptionFeatures", "FID")):
         try:
@@ -132,7 +143,7 @@ def _perceptual(weights: Path | None, device: str) -> tuple[Any, Any, list[str]]
     return (*loaded, notes)
 
 
-def _write(report: dict[str, Any], data: Pairs, out: Path) -> None:
+def _write(report: Report, data: Pairs, out: Path) -> None:
     index = {name: i for i, name in enumerate(data.names())}
 
     def picture(method: str, name: str) -> np.ndarray:
@@ -141,9 +152,6 @@ def _write(report: dict[str, Any], data: Pairs, out: Path) -> None:
         return read_image(out / "images" / method / f"{name}.png").rgb
 
     text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
-    for name, content in (("json", text + "\n"), ("md", to_markdown(report))):
-        # file names that are no UTF-8 must not lose what was measured
-        write_atomically(out / f"report.{name}", content.encode(errors="backslashreplace"))
-    from tadisr.evaluation.html import write_html
-
+    write_atomically(out / "report.json", text + "\n")
+    write_atomically(out / "report.md", to_markdown(report))
     write_html(report, picture, out / "report.html")

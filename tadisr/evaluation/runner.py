@@ -1,16 +1,16 @@
 """One pass over a data set: every image is decoded once and restored once by each method, every line read once."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tadisr.datasets.base import check_scale
 from tadisr.evaluation.methods import HR_ANCHOR, Method, Restored
 from tadisr.evaluation.pairs import ENGINE, Line, Pair, Pairs
+from tadisr.evaluation.records import ImageMetric, ImageRecord, LineRecord, Reading, Records
 from tadisr.io.images import write_image
 from tadisr.metrics.image import psnr, ssim
 from tadisr.metrics.segmentation import boundary_f, mask_counts
@@ -20,23 +20,7 @@ from tadisr.ocr import OCREngine, crop_line, is_box, line_height
 if TYPE_CHECKING:
     from tadisr.metrics.perceptual import LPIPS, InceptionFeatures
 
-READ_AT_ONCE = 1024  # lines; their crops are held until then
-
-
-@dataclass
-class Records:
-    """What was measured, image by image and line by line; `summary.build_report` makes the tables of it."""
-
-    images: list[dict[str, Any]] = field(default_factory=list)
-    lines: list[dict[str, Any]] = field(default_factory=list)
-    """With "image_index", the position of the line's image in `images`."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    features: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    """Method: what FID compares."""
-    failed: list[str] = field(default_factory=list)
-    """Images of the data set that could not be read, and why; the others are measured nevertheless."""
-    mask_counts: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    boundary_f: dict[str, list[float]] = field(default_factory=dict)
+READ_AT_ONCE = 1024  # lines whose crops are collected before the engines read them
 
 
 class Runner:
@@ -45,9 +29,9 @@ class Runner:
     Args:
         data: the pairs.
         methods: the LR anchor first; the HR anchor is added.
-        engines: by name, the judge first. It also finds the lines where the data set names none that an engine read.
+        engines: by name, the judge first. Unless the data set says what an engine read, the judge also finds the lines.
         out: restored images are written to `out/images/METHOD/NAME.png`, masks to `out/masks/`.
-        lpips, inception: None leaves the metric out.
+        lpips, inception: None: the metric is left out.
     """
 
     def __init__(
@@ -62,15 +46,15 @@ class Runner:
         self._data, self._methods, self._engines, self._out = data, methods, engines, out
         self._lpips, self._inception = lpips, inception
         self._judge = next(iter(engines.values()))
-        self._waiting: list[tuple[dict[str, Any], np.ndarray]] = []  # where a reading belongs, and what is to be read
+        self._waiting: list[tuple[dict[str, Reading], np.ndarray]] = []  # where readings belong, and what is to be read
 
     def run(self, limit: int | None = None, progress: Callable[[int, int], None] = lambda done, total: None) -> Records:
         """Measure the first `limit` pairs.
 
-        progress: called with how many restored images are done, and of how many.
+        progress: called with the number of images restored so far, and with their number in all.
 
         Raises:
-            ValueError: no image that can be read, or what a method made of one has a size that does not fit.
+            ValueError: no image can be read, or a method's output has a size that does not fit.
         """
         count = len(self._data) if limit is None else min(limit, len(self._data))
         records = Records(seconds={method.name: 0.0 for method in self._methods if method.timed})
@@ -92,7 +76,7 @@ class Runner:
                 progress(i * len(self._methods) + number + 1, total)
             versions[HR_ANCHOR] = Restored(pair.hr)
             records.images.append(self._measure(pair, versions, records))
-            records.lines += self._queue(pair, len(records.images) - 1, versions)
+            records.lines += self._queue(pair, versions)
             if len(self._waiting) >= READ_AT_ONCE:
                 self._read()
         self._read()
@@ -109,8 +93,8 @@ class Runner:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_image(path, pixels)
 
-    def _measure(self, pair: Pair, versions: Mapping[str, Restored], records: Records) -> dict[str, Any]:
-        scores = {}
+    def _measure(self, pair: Pair, versions: Mapping[str, Restored], records: Records) -> ImageRecord:
+        scores: dict[str, dict[ImageMetric, float | None]] = {}
         try:
             for name, version in versions.items():
                 image = version.image
@@ -122,7 +106,7 @@ class Runner:
                 if self._inception is not None:
                     records.features.setdefault(name, []).append(self._inception(image))
                 if version.mask is not None and pair.mask is not None:
-                    mask = np.float32(version.mask) / 255
+                    mask = version.mask.astype(np.float32) / 255
                     records.mask_counts.setdefault(name, []).append(mask_counts(mask, pair.mask))
                     if pair.mask.any():
                         records.boundary_f.setdefault(name, []).append(boundary_f(mask > 0.5, pair.mask))
@@ -130,16 +114,15 @@ class Runner:
             raise ValueError(f"{pair.path}: {error}") from None
         return {"name": pair.name, "hr": pair.path, "size": list(pair.hr.shape[:2]), "methods": scores}
 
-    def _queue(self, pair: Pair, image_index: int, versions: Mapping[str, Restored]) -> Iterator[dict[str, Any]]:
-        """A record for every line of the pair, whose readings follow in `_read`."""
+    def _queue(self, pair: Pair, versions: Mapping[str, Restored]) -> Iterator[LineRecord]:
+        """Yield a record for every line of the pair; `_read` adds the readings."""
         lines = list(pair.lines)
         if self._data.find_lines:
             found = (line for line in self._judge.find(pair.hr) if is_box(line.quad))
             lines = [Line(line.text, line.quad, ENGINE) for line in found] + lines
         for index, line in enumerate(lines):
-            record = {
+            record: LineRecord = {
                 "image": pair.name,
-                "image_index": image_index,
                 "index": index,
                 "quad": np.round(line.quad.astype(float), 2).tolist(),
                 "text": line.text,
@@ -156,7 +139,7 @@ class Runner:
             yield record
 
     def _read(self) -> None:
-        """Let every engine read what is waiting."""
+        """Let every engine read the crops that are waiting."""
         places, crops = [place for place, _ in self._waiting], [crop for _, crop in self._waiting]
         for name, engine in self._engines.items():
             for place, reading in zip(places, engine.read(crops), strict=True):

@@ -1,8 +1,9 @@
-"""How sure a mean is: bootstrap intervals and paired tests, with whole images as the unit.
+"""How certain a mean is: bootstrap intervals and paired tests, with whole images as the unit.
 
-Lines of one photograph share its blur and its noise, so resampling single lines would promise too much. A metric is
-given as two arrays over the images: the sums of its values in each, and how many there are (1 for PSNR, the number of
-lines for OCR-A); the metric is the ratio of their totals.
+Lines of one photograph share its blur and its noise, so resampling single lines would make intervals too narrow. A
+metric is given as two arrays over the images: the sum of its values in each image, and their number (1 for PSNR, the
+number of lines for OCR-A). The metric is the ratio of the two totals. scipy.stats draws anew for every metric; here all
+metrics and methods share the draws.
 """
 
 import numpy as np
@@ -13,11 +14,11 @@ _CHUNK = 1000
 
 
 class Resampler:
-    """Draws images with replacement; the same draws for every metric and method.
+    """Draws images with replacement; every metric and method gets the same draws.
 
     Args:
-        images: how many there are.
-        seed: of the draws.
+        images: number of images.
+        seed: seed of the draws.
     """
 
     def __init__(self, images: int, seed: int):
@@ -28,7 +29,10 @@ class Resampler:
             row += np.bincount(rng.integers(0, images, images), minlength=images)
 
     def interval(self, sums: np.ndarray, counts: np.ndarray) -> list[float] | None:
-        """[low, high] of the percentile bootstrap, 95 %; None where fewer than two images have values, or infinite."""
+        """[low, high]: the 95 % percentile bootstrap interval.
+
+        None where fewer than two images have values, or a value is infinite.
+        """
         if np.count_nonzero(counts) < 2 or not np.isfinite(sums).all():
             return None
         totals, numbers = self._weights @ sums, self._weights @ counts
@@ -38,15 +42,17 @@ class Resampler:
     def p_value(self, differences: np.ndarray, counts: np.ndarray) -> float | None:
         """Two-sided sign-flip test: how often would chance alone make the methods differ at least as much?
 
-        differences: sums over each image. Under the null hypothesis the two methods could be exchanged on any image.
-        None where fewer than two images were compared, or a difference is infinite.
+        Under the null hypothesis the two methods could be exchanged on any image. None where fewer than two images were
+        compared, or a difference is infinite.
+
+        differences: the sum over each image.
         """
-        told = differences[counts > 0]
-        if len(told) < 2 or not np.isfinite(told).all():
+        compared = differences[counts > 0]
+        if len(compared) < 2 or not np.isfinite(compared).all():
             return None
         rng = np.random.default_rng([self._seed, 1])
-        observed, extreme = abs(told.sum()) * (1 - 1e-9), 0  # rounding must not tell equal sums apart
+        observed, extreme = abs(compared.sum()) * (1 - 1e-9), 0  # equal sums may differ by rounding
         for _ in range(0, PERMUTATIONS, _CHUNK):
-            signs = rng.integers(0, 2, (_CHUNK, len(told))) * 2.0 - 1
-            extreme += np.count_nonzero(np.abs(signs @ told) >= observed)
+            signs = rng.integers(0, 2, (_CHUNK, len(compared))) * 2.0 - 1
+            extreme += np.count_nonzero(np.abs(signs @ compared) >= observed)
         return (1 + int(extreme)) / (1 + PERMUTATIONS)

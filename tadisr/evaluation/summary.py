@@ -1,15 +1,31 @@
-"""From records to the report: means, intervals, differences, and splits by script and by height."""
+"""From records to the report: means, intervals, differences, and means by script and by height."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from tadisr.evaluation.methods import HR_ANCHOR, LR_ANCHOR
 from tadisr.evaluation.pairs import ANNOTATION, ENGINE
-from tadisr.evaluation.runner import Records
+from tadisr.evaluation.records import (
+    Comparison,
+    HeightMeans,
+    ImageMetric,
+    ImageRecord,
+    LineMeans,
+    LineMetric,
+    LineRecord,
+    MaskScores,
+    Means,
+    Measured,
+    Metric,
+    Records,
+)
 from tadisr.evaluation.statistics import PERMUTATIONS, ROUNDS, Resampler
+from tadisr.metrics.image import DEFINITIONS as IMAGE_DEFINITIONS
 from tadisr.metrics.segmentation import THRESHOLDS, foreground_scores
 from tadisr.metrics.text import (
     NORMALIZATIONS,
@@ -35,39 +51,51 @@ DEFINITIONS = {
     "paired": f"bootstrap and two-sided sign-flip test over images, {PERMUTATIONS} permutations; lines of one image "
     "stay together",
 }
-IMAGE_METRICS = ("psnr", "ssim", "lpips")
-LINE_METRICS: dict[str, tuple[str, Callable[[str, str], float]]] = {
+_IMAGE_METRICS: tuple[ImageMetric, ...] = ("psnr", "ssim", "lpips")
+_LINE_METRICS: dict[LineMetric, tuple[str, Callable[[str, str], float]]] = {
     "ocr_a": (ENGINE, ocr_accuracy),
     "ocr_a_levenshtein": (ENGINE, ocr_accuracy_levenshtein),
     "exact": (ENGINE, lambda predicted, reference: float(predicted == reference)),
     "ned": (ANNOTATION, edit_similarity),
     "accuracy": (ANNOTATION, lambda predicted, reference: float(predicted == reference)),
 }
-METRICS = (*IMAGE_METRICS, *LINE_METRICS)
-COMPARED = (*IMAGE_METRICS, "ocr_a", "exact", "ned")
-"""Of every two methods."""
-HEIGHTS = (0, 16, 24, 32, 48, 64, None)
-"""Limits of the height classes, HR pixels."""
-LEGIBLE, ENOUGH = 0.8, 5
-"""OCR-A from which text counts as legible, and the lines that a height class must hold to say so."""
+_METRICS: tuple[Metric, ...] = (*_IMAGE_METRICS, *_LINE_METRICS)
+_COMPARED: tuple[Metric, ...] = (*_IMAGE_METRICS, "ocr_a", "exact", "ned")
+"""The metrics by which every two methods are compared."""
+_HEIGHTS = (0, 16, 24, 32, 48, 64)
+"""Lower limits of the height classes, HR pixels."""
+_LEGIBLE, _ENOUGH = 0.8, 5
+"""The OCR-A from which on text counts as legible, and the number of lines that a height class needs to be judged."""
 
-Table = dict[str, tuple[np.ndarray, np.ndarray]]
-"""Metric: its sums and counts over the images, see `statistics`."""
+_Table = dict[Metric, tuple[np.ndarray, np.ndarray]]
+"""By metric: its sums and counts over the images, see `statistics`."""
 
 
-def build_report(
-    records: Records, engines: Sequence[str], normalization: str = "none", seed: int = 0
-) -> dict[str, Any]:
-    """The parts of the report that are measured: methods, paired, images, lines.
+@dataclass
+class _Line:
+    """A line and its scores."""
+
+    record: LineRecord
+    image: int
+    """The position of its image."""
+    ocr_a: dict[str, float | None]
+    """By method; empty where its text is empty."""
+    scores: dict[LineMetric, dict[str, float]]
+    """By metric and method; only the metrics of the line's source, and none where its text is empty."""
+
+
+def build_report(records: Records, engines: Sequence[str], normalization: str = "none", seed: int = 0) -> Measured:
+    """The parts of the report that are measured.
 
     engines: names, the judge first.
     """
     judge, names = engines[0], list(records.images[0]["methods"])
-    lines = [_scored(line, names, judge, normalization) for line in records.lines]
+    positions = {image["name"]: i for i, image in enumerate(records.images)}
+    lines = [_scored(line, positions[line["image"]], names, judge, normalization) for line in records.lines]
     tables = {name: _tabulate(records.images, lines, name) for name in names}
     resampler = Resampler(len(records.images), seed)
     means = {
-        name: {metric: _ratio(*tables[name][metric]) for metric in METRICS} | {"fid": _fid(records, name)}
+        name: {metric: _ratio(*tables[name][metric]) for metric in _METRICS} | {"fid": _fid(records, name)}
         for name in names
     }
     methods = {}
@@ -78,104 +106,99 @@ def build_report(
             "n_images": len(records.images),
             "n_lines": int(tables[name]["ocr_a"][1].sum()),
             "n_annotated": int(tables[name]["ned"][1].sum()),
-            "intervals": {metric: resampler.interval(*tables[name][metric]) for metric in METRICS},
-            "delta": {
-                metric: None if None in (value, means[LR_ANCHOR][metric]) else value - means[LR_ANCHOR][metric]
-                for metric, value in means[name].items()
-            },
+            "intervals": {metric: resampler.interval(*tables[name][metric]) for metric in _METRICS},
+            "delta": {metric: _difference(value, means[LR_ANCHOR][metric]) for metric, value in means[name].items()},
             **_splits(lines, name),
-            "engines": {engine: _second_opinion(lines, name, engine, normalization) for engine in engines[1:]},
+            "engines": {engine: _second_opinion(records.lines, name, engine, normalization) for engine in engines[1:]},
             "mask": _mask(records, name),
         }
     compared = [name for name in names if name != HR_ANCHOR]
     paired = [
         comparison
         for a, b in combinations(compared, 2)
-        for metric in COMPARED
+        for metric in _COMPARED
         if (comparison := _compare(tables, a, b, metric, resampler))
     ]
-    for line in lines:
-        del line["image_index"], line["scores"]
-    return _rounded({"methods": methods, "paired": paired, "images": records.images, "lines": lines})
+    scored = [{**line.record, "ocr_a": line.ocr_a} for line in lines]
+    return _rounded({"methods": methods, "paired": paired, "images": records.images, "lines": scored})
 
 
 def definitions(normalization: str) -> dict[str, str]:
     """What the numbers mean, in words."""
-    from tadisr.metrics import image
-
-    return {**image.DEFINITIONS, **DEFINITIONS, "normalization": f"{normalization}: {NORMALIZATIONS[normalization]}"}
+    return {**IMAGE_DEFINITIONS, **DEFINITIONS, "normalization": f"{normalization}: {NORMALIZATIONS[normalization]}"}
 
 
-def _scored(line: dict[str, Any], names: Sequence[str], judge: str, normalization: str) -> dict[str, Any]:
-    """The line with "ocr_a" for every method and "scores", {metric: {method: value}}, empty where its text is empty."""
-    reference = normalize_text(line["text"], normalization)
-    read = {name: normalize_text(line["read"][name][judge]["text"], normalization) for name in names}
-    scores = {
+def _scored(record: LineRecord, image: int, names: Sequence[str], judge: str, normalization: str) -> _Line:
+    reference = normalize_text(record["text"], normalization)
+    read = {name: normalize_text(record["read"][name][judge]["text"], normalization) for name in names}
+    scores: dict[LineMetric, dict[str, float]] = {
         metric: {name: score(read[name], reference) for name in names}
-        for metric, (source, score) in LINE_METRICS.items()
-        if source == line["source"] and reference
+        for metric, (source, score) in _LINE_METRICS.items()
+        if source == record["source"] and reference
     }
-    return line | {
-        "ocr_a": {name: ocr_accuracy(read[name], reference) for name in names if reference},
-        "scores": scores,
-    }
+    return _Line(record, image, {name: ocr_accuracy(read[name], reference) for name in names if reference}, scores)
 
 
-def _tabulate(images: Sequence[dict], lines: Sequence[dict], name: str) -> Table:
-    table = {metric: (np.zeros(len(images)), np.zeros(len(images))) for metric in METRICS}
+def _tabulate(images: Sequence[ImageRecord], lines: Sequence[_Line], name: str) -> _Table:
+    table: _Table = {metric: (np.zeros(len(images)), np.zeros(len(images))) for metric in _METRICS}
     for i, image in enumerate(images):
-        for metric in IMAGE_METRICS:
+        for metric in _IMAGE_METRICS:
             value = image["methods"][name][metric]
             if value is not None:
                 table[metric][0][i], table[metric][1][i] = value, 1
     for line in lines:
-        for metric, values in line["scores"].items():
-            table[metric][0][line["image_index"]] += values[name]
-            table[metric][1][line["image_index"]] += 1
+        for metric, values in line.scores.items():
+            table[metric][0][line.image] += values[name]
+            table[metric][1][line.image] += 1
     return table
 
 
 def _ratio(sums: np.ndarray, counts: np.ndarray) -> float | None:
-    """The metric; None where nothing was measured, or an image equals its HR and so has infinite PSNR."""
+    """The metric; None where nothing was measured, or where an image equals its HR and has infinite PSNR."""
     return float(sums.sum() / counts.sum()) if counts.any() and np.isfinite(sums).all() else None
 
 
-def _splits(lines: Sequence[dict], name: str) -> dict[str, Any]:
-    """ "by_script", "by_height" and "legible_from": the least height (HR pixels) from which on text stays legible."""
-    read = [line for line in lines if "ocr_a" in line["scores"]]
-    by_script = {script: _means([line for line in read if line["script"] == script], name) for script in SCRIPTS}
-    by_height, legible = [], None
-    for low, high in zip(HEIGHTS, HEIGHTS[1:], strict=False):
-        chosen = [line for line in read if line["height"] >= low and (high is None or line["height"] < high)]
+def _difference(value: float | None, base: float | None) -> float | None:
+    return None if value is None or base is None else value - base
+
+
+def _splits(lines: Sequence[_Line], name: str) -> dict[str, Any]:
+    """ "by_script", "by_height" and "legible_from", the least height (HR pixels) from which on all text is legible."""
+    read = [line for line in lines if "ocr_a" in line.scores]
+    by_script = {script: _means([line for line in read if line.record["script"] == script], name) for script in SCRIPTS}
+    by_height: list[HeightMeans] = []
+    legible = None
+    for low, high in zip(_HEIGHTS, (*_HEIGHTS[1:], None), strict=True):
+        chosen = [line for line in read if low <= line.record["height"] < (high or math.inf)]
         by_height.append({"low": low, "high": high, **_means(chosen, name)})
     for part in reversed(by_height):
-        if part["n"] >= ENOUGH:
-            if part["ocr_a"] < LEGIBLE:
+        if part["n"] >= _ENOUGH:
+            if (part["ocr_a"] or 0) < _LEGIBLE:
                 break
             legible = part["low"]
     by_script = {script: means for script, means in by_script.items() if means["n"]}
     return {"by_script": by_script, "by_height": by_height, "legible_from": legible}
 
 
-def _means(lines: Sequence[dict], name: str) -> dict[str, Any]:
-    means = {
-        metric: float(np.mean([line["scores"][metric][name] for line in lines])) if lines else None
+def _means(lines: Sequence[_Line], name: str) -> Means:
+    ocr_a, exact = (
+        float(np.mean([line.scores[metric][name] for line in lines])) if lines else None
         for metric in ("ocr_a", "exact")
-    }
-    return means | {"n": len(lines)}
+    )
+    return {"ocr_a": ocr_a, "exact": exact, "n": len(lines)}
 
 
-def _second_opinion(lines: Sequence[dict], name: str, engine: str, normalization: str) -> dict[str, Any]:
-    """OCR-A by another engine: what it reads in the HR region is its truth; lines that it cannot read there are out."""
-    values: dict[str, list[float]] = {metric: [] for metric in LINE_METRICS}
+def _second_opinion(lines: Sequence[LineRecord], name: str, engine: str, normalization: str) -> LineMeans:
+    """OCR-A by another engine. Its own reading of the HR image is its truth; lines without one do not count."""
+    values: dict[LineMetric, list[float]] = {metric: [] for metric in _LINE_METRICS}
     for line in lines:
         read, own = (normalize_text(line["read"][x][engine]["text"], normalization) for x in (name, HR_ANCHOR))
         reference = own if line["source"] == ENGINE else normalize_text(line["text"], normalization)
-        for metric, (source, score) in LINE_METRICS.items():
+        for metric, (source, score) in _LINE_METRICS.items():
             if source == line["source"] and reference:
                 values[metric].append(score(read, reference))
     means = {metric: float(np.mean(scores)) if scores else None for metric, scores in values.items()}
-    return means | {"n_lines": len(values["ocr_a"]), "n_annotated": len(values["ned"])}
+    return cast(LineMeans, {**means, "n_lines": len(values["ocr_a"]), "n_annotated": len(values["ned"])})
 
 
 def _fid(records: Records, name: str) -> float | None:
@@ -186,7 +209,7 @@ def _fid(records: Records, name: str) -> float | None:
     return frechet_distance(np.stack(records.features[name]), np.stack(records.features[HR_ANCHOR]))
 
 
-def _mask(records: Records, name: str) -> dict[str, float | None] | None:
+def _mask(records: Records, name: str) -> MaskScores | None:
     if name not in records.mask_counts:
         return None
     scores = foreground_scores(np.stack(records.mask_counts[name]))
@@ -198,8 +221,8 @@ def _mask(records: Records, name: str) -> dict[str, float | None] | None:
     }
 
 
-def _compare(tables: Mapping[str, Table], a: str, b: str, metric: str, resampler: Resampler) -> dict[str, Any] | None:
-    """Method b against method a; None where one of them has no values."""
+def _compare(tables: Mapping[str, _Table], a: str, b: str, metric: Metric, resampler: Resampler) -> Comparison | None:
+    """Method b against method a; None where one of the two has no values."""
     (sums_a, counts), (sums_b, _) = tables[a][metric], tables[b][metric]
     if not counts.any() or not np.isfinite(sums_a + sums_b).all():
         return None
@@ -216,7 +239,7 @@ def _compare(tables: Mapping[str, Table], a: str, b: str, metric: str, resampler
 
 
 def _rounded(value: Any) -> Any:
-    """Six decimals, so that a report is the same wherever the sums were taken in another order; no infinities."""
+    """Six decimals, so that the order of additions does not change a report; None for infinite values."""
     if isinstance(value, dict):
         return {key: _rounded(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The protocol of scene text super-resolution: restored lines, read by recognisers and compared with the HR lines.
+"""The protocol of scene text super-resolution: recognisers read restored lines, which are compared with the HR lines.
 
 A data set's items are {"lr" (3, h, w), "hr" (3, H, W), "label"}, as `TextZoomLines` gives them; a method turns
 (N, 3, h, w) RGB in [0, 1] into (N, 3, H, W); a recogniser turns (N, 3, H, W) into N strings. Everything is measured
@@ -78,7 +78,7 @@ def ssim(images: "torch.Tensor", references: "torch.Tensor") -> np.ndarray:
 
 @dataclass(frozen=True)
 class Score:
-    """A mean, None where it was not measured or is infinite, and its interval, None where there is none."""
+    """A mean and its interval; None for a mean that was not measured or is infinite, and for an unknown interval."""
 
     value: float | None
     interval: list[float] | None = None
@@ -88,8 +88,8 @@ class Score:
 class LineReport:
     """What `evaluate_lines` measured.
 
-    n: lines of each subset and of "average". scores: method, subset, measure; measures are `FIDELITY` and
-    "accuracy/RECOGNISER". against_bicubic: method, recogniser: {"difference", "interval", "p"} over all lines.
+    n: number of lines of each subset and of "average". scores: by method, subset and measure; measures are `FIDELITY`
+    and "accuracy/RECOGNISER". against_bicubic: by method and recogniser, {"difference", "interval", "p"} of all lines.
     """
 
     n: dict[str, int]
@@ -146,25 +146,20 @@ def evaluate_lines(
     batch_size: int = 64,
     lpips: "LPIPS | None" = None,
     seed: int = 0,
-    num_workers: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> LineReport:
-    """Measure methods on subsets; the rows "bicubic" and "HR" are always there, HR without the fidelity to itself.
+    """Measure methods on subsets. The rows "bicubic" and "HR" are always there; HR is not compared with itself.
 
     Args:
-        methods: by name. Each gets a batch on the CPU and may answer on any device; what it returns is clipped to
-            [0, 1]. One that draws noise must draw it image by image, or its results depend on the batch size.
+        methods: by name. Each gets a batch on the CPU and may return images on any device, which are clipped to [0, 1].
+            A method that draws noise must draw it image by image, or its results depend on the batch size.
         subsets: data sets by name, see the module.
         recognizers: by name; see `line_recognizers`.
-        batch_size: lines that methods and recognisers get at once; a data set of lines that differ in size says 1 in
-            an attribute of that name.
-        lpips: None leaves the column empty.
-        seed: of the bootstrap.
-        num_workers: processes that load the data.
-        progress: called with how many lines are done, and of how many.
+        batch_size: number of lines in a batch; a data set whose lines differ in size has an attribute `batch_size` = 1.
+        lpips: None: the column stays empty.
+        seed: seed of the bootstrap and the tests.
 
     Raises:
-        ValueError: a reserved name, nothing to measure, or outputs of a wrong size, number or value; with the name.
+        ValueError: a name is reserved, there is nothing to measure, or an output has a wrong size, number or value.
     """
     import torch
     from torch.utils.data import DataLoader
@@ -173,14 +168,13 @@ def evaluate_lines(
     named = [BICUBIC, *methods, HR]
     measures = [f"accuracy/{name}" for name in recognizers]
     n = {name: len(data) for name, data in subsets.items()}
-    # (subset, method, measure): values line by line; of psnr_per_batch batch by batch
+    # by (subset, method, measure): a value for each line; for psnr_per_batch one for each batch
     values: dict[tuple[str, str, str], list[float]] = {
         (subset, method, measure): [] for subset in subsets for method in named for measure in (*measures, *FIDELITY)
     }
-    done = 0
     for subset, data in subsets.items():
         together = getattr(data, "batch_size", None) or batch_size
-        for batch in DataLoader(data, together, num_workers=num_workers):
+        for batch in DataLoader(data, together):
             lr, hr, labels = batch["lr"], batch["hr"], [str_filt(label) for label in batch["label"]]
             for method in named:
                 with torch.inference_mode():
@@ -190,8 +184,6 @@ def evaluate_lines(
                     row |= _fidelity(sr, hr, lpips)
                 for measure, found in row.items():
                     values[subset, method, measure] += found
-            done += len(labels)
-            progress(done, sum(n.values()))
     return _report(values, named, measures, n, batch_size, seed)
 
 
@@ -259,9 +251,8 @@ def _report(
 
     def score(subset: str, method: str, measure: str) -> Score:
         if subset == AVERAGE and measure == "psnr_per_batch":
-            means = [score(name, method, measure).value for name in n]
-            known = all(mean is not None for mean in means)
-            return Score(sum(mean * n[name] for mean, name in zip(means, n, strict=True)) / total if known else None)
+            known = [(mean, n[name]) for name in n if (mean := score(name, method, measure).value) is not None]
+            return Score(sum(mean * count for mean, count in known) / total if len(known) == len(n) else None)
         found = pooled(method, measure) if subset == AVERAGE else np.array(values[subset, method, measure])
         if not len(found) or not np.isfinite(found).all():
             return Score(None)

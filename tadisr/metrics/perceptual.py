@@ -1,9 +1,8 @@
-"""LPIPS and FID. Both need a network trained elsewhere: from a local folder, or downloaded once into torch.hub's cache.
+"""LPIPS and FID. Both need a trained network, from a local folder or downloaded once into torch.hub's cache.
 
 Images are uint8 RGB, (H, W, 3).
 """
 
-import hashlib
 import re
 import warnings
 from collections.abc import Callable
@@ -14,16 +13,14 @@ import cv2
 import numpy as np
 import torch
 
-DEFINITIONS = {
-    "lpips": "LPIPS 0.1 with AlexNet, whole image in [-1, 1], sides under 32 pixels filled up; mean over images",
-    "fid": "Fréchet distance of the 2048 Inception-v3 features (torch-fidelity's, TensorFlow's 2015 weights and "
-    "resizing) of whole images; below some thousand images it is biased upward: compare only at equal n",
-}
+from tadisr.io.hashing import sha256
+from tadisr.io.messages import one_line
+
 ALEXNET = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 INCEPTION = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 )
-SMALLEST = 32  # AlexNet's pooling leaves nothing of less
+SMALLEST = 32  # pixels; AlexNet's pooling leaves nothing of smaller images
 
 
 def find_weights(url: str, folder: Path | None = None) -> Path:
@@ -54,15 +51,17 @@ def _load(path: Path, load: Callable[[], Any]) -> Any:
     try:
         return load()
     except Exception as error:  # whatever torch and pickle raise for a damaged or foreign file
-        raise ValueError(f"{path} does not hold the expected weights: {' '.join(str(error).split())[:200]}") from None
+        raise ValueError(f"{path} does not hold the expected weights: {one_line(error, 200)}") from None
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    return {"weights": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return {"weights": path.name, "sha256": sha256(path)}
 
 
 class LPIPS:
-    """Learned perceptual distance, 0 for equal images.
+    """Learned perceptual distance (version 0.1, AlexNet) of whole images, 0 for equal ones.
+
+    Sides of less than 32 pixels are filled up.
 
     Args:
         folder: where torchvision's AlexNet file lies; None: torch.hub's cache.
@@ -102,7 +101,7 @@ class LPIPS:
 
 
 class InceptionFeatures:
-    """The features that FID compares.
+    """The features that FID compares: 2048 of Inception-v3 (torch-fidelity's; TensorFlow's 2015 weights and resizing).
 
     Args:
         folder: where torch-fidelity's Inception file lies; None: torch.hub's cache.
@@ -138,6 +137,8 @@ class InceptionFeatures:
 
 def frechet_distance(features: np.ndarray, reference: np.ndarray) -> float:
     """FID: squared distance of two Gaussians fitted to features, (N, D) and (M, D), at least 2 each.
+
+    With less than some thousand images it is biased upward: compare only at equal N.
 
     >>> frechet_distance(np.array([[0.0], [2.0]]), np.array([[3.0], [5.0]]))
     9.0

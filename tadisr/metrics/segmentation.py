@@ -7,9 +7,9 @@ THRESHOLDS = np.arange(1, 20) / 20  # 0.05 to 0.95
 
 
 def mask_counts(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Pixels of one image, at each of `THRESHOLDS`: (3, 19) of both, predicted, true.
+    """Numbers of pixels of one image at each of `THRESHOLDS`, (3, 19): text in both masks, predicted text, true text.
 
-    mask: probabilities (H, W) in [0, 1]; text is above the threshold. truth: boolean (H, W).
+    mask: probabilities (H, W) in [0, 1]; a pixel above the threshold is text. truth: boolean (H, W).
     """
     if mask.shape != truth.shape or truth.dtype != bool:
         raise ValueError(
@@ -25,8 +25,8 @@ def mask_counts(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def foreground_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
     """Scores of a data set from its images' `mask_counts`, (N, 3, 19): `iou`, `f`, `precision`, `recall`, each (19,).
 
-    IoU is taken over all pixels of all images. Precision and recall are means over the images that hold text (an image
-    in which nothing is found has precision 0), F is their harmonic mean.
+    IoU is taken over all pixels of all images. Precision and recall are means over the images with text; an image in
+    which nothing is found has precision 0. F is the harmonic mean of the two.
     """
     both, predicted, true = np.moveaxis(np.asarray(counts, np.float64), 1, 0)
     union = (predicted + true - both).sum(0)
@@ -41,8 +41,8 @@ def foreground_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
 def boundary_f(mask: np.ndarray, truth: np.ndarray, tolerance: int = 2) -> float:
     """F-score of the outlines of two boolean masks (H, W), in [0, 1]; 1 where both are empty.
 
-    A boundary pixel (of the mask, with a neighbour above, below, left or right outside it) counts where the other
-    mask's boundary is within `tolerance` pixels. What lies beyond the image is taken to continue its border.
+    A boundary pixel is a pixel of the mask with a neighbour above, below, left or right that is none. It counts where
+    the other mask's boundary is within `tolerance` pixels. The image is taken to continue beyond its border.
     """
     if mask.shape != truth.shape or mask.dtype != bool or truth.dtype != bool:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""OCR-A (paper 4.2) and its relatives: how much of a text is still read in an output. Pure functions over strings."""
+"""OCR-A (paper 4.2) and related metrics: how much of a text is still read in an output. Pure functions of strings."""
 
 import unicodedata
 
@@ -38,10 +38,10 @@ def fold_text(text: str) -> str:
 
 
 def ocr_accuracy(predicted: str, reference: str) -> float:
-    """Levenshtein ratio `(len(a) + len(b) - dist(a, b)) / (len(a) + len(b))`, in [0, 1].
+    """Levenshtein ratio `(len(a) + len(b) - dist(a, b)) / (len(a) + len(b))`, in [0, 1]; 1 for two empty strings.
 
-    `dist` counts insertions and deletions (a substitution is one of each), as python-Levenshtein's `ratio` does. Two
-    empty strings agree. The strings are compared as they are.
+    `dist` counts insertions and deletions, as python-Levenshtein's `ratio` does: a substitution is one of each. The
+    strings are not normalised.
 
     >>> ocr_accuracy("Exit 12", "Exit 12")
     1.0
@@ -71,7 +71,7 @@ def ocr_accuracy_levenshtein(predicted: str, reference: str) -> float:
 
 
 def edit_similarity(predicted: str, reference: str) -> float:
-    """1 - Levenshtein distance / length of the longer string, in [0, 1]: what text recognition reports as NED.
+    """1 - Levenshtein distance / length of the longer string, in [0, 1]. Text recognition reports it as NED.
 
     >>> round(edit_similarity("Exlt 12", "Exit 12"), 3)
     0.857

@@ -1,6 +1,6 @@
 """Less correction on text: a decoder that adds to its input may hold back where its own mask says text.
 
-Shapes: B batch, H, W pixels. The margins and thresholds were measured with `tadisr-tiny`, see docs/tadisr-tiny.md.
+Shapes: B batch, H, W pixels. The margins and thresholds were measured with `tadisr-tiny`, see docs/log/tadisr-tiny.md.
 """
 
 from collections.abc import Callable

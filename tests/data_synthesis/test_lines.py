@@ -199,7 +199,7 @@ def test_export_is_read_back_as_it_was_drawn(rendered, tmp_path):
 
 
 def test_command_line(fonts, tmp_path, capsys):
-    command = ["synthesize-lines", "--out", str(tmp_path / "set"), "--num", "3", "--seed", "2", "--no-photos"]
+    command = ["synthesize-lines", "-o", str(tmp_path / "set"), "--num", "3", "--seed", "2", "--no-photos"]
     command += ["--fonts", str(fonts)]
     assert cli.main(command) == 0
     assert f"tadisr: 3 lines in {tmp_path / 'set'}" in capsys.readouterr().err
@@ -221,7 +221,7 @@ def test_the_command_knows_all_splits_and_severities():
     command_lines.register(parser)
     for split in SPLITS:
         for severity in (*SEVERITIES, "mixed"):
-            parser.parse_args(["--out", "x", "--split", split, "--severity", severity])
+            parser.parse_args(["-o", "x", "--split", split, "--severity", severity])
 
 
 @pytest.mark.parametrize(

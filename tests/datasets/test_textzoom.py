@@ -198,7 +198,7 @@ def test_what_is_written_is_read(tmp_path_factory, labels, seed, masks):
 
 def test_a_full_disk_is_no_traceback_and_leaves_nothing(tmp_path):
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))  # noqa: E731
-    command = [sys.executable, "-m", "tadisr", "synthesize-lines", "--out", str(tmp_path / "out"), "--num", "40"]
+    command = [sys.executable, "-m", "tadisr", "synthesize-lines", "-o", str(tmp_path / "out"), "--num", "40"]
     done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert re.search(r"tadisr: .*data.mdb cannot be written: ", done.stderr)

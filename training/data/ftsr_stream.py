@@ -1,4 +1,4 @@
-"""FTSR as a stream: Parquet from a folder or the Hub, never held or downloaded as a whole."""
+"""Training crops from a stream of FTSR's shards, which are never held or downloaded as a whole."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from tadisr.datasets.ftsr import IMAGES, decode, open_stream
+from tadisr.datasets.ftsr import IMAGES, decode_column, open_stream
 from tadisr.training.data.page_crops import Cropping, Triplet
 from tadisr.training.data.realce_crops import RealCECrops, is_realce
 
@@ -17,14 +17,21 @@ from tadisr.training.data.realce_crops import RealCECrops, is_realce
 class FTSRStream(IterableDataset):
     """Endless random crops, one of each page that comes by, mixed with Real-CE's as in `MixedCrops`.
 
-    Shards are dealt out to processes, then to data workers (where there are fewer shards than processes, every process
-    reads all and keeps its share). Pages are shuffled anew in every pass, within a buffer. The n-th item of a process
-    depends on the seed, the data set and the number of processes and workers: `skip` items and the stream goes on as it
-    would have, at the cost of reading, not of decoding.
+    Shards are dealt out to processes, then to data workers. Where there are fewer shards than processes, every process
+    reads all of them and keeps its share of the pages. Pages are shuffled anew in every pass, within a buffer. The n-th
+    item of a process depends on the seed, the data set and the number of processes and workers. So a stream that skips
+    what was seen goes on as the first one would have; skipped pages are read, but not decoded.
 
     Args:
-        skip: batches that this process has seen already, a multiple of the data workers, which the loader asks in turn;
-            `batch_size` says how long a batch is.
+        sources: see `open_stream`.
+        cropping: how a crop is cut out of a page.
+        seed: seed of the order and of the crops.
+        shuffle_buffer: pages that are held to be shuffled.
+        rank, processes: the number of this process, and how many there are.
+        realce, realce_share: the crops to mix in, and their share.
+        batch_size: items of a batch.
+        skip: batches that this process has seen already: a multiple of the data workers, since the loader asks them in
+            turn.
     """
 
     def __init__(
@@ -52,7 +59,7 @@ class FTSRStream(IterableDataset):
         """Data workers beyond this number would have nothing to read."""
 
     def _rows(self) -> Iterator[dict]:
-        # `datasets` shares the epoch among data workers: the first to start a new pass would reshuffle the others'.
+        # `datasets` shares the epoch among data workers: the first to start a new pass would reshuffle all others.
         stream = copy.deepcopy(self.stream)
         epoch = 0
         while True:
@@ -73,7 +80,7 @@ class FTSRStream(IterableDataset):
         rows = self._rows()
         count = 0
         while True:
-            # Different in every process and worker, and from what other data sets draw.
+            # The index differs between processes and workers, and from the indices of other data sets.
             index = (count * workers + worker) * 2**16 + self.rank
             realce = is_realce(self.seed, index, self.share)
             row = None if realce else next(rows)
@@ -84,6 +91,6 @@ class FTSRStream(IterableDataset):
     def _crop(self, row: dict, index: int) -> dict:
         name = f"page {index >> 16} of process {self.rank}'s stream"
         wanted = [column for column in IMAGES if column != "lr" or self.cropping.degradation is None]
-        page = Triplet(name, **{column: decode(row[column]["bytes"], column, name) for column in wanted})
+        page = Triplet(name, **{column: decode_column(row[column]["bytes"], column, name) for column in wanted})
         item = self.cropping.draw(page, np.random.default_rng([self.seed, 4, index]))
         return {**item, "has_mask": torch.tensor(1.0), "index": index, "name": name}

@@ -1,37 +1,41 @@
-"""Real-CE as training crops, beside FTSR: real LR, and masks only where some were made."""
+"""Training crops of Real-CE, to mix with FTSR's: photographed LR images, and text masks where some were made."""
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from tadisr.data_synthesis.sources import open_source
+from tadisr.data_synthesis.sources.realce import RealCE
 from tadisr.datasets.realce import align
 from tadisr.io.atomic import write_atomically
 from tadisr.io.images import encode_png
 from tadisr.training.data.page_crops import FTSRCrops, to_tensors
 
 
-def open_realce(path: str | Path, aligned_list: str | Path | None = None) -> Any:
-    """Real-CE's training pairs, 13 mm and 52 mm.
-
-    Raises:
-        FileNotFoundError: it is not there. ValueError: a list that names other images.
-    """
-    spec = {"kind": "realce", "path": str(path), "split": "train"}
-    return open_source(spec | ({"aligned_list": str(aligned_list)} if aligned_list else {}))
+def _open(path: str | Path, aligned_list: str | Path | None) -> RealCE:
+    return RealCE(str(path), "train", aligned_list=str(aligned_list) if aligned_list else None)
 
 
 class RealCECrops(Dataset):
-    """Aligned random crops of Real-CE's pairs.
+    """Random crops of Real-CE's training pairs (13 mm and 52 mm), made to fit by `align`.
 
-    The images of a pair are made to fit by `align`. Item i depends on (seed, i) alone.
+    Item i depends on (seed, i) alone: hr (3, S, S), lr (3, S/scale, S/scale), mask (1, S, S), float32 in [0, 1];
+    has_mask, 1.0, or 0.0 with a mask of zeros for an image that has none in `mask_dir`; index; name.
 
-    Each item: hr (3, S, S), lr (3, S/scale, S/scale), mask (1, S, S), float32 in [0, 1]; has_mask: 1.0, or 0.0 with a
-    mask of zeros where `mask_dir` has none; index; name.
+    Args:
+        path: holds Real-CE's train/.
+        size: S, the side of a crop in HR pixels.
+        seed: seed of the draws.
+        scale: HR pixels per LR pixel and side.
+        text_share: share of the crops that are cut around a point of a line of text.
+        aligned_list: names the pairs to use, an image a line.
+        mask_dir: folder of the masks, IMAGE.png each.
+
+    Raises:
+        FileNotFoundError: Real-CE is not there.
+        ValueError: the list names images that are not there.
     """
 
     def __init__(
@@ -44,7 +48,7 @@ class RealCECrops(Dataset):
         aligned_list: str | Path | None = None,
         mask_dir: str | Path | None = None,
     ):
-        self.pairs = open_realce(path, aligned_list)
+        self.pairs = _open(path, aligned_list)
         self.size, self.seed, self.scale, self.text_share = size, seed, scale, text_share
         self.mask_dir = None if mask_dir is None else Path(mask_dir)
 
@@ -77,10 +81,10 @@ class RealCECrops(Dataset):
 
 
 def read_mask(folder: Path | None, name: str, size: tuple[int, int]) -> np.ndarray | None:
-    """The mask (H, W) uint8 of the image `name`; None where there is none.
+    """The mask (H, W) uint8 of the image `name` of `size` (H, W); None where there is none.
 
     Raises:
-        ValueError: a mask of another size, or not an image.
+        ValueError: the mask has another size, or is not an image.
     """
     file = None if folder is None else folder / f"{Path(name).stem}.png"
     if file is None or not file.is_file():
@@ -103,13 +107,13 @@ def make_masks(
     processes: int = 1,
     device: str | torch.device = "cpu",
 ) -> int:
-    """Write the masks that `mask_dir` lacks, as a text segmenter sees them on the 52 mm images; returns how many.
+    """Segment the text in the 52 mm images and write the masks that `mask_dir` lacks; returns their number.
 
-    Each of `processes` processes makes its share.
+    Process `rank` of `processes` makes its share of them.
     """
     from tadisr.data_synthesis.judging.segment import TextSegmenter
 
-    pairs, mask_dir = open_realce(path, aligned_list), Path(mask_dir)
+    pairs, mask_dir = _open(path, aligned_list), Path(mask_dir)
     files = [mask_dir / f"{Path(name).stem}.png" for name in pairs.names()]
     mine = [i for i in range(rank, len(files), processes) if not files[i].is_file()]
     if not mine:
@@ -122,7 +126,7 @@ def make_masks(
 
 
 class MixedCrops(Dataset):
-    """FTSR's crops and Real-CE's in one sequence: item i is Real-CE's with probability `share`, by (seed, i) alone."""
+    """Crops of FTSR and Real-CE in one sequence. Item i is of Real-CE with probability `share`, by (seed, i) alone."""
 
     def __init__(self, ftsr: FTSRCrops, realce: RealCECrops, share: float, seed: int = 0):
         self.ftsr, self.realce, self.share, self.seed = ftsr, realce, share, seed
@@ -135,5 +139,5 @@ class MixedCrops(Dataset):
 
 
 def is_realce(seed: int, index: int, share: float) -> bool:
-    """Whether item `index` of a mixture is one of Real-CE's."""
+    """Whether item `index` of a mixture is a crop of Real-CE."""
     return bool(np.random.default_rng([seed, 3, index]).random() < share)

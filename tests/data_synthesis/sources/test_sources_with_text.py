@@ -215,7 +215,7 @@ def test_damaged_ctr_databases(tmp_path):
         open_source(f"ctr:{samples.write_lmdb(tmp_path / 'c', {'num-samples': b'many'})}")
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "data.mdb").write_bytes(b"no database" * 1000)
-    with pytest.raises(ValueError, match="d is not an LMDB database"):
+    with pytest.raises(ValueError, match="d is not an LMDB: "):
         open_source(f"ctr:{tmp_path / 'd'}")
 
 

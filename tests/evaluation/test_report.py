@@ -11,8 +11,9 @@ from tadisr.evaluation import runner
 from tadisr.evaluation.markdown import main_table, to_markdown
 from tadisr.evaluation.methods import Options, load_methods
 from tadisr.evaluation.pairs import ANNOTATION, ENGINE, open_data
-from tadisr.evaluation.report import evaluate, open_engine
-from tadisr.evaluation.runner import Records, Runner
+from tadisr.evaluation.records import Records
+from tadisr.evaluation.report import EvaluationOptions, evaluate, open_engine
+from tadisr.evaluation.runner import Runner
 from tadisr.evaluation.statistics import Resampler
 from tadisr.evaluation.summary import build_report
 
@@ -24,7 +25,7 @@ def record(image, text, bicubic, mine, source=ENGINE, height=20.0, script="latin
     for name, said in zip(versions, other or (), strict=bool(other)):
         read[name]["b"] = {"text": said, "score": 0.5}
     quad = [[0, 0], [9, 0], [9, 9], [0, 9]]
-    return {"image": str(image), "image_index": image, "index": 0, "quad": quad, "text": text, "source": source,
+    return {"image": str(image), "index": 0, "quad": quad, "text": text, "source": source,
             "script": script, "height": height, "read": read}  # fmt: skip
 
 
@@ -185,7 +186,7 @@ def test_sign_flips_are_fair():
 def run(data, out, specs=("lanczos",), **options):
     """A whole evaluation; LPIPS and FID without their weights."""
     methods = load_methods(specs, data, Options())
-    return evaluate(data, methods, out, weights=out / "nowhere", **options)
+    return evaluate(data, methods, out, EvaluationOptions(weights=out / "nowhere", **options))
 
 
 @pytest.fixture(scope="module")
@@ -335,7 +336,7 @@ class Shrinking:
 def test_results_of_another_size_are_refused(evaluated, tmp_path):
     data = open_data(evaluated[0] / "data")
     with pytest.raises(ValueError, match="what shrinking made of it has 64 x 32 pixels and the LR image 000 64 x 32"):
-        evaluate(data, [*load_methods([], data, Options()), Shrinking()], tmp_path)
+        evaluate(data, [*load_methods([], data, Options()), Shrinking()], tmp_path, EvaluationOptions())
 
 
 def test_images_that_cannot_be_measured_are_named(tmp_path):

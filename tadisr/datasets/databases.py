@@ -18,11 +18,11 @@ def find_databases(root: Path) -> list[Path]:
 
 
 class Database:
-    """Reads one database; it is opened on first use in each process, so that it may be handed to data workers.
+    """A database to read. Each process opens it on first use, so that it may be handed to data workers.
 
     Args:
         folder: holds data.mdb.
-        layout: whose layout it should be of, for errors.
+        layout: the expected layout, for errors: "TextZoom's".
 
     Raises:
         ValueError: not a database, or `num-samples` is not a number.
@@ -43,8 +43,6 @@ class Database:
     def find(self, key: str) -> bytes | None:
         """The value of a key; None where there is none."""
         if self._environment is None or self._environment[0] != os.getpid():
-            if self._environment is not None:
-                self._environment[1].close()  # the copy that a fork left here; the parent's stays open
             self._environment = (os.getpid(), _open(self.folder))
         with self._environment[1].begin() as transaction:
             return transaction.get(key.encode())
@@ -72,8 +70,8 @@ def _open(folder: Path) -> Any:
     key = (os.getpid(), str(folder.resolve()))
     environment = _shared.get(key)
     if environment is None:
-        for (process, path), inherited in list(_shared.items()):
-            if process != key[0] and path == key[1]:
+        for (process, place), inherited in list(_shared.items()):
+            if place == key[1] and process != key[0]:
                 inherited.close()  # the copy that a fork left here; the parent's stays open
         try:
             # without a lock file, which a read-only disk could not hold
@@ -85,12 +83,12 @@ def _open(folder: Path) -> Any:
 
 
 def write_database(folder: Path, samples: Iterable[dict[str, bytes]], size: int) -> None:
-    """Write the keys and values of all samples.
+    """Write a database.
 
     Args:
         folder: made where it is missing.
-        samples: written in order, many at a time.
-        size: the most bytes that the database may take; on most systems the file takes only what is in it.
+        samples: the keys and values of one sample each; written in order, many samples at a time.
+        size: upper bound of the database in bytes; on most systems the file takes only what is in it.
 
     Raises:
         FileExistsError: there is a database in the folder.
