@@ -66,7 +66,7 @@ class TADiSRPipeline(DiffusionPipeline):
         native_scale: the factor it was trained for. Other factors are made by it and then resized, tile by tile: to the
             network an image enlarged by another factor is one of another blur. None: by whatever factor is asked for.
 
-    Example:
+    Examples:
         >>> from PIL import Image
         >>> from tadisr import TADiSRPipeline
         >>> pipe = TADiSRPipeline.from_pretrained("tadisr-tiny")

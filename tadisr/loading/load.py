@@ -93,7 +93,7 @@ def load(
         FileNotFoundError: there is no such model, or an adapter's base is not here; the message says what to fetch.
         ValueError: another kind of model, damaged or incomplete weights, or a device that cannot be used.
 
-    Example:
+    Examples:
         >>> import numpy as np, tadisr
         >>> restorer = tadisr.load("tadisr-tiny", device="cpu", dtype="float32")
         >>> restorer.restore(np.zeros((16, 24, 3), np.uint8)).image.shape
