@@ -44,14 +44,12 @@ def load_adapted(
             f"prompt.TextPrompt.from_base({index.base_model!r}{words}).save_pretrained({str(folder / 'prompt')!r})."
         )
     base = resolve_base(index, component, variant, **hub)
-    if prompt is None:
-        prompt = TextPrompt.from_pretrained(folder, subfolder="prompt", dtype=dtype)
-    else:
-        prompt = copy.deepcopy(prompt).to(dtype)
+    used: Any = copy.deepcopy(prompt)
+    used = TextPrompt.from_pretrained(folder, subfolder="prompt", dtype=dtype) if used is None else used.to(dtype)
     joint_decoder = JointSegmentationDecoder.from_pretrained(folder, subfolder="joint_decoder", dtype=dtype)
     quantization = quantization_by_model(quantization_config, component)
     models, scheduler = load_base(base, dtype, variant, quantization)
-    check_fits(models["vae"], models[component], prompt)
+    check_fits(models["vae"], models[component], used)
     load_adapter(folder, models)
     origin = {"base_model": index.base_model, "base_revision": index.base_revision, "native_scale": index.native_scale}
-    return {**models, "scheduler": scheduler, "prompt": prompt, "joint_decoder": joint_decoder, **origin}
+    return {**models, "scheduler": scheduler, "prompt": used, "joint_decoder": joint_decoder, **origin}

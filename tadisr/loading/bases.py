@@ -7,12 +7,13 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, SchedulerMixin
+from diffusers import AutoencoderKL
 from huggingface_hub.errors import HFValidationError
 
 from tadisr.io.messages import one_line
 from tadisr.loading.repositories import AdapterIndex, is_hub_id, read_json, resolve
 from tadisr.models.families import FAMILIES, Family, backbone_components, family_by_class, supported_bases
+from tadisr.models.one_step import Scheduler
 
 
 def backbone_component(folder: Path, ending: str = "") -> str:
@@ -135,7 +136,7 @@ def load_base(
     dtype: torch.dtype,
     variant: str | None = None,
     quantization: Mapping[str, Any] | None = None,
-) -> tuple[dict[str, Any], SchedulerMixin]:
+) -> tuple[dict[str, Any], Scheduler]:
     """What restoring needs of the base in `folder`: its VAE and its backbone, by their names, and its scheduler.
 
     Args:
@@ -148,7 +149,7 @@ def load_base(
         ValueError: a base of no family, or a scheduler of the wrong kind for its backbone.
     """
     family = base_family(folder)
-    scheduler = family.make_scheduler(DDPMScheduler.load_config(folder, subfolder="scheduler"))
+    scheduler = family.make_scheduler(read_json(folder / "scheduler" / "scheduler_config.json"))
     models = {
         name: cls.from_pretrained(
             folder,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
@@ -79,7 +79,7 @@ def fuse_adapter(model: nn.Module, adapter: str, generator: torch.Generator | No
         if weight.is_meta:
             raise ValueError("The weights are offloaded one by one: fuse_lora() before enabling that.")
         generator = torch.Generator(weight.device).manual_seed(0) if generator is None else generator
-        fused = weight.detach().float() + layer.get_delta_weight(adapter).float()
+        fused = weight.detach().float() + cast(Any, layer).get_delta_weight(adapter).float()
         if weight.dtype != torch.float32:
             fused = _dithered(fused, weight.dtype, generator)
         # Not in place: weights may be a view of the file that they were loaded from.

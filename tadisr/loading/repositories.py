@@ -124,7 +124,7 @@ def pipeline_kind(folder: Path, wanted: str = "") -> str:
         ValueError: it is not of the class `wanted`; or, for "", not of any of ours.
     """
     found = PIPELINES[0] if read_adapter_index(folder) is not None else pipeline_class(folder)
-    if found not in ((wanted,) if wanted else PIPELINES):
+    if found is None or found not in ((wanted,) if wanted else PIPELINES):
         raise ValueError(f"{folder} holds a {found}, not a {wanted or ' or a '.join(PIPELINES)}.")
     return found
 

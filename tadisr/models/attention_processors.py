@@ -1,14 +1,15 @@
 """Attention that records how much each image token attends to the word "text" (paper 3.2, Eq. 2 and 3).
 
 A processor is made for one layer, by its name, and writes the logits of the prompt's `text_positions` to `maps[name]`.
+`attn` is the layer, diffusers' `Attention`.
 Shapes: B batch, L image tokens of one layer, T prompt tokens, n heads, d head width, C channels.
 """
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.attention_processor import Attention
 from diffusers.models.embeddings import apply_rotary_emb
 
 
@@ -27,7 +28,7 @@ class TextAttnProcessor:
 
     def __call__(
         self,
-        attn: Attention,
+        attn: Any,
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -35,12 +36,11 @@ class TextAttnProcessor:
     ) -> torch.Tensor:
         if encoder_hidden_states is None:
             raise ValueError(f"{self.name} is self-attention: the text token can only be read from cross-attention.")
+        batch, tokens = encoder_hidden_states.shape[:2]
         if attn.norm_cross:
             encoder_hidden_states = attn.norm_encoder_hidden_states(encoder_hidden_states)
         if attention_mask is not None:
-            attention_mask = attn.prepare_attention_mask(
-                attention_mask, encoder_hidden_states.shape[1], hidden_states.shape[0]
-            ).unflatten(0, (hidden_states.shape[0], -1))
+            attention_mask = attn.prepare_attention_mask(attention_mask, tokens, batch).unflatten(0, (batch, -1))
 
         def heads(x: torch.Tensor) -> torch.Tensor:
             return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
@@ -72,11 +72,11 @@ class JointTextAttnProcessor:
 
     def __call__(
         self,
-        attn: Attention,
+        attn: Any,
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
+        image_rotary_emb: Any = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Image (B, L, C) and prompt tokens (B, T, C) to the same."""
         if attention_mask is not None:
@@ -89,7 +89,10 @@ class JointTextAttnProcessor:
         )
         q, k = attn.norm_q(q).to(dtype), attn.norm_k(k).to(dtype)
         (text_q, image_q), (text_k, image_k) = q.split(lengths, dim=2), k.split(lengths, dim=2)
-        image_q, image_k = (apply_rotary_emb(x, image_rotary_emb, use_real_unbind_dim=-2) for x in (image_q, image_k))
+        image_q, image_k = (
+            cast(torch.Tensor, apply_rotary_emb(x, image_rotary_emb, use_real_unbind_dim=-2))
+            for x in (image_q, image_k)
+        )
         text_key = text_k[:, :, self.text_positions].mean(dim=2, keepdim=True) * attn.scale  # (B, n, 1, d)
         self.maps[self.name] = (image_q @ text_key.transpose(-1, -2)).squeeze(-1)  # (B, n, L)
         q, k = torch.cat([text_q, image_q], dim=2), torch.cat([text_k, image_k], dim=2)

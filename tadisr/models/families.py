@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from diffusers import ModelMixin, SchedulerMixin
+from diffusers import ModelMixin
 from torch import nn
 
 from tadisr.models.attention_processors import JointTextAttnProcessor, TextAttnProcessor
-from tadisr.models.one_step import ddpm_scheduler, flow_scheduler
+from tadisr.models.one_step import Scheduler, ddpm_scheduler, flow_scheduler
 
 if TYPE_CHECKING:
     from tadisr.models.prompt import TextPrompt
@@ -47,7 +47,7 @@ class Family:
     """The class of its denoiser in diffusers; subclasses count, too."""
     component: str
     """The denoiser's name in a pipeline, and so its sub-folder: "unet" or "transformer"."""
-    make_scheduler: Callable[[Mapping[str, Any]], SchedulerMixin]
+    make_scheduler: Callable[[Mapping[str, Any]], Scheduler]
     """From the config of whichever scheduler the base comes with; raises ValueError for one of another kind."""
     predict: Callable[[Any, torch.Tensor, float, "TextPrompt", int], torch.Tensor]
     """(backbone, noisy latents (B, c, h, w) of any size, timestep, prompt, pixels per latent) to its prediction

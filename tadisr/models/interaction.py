@@ -3,6 +3,8 @@
 Shapes: B batch, C channels, H', W' the size at one level of the decoders.
 """
 
+from typing import Any, cast
+
 import torch
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
@@ -56,7 +58,7 @@ class _Branch(_Residual):
 
     def __init__(self, channels: int, groups: int, channel_attention: bool, out_eps: float):
         super().__init__(channels)
-        self.resnet = ResnetBlock2D(in_channels=channels, temb_channels=None, groups=groups, eps=1e-6)
+        self.resnet = ResnetBlock2D(in_channels=channels, temb_channels=cast(Any, None), groups=groups, eps=1e-6)
         self.split = nn.Conv2d(channels, 2 * channels, 1)
         self.attention = ChannelAttention(channels) if channel_attention else nn.Identity()
         self.out = nn.Sequential(
@@ -94,13 +96,12 @@ class CrossDecoderInteractionBlock(nn.Module):
         out_eps: float = 1e-6,
     ):
         super().__init__()
-        self.shared = shared
         self.image = _Branch(channels, groups, channel_attention, out_eps)
         self.mask = _Residual(channels) if shared else _Branch(channels, groups, channel_attention, out_eps)
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Image and mask features, both (B, C, H', W'), to the same."""
-        mask_branch = self.image if self.shared else self.mask
+        mask_branch = self.mask if isinstance(self.mask, _Branch) else self.image
         image_value, image_gate = self.image.value_and_gate(image)
         mask_value, mask_gate = mask_branch.value_and_gate(mask)
         return (

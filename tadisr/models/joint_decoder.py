@@ -4,6 +4,7 @@ Shapes: B batch, H, W pixels, h, w latent size, p the VAE's patch (1 for every p
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
@@ -30,12 +31,12 @@ def _entering_up_blocks(block_out_channels: Sequence[int]) -> list[int]:
 
 def vae_patch(vae: AutoencoderKL) -> int:
     """Side of the pixel patch that a VAE reads as channels: 1 for RGB VAEs, 2 where it has 12 input channels."""
-    return round((vae.config.in_channels / 3) ** 0.5)
+    return round((vae.config["in_channels"] / 3) ** 0.5)
 
 
 def vae_factor(vae: AutoencoderKL) -> int:
     """Pixels per latent along each side: 8 for SD, SDXL and Kolors."""
-    return vae_patch(vae) * 2 ** (len(vae.config.block_out_channels) - 1)
+    return vae_patch(vae) * 2 ** (len(vae.config["block_out_channels"]) - 1)
 
 
 @apply_forward_hook
@@ -54,9 +55,9 @@ def encode_mode(vae: AutoencoderKL, image: torch.Tensor) -> tuple[torch.Tensor, 
     moments = encoder.conv_out(encoder.conv_act(encoder.conv_norm_out(encoder.mid_block(x))))
     if vae.quant_conv is not None:
         moments = vae.quant_conv(moments)
-    latents = moments.chunk(2, dim=1)[0] * vae.config.scaling_factor
-    if vae.config.shift_factor is not None:
-        latents = latents - vae.config.shift_factor * vae.config.scaling_factor
+    latents = moments.chunk(2, dim=1)[0] * vae.config["scaling_factor"]
+    if vae.config["shift_factor"] is not None:
+        latents = latents - vae.config["shift_factor"] * vae.config["scaling_factor"]
     return latents, features
 
 
@@ -94,6 +95,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         ValueError: options that contradict each other or the VAE's shape.
     """
 
+    config: Any
     _supports_gradient_checkpointing = True
 
     @register_to_config
@@ -163,7 +165,8 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             drop_group_norms(self)
             drop_mid_block(self.mask_decoder)
         if mask_source == "mid_block":
-            self.mask_decoder.conv_in = self.mask_decoder.mid_block = None
+            for unused in ("conv_in", "mid_block"):
+                setattr(self.mask_decoder, unused, None)
         self.gradient_checkpointing = False
 
     @classmethod
@@ -184,13 +187,13 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         return cls(
             attention_layers=list(layers),
             attention_heads=list(layers.values()),
-            latent_channels=vae.config.latent_channels,
+            latent_channels=vae.config["latent_channels"],
             patch=vae_patch(vae),
-            block_out_channels=list(vae.config.block_out_channels),
-            layers_per_block=vae.config.layers_per_block,
-            norm_num_groups=vae.config.norm_num_groups,
-            act_fn=vae.config.act_fn,
-            mid_block_add_attention=vae.config.mid_block_add_attention,
+            block_out_channels=list(vae.config["block_out_channels"]),
+            layers_per_block=vae.config["layers_per_block"],
+            norm_num_groups=vae.config["norm_num_groups"],
+            act_fn=vae.config["act_fn"],
+            mid_block_add_attention=vae.config["mid_block_add_attention"],
             encoder_skips=encoder_skips,
             image_residual=image_residual,
             lean=isinstance(vae, LeanAutoencoderKL),
@@ -218,9 +221,9 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             The image (B, 3, H, W), nominally in [-1, 1] and not clamped, and the mask logits (B, 1, H, W).
         """
         decoder, config = _image_stream(vae).decoder, vae.config
-        z = latents / config.scaling_factor
-        if config.shift_factor is not None:
-            z = z + config.shift_factor
+        z = latents / config["scaling_factor"]
+        if config["shift_factor"] is not None:
+            z = z + config["shift_factor"]
         if vae.post_quant_conv is not None:
             z = vae.post_quant_conv(z)
         x = decoder.mid_block(decoder.conv_in(z))
@@ -237,6 +240,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             for stream, y in ((decoder, x), (self.mask_decoder, m))
         )
         if self.config.image_residual:
+            assert image is not None, "a decoder with image_residual needs the image"
             if not self.softening.is_identity:  # on CPUs twice as fast in float32
                 decoded = self.softening(decoded.to(image.dtype), mask_logits.to(image.dtype))
             decoded = image + decoded
@@ -259,8 +263,8 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         a_tex = self.attention(attention_maps, tuple(latents.shape[-2:]))  # (B, c, h, w)
         return self.mask_decoder.mid_block(self.mask_decoder.conv_in(a_tex))
 
-    def _run(self, block: nn.Module, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+    def _run(self, block: nn.Module, *inputs: torch.Tensor) -> Any:
         """The block's output; with gradient checkpointing backward runs it again instead of keeping its activations."""
-        if self.gradient_checkpointing and torch.is_grad_enabled():
+        if self.gradient_checkpointing and self._gradient_checkpointing_func and torch.is_grad_enabled():
             return self._gradient_checkpointing_func(block, *inputs)
         return block(*inputs)

@@ -6,25 +6,26 @@ Shapes: B batch, c latent channels, h, w latent size, H, W pixels.
 from contextlib import AbstractContextManager
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ModelMixin, SchedulerMixin
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ModelMixin
 from torch import nn
 
 from tadisr.models.attention import record_text_attention
 from tadisr.models.families import family_of, predict
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor
-from tadisr.models.one_step import TIMESTEP, flow_point, one_step
+from tadisr.models.one_step import TIMESTEP, Scheduler, flow_point, one_step
 from tadisr.models.prompt import TextPrompt
 
 
 def check_fits(vae: AutoencoderKL, backbone: ModelMixin, prompt: TextPrompt) -> None:
     """Raise ValueError where the backbone cannot read the VAE's latents or the prompt."""
-    kind, config = type(backbone).__name__, backbone.config
-    if config.in_channels != vae.config.latent_channels:
+    kind = type(backbone).__name__
+    reads, has = backbone.config["in_channels"], vae.config["latent_channels"]
+    if reads != has:
         raise ValueError(
-            f"The base's {kind} reads {config.in_channels} channels and its VAE has {vae.config.latent_channels}, as "
-            "in inpainting models: choose another base."
+            f"The base's {kind} reads {reads} channels and its VAE has {has}, as in inpainting models: choose another "
+            "base."
         )
-    wanted = family_of(backbone).prompt_widths(config)
+    wanted = family_of(backbone).prompt_widths(backbone.config)
     given = (prompt.config.embed_dim, prompt.config.pooled_dim)
     if wanted != given:
         raise ValueError(
@@ -37,7 +38,7 @@ def denoise(
     backbone: ModelMixin,
     latents: torch.Tensor,
     prompt: TextPrompt,
-    scheduler: SchedulerMixin,
+    scheduler: Scheduler,
     pixels_per_latent: int,
     timestep: int = TIMESTEP,
 ) -> torch.Tensor:
@@ -61,7 +62,7 @@ class TADiSRNetwork(nn.Module):
         backbone: ModelMixin,
         prompt: TextPrompt,
         joint_decoder: JointSegmentationDecoder,
-        scheduler: SchedulerMixin,
+        scheduler: Scheduler,
         timestep: int = TIMESTEP,
     ):
         super().__init__()

@@ -1,12 +1,14 @@
 """The one denoising step (Eq. 1), by the noise schedule of the base."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
-from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler, SchedulerMixin
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
 TIMESTEP = 200  # the paper's fixed t
+
+Scheduler = DDPMScheduler | FlowMatchEulerDiscreteScheduler
 
 
 def ddpm_scheduler(config: Mapping[str, Any]) -> DDPMScheduler:
@@ -17,7 +19,7 @@ def ddpm_scheduler(config: Mapping[str, Any]) -> DDPMScheduler:
     """
     if "beta_schedule" not in config:
         raise ValueError(f"The base's {config['_class_name']} has no DDPM noise schedule, which the one step needs.")
-    return DDPMScheduler.from_config(config)
+    return cast(DDPMScheduler, DDPMScheduler.from_config(dict(config)))
 
 
 def flow_scheduler(config: Mapping[str, Any]) -> FlowMatchEulerDiscreteScheduler:
@@ -28,10 +30,10 @@ def flow_scheduler(config: Mapping[str, Any]) -> FlowMatchEulerDiscreteScheduler
     """
     if not config["_class_name"].startswith("FlowMatch"):
         raise ValueError(f"The base's {config['_class_name']} has no flow-matching schedule, which the one step needs.")
-    return FlowMatchEulerDiscreteScheduler.from_config(config)
+    return cast(FlowMatchEulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler.from_config(dict(config)))
 
 
-def one_step_coefficients(scheduler: SchedulerMixin, timestep: int = TIMESTEP) -> tuple[float, float]:
+def one_step_coefficients(scheduler: Scheduler, timestep: int = TIMESTEP) -> tuple[float, float]:
     """`(alpha_t, beta_t)` of Eq. 1: sqrt(alpha-bar_t) and sqrt(1 - alpha-bar_t) from the base's own noise schedule.
 
     Raises:
@@ -52,13 +54,13 @@ def flow_point(scheduler: FlowMatchEulerDiscreteScheduler, timestep: int = TIMES
     a constant `shift` applied and without dynamic shifting, which depends on the image's size. CogView4 shifts
     dynamically, so this is (200, 0.2) for it, as in the authors' release.
     """
-    schedule = FlowMatchEulerDiscreteScheduler.from_config(scheduler.config)
+    schedule = cast(Any, FlowMatchEulerDiscreteScheduler.from_config(scheduler.config))
     index = int((schedule.timesteps - timestep).abs().argmin())
     return float(schedule.timesteps[index]), float(schedule.sigmas[index])
 
 
 def one_step(
-    latents: torch.Tensor, prediction: torch.Tensor, scheduler: SchedulerMixin, timestep: int = TIMESTEP
+    latents: torch.Tensor, prediction: torch.Tensor, scheduler: Scheduler, timestep: int = TIMESTEP
 ) -> torch.Tensor:
     r"""`z_H = (z_L - beta_t n) / alpha_t` (Eq. 1), all (B, c, h, w).
 
@@ -71,7 +73,7 @@ def one_step(
     if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
         return latents - flow_point(scheduler, timestep)[1] * prediction
     alpha, beta = one_step_coefficients(scheduler, timestep)
-    kind = scheduler.config.prediction_type
+    kind = scheduler.config["prediction_type"]
     if kind == "epsilon":
         return (latents - beta * prediction) / alpha
     if kind == "v_prediction":

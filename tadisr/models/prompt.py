@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import ConfigMixin, DiffusionPipeline, ModelMixin
@@ -31,6 +31,8 @@ class TextPrompt(ModelMixin, ConfigMixin):
         time_ids: SDXL's (original height, width, crop top, left, target height, width), or None.
         prompt: the words, for the record.
     """
+
+    config: Any
 
     @register_to_config
     def __init__(
@@ -76,7 +78,7 @@ class TextPrompt(ModelMixin, ConfigMixin):
             ValueError: as `from_pipeline`.
         """
         hub = {key: options[key] for key in ("revision", "token", "cache_dir", "local_files_only") if key in options}
-        index = DiffusionPipeline.load_config(base, **hub)
+        index = cast(dict[str, Any], DiffusionPipeline.load_config(base, **hub))
         family = family_by_pipeline(index["_class_name"])
         if family.needs and find_spec(family.needs[0]) is None:
             raise ImportError(f"{family.name} needs {family.needs[0]}: pip install '{family.needs[1]}'.")
@@ -113,7 +115,7 @@ class TextPrompt(ModelMixin, ConfigMixin):
             prompt=prompt,
         )
         model.prompt_embeds.copy_(embeds)
-        if pooled is not None:
+        if model.pooled_prompt_embeds is not None and pooled is not None:
             model.pooled_prompt_embeds.copy_(pooled)
         return model.requires_grad_(False)
 

@@ -85,7 +85,7 @@ def initialize(*models: nn.Module) -> None:
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
             if name.startswith("skips."):
-                nn.init.dirac_(module.weight)
+                nn.init.dirac_(module.get_parameter("weight"))
         for name, parameter in model.named_parameters():
             if name.startswith("interactions.") and name.endswith(".scale"):
                 nn.init.constant_(parameter, 0.5)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, ModelMixin, SchedulerMixin
+from diffusers import AutoencoderKL, DDPMScheduler, ModelMixin
 from diffusers.training_utils import cast_training_params
 from huggingface_hub.errors import HFValidationError
 from torch import nn
@@ -19,6 +19,7 @@ from tadisr.models.families import FAMILIES, Family, supported_bases
 from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.lora import add_lora
 from tadisr.models.network import TADiSRNetwork, check_fits
+from tadisr.models.one_step import Scheduler
 from tadisr.models.prompt import TextPrompt
 from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel, initialize
 from tadisr.training.engine.command_line import read_with_extends
@@ -86,7 +87,7 @@ def _read_base_config(path: Path) -> dict[str, dict[str, Any]]:
     return read_with_extends(path, check)
 
 
-_Parts = tuple[AutoencoderKL, ModelMixin, TextPrompt, SchedulerMixin]
+_Parts = tuple[AutoencoderKL, ModelMixin, TextPrompt, Scheduler]
 
 
 def _from_scratch(base: Mapping[str, Mapping[str, Any]]) -> _Parts:

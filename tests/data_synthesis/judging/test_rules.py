@@ -32,7 +32,7 @@ class CountingEngine:
     """The real engine, and how many images it was given to read."""
 
     def __init__(self):
-        self._engine = load_engine("rapidocr", threads=1)
+        self._engine = load_engine("rapidocr", cores=1)
         self.read_count = 0
 
     def read(self, lines):
