@@ -66,7 +66,7 @@ class TADiSRPipeline(DiffusionPipeline):
         native_scale: the factor it was trained for. Other factors are made by it and then resized, tile by tile: to the
             network an image enlarged by another factor is one of another blur. None: by whatever factor is asked for.
 
-    Example:
+    Examples:
         >>> from PIL import Image
         >>> from tadisr import TADiSRPipeline
         >>> pipe = TADiSRPipeline.from_pretrained("tadisr-tiny")
@@ -247,7 +247,7 @@ class TADiSRPipeline(DiffusionPipeline):
 
     def _factor(self, scale: int) -> int:
         """The factor that the network works at."""
-        return self.config.native_scale or scale
+        return self.config["native_scale"] or scale
 
     def _fits(self) -> int:
         """Side of a tile, in output pixels, that should fit the memory free now."""
@@ -369,7 +369,7 @@ class TADiSRPipeline(DiffusionPipeline):
         """
         hub = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
         base_model, fuse = kwargs.pop("base_model", None), kwargs.pop("fuse_lora", False)
-        folder = resolve(pretrained_model_name_or_path, cls.__name__, **hub)
+        folder = resolve(os.fspath(pretrained_model_name_or_path), cls.__name__, **hub)
         index = read_adapter_index(folder)
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32))
         if index is None:
@@ -395,7 +395,7 @@ class TADiSRPipeline(DiffusionPipeline):
             with contiguous_weights(self.convolutional()):
                 super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
             return
-        if not self.config.base_model:
+        if not self.config["base_model"]:
             raise ValueError("This adapter does not name its base: set pipe.register_to_config(base_model=...) first.")
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
@@ -404,7 +404,8 @@ class TADiSRPipeline(DiffusionPipeline):
         with contiguous_weights(self.convolutional()):
             for name in ("prompt", "joint_decoder"):
                 getattr(self, name).save_pretrained(folder / name)
-        config = self.config
-        AdapterIndex(config.base_model, config.base_revision, native_scale=config.native_scale).save(folder)
+        AdapterIndex(
+            self.config["base_model"], self.config["base_revision"], native_scale=self.config["native_scale"]
+        ).save(folder)
         if push_to_hub:
             self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)

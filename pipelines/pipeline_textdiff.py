@@ -52,7 +52,7 @@ class TextDiffPipeline(DiffusionPipeline):
         ValueError: components that do not fit each other: a mask that is read but not made, another alphabet; a
             temperature or strength outside 0 to 1.
 
-    Example:
+    Examples:
         >>> from PIL import Image
         >>> from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
         >>> pipe = TextDiffPipeline.from_pretrained("textdiff-tiny")

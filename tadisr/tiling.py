@@ -152,7 +152,7 @@ class TilePlan:
 
     def __init__(self, tile: int | str | None, batch: int | None, whole: int, fits: int):
         self.tile_is_given, self.batch_is_given = tile != "auto", batch is not None
-        self.side = min(fits if tile == "auto" else tile or whole, whole)
+        self.side = min(fits if isinstance(tile, str) else tile or whole, whole)
         self.batch = batch or (auto_batch(tile, fits) if isinstance(tile, int) else 1)
 
     def shrink(self) -> None:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from tadisr.data_synthesis.sources.base import (
-    IMAGE_SUFFIXES,
+    PHOTO_SUFFIXES,
     Origin,
     Sample,
     Source,
@@ -227,7 +227,7 @@ def _places(root: Path) -> list[Place]:
 
 
 def _photos(root: Path, place: Place, split: str) -> list[Photo]:
-    images = [p for p in place.images.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    images = [p for p in place.images.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES and not p.name.startswith(".")]
     if split != "all" and place.part is None:
         chosen = _official_split(root, place, split)
         images = [image for image in images if image.stem in chosen]

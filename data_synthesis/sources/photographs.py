@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from tadisr.data_synthesis.sources.base import (
-    IMAGE_SUFFIXES,
+    PHOTO_SUFFIXES,
     Origin,
     Sample,
     Source,
@@ -35,7 +35,7 @@ def find_images(folders: list[str] | list[Path]) -> list[Path]:
 
 def _images_below(folder: Path) -> list[Path]:
     # "._0001.png" is what macOS leaves in archives: no image.
-    files = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    files = (p for p in folder.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES and not p.name.startswith("."))
     return sorted(p for p in files if p.is_file())
 
 
@@ -77,7 +77,7 @@ def select(names: list[str], path: Path) -> list[int]:
         by_stem.setdefault(PurePosixPath(name).stem, []).append(i)
     chosen, absent = [], []
     for entry in (entries := _read_list(path)):
-        file = entry if PurePosixPath(entry).suffix.lower() in IMAGE_SUFFIXES else f"{entry}.png"
+        file = entry if PurePosixPath(entry).suffix.lower() in PHOTO_SUFFIXES else f"{entry}.png"
         candidates = by_stem.get(PurePosixPath(file).stem, [])
         # With one image of that name its folder does not matter; among several the folder decides.
         fits = [i for i in candidates if _same_tail(names[i], file)] if len(candidates) > 1 else candidates

@@ -237,6 +237,7 @@ def _check_memory(loaded: LoadedImage, scale: int) -> None:
 
 def _write(loaded: LoadedImage, restored: "Restored", output: OutputPaths, args: argparse.Namespace) -> None:
     pixels, mask = restored.image, restored.mask
+    assert mask is not None  # a TADiSR model always gives one
     if args.mask:
         write_image(output.mask, mask)
     if args.compare:

@@ -30,7 +30,7 @@ class Line(NamedTuple):
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W, 3) or (H, W) uint8 to `size` (height, width): Pillow's bicubic, as the reference code resizes."""
-    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC))
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))
 
 
 class TextZoom:

@@ -79,7 +79,8 @@ def compare(read: str, truth: str, rule: str = "none") -> list[Run]:
 
     before, after = _pieces(truth, rule), _pieces(read, rule)
     runs = []
-    for kind, a, b, c, d in Levenshtein.opcodes([piece for piece, _ in before], [piece for piece, _ in after]):
+    for code in Levenshtein.opcodes([piece for piece, _ in before], [piece for piece, _ in after]):
+        kind, a, b, c, d = code.tag, code.src_start, code.src_end, code.dest_start, code.dest_end
         name = {"equal": "same", "replace": "wrong", "insert": "extra", "delete": "missing"}[kind]
         if kind != "equal" and not any(piece for piece, _ in before[a:b] + after[c:d]):
             name = "same"  # all these characters are left out by the rule

@@ -55,7 +55,7 @@ def load_line_methods(specs: Sequence[str], device: str = "cpu") -> dict[str, Li
 
 
 def _options(spec: str, rest: str) -> dict[str, str]:
-    options = dict(option.partition("=")[::2] for option in filter(None, rest.split(";")))
+    options = {key: value for key, _, value in (option.partition("=") for option in rest.split(";") if option)}
     if unknown := set(options) - {"steps", *_SHARES, "output", "refine"}:
         raise ValueError(
             f"{spec} has no option {sorted(unknown)[0]!r}: there are steps, {', '.join(_SHARES)}, output and refine."

@@ -138,7 +138,8 @@ def _crnn(path: str, device: str) -> Recognizer:
 
     from tadisr.models.textdiff.recognizer import load_crnn
 
-    model = load_crnn(path).to(device)
+    model = load_crnn(path)
+    model.to(device)
 
     def read(images: torch.Tensor) -> list[str]:
         with torch.inference_mode():

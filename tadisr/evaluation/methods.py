@@ -63,7 +63,7 @@ class Options:
     """Folder with weights that are otherwise downloaded."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Interpolation:
     """Pillow's resize."""
 
@@ -124,7 +124,7 @@ class Network:
         from tadisr.tiling import run_tiled
 
         scale, tile = self._model.scale, self._options.tile
-        x = np.float32(lr.transpose(2, 0, 1)[None]) / 255  # (1, 3, h, w)
+        x = lr.transpose(2, 0, 1)[None].astype(np.float32) / 255  # (1, 3, h, w)
         model = on_arrays(lambda part: (self._model(part),), self._options.device)
         with torch.inference_mode():
             side = max(lr.shape[:2]) if tile is None else tile // scale
@@ -168,7 +168,7 @@ def load_methods(specs: Sequence[str], data: Pairs, options: Options) -> list[Me
         FileNotFoundError: no such file.
         ImportError: a package that the method needs.
     """
-    named = dict.fromkeys([LR_ANCHOR])
+    named = {LR_ANCHOR: ""}
     for spec in specs:
         name, what = parse_spec(spec)
         if (name == LR_ANCHOR) != (what == LR_ANCHOR) or name == HR_ANCHOR:

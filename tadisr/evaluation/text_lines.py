@@ -205,7 +205,7 @@ def _restore(name: str, methods: Mapping[str, Callable], lr: "torch.Tensor", hr:
     if name == HR:
         return hr
     if name == BICUBIC:
-        return bicubic(lr, tuple(hr.shape[-2:]))
+        return bicubic(lr, (hr.shape[-2], hr.shape[-1]))
     sr = methods[name](lr)
     if not torch.is_tensor(sr) or sr.shape != hr.shape:
         got = tuple(sr.shape) if torch.is_tensor(sr) else type(sr).__name__

@@ -108,7 +108,7 @@ def _decode(opened: Image.Image) -> tuple[np.ndarray, np.ndarray | None, bytes |
     image, icc_profile = opened, opened.info.get("icc_profile") or b""
     with suppress(Exception):  # EXIF is often malformed; then the photo stays as it is stored
         orientation = opened.getexif().get(0x0112)
-        if orientation in range(2, 9):
+        if orientation is not None and orientation in range(2, 9):
             image = opened.transpose(Image.Transpose[_UPRIGHT[orientation - 2]])
 
     alpha = None
@@ -149,7 +149,7 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             turned = Image.Image.getexif(image).get(0x0112, 1) >= 5  # PNG's own version decodes the pixels first
-            return image.size if turned else image.size[::-1]
+            return image.size if turned else (image.height, image.width)
     except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read: {error}.") from None
 

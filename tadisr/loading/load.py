@@ -14,8 +14,6 @@ from tadisr.loading.repositories import pipeline_kind, resolve
 if TYPE_CHECKING:
     import torch
 
-    from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
-    from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
     from tadisr.trust.check import TrustReport
 
 
@@ -39,8 +37,8 @@ class Restorer:
     """As it was asked for."""
     folder: Path
     """Where its files are."""
-    pipe: "TADiSRPipeline | TextDiffPipeline"
-    """The diffusers pipeline that does the work."""
+    pipe: Any
+    """The diffusers pipeline that does the work: a `TADiSRPipeline` or a `TextDiffPipeline`."""
 
     def restore(self, image: np.ndarray, **options: Any) -> Restored:
         """Restore one image.
@@ -95,7 +93,7 @@ def load(
         FileNotFoundError: there is no such model, or an adapter's base is not here; the message says what to fetch.
         ValueError: another kind of model, damaged or incomplete weights, or a device that cannot be used.
 
-    Example:
+    Examples:
         >>> import numpy as np, tadisr
         >>> restorer = tadisr.load("tadisr-tiny", device="cpu", dtype="float32")
         >>> restorer.restore(np.zeros((16, 24, 3), np.uint8)).image.shape

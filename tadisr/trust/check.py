@@ -150,7 +150,7 @@ def enlarge(lr: np.ndarray, sr: np.ndarray) -> np.ndarray:
     check_image(lr)
     check_image(sr)
     (h, w), (height, width) = lr.shape[:2], sr.shape[:2]
-    if abs(height * w - width * h) > max(width, w):  # by more than a pixel
+    if abs(height * w - width * h) > max(width, w):  # by more than a pixel of the smaller one
         raise ValueError(f"Expected an image and its restored version, got {w} x {h} and {width} x {height} pixels.")
     return np.asarray(Image.fromarray(lr).resize(sr.shape[1::-1], Image.Resampling.BICUBIC))
 

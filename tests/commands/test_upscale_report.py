@@ -49,6 +49,14 @@ def test_report(run, engine):
     assert picture.shape[0] > 400 and picture.shape[1] > 1000
 
 
+def test_the_pipeline_reports_the_same(run, engine, model):
+    sign("Exit 12").save("a.png")
+    assert run("a.png", "-o", "out", "--report", "--dtype", "float32")[0] == 0
+    pipe = tadisr.TADiSRPipeline.from_pretrained(model)
+    (report,) = pipe(sign("Exit 12"), report=True).reports
+    assert report.to_dict()["lines"] == json.loads(Path("out/a_report.json").read_text(encoding="utf-8"))["lines"]
+
+
 def test_report_on_what_a_model_changed(run, engine, monkeypatch):
     """Half a line is erased: what is left reads the same in both, so the line must be read where the input has it."""
     for name in ("a", "b"):

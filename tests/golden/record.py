@@ -22,7 +22,7 @@ from typing import Any
 
 SHOWN = 4  # of the numbers that differ
 FOLDER = Path(__file__).resolve().parent
-SECTIONS = ("restore", "load", "train_tadisr", "train_others")
+SECTIONS = ("restore", "load", "train_tadisr", "train_others", "synthesize", "evaluate")
 PACKAGES = (
     "torch", "numpy", "scipy", "opencv-python-headless", "pillow", "pyarrow", "datasets", "diffusers", "transformers",
     "accelerate", "peft", "safetensors", "timm", "scikit-image", "onnxruntime", "rapidocr", "fonttools", "torchvision",
@@ -70,16 +70,18 @@ def processor() -> str:
     return ", ".join(f"{key} {values[key]}" for key in wanted if key in values)
 
 
-def make(section: str) -> dict[str, Any]:
-    """The items of a section.
+def make(section: str, thorough: bool = False) -> dict[str, Any]:
+    """The items of a section; `thorough`: every data set by one worker and by two, which takes longer.
 
     Raises:
         RuntimeError: the process failed; its last lines are in the message.
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "items.json"
-        command = [sys.executable, str(FOLDER / "sections.py"), section, str(out)]
-        done = subprocess.run(command, env={**os.environ, **PINNED}, capture_output=True, text=True, timeout=900)
+        # Not as a script: worker processes would import a script's modules all over again.
+        command = [sys.executable, "-c", f"import sections; sections.main({section!r}, {str(out)!r}, {thorough})"]
+        options = {"cwd": FOLDER, "capture_output": True, "text": True, "timeout": 900}
+        done = subprocess.run(command, env={**os.environ, **PINNED}, **options)
         if done.returncode:
             raise RuntimeError(f"{section} failed:\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}")
         return json.loads(out.read_text())
@@ -132,7 +134,7 @@ def main() -> None:
         subprocess.run(command, env={**os.environ, **PINNED}, cwd=FOLDER, check=True)
         return
     for section in chosen:
-        recording = {"environment": environment(), "items": make(section)}
+        recording = {"environment": environment(), "items": make(section, thorough=True)}
         (FOLDER / f"{section}.json").write_text(json.dumps(recording, indent=1, ensure_ascii=False) + "\n")
         print(f"{section}: {len(recording['items'])} items")
 

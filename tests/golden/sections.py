@@ -1,17 +1,19 @@
 """What the golden test makes: models' images, trainings, data sets and reports, each as a hash and a tolerant form.
 
-Run as `python sections.py SECTION OUT.json` it makes one section in this process and writes its items. `record.py` does
-so, with an environment that pins the processor's instructions. Everything goes through the command line, the training
-scripts and the pipelines, so that modules may move.
+`record.py` makes each section in a process of its own, with an environment that pins the processor's instructions.
+Everything goes through the command line, the training scripts and the pipelines, so that modules may move.
 """
 
 import hashlib
+import io
 import json
 import math
+import multiprocessing
 import os
 import shutil
 import sys
 import tempfile
+import warnings
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,13 +25,18 @@ import numpy as np
 import torch
 import yaml
 from PIL import Image
+from pyarrow import parquet
 
-from helpers import textdiff_runs, tiny, tiny_textdiff, training_runs
-from tadisr import TADiSRPipeline, TextDiffPipeline
+from helpers import evaluation_samples, source_samples, textdiff_runs, tiny, tiny_fonts, tiny_textdiff, training_runs
+from tadisr import TADiSRPipeline, TextDiffPipeline, cli
 from tadisr.training import train_crnn, train_lora, train_segmenter, train_textdiff
 
-SAVED = Path(__file__).parent / "saved"
+ROOT = Path(__file__).resolve().parents[2]
+SAVED = Path(__file__).resolve().parent / "saved"
 STEPS = 20
+BOTH_WAYS = ("tiny", "paper")  # recipes that even a test makes by one worker and by two
+CTR = ("OPEN", "Coffee", "Exit 7", "SALE", "Market", "Tickets")
+VOLATILE = {"tadisr", "engines", "packages", "seconds", "notes"}  # of reports: versions, times, what is not here
 GRID = 6  # of means, each way, that stand for an image
 Items = dict[str, dict[str, Any]]
 
@@ -150,9 +157,9 @@ def photo(seed: int, height: int, width: int) -> torch.Tensor:
     return tensor(smaller(picture(seed, 4 * height, 4 * width)[0]))
 
 
-def save(path: Path, image: np.ndarray) -> None:
+def save(path: Path, image: np.ndarray, **options: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path)
+    Image.fromarray(image).save(path, **options)
 
 
 def fill(*models: torch.nn.Module) -> None:
@@ -183,7 +190,7 @@ def adapter(base: Any, place: str) -> TADiSRPipeline:
 # ---- sections
 
 
-def restore(folder: Path) -> Items:
+def restore(folder: Path, thorough: bool) -> Items:
     """Bundled models, and an adapter on a toy base of each family, written and read."""
     made = {}
     lr = photo(0, 48, 72)
@@ -221,7 +228,7 @@ def restore(folder: Path) -> Items:
     return made
 
 
-def load(folder: Path) -> Items:
+def load(folder: Path, thorough: bool) -> Items:
     """Models that an earlier version of the code saved."""
     made = {}
     loaded = {
@@ -229,7 +236,7 @@ def load(folder: Path) -> Items:
         "whole pipeline": TADiSRPipeline.from_pretrained(SAVED / "pipeline"),
     }
     for name, pipe in loaded.items():
-        made |= named(f"{name}", restored(pipe(photo(9, 15, 22), output_type="pt")))
+        made |= named(name, restored(pipe(photo(9, 15, 22), output_type="pt")))
     lines = TextDiffPipeline.from_pretrained(SAVED / "textdiff")
     made |= named("lines", restored(lines(photo(10, 16, 64), output_type="pt")))
     return made
@@ -275,7 +282,7 @@ def pages(folder: Path) -> Path:
     return folder
 
 
-def train_tadisr(folder: Path) -> Items:
+def train_tadisr(folder: Path, thorough: bool) -> Items:
     """train_lora.py from nothing, and by adapters on toy bases."""
     data = pages(folder / "pages")
     often = {"max_train_steps": STEPS, "checkpointing_steps": STEPS, "validation_data_dir": data, "ema_decay": 0.9}
@@ -296,7 +303,7 @@ def train_tadisr(folder: Path) -> Items:
     return made
 
 
-def train_others(folder: Path) -> Items:
+def train_others(folder: Path, thorough: bool) -> Items:
     """train_crnn.py, train_textdiff.py and train_segmenter.py."""
     data = textdiff_runs.databases(folder / "lines")
     reader = textdiff_runs.save_reader(folder / "reader")
@@ -334,24 +341,200 @@ def train_segmenter_on(folder: Path) -> Path:
     return folder / "segmenter"
 
 
-SECTIONS: dict[str, Callable[[Path], Items]] = {
+def characters() -> str:
+    """ASCII, Latin with accents, punctuation, kana, and all of GB 2312."""
+    ranges = ((0x21, 0x7F), (0xA1, 0x250), (0x2010, 0x2060), (0x20A0, 0x20C0), (0x2190, 0x2200), (0x3000, 0x3100))
+    chars = [chr(code) for first, end in (*ranges, (0xFF01, 0xFFF0)) for code in range(first, end)]
+    cells = (bytes((row, cell)) for row in range(0xA1, 0xF8) for cell in range(0xA1, 0xFF))
+    return "".join(dict.fromkeys([*chars, *"".join(pair.decode("gb2312", "ignore") for pair in cells)]))
+
+
+def materials(folder: Path) -> Path:
+    """What stands in for installed fonts, photographs and downloaded sources."""
+    font = tiny_fonts.build_font(characters())
+    (folder / "fonts").mkdir()
+    for family in ("Aleph", "Beth", "Gimel", "Daleth"):
+        for record in font["name"].names:
+            if record.nameID == 1:
+                record.string = family
+        font.save(folder / "fonts" / f"{family}.ttf")
+    for seed in range(5):
+        save(folder / "photos" / f"{seed}.jpg", source_samples.photograph(seed, (280, 300)), quality=95)
+    save(folder / "photos" / "bars.jpg", picture(0, 280, 300)[0], quality=95)  # is taken for text, and left out
+    (folder / "english.txt").write_text("Nothing ventured\nOne of three\nThe last train leaves at 9\nOpen\n")
+    (folder / "chinese.txt").write_text("营业中\n出口在前方\n欢迎光临，请进\n", encoding="utf-8")
+    return folder
+
+
+SHIPPED = {
+    **{name: f"data_synthesis/recipes/{name}.yaml" for name in ("free", "tiny", "tiny_lines", "paper")},
+    **{name: f"training/tiny/recipes/{name}.yaml" for name in ("tiny_words", "tiny_words_lines")},
+}
+
+
+def recipe(name: str, folder: Path) -> Path:
+    """A shipped recipe on the materials in `folder`."""
+    values = yaml.safe_load((ROOT / SHIPPED[name]).read_text(encoding="utf-8"))
+    values["fonts"] = [str(folder / "fonts")]
+    if name == "paper":
+        for spec in [*values["backgrounds"], *values["crops"]]:
+            spec["path"] = str(folder / "sources" / spec["kind"])
+    else:
+        values["backgrounds"] = [{"kind": "free", "roots": [str(folder / "photos")], "scikit_image": False}]
+    if "corpora" in values:
+        values["corpora"] = {
+            str(folder / Path(corpus).name) if corpus.endswith(".txt") else corpus: share
+            for corpus, share in values["corpora"].items()
+        }
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+    return file
+
+
+def run(*arguments: Any) -> None:
+    """A command that succeeds."""
+    if code := cli.main([*map(str, arguments)]):
+        raise RuntimeError(f"tadisr {' '.join(map(str, arguments))} ended with {code}")
+
+
+def paper_sources(folder: Path) -> None:
+    """Every source of the paper's recipe; CTR has a label that is wrong, a small line and a file that is broken."""
+    source_samples.write_lsdir(folder / "lsdir", count=3, size=(260, 280))
+    source_samples.write_bts(folder / "bts", size=(120, 200))
+    source_samples.write_textseg(folder / "textseg", size=(120, 200))
+    lines = [(text, source_samples.encoded(source_samples.text_line(text, 56, i)[0])) for i, text in enumerate(CTR)]
+    lines.append(("Library", source_samples.encoded(source_samples.text_line("Bakery", 56)[0])))
+    lines.append(("narrow words", source_samples.encoded(source_samples.text_line("narrow words", 14)[0])))
+    lines.append(("gone", b"no image"))
+    entries = {"num-samples": str(len(lines)).encode()}
+    for number, (text, image) in enumerate(lines, 1):
+        entries |= {f"image-{number:09d}": image, f"label-{number:09d}": text.encode()}
+    source_samples.write_lmdb(folder / "ctr" / "scene_train", entries)
+
+
+def rows_of(out: Path) -> list[dict[str, Any]]:
+    """Every row of a data set's shards, train before test, in their order."""
+    files = [file for split in ("train", "test") for file in sorted((out / "data").glob(f"{split}-*.parquet"))]
+    return [row for file in files for row in parquet.read_table(file).to_pylist()]
+
+
+def manifest_of(out: Path, folder: Path) -> dict[str, Any]:
+    """A data set's manifest without versions, and without the place where it was made."""
+    text = (out / "manifest.json").read_text(encoding="utf-8").replace(str(folder), "FOLDER")
+    return {key: value for key, value in json.loads(text).items() if key not in ("versions", "engine")}
+
+
+def data_set(out: Path, folder: Path, steady: bool) -> Items:
+    """What `tadisr synthesize` wrote. `steady`: nothing but what is drawn decides it, so even others are alike."""
+    rows = rows_of(out)
+    exact, pixel_bytes, forms = [], [], []
+    for row in rows:
+        pictures = {kind: np.asarray(Image.open(io.BytesIO(row[kind]["bytes"]))) for kind in ("lr", "hr", "mask")}
+        exact += [row[kind]["bytes"] for kind in pictures]
+        exact.append(json.dumps({key: row[key] for key in ("text", "boxes", "seed", "sources")}).encode())
+        pixel_bytes += map(array_bytes, pictures.values())
+        form = {"seed": row["seed"], "shapes": [list(picture.shape) for picture in pictures.values()]}
+        means = {kind: rounded(float(picture.mean() / 255), 4) for kind, picture in pictures.items()}
+        forms.append({**form, **means} if steady else form)
+    manifest = manifest_of(out, folder)
+    sheet = (out / "contact_sheet.jpg").read_bytes()
+    sound = {"rows": len(rows), "recipe's keys": sorted(manifest["job"]["recipe"])}
+    return {
+        "rows": item(exact, forms, 0.05),
+        "pixels": item(pixel_bytes, forms, 0.05),
+        "manifest and files": item([json.dumps(manifest, sort_keys=True).encode(), sheet], sound, 0.05),
+    }
+
+
+def quick_workers() -> None:
+    """Worker processes come from one that has imported what they need, instead of importing it each.
+
+    They are otherwise as fresh as those that a user's command starts. Without it this section takes three times as
+    long.
+    """
+    multiprocessing.set_forkserver_preload(["tadisr.data_synthesis.writing.job", "datasets", "rapidocr"])
+    own = multiprocessing.get_context
+    multiprocessing.get_context = lambda method=None: own("forkserver" if method == "spawn" else method)
+
+
+def synthesize(folder: Path, thorough: bool) -> Items:
+    """Every shipped recipe, on toy materials, by two workers and, where it is recorded, also by one."""
+    quick_workers()
+    materials(folder)
+    paper_sources(folder / "sources")
+    made = {}
+    for name in SHIPPED:
+        found = []
+        for workers in (1, 2) if thorough or name in BOTH_WAYS else (2,):
+            out = folder / str(workers) / name
+            size = 128 if name == "paper" else 160
+            place = recipe(name, folder)
+            run("synthesize", "-o", out, "--recipe", place, "--num", 12, "--size", size, "--num-proc", workers)
+            found.append(data_set(out, folder, steady=name != "paper"))
+        if found[0] != found[-1]:
+            raise RuntimeError(f"{name}: two workers made something else than one did")
+        made |= named(name, found[0])
+    return made
+
+
+def report_of(out: Path, folder: Path, scores: Callable[[dict], Any]) -> dict[str, Any]:
+    """report.json without versions, paths and times; `scores` are the numbers that another processor also gives."""
+    report = json.loads((out / "report.json").read_text(encoding="utf-8").replace(str(folder), "FOLDER"))
+    return item(json.dumps(steady(report), sort_keys=True).encode(), rounded(scores(report), 4), 0.05)
+
+
+def steady(value: Any) -> Any:
+    """JSON values without what changes from place to place."""
+    if isinstance(value, dict):
+        return {key: steady(part) for key, part in value.items() if key not in VOLATILE}
+    return [steady(part) for part in value] if isinstance(value, list) else value
+
+
+def evaluate(folder: Path, thorough: bool) -> Items:
+    """The commands that restore, and those that measure."""
+    made = {}
+    data = evaluation_samples.write_folder(folder / "set")
+    photo = data / "lr" / "000.png"
+    run("upscale", photo, "-o", folder / "up", "--device", "cpu", "--tile", 128)
+    made["upscale"] = pixels(folder / "up" / "000.png", folder / "up" / "000_mask.png")
+    run("refine", folder / "up" / "000.png", "-o", folder / "refined.png", "--device", "cpu")
+    made["refine"] = pixels(folder / "refined.png")
+
+    out = folder / "report"
+    chosen = ["--device", "cpu", "--weights", folder]
+    methods = ["bicubic", "tadisr-tiny"]
+    run("evaluate", "--data", data, "--methods", *methods, "-o", out, "--workers", 1, *chosen)
+    made["evaluate"] = report_of(out, folder, lambda report: {
+        name: {metric: values[metric] for metric in ("psnr", "ssim")} for name, values in report["methods"].items()
+    })  # fmt: skip
+
+    out = folder / "lines report"
+    sets, judges = [data, textdiff_runs.databases(folder / "lines") / "validation"], ["crnn:crnn-tiny", "rapidocr"]
+    run("evaluate-lines", "--data", *sets, "--methods", "textdiff-tiny", "--judges", *judges, "-o", out, *chosen)
+    made["evaluate-lines"] = report_of(out, folder, lambda report: {
+        name: {metric: values[metric]["value"] for metric in ("psnr", "ssim") if metric in values}
+        for name, sets in report["scores"].items() for values in [sets["average"]]
+    })  # fmt: skip
+    return made
+
+
+SECTIONS: dict[str, Callable[[Path, bool], Items]] = {
     "restore": restore,
     "load": load,
     "train_tadisr": train_tadisr,
     "train_others": train_others,
+    "synthesize": synthesize,
+    "evaluate": evaluate,
 }
 
 
-def main() -> None:
-    section, out = sys.argv[1:]
+def main(section: str, out: str, thorough: bool) -> None:
+    """Make one section in this process, and write its items to `out`; `thorough`: with checks that take longer."""
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
     # Commands take bfloat16 where the processor is faster in it, and would so give other images on other ones.
     torch.cpu.get_capabilities = dict
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        made = SECTIONS[section](Path(folder))
+        made = SECTIONS[section](Path(folder), thorough)
     Path(out).write_text(json.dumps(made))
-
-
-if __name__ == "__main__":
-    main()
