@@ -123,7 +123,7 @@ class Segmentation(Task[SegmenterConfig]):
 
     def __init__(self, config: SegmenterConfig, accelerator: Accelerator):
         super().__init__(config, accelerator)
-        self.network = build_segmenter(config)
+        self.network = build_segmenter(config).train()
 
     def batches(self, step: int) -> Iterable[Batch]:
         """Crops."""

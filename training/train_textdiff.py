@@ -87,7 +87,7 @@ class Enhancement(Task[TextDiffConfig]):
     def __init__(self, config: TextDiffConfig, accelerator: Accelerator):
         super().__init__(config, accelerator)
         self.device = device = accelerator.device
-        self.network = build_network(config).to(memory_format=torch.channels_last)
+        self.network = build_network(config).train().to(memory_format=torch.channels_last)
         if device.type == "cpu":  # bfloat16 makes convolutions faster there, but these parts slower
             for module in self.network.enhancement.modules():
                 if isinstance(module, (nn.GRU, TextPriorInterpreter)):

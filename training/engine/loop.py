@@ -84,7 +84,6 @@ def fit(config: C, task_class: type[Task[C]]) -> None:
     accelerator.print(f"{count:,} trained parameters; steps {step} to {config.max_train_steps}", flush=True)
 
     # 3. Steps.
-    network.train()
     with task.running():
         for batch in batches:
             if state.is_done:

@@ -44,7 +44,7 @@ class Task(ABC, Generic[C]):
 
     @abstractmethod
     def __init__(self, config: C, accelerator: Accelerator):
-        """Build everything. `network` need not be on the device."""
+        """Build everything. `network` need not be on the device; training begins in the mode that it is in."""
         self.config, self.accelerator = config, accelerator
 
     @abstractmethod
