@@ -57,7 +57,7 @@ def build_network(config: TextDiffConfig) -> TextDiffNetwork:
             if getattr(config, name) != value:
                 raise ValueError(f"{config.init_from} was trained with {name} {value}: set it likewise.")
     else:
-        prior = load_crnn(config.recognizer)
+        prior = load_crnn(str(config.recognizer))
         enhancement = TextEnhancementModule(
             channels=config.tem_channels,
             blocks=config.tem_blocks,
@@ -124,8 +124,8 @@ class Enhancement(Task[TextDiffConfig]):
     def validate(self, network: nn.Module) -> Validation:
         """PSNR, SSIM and accuracies of the final, the coarse and the bicubic image, over all lines, and of each set."""
         judges = {}
-        if self.reader is not None:
-            judges["crnn"] = lambda images: self.reader.read(images.to(self.device))
+        if (reader := self.reader) is not None:
+            judges["crnn"] = lambda images: reader.read(images.to(self.device))
         if self.judge is not None:
             judges[self.config.validation_ocr] = self.judge
         methods = {

@@ -90,7 +90,7 @@ class Validator:
             "mask": _to_uint8(mask_logits.float().sigmoid())[..., 0],
         }  # fmt: skip
 
-    def _measure(self, images: dict[str, np.ndarray], lines: Sequence[dict]) -> dict[str, Any]:
+    def _measure(self, images: dict[str, np.ndarray], lines: Sequence[Any]) -> dict[str, Any]:
         hr, sr = images["hr"], images["sr"]
         text, found = images["true_mask"] > 127, images["mask"] > 127
         record = {
@@ -107,7 +107,7 @@ class Validator:
         return record
 
 
-def _read(judge: OCREngine, image: np.ndarray, lines: Sequence[dict]) -> list[float]:
+def _read(judge: OCREngine, image: np.ndarray, lines: Sequence[Any]) -> list[float]:
     """OCR-A of each line that lies within the image."""
     from tadisr.metrics.text import ocr_accuracy
 
