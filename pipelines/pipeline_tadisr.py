@@ -35,16 +35,7 @@ from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, v
 from tadisr.models.lora import ADAPTER
 from tadisr.models.network import denoise
 from tadisr.models.prompt import TextPrompt
-from tadisr.models.tensors import (
-    COLOR_FIXES,
-    OUTPUT_TYPES,
-    fix_color,
-    on_arrays,
-    to_images,
-    to_masks,
-    to_tensors,
-    upsample,
-)
+from tadisr.models.tensors import COLOR_FIXES, OUTPUT_TYPES, fix_color, on_arrays, to_images, to_tensors, upsample
 from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
 from tadisr.tiling import TilePlan, auto_tile, group_by_size, run_tiled
 from tadisr.trust.check import Thresholds, TrustReport, check_text, trust_engine
@@ -164,7 +155,7 @@ class TADiSRPipeline(DiffusionPipeline):
                     reports.append(self.report(one_lr, one_sr, None if report is True else report))
             # 5. Post-process.
             images += to_images(sr, output_type)
-            masks += to_masks(mask_logits, output_type)
+            masks += to_images(mask_logits.sigmoid(), output_type)
         self.maybe_free_model_hooks()
         if not return_dict:
             return (images, masks, reports) if report else (images, masks)

@@ -21,6 +21,7 @@ from tadisr.models.softening import Softening
 
 _LATENTS = "latents"  # what stands in for attention maps where there are none
 _MASK_SOURCES = ("attention", "latents", "mid_block")
+_OF_THE_VAE = ("latent_channels", "layers_per_block", "norm_num_groups", "act_fn", "mid_block_add_attention")
 
 
 def _entering_up_blocks(block_out_channels: Sequence[int]) -> list[int]:
@@ -158,9 +159,8 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         encoder_widths = [block_out_channels[0], *block_out_channels[:-1]][::-1]
         self.skips = nn.ModuleDict()
         for level in skip_levels:
-            skip = nn.Conv2d(encoder_widths[level], widths[level], 1, bias=False)
+            self.skips[str(level)] = skip = nn.Conv2d(encoder_widths[level], widths[level], 1, bias=False)
             nn.init.zeros_(skip.weight)
-            self.skips[str(level)] = skip
         if lean:
             drop_group_norms(self)
             drop_mid_block(self.mask_decoder)
@@ -187,13 +187,9 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         return cls(
             attention_layers=list(layers),
             attention_heads=list(layers.values()),
-            latent_channels=vae.config["latent_channels"],
             patch=vae_patch(vae),
             block_out_channels=list(vae.config["block_out_channels"]),
-            layers_per_block=vae.config["layers_per_block"],
-            norm_num_groups=vae.config["norm_num_groups"],
-            act_fn=vae.config["act_fn"],
-            mid_block_add_attention=vae.config["mid_block_add_attention"],
+            **{name: vae.config[name] for name in _OF_THE_VAE},
             encoder_skips=encoder_skips,
             image_residual=image_residual,
             lean=isinstance(vae, LeanAutoencoderKL),

@@ -125,9 +125,6 @@ def find_keyword(tokens: Sequence[str], keyword: str) -> list[int]:
 
     >>> find_keyword(["<pad>", "<pad>", "▁sharp", ",", "te", "xt"], "text")
     [4, 5]
-
-    Raises:
-        ValueError: the prompt does not hold the word.
     """
     text, owners = "", []  # the sequence as written, and the token that each of its characters belongs to
     for index, token in enumerate(tokens):

@@ -24,12 +24,7 @@ Refiner = Callable[[list[np.ndarray]], Sequence[np.ndarray]]
 
 
 def read_boxes(path: str | os.PathLike) -> list[np.ndarray]:
-    """The quads of a JSON file, a list of {"quad": ...}; other keys are ignored.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it holds something else, or a quad that `plan_cut` refuses.
-    """
+    """The quads of a JSON file, a list of {"quad": ...}; other keys are ignored. A ValueError says what is wrong."""
     with open(path, encoding="utf-8") as file:
         try:
             boxes = json.load(file)
@@ -75,9 +70,8 @@ class Cut(NamedTuple):
 
     def outline(self) -> np.ndarray:
         """The cut's corners in the photo, homogeneous (4, 3); beyond the horizon the third number is negative."""
-        width, height = self.width, self.height
-        corners = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]], float)
-        return corners @ np.linalg.inv(self.matrix).T
+        w, h = self.width, self.height
+        return np.array([[0, 0, 1], [w, 0, 1], [w, h, 1], [0, h, 1]], float) @ np.linalg.inv(self.matrix).T
 
     def feather(self) -> np.ndarray:
         """Weights of the change, (height, width) float32: 1 in the box, falling to 0 over the margin."""
@@ -122,23 +116,13 @@ def refine_lines(photo: np.ndarray, quads: Sequence[np.ndarray], refiner: Refine
     The refiner's changes are added to the photo, not its lines, so cutting out costs no sharpness. A change fades away
     over a margin around its box. Where boxes overlap, their changes are averaged.
 
-    Args:
-        photo: (H, W, 3) uint8 RGB.
-        quads: one for each line, see the module; they may reach beyond the photo.
-        refiner: gets all lines at once, each as an upright rectangle of its size in the photo; a vertical line is tall.
-
-    Returns:
-        A new array, (H, W, 3) uint8.
-
-    Raises:
-        ValueError: another array; a quad that `plan_cut` refuses, or that lies outside the photo; lines of other sizes
-            from the refiner.
+    Quads may reach beyond the photo. The refiner gets all lines at once, each as an upright rectangle of its size in
+    the photo; a vertical line is tall. Quads that `plan_cut` refuses or outside the photo are a ValueError.
     """
     if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
         raise ValueError(f"Expected a uint8 RGB photo (H, W, 3), got {photo.dtype} {photo.shape}.")
     cuts, places, lines = [], [], []
-    for quad in quads:
-        quad = np.asarray(quad, np.float32)
+    for quad in (np.asarray(quad, np.float32) for quad in quads):
         cut = plan_cut(quad)
         place = _place(cut, *photo.shape[:2])
         if not photo[place].size:
@@ -171,8 +155,8 @@ def refine_lines(photo: np.ndarray, quads: Sequence[np.ndarray], refiner: Refine
 
 def _place(cut: Cut, height: int, width: int) -> tuple[slice, slice]:
     """Rows and columns of the photo that a cut touches, and a few around them for interpolation."""
-    outline = cut.outline()
-    corners = outline[:, :2] / outline[:, 2:]
+    corners = cut.outline()
+    corners = corners[:, :2] / corners[:, 2:]
     left, top = (np.floor(corners.min(0)) - 3).clip(0, (width, height)).astype(int)
     right, bottom = (np.ceil(corners.max(0)) + 4).clip(0, (width, height)).astype(int)
     return slice(top, bottom), slice(left, right)
