@@ -59,12 +59,7 @@ class TextPrompt(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_base(
-        cls,
-        base: str | Path,
-        prompt: str = DEFAULT_PROMPT,
-        keyword: str = "text",
-        size: int = 1024,
-        **options: Any,
+        cls, base: str | Path, prompt: str = DEFAULT_PROMPT, keyword: str = "text", size: int = 1024, **options: Any
     ) -> "TextPrompt":
         """Encode `prompt` with the text encoders of a base; nothing else of it is loaded.
 
