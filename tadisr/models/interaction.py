@@ -13,7 +13,7 @@ INTERACTIONS = ("cdib", "cdib_ca_shared", "mugi_shared")
 
 
 def interaction_block(kind: str, channels: int, groups: int = 32) -> nn.Module:
-    """The block of that name, mapping (image, mask), both (B, C, H', W'), to the same.
+    """The block of that name, which maps (image, mask), both (B, C, H', W'), to the same.
 
     "cdib": the paper's. "cdib_ca_shared": the authors' CogView4 release, with channel attention and one set of
     weights for both streams. "mugi_shared": their Kolors release. An untrained block of any kind is the identity.
@@ -79,12 +79,7 @@ class CrossDecoderInteractionBlock(nn.Module):
     """
 
     def __init__(
-        self,
-        channels: int,
-        groups: int = 32,
-        shared: bool = False,
-        channel_attention: bool = False,
-        out_eps: float = 1e-6,
+        self, channels: int, groups: int, shared: bool = False, channel_attention: bool = False, out_eps: float = 1e-6
     ):
         super().__init__()
         self.image = _Branch(channels, groups, channel_attention, out_eps)

@@ -204,7 +204,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         features: Sequence[torch.Tensor] = (),
         image: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Decode both streams.
+        """Decode the image (B, 3, H, W), nominally in [-1, 1] and not clamped, and the mask logits (B, 1, H, W).
 
         Args:
             vae: the base VAE; its decoder is the image stream.
@@ -212,9 +212,6 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             attention_maps: what `record_text_attention` recorded, layer name -> (B, n, L).
             features: the encoder's, from `encode_mode`; used where the config has `encoder_skips`.
             image: the encoded image (B, 3, H, W), best in float32; used where the config has `image_residual`.
-
-        Returns:
-            The image (B, 3, H, W), nominally in [-1, 1] and not clamped, and the mask logits (B, 1, H, W).
         """
         decoder, config = _image_stream(vae).decoder, vae.config
         z = latents / config["scaling_factor"]
@@ -222,8 +219,11 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             z = z + config["shift_factor"]
         if vae.post_quant_conv is not None:
             z = vae.post_quant_conv(z)
-        x = decoder.mid_block(decoder.conv_in(z))
-        m = self._mask_start(latents, attention_maps, x)
+        x = m = decoder.mid_block(decoder.conv_in(z))
+        if self.config.mask_source != "mid_block":
+            maps = {_LATENTS: latents.flatten(2)} if self.config.mask_source == "latents" else attention_maps
+            a_tex = self.attention(maps, tuple(latents.shape[-2:]))  # (B, c, h, w)
+            m = self.mask_decoder.mid_block(self.mask_decoder.conv_in(a_tex))
         for level, (image_block, mask_block, interaction) in enumerate(
             zip(decoder.up_blocks, self.mask_decoder.up_blocks, self.interactions, strict=True)
         ):
@@ -247,17 +247,6 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         """How the correction is damped on text; of no effect by default."""
         config = self.config
         return Softening(config.text_strength, config.clear_text_strength, config.coarse_text_strength)
-
-    def _mask_start(
-        self, latents: torch.Tensor, attention_maps: dict[str, torch.Tensor], image_mid: torch.Tensor
-    ) -> torch.Tensor:
-        """What the mask stream's first level reads (B, C, h, w)."""
-        if self.config.mask_source == "mid_block":
-            return image_mid
-        if self.config.mask_source == "latents":
-            attention_maps = {_LATENTS: latents.flatten(2)}
-        a_tex = self.attention(attention_maps, tuple(latents.shape[-2:]))  # (B, c, h, w)
-        return self.mask_decoder.mid_block(self.mask_decoder.conv_in(a_tex))
 
     def _run(self, block: nn.Module, *inputs: torch.Tensor) -> Any:
         """The block's output; with gradient checkpointing backward runs it again instead of keeping its activations."""

@@ -97,21 +97,14 @@ def focal_loss(
 
 
 def dice_loss(
-    mask: torch.Tensor,
-    target_mask: torch.Tensor,
-    squares: bool = False,
-    eps: float = 1.0,
-    has_mask: torch.Tensor | None = None,
+    mask: torch.Tensor, target_mask: torch.Tensor, squares: bool = False, has_mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """`1 - 2 sum(s^ s) / (sum(s^) + sum(s))` per image, averaged; `eps` makes two empty masks agree.
-
-    `squares`: square both in the denominator.
-    """
+    """`1 - (2 sum(s^ s) + 1) / (sum(s^) + sum(s) + 1)` per image, averaged; `squares` of both in the denominator."""
     mask, target_mask = mask.flatten(1), target_mask.flatten(1)
-    overlap = 2 * (mask * target_mask).sum(1) + eps
+    overlap = 2 * (mask * target_mask).sum(1) + 1  # 1 on both sides: two empty masks agree
     if squares:
         mask, target_mask = mask.square(), target_mask.square()
-    return _mean(1 - overlap / (mask.sum(1) + target_mask.sum(1) + eps), has_mask)
+    return _mean(1 - overlap / (mask.sum(1) + target_mask.sum(1) + 1), has_mask)
 
 
 def _mean(values: torch.Tensor, has_mask: torch.Tensor | None) -> torch.Tensor:
@@ -170,5 +163,5 @@ def tadisr_loss(
             terms["modified_focal"] = weights.modified_focal * focal_edges
         terms["mask_mse"] = _mean((mask - target_mask) ** 2, has_mask)
         terms["focal"] = weights.focal * focal_loss(mask_logits, target_mask, gamma, weights.focal_alpha, has_mask)
-        terms["dice"] = weights.dice * dice_loss(mask, target_mask, weights.dice_squares, has_mask=has_mask)
+        terms["dice"] = weights.dice * dice_loss(mask, target_mask, weights.dice_squares, has_mask)
     return terms

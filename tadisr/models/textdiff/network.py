@@ -4,6 +4,7 @@ Letters: N batch, h, w pixels of the LR image, s scale, H = sh, W = sw, T steps 
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -171,9 +172,8 @@ class TextDiffNetwork(nn.Module):
             return factor * randn_tensor(images.shape, generator=generator, device=images.device, dtype=images.dtype)
 
         x = noise_of_size(temperature)
-        for timestep, previous in zip(timesteps.tolist(), [*timesteps[1:].tolist(), -1], strict=True):
-            alpha_bar = float(self.scheduler.alphas_cumprod[timestep])
-            alpha_bar_previous = float(self.scheduler.alphas_cumprod[previous]) if previous >= 0 else 1.0
+        alpha_bars = pairwise([*self.scheduler.alphas_cumprod[timesteps].tolist(), 1.0])
+        for timestep, (alpha_bar, alpha_bar_previous) in zip(timesteps.tolist(), alpha_bars, strict=True):
             prediction = self.unet(x.to(dtype), timestep, *condition).float()
             x0 = clean_residual(self.scheduler, prediction, x, torch.tensor([timestep], device=x.device))
             noise = (x - alpha_bar**0.5 * x0) / (1 - alpha_bar) ** 0.5
@@ -217,9 +217,8 @@ class TextDiffNetwork(nn.Module):
             first = prediction[:first_lines] if first_lines else None
             return TextDiffPrediction(sr, mask_logits, prior, prediction, residual, residual, prediction, first, base)
 
-        timesteps: Any = torch.randint(  # diffusers declares int32
-            self.scheduler.config["num_train_timesteps"], (len(lr),), generator=generator, device=device
-        ).to(lr.device)
+        steps = self.scheduler.config["num_train_timesteps"]
+        timesteps: Any = torch.randint(steps, (len(lr),), generator=generator, device=device).to(lr.device)
         noise = randn_tensor(sr.shape, generator=generator, device=sr.device, dtype=sr.dtype)
         noisy = self.scheduler.add_noise(residual, noise, timesteps)  # Eq. 7
         prediction = self.unet(noisy, timesteps, seen, mask)
@@ -227,10 +226,7 @@ class TextDiffNetwork(nn.Module):
         target = noise if self.scheduler.config["prediction_type"] == "epsilon" else residual
         first = None
         if first_lines:
-            first = self._first_estimate(seen[:first_lines], None if mask is None else mask[:first_lines])
+            seen, mask = seen[:first_lines], None if mask is None else mask[:first_lines]
+            start, last = torch.zeros_like(seen), torch.full((len(seen),), steps - 1, device=seen.device)
+            first = clean_residual(self.scheduler, self.unet(start, last, seen, mask), start, last)
         return TextDiffPrediction(sr, mask_logits, prior, prediction, target, residual, estimate, first, base)
-
-    def _first_estimate(self, sr: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        x = torch.zeros_like(sr)
-        last = torch.full((len(sr),), self.scheduler.config["num_train_timesteps"] - 1, device=sr.device)
-        return clean_residual(self.scheduler, self.unet(x, last, sr, mask), x, last)
