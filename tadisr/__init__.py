@@ -8,9 +8,8 @@ if TYPE_CHECKING:
     from tadisr.loading.load import Restored, Restorer, load
     from tadisr.models.prompt import TextPrompt
     from tadisr.ocr import load_engine
-    from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput, TextDiffPipelineOutput
-    from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
-    from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
+    from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline, TADiSRPipelineOutput
+    from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline, TextDiffPipelineOutput
     from tadisr.trust.check import check_text
 
 __all__ = [
@@ -36,9 +35,9 @@ _MODULES = {
     "load": "tadisr.loading.load",
     "load_engine": "tadisr.ocr",
     "TADiSRPipeline": "tadisr.pipelines.pipeline_tadisr",
-    "TADiSRPipelineOutput": "tadisr.pipelines.pipeline_output",
+    "TADiSRPipelineOutput": "tadisr.pipelines.pipeline_tadisr",
     "TextDiffPipeline": "tadisr.pipelines.pipeline_textdiff",
-    "TextDiffPipelineOutput": "tadisr.pipelines.pipeline_output",
+    "TextDiffPipelineOutput": "tadisr.pipelines.pipeline_textdiff",
 }
 
 

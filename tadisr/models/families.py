@@ -170,11 +170,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def family_of(backbone: nn.Module) -> Family:
-    """The family that has such a backbone; of several the first.
-
-    Raises:
-        ValueError: none has.
-    """
+    """The family that has such a backbone, of several the first, or a ValueError."""
     for cls in type(backbone).__mro__:
         if family := family_by_class(cls.__name__):
             return family
@@ -187,11 +183,7 @@ def family_by_class(name: str | None) -> Family | None:
 
 
 def family_by_pipeline(name: str) -> Family:
-    """The family of the pipeline class `name`.
-
-    Raises:
-        ValueError: none has such pipelines.
-    """
+    """The family of the pipeline class `name`, or a ValueError."""
     for family in FAMILIES.values():
         if re.match(family.pipelines, name):
             return family

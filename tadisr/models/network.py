@@ -90,5 +90,4 @@ class TADiSRNetwork(nn.Module):
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         latents, features = encode_mode(self.vae, image)  # (B, c, h, w)
-        latents = self.denoise(latents)
-        return self.joint_decoder(self.vae, latents, self.attention_maps, features, image)
+        return self.joint_decoder(self.vae, self.denoise(latents), self.attention_maps, features, image)

@@ -59,12 +59,7 @@ class TextPrompt(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_base(
-        cls,
-        base: str | Path,
-        prompt: str = DEFAULT_PROMPT,
-        keyword: str = "text",
-        size: int = 1024,
-        **options: Any,
+        cls, base: str | Path, prompt: str = DEFAULT_PROMPT, keyword: str = "text", size: int = 1024, **options: Any
     ) -> "TextPrompt":
         """Encode `prompt` with the text encoders of a base; nothing else of it is loaded.
 
@@ -125,9 +120,6 @@ def find_keyword(tokens: Sequence[str], keyword: str) -> list[int]:
 
     >>> find_keyword(["<pad>", "<pad>", "▁sharp", ",", "te", "xt"], "text")
     [4, 5]
-
-    Raises:
-        ValueError: the prompt does not hold the word.
     """
     text, owners = "", []  # the sequence as written, and the token that each of its characters belongs to
     for index, token in enumerate(tokens):
