@@ -10,7 +10,7 @@ import numpy as np
 from tadisr.datasets.base import check_scale
 from tadisr.evaluation.methods import HR_ANCHOR, Method, Restored
 from tadisr.evaluation.pairs import ENGINE, Line, Pair, Pairs
-from tadisr.evaluation.records import ImageMetric, ImageRecord, LineRecord, Reading, Records
+from tadisr.evaluation.records import ImageRecord, LineRecord, Reading, Records
 from tadisr.io.images import write_image
 from tadisr.metrics.image import psnr, ssim
 from tadisr.metrics.segmentation import boundary_f, mask_counts
@@ -94,7 +94,7 @@ class Runner:
                 write_image(path, pixels)
 
     def _measure(self, pair: Pair, versions: Mapping[str, Restored], records: Records) -> ImageRecord:
-        scores: dict[str, dict[ImageMetric, float | None]] = {}
+        scores: dict[str, dict[str, float | None]] = {}
         try:
             for name, version in versions.items():
                 image = version.image
@@ -130,6 +130,7 @@ class Runner:
                 "script": script_of(line.text),
                 "height": round(line_height(line.quad), 1),
                 "read": {name: {} for name in versions},
+                "ocr_a": {},
             }
             for name, version in versions.items():
                 try:
