@@ -49,12 +49,9 @@ class Runner:
         self._waiting: list[tuple[dict[str, Reading], np.ndarray]] = []  # where readings belong, and what is to be read
 
     def run(self, limit: int | None = None, progress: Callable[[int, int], None] = lambda done, total: None) -> Records:
-        """Measure the first `limit` pairs.
+        """Measure the first `limit` pairs, with `progress` as in `report.evaluate`.
 
-        progress: called with the number of images restored so far, and with their number in all.
-
-        Raises:
-            ValueError: no image can be read, or a method's output has a size that does not fit.
+        ValueError where no image can be read, or a method's output has a size that does not fit.
         """
         count = len(self._data) if limit is None else min(limit, len(self._data))
         records = Records(seconds={method.name: 0.0 for method in self._methods if method.timed})
@@ -85,8 +82,8 @@ class Runner:
         return records
 
     def _keep(self, pair: Pair, method: str, version: Restored) -> None:
-        sizes = [image.shape[:2] for image in (pair.lr, version.image)]
-        check_scale(f"the LR image {pair.name}", sizes[0], f"what {method} made of it", sizes[1], self._data.scale)
+        small, large = pair.lr.shape[:2], version.image.shape[:2]
+        check_scale(f"the LR image {pair.name}", small, f"what {method} made of it", large, self._data.scale)
         for folder, pixels in (("images", version.image), ("masks", version.mask)):
             if pixels is not None:
                 path = self._out / folder / method / f"{pair.name}.png"
@@ -116,10 +113,8 @@ class Runner:
 
     def _queue(self, pair: Pair, versions: Mapping[str, Restored]) -> Iterator[LineRecord]:
         """Yield a record for every line of the pair; `_read` adds the readings."""
-        lines = list(pair.lines)
-        if self._data.find_lines:
-            found = (line for line in self._judge.find(pair.hr) if is_box(line.quad))
-            lines = [Line(line.text, line.quad, ENGINE) for line in found] + lines
+        found = self._judge.find(pair.hr) if self._data.find_lines else []
+        lines = [Line(line.text, line.quad, ENGINE) for line in found if is_box(line.quad)] + pair.lines
         for index, line in enumerate(lines):
             record: LineRecord = {
                 "image": pair.name,
