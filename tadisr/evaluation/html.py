@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 from tadisr.evaluation.html_pictures import IMAGE_SIDE, LINE_SIZE, QUALITY, Images, Pictures
 from tadisr.evaluation.markdown import COLUMNS, MASK, shown_columns
@@ -22,7 +22,6 @@ from tadisr.metrics.text import normalize_text
 class Column(NamedTuple):
     """How a metric is shown: its head, with an arrow to the better values, and its format."""
 
-    key: str
     head: str
     form: str
 
@@ -45,7 +44,7 @@ class Column(NamedTuple):
         return text.replace("-", "−").replace("%", "\N{NARROW NO-BREAK SPACE}%")
 
 
-_COLUMNS = {key: Column(key, *shown) for key, shown in COLUMNS.items()}
+_COLUMNS = {key: Column(*shown) for key, shown in COLUMNS.items()}
 
 
 class Run(NamedTuple):
@@ -104,7 +103,12 @@ def write_html(report: Report, images: Images, path: Path) -> None:
     )
     script, style = ((home / f"report.html.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
     methods = [*(name for name in report["methods"] if name != HR_ANCHOR), HR_ANCHOR]
-    columns = [_COLUMNS[key] for key in shown_columns(report)]
+    columns = shown_columns(report)
+    best = {}  # values of columns, where there is a choice; anchors do not count
+    for key in columns:
+        values = [value for name in methods[1:-1] if (value := report["methods"][name][key]) is not None]
+        if _COLUMNS[key].better and len(values) > 1:
+            best[key] = (max if _COLUMNS[key].better > 0 else min)(values)
     pictures = Pictures(report, methods, images)
     numbers = {image["name"]: i for i, image in enumerate(report["images"])}
     lines = [_line(i, line, report, methods, pictures) for i, line in enumerate(report["lines"])]
@@ -112,10 +116,10 @@ def write_html(report: Report, images: Images, path: Path) -> None:
         report=report,
         methods=methods,
         base=methods[0],
-        candidates=methods[1:-1] or methods[:1],
+        own=methods[1:-1],
         metrics=_COLUMNS,
         columns=columns,
-        rows=_rows(report["methods"], columns, methods[0]),
+        best=best,
         groups=_groups(report["methods"]),
         masks=MASK,
         lines=lines,
@@ -131,33 +135,6 @@ def write_html(report: Report, images: Images, path: Path) -> None:
         style=Markup(style),
     )
     write_atomically(path, page)
-
-
-def _rows(methods: dict[str, MethodResult], columns: list[Column], base: str) -> list[dict[str, Any]]:
-    """One row per method, with a cell for each column. The best cell of a column is marked; anchors do not count."""
-    own = [name for name in methods if name not in (base, HR_ANCHOR)]
-    best = {}
-    for column in columns:
-        values = [value for name in own if _known(value := methods[name][column.key])]
-        if column.better and len(values) > 1:
-            best[column.key] = max(values, key=lambda value: value * column.better)
-    rows = []
-    for name, method in methods.items():
-        cells = []
-        for column in columns:
-            value = method[column.key]
-            delta, interval = method["delta"].get(column.key), method["intervals"].get(column.key)
-            cells.append(
-                {
-                    "value": column.show(value),
-                    "best": name in own and _known(value) and value == best.get(column.key),
-                    "interval": interval and [column.show(end) for end in interval],
-                    "delta": column.show(delta, sign=True) if _known(delta) and name in own else None,
-                    "good": (delta or 0) * column.better,
-                }
-            )
-        rows.append({"name": name, "anchor": name not in own, "cells": cells})
-    return rows
 
 
 def _groups(methods: dict[str, MethodResult]) -> list[dict[str, Any]]:
@@ -181,13 +158,9 @@ def _groups(methods: dict[str, MethodResult]) -> list[dict[str, Any]]:
     return tables
 
 
-def _known(value: float | None) -> TypeGuard[float]:
-    return value is not None and math.isfinite(value)
-
-
 def _line(i: int, line: LineRecord, report: Report, methods: list[str], pictures: Pictures) -> dict[str, Any]:
     """A line on the page: for each method its picture, its OCR-A and the engines' readings."""
-    scores = {name: score for name in methods if _known(score := line["ocr_a"].get(name))}
+    scores = {name: score for name in methods if (score := line["ocr_a"].get(name)) is not None}
     base = methods[0]
     changes = {name: round(scores[name] - scores[base], 4) for name in scores if base in scores}
     views = [

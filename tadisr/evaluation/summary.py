@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations, pairwise, takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,22 +57,17 @@ _Table = dict[str, tuple[np.ndarray, np.ndarray]]
 """By metric: its sums and counts over the images, see `statistics`."""
 
 
-@dataclass
-class _Line:
-    """A line and its scores."""
+class _Line(NamedTuple):
+    """A line and its scores by method and metric."""
 
     record: LineRecord
-    image: int
-    """The position of its image."""
     scores: dict[str, dict[str, float]]
-    """By method, see `_scores`."""
 
 
 def build_report(records: Records, engines: Sequence[str], normalization: str = "none", seed: int = 0) -> Measured:
     """The parts of the report that are measured. `engines`: names, the judge first."""
     judge, names = engines[0], list(records.images[0]["methods"])
-    positions = {image["name"]: i for i, image in enumerate(records.images)}
-    lines = [_scored(line, positions[line["image"]], names, judge, normalization) for line in records.lines]
+    lines = [_scored(line, names, judge, normalization) for line in records.lines]
     tables = {name: _tabulate(records.images, lines, name) for name in names}
     resampler = Resampler(len(records.images), seed)
     methods, base = {}, {}
@@ -108,19 +102,18 @@ def definitions(normalization: str) -> dict[str, str]:
     return {**IMAGE_DEFINITIONS, **DEFINITIONS, "normalization": f"{normalization}: {NORMALIZATIONS[normalization]}"}
 
 
-def _scored(record: LineRecord, image: int, names: Sequence[str], judge: str, normalization: str) -> _Line:
+def _scored(record: LineRecord, names: Sequence[str], judge: str, normalization: str) -> _Line:
     reference = normalize_text(record["text"], normalization)
     read = {name: normalize_text(record["read"][name][judge]["text"], normalization) for name in names}
     scores = {name: _scores(read[name], reference, record["source"]) for name in names}
     ocr_a: dict[str, float | None] = {name: ocr_accuracy(read[name], reference) for name in names if reference}
-    return _Line({**record, "ocr_a": ocr_a}, image, scores)
+    return _Line({**record, "ocr_a": ocr_a}, scores)
 
 
 def _scores(read: str, reference: str, source: str) -> dict[str, float]:
     """The metrics of a line from `source`; none where the reference is empty."""
-    return {
-        metric: score(read, reference) for metric, (of, score) in _LINE_METRICS.items() if of == source and reference
-    }
+    fitting = ((metric, score) for metric, (of, score) in _LINE_METRICS.items() if of == source and reference)
+    return {metric: score(read, reference) for metric, score in fitting}
 
 
 def _tabulate(images: Sequence[ImageRecord], lines: Sequence[_Line], name: str) -> _Table:
@@ -129,10 +122,11 @@ def _tabulate(images: Sequence[ImageRecord], lines: Sequence[_Line], name: str) 
         for metric in _IMAGE_METRICS:
             if (value := image["methods"][name][metric]) is not None:
                 table[metric][0][i], table[metric][1][i] = value, 1
+    positions = {image["name"]: i for i, image in enumerate(images)}
     for line in lines:
         for metric, value in line.scores[name].items():
-            table[metric][0][line.image] += value
-            table[metric][1][line.image] += 1
+            table[metric][0][positions[line.record["image"]]] += value
+            table[metric][1][positions[line.record["image"]]] += 1
     return table
 
 
@@ -149,14 +143,10 @@ def _splits(lines: Sequence[_Line], name: str) -> dict[str, Any]:
     """ "by_script", "by_height" and "legible_from", the least height (HR pixels) from which on all text is legible."""
     read = [line for line in lines if "ocr_a" in line.scores[name]]
     by_script = {script: _means([line for line in read if line.record["script"] == script], name) for script in SCRIPTS}
-    by_height = [
-        {
-            "low": low,
-            "high": high,
-            **_means([line for line in read if low <= line.record["height"] < (high or math.inf)], name),
-        }
-        for low, high in pairwise((*_HEIGHTS, None))
-    ]
+    by_height = []
+    for low, high in pairwise((*_HEIGHTS, None)):
+        chosen = [line for line in read if low <= line.record["height"] < (high or math.inf)]
+        by_height.append({"low": low, "high": high, **_means(chosen, name)})
     judged = [part for part in reversed(by_height) if part["n"] >= _ENOUGH]
     legible = [part["low"] for part in takewhile(lambda part: part["ocr_a"] >= _LEGIBLE, judged)]
     return {
