@@ -20,11 +20,8 @@ def find_databases(root: Path) -> list[Path]:
 class Database:
     """A database to read. Each process opens it on first use, so that it may be handed to data workers.
 
-    `layout`: the expected layout, for errors: "TextZoom's".
-
-    Raises:
-        ValueError: not a database, or `num-samples` is not a number.
-        ImportError: the lmdb package is missing.
+    `layout`: the expected layout, for errors: "TextZoom's". ValueError where there is no database, or `num-samples` is
+    not a number; ImportError without the package lmdb.
     """
 
     def __init__(self, folder: Path, layout: str):
@@ -82,11 +79,8 @@ def _open(folder: Path) -> Any:
 def write_database(folder: Path, samples: Iterable[dict[str, bytes]], size: int) -> None:
     """Write a database of samples, the keys and values of one each, in order.
 
-    `size`: upper bound of the database in bytes; on most systems the file takes only what is in it.
-
-    Raises:
-        FileExistsError: there is a database in the folder.
-        OSError: it cannot be written; nothing of it stays.
+    `size`: upper bound of the database in bytes; on most systems the file takes only what is in it. FileExistsError
+    where there is a database in the folder; OSError where it cannot be written, and then nothing of it stays.
     """
     import lmdb
 

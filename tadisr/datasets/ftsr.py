@@ -132,9 +132,7 @@ class ParquetPages(_Pages):
 class Shards(ParquetPages):
     """Triplets in Parquet files, read without `datasets`. One file is held at a time, so ask for them in order.
 
-    Raises:
-        ValueError: a damaged file, or one without a column.
-        ImportError: pyarrow is missing.
+    ValueError for a damaged file, or one without a column; ImportError without pyarrow.
     """
 
     def __init__(self, files: Sequence[Path]):

@@ -61,9 +61,7 @@ class TextZoomLines:
 def open_subsets(root: str | Path) -> dict[str, TextZoomLines]:
     """Every database in or below a folder by its folder's name; easy, medium, hard first, others in order.
 
-    Raises:
-        FileNotFoundError: no such folder, or no database in it.
-        ValueError: as `TextZoom`; two databases of one name.
+    FileNotFoundError where there is none; ValueError as `TextZoom`, and for two databases of one name.
     """
     folders = sorted((folder.resolve().name, folder) for folder in find_databases(Path(root)))
     if not folders:

@@ -12,13 +12,9 @@ ANNOTATIONS = {"val": ("annos", "", "gb18030"), "train": ("trans_annos_52mm_reno
 
 
 class RealCE:
-    """The pairs of one split: `files` is {name: (LR file, HR file)}, sorted by name.
+    """The pairs of one split, a key of `ANNOTATIONS`: `files` is {name: (LR file, HR file)}, sorted by name.
 
-    Args:
-        root: holds train/ and val/.
-        split: a key of `ANNOTATIONS`.
-        lr, hr: folders of the two focal lengths.
-        encoding: of the annotations; None: the official one.
+    `lr`, `hr`: folders of the two focal lengths. `encoding`: of the annotations; None: the official one.
     """
 
     def __init__(self, root: Path, split: str, lr: str = "13mm", hr: str = "52mm", encoding: str | None = None):

@@ -36,12 +36,7 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 class TextZoom:
     """One database of the layout: a folder with data.mdb, such as TextZoom's train1, train2 or test/easy.
 
-    It is opened on first use in each process, so that it may be handed to data workers.
-
-    Raises:
-        FileNotFoundError: no such folder.
-        ValueError: not a database, or not of this layout.
-        ImportError: the lmdb package is missing.
+    Errors as `Database`; FileNotFoundError for no folder, ValueError for another layout.
     """
 
     def __init__(self, path: str | Path):

@@ -51,14 +51,10 @@ class Pair:
 
 
 class Pairs(ABC):
-    """Pairs in a fixed order, decoded one at a time.
+    """Pairs in a fixed order, decoded one at a time; each has another of `names`.
 
-    Args:
-        name: of the data set.
-        scale: HR pixels per LR pixel and side.
-        names: of every pair, in order; each once.
-        note: what was done to the images to make them pairs.
-        find_lines: the judge is to find text in the HR images; False where the data set says what an engine read.
+    `scale`: HR pixels per LR pixel and side. `note`: what was done to the images to make them pairs. `find_lines`: the
+    judge is to find text in the HR images; False where the data set says what an engine read.
     """
 
     def __init__(self, name: str, scale: int, names: Iterable[str], note: str = "", find_lines: bool = True):

@@ -24,14 +24,10 @@ READ_AT_ONCE = 1024  # lines whose crops are collected before the engines read t
 
 
 class Runner:
-    """Measures methods on a data set.
+    """Measures methods, the LR anchor first, on a data set; the HR anchor is added.
 
-    Args:
-        data: the pairs.
-        methods: the LR anchor first; the HR anchor is added.
-        engines: by name, the judge first. Unless the data set says what an engine read, the judge also finds the lines.
-        out: restored images are written to `out/images/METHOD/NAME.png`, masks to `out/masks/`.
-        lpips, inception: None: the metric is left out.
+    The first engine judges. Unless the data set says what an engine read, the judge also finds the lines. Restored
+    images are written to `out/images/METHOD/NAME.png`, masks to `out/masks/`. None of `lpips` leaves the metric out.
     """
 
     def __init__(

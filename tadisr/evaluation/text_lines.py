@@ -150,7 +150,7 @@ def evaluate_lines(
         methods: by name. Each gets a batch on the CPU and may return images on any device, which are clipped to [0, 1].
             A method that draws noise must draw it image by image, or its results depend on the batch size.
         subsets: data sets by name, see the module.
-        recognizers: by name; see `line_recognizers`.
+        recognizers: by name, see `line_recognizers`.
         batch_size: number of lines in a batch; a data set whose lines differ in size has an attribute `batch_size` = 1.
         lpips: None: the column stays empty.
         seed: of the bootstrap and the tests.

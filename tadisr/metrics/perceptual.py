@@ -2,9 +2,9 @@
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -43,9 +43,10 @@ def find_weights(url: str, folder: Path | None = None) -> Path:
     return path
 
 
-def _load(path: Path, load: Callable[[], Any]) -> Any:
+@contextmanager
+def _loading(path: Path) -> Iterator[None]:
     try:
-        return load()
+        yield
     except Exception as error:  # whatever torch and pickle raise for a damaged or foreign file
         raise ValueError(f"{path} does not hold the expected weights: {one_line(error, 200)}") from None
 
@@ -53,11 +54,8 @@ def _load(path: Path, load: Callable[[], Any]) -> Any:
 class LPIPS:
     """Learned perceptual distance (version 0.1, AlexNet) of whole images, 0 for equal ones.
 
-    Sides of less than 32 pixels are filled up. `folder`: where torchvision's AlexNet file lies, see `find_weights`.
-
-    Raises:
-        ValueError: a file that holds others.
-        ImportError: lpips or torchvision is not installed.
+    Sides of less than 32 pixels are filled up. `folder`: where torchvision's AlexNet file lies, see `find_weights`;
+    ValueError for another file. ImportError without lpips or torchvision.
     """
 
     def __init__(self, folder: Path | None = None, device: str = "cpu"):
@@ -70,13 +68,11 @@ class LPIPS:
             warnings.simplefilter("ignore")  # lpips names the backbone in torchvision's old way
             model = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
 
-        def load() -> None:
+        with _loading(path):
             features = torch.load(path, map_location="cpu", weights_only=True)
             # the backbone keeps torchvision's numbers, in slices: "slice2.3.weight" is "features.3.weight"
             own = {key: features[f"features.{key.split('.', 1)[1]}"] for key in model.net.state_dict()}
             model.net.load_state_dict(own)
-
-        _load(path, load)
         self._model, self._device = model.to(device).eval(), device
         self.description = {"weights": path.name, "sha256": sha256(path)}
 
@@ -93,11 +89,8 @@ class LPIPS:
 class InceptionFeatures:
     """The features that FID compares: 2048 of Inception-v3 (torch-fidelity's; TensorFlow's 2015 weights and resizing).
 
-    `folder`: where torch-fidelity's Inception file lies, see `find_weights`.
-
-    Raises:
-        ValueError: a file that holds others.
-        ImportError: torch-fidelity is not installed.
+    `folder`: where torch-fidelity's Inception file lies, see `find_weights`; ValueError for another file. ImportError
+    without torch-fidelity.
     """
 
     def __init__(self, folder: Path | None = None, device: str = "cpu"):
@@ -107,7 +100,8 @@ class InceptionFeatures:
         except ImportError as error:
             raise ImportError(f"FID needs {error.name}: pip install 'tadisr[metrics]'.") from None
         make = inception.FeatureExtractorInceptionV3
-        model = _load(path, lambda: make("inception", ["2048"], feature_extractor_weights_path=str(path)))
+        with _loading(path):
+            model = make("inception", ["2048"], feature_extractor_weights_path=str(path))
         self._model, self._device = model.to(device).eval(), device
         self.description = {"weights": path.name, "sha256": sha256(path)}
 
