@@ -168,9 +168,7 @@ class Shards(ParquetPages):
 def open_pages(source: str | Path, split: str = "train") -> FolderPages | ParquetPages:
     """An FTSR data set: a folder that `tadisr synthesize` wrote (either layout), one of its splits, or a Hub id.
 
-    Raises:
-        FileNotFoundError: a folder that holds no triplets.
-        ValueError: a data set of another kind.
+    FileNotFoundError for a folder that holds no triplets; ValueError for a data set of another kind.
     """
     folder = Path(source)
     for place in (folder / split, folder):
@@ -194,10 +192,7 @@ def open_pages(source: str | Path, split: str = "train") -> FolderPages | Parque
 def open_stream(sources: Sequence[str | Path], split: str = "train") -> Any:
     """A `datasets.IterableDataset` of the images of all sources, one after the other, still encoded.
 
-    Raises:
-        FileNotFoundError: no such data set.
-        ValueError: a data set of another kind.
-        ImportError: the package `datasets` is missing.
+    Errors as `open_pages`; ImportError without the package `datasets`.
     """
     try:
         from datasets import Image, concatenate_datasets, load_dataset

@@ -54,7 +54,9 @@ class Pictures:
         whole = _within(IMAGE_PIXELS, sizes, change)
         for number, (name, numbers) in enumerate(of_image.items()):
             numbers = wanted.intersection(numbers)
-            for method in methods if numbers or number in whole else []:
+            if not numbers and number not in whole:
+                continue
+            for method in methods:
                 pixels = images(method, name)
                 if number in whole:
                     self.images[name, method] = _picture(pixels, (IMAGE_SIDE, IMAGE_SIDE))

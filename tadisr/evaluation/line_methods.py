@@ -40,9 +40,8 @@ TADISR_SCALE = 4
 def load_line_methods(specs: Sequence[str], device: str = "cpu") -> dict[str, LineMethod]:
     """The methods that `specs` name; each model is loaded once.
 
-    Raises:
-        ValueError: an unknown method or option, a name twice, a model that cannot be loaded.
-        FileNotFoundError: no such model.
+    ValueError for an unknown method or option, a name twice, or a model that cannot be loaded; FileNotFoundError
+    without the model.
     """
     loaded = cache(partial(_load, device=device))
     methods: dict[str, LineMethod] = {}
@@ -108,8 +107,7 @@ def _method(name: str, what: str, options: dict[str, str], device: str, loaded: 
     def refined(lr: "torch.Tensor") -> "torch.Tensor":
         import torch
 
-        images = plain(lr).clamp(0, 1)
-        return torch.stack(sharpener.refine(images, **sampling, output_type="pt").images)
+        return torch.stack(sharpener.refine(plain(lr).clamp(0, 1), **sampling, output_type="pt").images)
 
     return refined
 

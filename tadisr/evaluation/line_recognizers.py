@@ -51,14 +51,14 @@ CONVENTIONS = {
 }
 
 
-def load_script(path: str | Path, device: str, words: int = 300) -> "torch.jit.ScriptModule":
-    """The module in a TorchScript file, for inference; ValueError, with so many characters of why, for another file."""
+def load_script(path: str | Path, device: str, limit: int = 300) -> "torch.jit.ScriptModule":
+    """The module in a TorchScript file, for inference; ValueError, with `limit` characters of why, for another file."""
     import torch
 
     try:
         return torch.jit.load(str(path), map_location=device).eval()
     except Exception as error:  # whatever torch raises for a damaged or foreign file
-        raise ValueError(f"{path} is not a TorchScript file: {one_line(error, words)}") from None
+        raise ValueError(f"{path} is not a TorchScript file: {one_line(error, limit)}") from None
 
 
 class ScriptedRecognizer:
@@ -118,10 +118,8 @@ class EngineRecognizer:
 def load_recognizer(name: str, device: str = "cpu") -> Recognizer:
     """A judge by name, see the module.
 
-    Raises:
-        ValueError: an unknown name, or a file that holds something else.
-        FileNotFoundError: no such file.
-        ImportError: an engine that is not installed.
+    ValueError for an unknown name or a file that holds something else; FileNotFoundError without the file, ImportError
+    for an engine that is not installed.
     """
     kind, _, path = name.partition(":")
     if kind in ENGINES and not path:

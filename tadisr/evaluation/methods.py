@@ -156,10 +156,8 @@ class Model:
 def load_methods(specs: Sequence[str], data: Pairs, options: Options) -> list[Method]:
     """The methods that `specs` name, the LR anchor (bicubic) always first.
 
-    Raises:
-        ValueError: an unknown or doubled name, a model that cannot be loaded or has another scale.
-        FileNotFoundError: no such file.
-        ImportError: a package that the method needs.
+    ValueError for an unknown or doubled name, or a model that cannot be loaded or has another scale; FileNotFoundError
+    without its file, ImportError without a package that it needs.
     """
     named = {LR_ANCHOR: ""}
     for spec in specs:

@@ -83,9 +83,8 @@ def open_data(path: str | Path, split: str | None = None, scale: int = 4) -> Pai
     `split`: of a data set that has several; None: "test", for Real-CE "val", or the folder itself. `scale`: HR pixels
     per LR pixel and side.
 
-    Raises:
-        FileNotFoundError: there is no such folder, or no known data set in it.
-        ValueError: an annotation is damaged, or images do not fit together.
+    FileNotFoundError without the folder or a known data set in it; ValueError for a damaged annotation or images that
+    do not fit together.
     """
     root = Path(path)
     if not root.is_dir():

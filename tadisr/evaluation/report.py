@@ -58,13 +58,10 @@ def evaluate(
     options: EvaluationOptions,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
-    """Evaluate methods on a data set and write the reports; returns what report.json holds.
+    """Evaluate methods (`load_methods`) on a data set (`open_data`); returns what report.json holds.
 
-    Args:
-        data: from `open_data`.
-        methods: from `load_methods`: the LR anchor first.
-        out: folder of the reports and of the restored images.
-        progress: called with the number of images restored so far, and with their number in all.
+    `out`: folder of the reports and of the restored images. `progress`: called with the number of images restored so
+    far, and with their number in all.
 
     Raises:
         ValueError: an engine is unknown, or images cannot be read or do not fit.
