@@ -1,9 +1,6 @@
 """FTSR data sets, as `tadisr synthesize` makes them: triplets of HR image, text mask and LR image, with exact text.
 
 They come as Parquet shards (data/SPLIT-*.parquet, with `COLUMNS`) or as folders (SPLIT/hr, mask, lr, metadata.jsonl).
-There are three ways in: `open_pages` gives random access to either layout or to the Hub; `Shards` reads the files of a
-folder in order, without the package `datasets` and its cache; `open_stream` reads shards of a folder or of the Hub one
-after the other.
 """
 
 import json
@@ -28,8 +25,7 @@ COLUMNS = (*IMAGES, "text", "boxes")
 def decode_column(encoded: Any, column: str, where: str) -> np.ndarray:
     """The image of a column of `IMAGES` from its bytes: uint8, (H, W, 3) RGB or for a mask (H, W).
 
-    Raises:
-        ValueError: not an image; the message names `where`.
+    ValueError, with `where` in it, for what is no image.
     """
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), IMAGES[column]) if encoded else None
     if image is None:
@@ -57,8 +53,7 @@ class FolderPages(_Pages):
     """Triplets in hr/, mask/, lr/; without metadata.jsonl they have no lines."""
 
     def __init__(self, folder: Path):
-        self._files = sorted((folder / "hr").glob("*.png"))
-        self._folder = folder
+        self._files, self._folder = sorted((folder / "hr").glob("*.png")), folder
 
     def __len__(self) -> int:
         return len(self._files)
@@ -84,8 +79,7 @@ class FolderPages(_Pages):
 def read_metadata(folder: Path) -> dict[str, list[AnnotatedLine]]:
     """{image name without suffix: lines} of the folder's metadata.jsonl, empty without one.
 
-    Raises:
-        ValueError: not UTF-8, or a row that is no such record.
+    ValueError for a file that is not UTF-8, or a row that is no such record.
     """
     path = folder / "metadata.jsonl"
     lines: dict[str, list[AnnotatedLine]] = {}
@@ -138,9 +132,7 @@ class ParquetPages(_Pages):
 class Shards(ParquetPages):
     """Triplets in Parquet files, read without `datasets`. One file is held at a time, so ask for them in order.
 
-    Raises:
-        ValueError: a damaged file, or one without a column.
-        ImportError: pyarrow is missing.
+    ValueError for a damaged file, or one without a column; ImportError without pyarrow.
     """
 
     def __init__(self, files: Sequence[Path]):
@@ -176,9 +168,7 @@ class Shards(ParquetPages):
 def open_pages(source: str | Path, split: str = "train") -> FolderPages | ParquetPages:
     """An FTSR data set: a folder that `tadisr synthesize` wrote (either layout), one of its splits, or a Hub id.
 
-    Raises:
-        FileNotFoundError: a folder that holds no triplets.
-        ValueError: a data set of another kind.
+    FileNotFoundError for a folder that holds no triplets; ValueError for a data set of another kind.
     """
     folder = Path(source)
     for place in (folder / split, folder):
@@ -202,10 +192,7 @@ def open_pages(source: str | Path, split: str = "train") -> FolderPages | Parque
 def open_stream(sources: Sequence[str | Path], split: str = "train") -> Any:
     """A `datasets.IterableDataset` of the images of all sources, one after the other, still encoded.
 
-    Raises:
-        FileNotFoundError: no such data set.
-        ValueError: a data set of another kind.
-        ImportError: the package `datasets` is missing.
+    Errors as `open_pages`; ImportError without the package `datasets`.
     """
     try:
         from datasets import Image, concatenate_datasets, load_dataset

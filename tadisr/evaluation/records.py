@@ -4,17 +4,11 @@
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
-ImageMetric = Literal["psnr", "ssim", "lpips"]
-LineMetric = Literal["ocr_a", "ocr_a_levenshtein", "exact", "ned", "accuracy"]
-Metric = Literal[ImageMetric, LineMetric]
-ColumnKey = Literal[Metric, "fid", "seconds"]
-MaskMetric = Literal["iou", "f", "boundary_f"]
 Value = float | None
-Interval = list[float] | None
 
 
 class ImageRecord(TypedDict):
@@ -23,7 +17,8 @@ class ImageRecord(TypedDict):
     """Where the HR image lies."""
     size: list[int]
     """Of the HR image: height, width."""
-    methods: dict[str, dict[ImageMetric, Value]]
+    methods: dict[str, dict[str, Value]]
+    """By method and metric."""
 
 
 class Reading(TypedDict):
@@ -43,53 +38,8 @@ class LineRecord(TypedDict):
     height: float
     read: dict[str, dict[str, Reading]]
     """By method and engine."""
-
-
-class ScoredLine(LineRecord):
     ocr_a: dict[str, Value]
-    """By method; empty for a line without text."""
-
-
-class Means(TypedDict):
-    ocr_a: Value
-    exact: Value
-    n: int
-
-
-class HeightMeans(Means):
-    """Of the lines from `low` to below `high` HR pixels; None: without limit."""
-
-    low: int
-    high: int | None
-
-
-class LineMeans(TypedDict):
-    ocr_a: Value
-    ocr_a_levenshtein: Value
-    exact: Value
-    ned: Value
-    accuracy: Value
-    n_lines: int
-    n_annotated: int
-
-
-class MethodResult(LineMeans):
-    psnr: Value
-    ssim: Value
-    lpips: Value
-    fid: Value
-    seconds: Value
-    """In all."""
-    n_images: int
-    intervals: dict[ColumnKey, Interval]
-    delta: dict[ColumnKey, Value]
-    """The differences to the LR anchor."""
-    by_script: dict[str, Means]
-    by_height: list[HeightMeans]
-    legible_from: int | None
-    engines: dict[str, LineMeans]
-    """Second opinions."""
-    mask: dict[MaskMetric, Value] | None
+    """By method, from `summary.build_report`; empty for a line without text."""
 
 
 class Comparison(TypedDict):
@@ -97,18 +47,30 @@ class Comparison(TypedDict):
 
     a: str
     b: str
-    metric: Metric
+    metric: str
     difference: float
-    interval: Interval
+    interval: list[float] | None
     p: Value
     n: int
+
+
+MethodResult = dict[str, Any]
+"""A method's values by metric, see `markdown.COLUMNS`, and
+
+- `n_images`, `n_lines`, `n_annotated`;
+- by metric: `intervals` ([low, high] or None) and `delta`, the differences to the LR anchor;
+- `by_script`: {script: {"ocr_a", "exact", "n"}}; `by_height`: a list of the same with "low" and "high", HR pixels, of
+  which the second is None for the tallest; `legible_from`: HR pixels or None;
+- `engines`: second opinions, {engine: values, "n_lines" and "n_annotated"};
+- `mask`: {"iou", "f", "boundary_f"}, or None.
+"""
 
 
 class Measured(TypedDict):
     methods: dict[str, MethodResult]
     paired: list[Comparison]
     images: list[ImageRecord]
-    lines: list[ScoredLine]
+    lines: list[LineRecord]
 
 
 class Report(Measured):
