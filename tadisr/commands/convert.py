@@ -8,20 +8,21 @@ from tadisr.io.messages import UserError, one_line, quiet, say
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "checkpoint",
         metavar="CHECKPOINT",
         type=Path,
         help="tadisr_kolors_ftsr_526000.pkl or tadisr_cogview4_realce_17500.pkl; nothing in it is executed",
     )
-    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="new folder for the adapter")
-    parser.add_argument(
+    add("-o", "--output", metavar="DIR", type=Path, required=True, help="new folder for the adapter")
+    add(
         "--base-model",
         metavar="BASE",
         help="folder or Hub id of the base pipeline, to be named by the adapter; its text encoder makes the embeddings "
         "of the prompt, which the adapter needs to run (default: the authors' base is named, and none are made)",
     )
-    parser.add_argument("--push-to-hub", metavar="ID", help="also upload the adapter to this Hub repository")
+    add("--push-to-hub", metavar="ID", help="also upload the adapter to this Hub repository")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -164,7 +164,11 @@ def write_image(
     describe RGB; gray goes without. Raises ImageError where the file cannot be written, ValueError for wrong arrays.
     """
     path = Path(path)
-    data = _encode(path, pixels, alpha, icc_profile)
+    write_file(path, _encode(path, pixels, alpha, icc_profile))
+
+
+def write_file(path: Path, data: bytes | str) -> None:
+    """`write_atomically` to the disk; raises ImageError where that fails."""
     try:
         write_atomically(path, data, sync=True)
     except OSError as error:
