@@ -72,9 +72,7 @@ def run(args: argparse.Namespace) -> int:
         args.output.mkdir(parents=True, exist_ok=True)
         device = usable_device(args.device)
         methods = load_methods(specs, data, Options(device, tile, args.weights))
-        options = EvaluationOptions(
-            engines, args.weights, device, args.workers, args.normalize, args.seed, args.limit
-        )  # fmt: skip
+        options = EvaluationOptions(engines, args.weights, device, args.workers, args.normalize, args.seed, args.limit)
         with Bars() as bars:
             report = evaluate(data, methods, args.output, options, partial(bars.set, "restored images"))
     print(main_table(report))  # noqa: T201

@@ -55,19 +55,19 @@ def run(args: argparse.Namespace) -> int:
         from tadisr.evaluation.line_methods import load_line_methods
         from tadisr.evaluation.line_recognizers import load_recognizer
         from tadisr.evaluation.text_lines import evaluate_lines
+        from tadisr.metrics.perceptual import LPIPS
     except ImportError as error:
         raise UserError(f"{error.name} is missing: pip install 'tadisr[ocr,metrics,train]'") from None
     device = usable_device(args.device)
     with one_line_errors(f"a smaller --batch-size than {args.batch_size}"):
         subsets = {}
-        for path in given["data"]:
-            for name, lines in open_line_sets(path).items():
-                if name in subsets:
-                    raise ValueError(f"Two sets of lines are called {name}: rename a folder.")
-                subsets[name] = lines
-                if args.limit is not None and len(lines) > args.limit:
-                    subsets[name] = Subset(lines, range(args.limit))
-                    subsets[name].batch_size = getattr(lines, "batch_size", None)
+        for name, lines in (item for path in given["data"] for item in open_line_sets(path).items()):
+            if name in subsets:
+                raise ValueError(f"Two sets of lines are called {name}: rename a folder.")
+            subsets[name] = lines
+            if args.limit is not None and len(lines) > args.limit:
+                subsets[name] = Subset(lines, range(args.limit))
+                subsets[name].batch_size = getattr(lines, "batch_size", None)
         judges = {}
         for spec in given["judges"]:
             name = spec.partition(":")[0]
@@ -76,7 +76,11 @@ def run(args: argparse.Namespace) -> int:
             judges[name] = load_recognizer(spec, device)
         methods = load_line_methods(given["methods"], device)
         args.output.mkdir(parents=True, exist_ok=True)
-        lpips, note = _lpips(args.weights, device)
+        lpips, note = None, ""
+        try:
+            lpips = LPIPS(args.weights, device)
+        except (FileNotFoundError, ImportError) as error:
+            note = f"LPIPS is left empty: {error}"
         report = evaluate_lines(methods, subsets, judges, args.batch_size, lpips, args.seed)
         print(report.to_markdown(), end="")  # noqa: T201
         settings = {name: list(map(str, given[name])) for name in LISTS} | {"limit": args.limit}
@@ -106,13 +110,3 @@ def _read(path: Path) -> dict[str, Any]:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise UserError(f"{path}: {name} must be a list of texts (in quotes where a colon is followed by a space)")
     return values
-
-
-def _lpips(weights: Path | None, device: str) -> tuple[Any, str]:
-    """The metric, or None and why."""
-    from tadisr.metrics.perceptual import LPIPS
-
-    try:
-        return LPIPS(weights, device), ""
-    except (FileNotFoundError, ImportError) as error:
-        return None, f"LPIPS is left empty: {error}"

@@ -4,7 +4,7 @@ import argparse
 import errno
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, compress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +21,10 @@ from tadisr.io.progress import Bars
 
 if TYPE_CHECKING:
     from tadisr.loading.load import Restored
+    from tadisr.trust.check import TrustReport
 
 OVERLAP = 64
+Job = tuple[Path, OutputPaths]  # what to read, and where to write it
 # After these, every further image would cost its time and fail the same way.
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
@@ -126,16 +128,20 @@ def run(args: argparse.Namespace) -> int:
     finally:  # also after Ctrl-C
         for remark in remarks:
             say(remark)
-        first, one = jobs[0][1], len(jobs) == 1
-        if lines := sum(len(report.lines) for report in reports):
-            to_check = sum(len(report.to_check) for report in reports)
-            pictures = report_paths(first)[1] if one else "the _report.png files"
-            say(f"{to_check} of {lines} lines of text to check: see {pictures}")
-        where = f": {first.image}" if one else f", in {first.image.parent}"
-        left = len(jobs) - done - failed
-        rest = f"; {left} left: the same command with --skip-existing goes on" if left else ""
-        say(f"{done} of {len(jobs)} restored{where if done else ''}{rest}")
+        _say_results(jobs, done, failed, reports)
     return 0 if done == len(jobs) and len(reports) == (done if args.report else 0) else 1
+
+
+def _say_results(jobs: Sequence[Job], done: int, failed: int, reports: "Sequence[TrustReport]") -> None:
+    first, one = jobs[0][1], len(jobs) == 1
+    if lines := sum(len(report.lines) for report in reports):
+        to_check = sum(len(report.to_check) for report in reports)
+        pictures = report_paths(first)[1] if one else "the _report.png files"
+        say(f"{to_check} of {lines} lines of text to check: see {pictures}")
+    where = f": {first.image}" if one else f", in {first.image.parent}"
+    left = len(jobs) - done - failed
+    rest = f"; {left} left: the same command with --skip-existing goes on" if left else ""
+    say(f"{done} of {len(jobs)} restored{where if done else ''}{rest}")
 
 
 def _tile(text: str) -> int | str | None:
@@ -147,7 +153,7 @@ def _tile(text: str) -> int | str | None:
         raise argparse.ArgumentTypeError(f"expected a number, auto or none, not {text!r}") from None
 
 
-def _plan(args: argparse.Namespace) -> tuple[list[tuple[Path, OutputPaths]], int]:
+def _plan(args: argparse.Namespace) -> tuple[list[Job], int]:
     """What to read and where to write it, and how many are skipped.
 
     Fails here, not after minutes of work, if nothing can be written there.
@@ -174,9 +180,8 @@ def _plan(args: argparse.Namespace) -> tuple[list[tuple[Path, OutputPaths]], int
         with tempfile.TemporaryFile(dir=place) as file:
             file.write(bytes(4096))
     except OSError as error:
-        raise UserError(
-            f"cannot write in {folder}: {error.strerror}: make room there or choose another folder"
-        ) from None
+        advice = "make room there or choose another folder"
+        raise UserError(f"cannot write in {folder}: {error.strerror}: {advice}") from None
     return jobs, len(inputs) - len(jobs)
 
 
