@@ -23,9 +23,8 @@ def backbone_component(folder: Path, ending: str = "") -> str:
         FileNotFoundError: no backbone is there.
     """
     components = backbone_components()
-    for component in components:
-        if (folder / f"{component}{ending}").is_dir():
-            return component
+    if found := [component for component in components if (folder / f"{component}{ending}").is_dir()]:
+        return found[0]
     wanted = " nor ".join(f"{component}{ending}" for component in components)
     raise FileNotFoundError(f"{folder} is incomplete: neither {wanted} is there.")
 
@@ -33,9 +32,7 @@ def backbone_component(folder: Path, ending: str = "") -> str:
 def base_family(folder: Path, component: str | None = None) -> Family:
     """The family of the base in `folder`, by the class names in its model_index.json or its config.json files.
 
-    Args:
-        folder: the base, or no more than its model_index.json.
-        component: the name of an adapter's backbone, which the base's backbone must have, too.
+    `component`: the name of an adapter's backbone, which the base's backbone must have, too.
 
     Raises:
         FileNotFoundError: no base is there.
@@ -70,12 +67,8 @@ def fetch_base(name: str | Path, component: str, variant: str | None = None, **h
 
     Text encoders, most of a base's bytes, stay where they are, and so do weight files of another variant.
 
-    Args:
-        name: folder or Hub id.
-        component: the backbone's name in the pipeline.
-        variant: of the weight files. None: plain ones; where a repository has none, such as Kolors' with its fp16
-            files, whatever it has.
-        hub: as in `resolve`, whose errors are raised.
+    `variant`: of the weight files. None: plain ones; where a repository has none, such as Kolors' with its fp16 files,
+    whatever it has. `hub`: as in `resolve`, whose errors are raised.
     """
     folders = ("vae", component)
     stem = f"diffusion_pytorch_model.{variant}" if variant else "diffusion_pytorch_model"
@@ -103,8 +96,8 @@ def resolve_base(index: AdapterIndex, component: str, variant: str | None = None
         base = fetch_base(name, component, variant, revision=revision, **hub)
         for sub in ("vae", component):
             weights_variant(base / sub)
-        if not (base / "scheduler" / "scheduler_config.json").is_file():
-            raise FileNotFoundError(f"no {base / 'scheduler' / 'scheduler_config.json'}")
+        if not (config := base / "scheduler" / "scheduler_config.json").is_file():
+            raise FileNotFoundError(f"no {config}")
     except (OSError, HFValidationError) as error:
         reason = one_line(error, 200).rstrip(". ")
         wanted = f"model_index.json vae/ {component}/ scheduler/"
@@ -132,18 +125,12 @@ def weights_variant(folder: Path) -> str | None:
 
 
 def load_base(
-    folder: Path,
-    dtype: torch.dtype,
-    variant: str | None = None,
-    quantization: Mapping[str, Any] | None = None,
+    folder: Path, dtype: torch.dtype, variant: str | None = None, quantization: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], Scheduler]:
     """What restoring needs of the base in `folder`: its VAE and its backbone, by their names, and its scheduler.
 
-    Args:
-        folder: as `fetch_base` leaves it.
-        dtype: of the weights.
-        variant: of the weight files, such as fp16. None: plain ones where there are any.
-        quantization: a model's name to diffusers' configuration.
+    `variant`: of the weight files, such as fp16. None: plain ones where there are any. `quantization`: models' names to
+    diffusers' configurations.
 
     Raises:
         ValueError: a base of no family, or a scheduler of the wrong kind for its backbone.

@@ -33,8 +33,7 @@ class Conversion(NamedTuple):
     """What was converted."""
 
     release: Release
-    released: bool
-    """The file is byte for byte the one that the authors published."""
+    released: bool  # byte for byte the file that the authors published
     base_model: str
     has_prompt: bool
 
@@ -104,9 +103,8 @@ def recognise(checkpoint: Checkpoint, releases: Sequence[Release]) -> Release:
     Raises:
         ValueError: none.
     """
-    for release in releases:
-        if release.backbone_group in checkpoint:
-            return release
+    if found := [release for release in releases if release.backbone_group in checkpoint]:
+        return found[0]
     known = " or ".join(f"{release.file} ({release.backbone_group})" for release in releases)
     raise ValueError(f"This checkpoint has the entries {shortened(map(str, checkpoint))}; known are {known}.")
 
@@ -150,7 +148,16 @@ def _write(checkpoint: Checkpoint, layout: Layout, decoder_group: str, done: Con
     decoder.load_state_dict(_decoder_weights(checkpoint, layout, decoder_group), assign=True)
     decoder.save_pretrained(folder / "joint_decoder")
     if done.has_prompt:
-        _write_prompt(done, folder / "prompt")
+        from tadisr.models.prompt import TextPrompt
+
+        prompt = TextPrompt.from_base(done.base_model, release.prompt, dtype=release.text_encoder_dtype)
+        wanted, made = release.prompt_widths(), (prompt.config.embed_dim, prompt.config.pooled_dim)
+        if made != wanted:
+            raise ValueError(
+                f"{done.base_model} encodes prompts with {made} values, and {release.file} needs {wanted} (text, "
+                f"pooled): give a copy of {release.base_model}."
+            )
+        prompt.float().save_pretrained(folder / "prompt")
     AdapterIndex(done.base_model, prompt=None if done.has_prompt else release.prompt).save(folder)
     (folder / "README.md").write_text(_card(done), encoding="utf-8")
 
@@ -165,37 +172,20 @@ def _decoder_weights(checkpoint: Checkpoint, layout: Layout, group: str) -> dict
             weights |= {name: part.clone() for name, part in zip(slot.ours, parts, strict=True)}
     vae = checkpoint["state_dict_vae"]
     for i in SKIPS[1:]:  # their LoRA merged
-        base, a, b = (
-            vae[f"decoder.skip_conv_{i}.{part}.weight"] for part in ("base_layer", "lora_A.vae_skip", "lora_B.vae_skip")
-        )
+        parts = ("base_layer", "lora_A.vae_skip", "lora_B.vae_skip")
+        base, a, b = (vae[f"decoder.skip_conv_{i}.{part}.weight"] for part in parts)
         update = (b.flatten(1).double() @ a.flatten(1).double()) * (LORA_ALPHA / RANK_VAE)
         weights[f"skips.{i - 1}.weight"] = (base.double() + update.view_as(base)).to(base.dtype)
     return weights
-
-
-def _write_prompt(done: Conversion, folder: Path) -> None:
-    from tadisr.models.prompt import TextPrompt
-
-    release = done.release
-    prompt = TextPrompt.from_base(done.base_model, release.prompt, dtype=release.text_encoder_dtype)
-    wanted, made = release.prompt_widths(), (prompt.config.embed_dim, prompt.config.pooled_dim)
-    if made != wanted:
-        raise ValueError(
-            f"{done.base_model} encodes prompts with {made} values, and {release.file} needs {wanted} (text, pooled): "
-            f"give a copy of {release.base_model}."
-        )
-    prompt.float().save_pretrained(folder)
 
 
 def _card(done: Conversion) -> str:
     release = done.release
     backbone = release.family.component
     base = "" if Path(done.base_model).exists() else f"\nbase_model: {done.base_model}"
-    origin = (
-        f"byte for byte the released file (SHA-256 `{release.sha256}`)"
-        if done.released
-        else "a file of the same layout as the released one, but **not the released file**"
-    )
+    origin = "a file of the same layout as the released one, but **not the released file**"
+    if done.released:
+        origin = f"byte for byte the released file (SHA-256 `{release.sha256}`)"
     whole = "".join(f"; its `{layer}` whole" for layer in release.replaced_layers)
     prompt = "" if done.has_prompt else " Its embeddings are still to be made, see `tadisr convert --help`."
     return f"""---
