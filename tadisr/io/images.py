@@ -32,7 +32,6 @@ WRITABLE = {
 _UPRIGHT = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 _pillow_limit = threading.Lock()
 
-
 LUMA = (0.299, 0.587, 0.114)
 """BT.601: the share of red, green and blue in gray."""
 
