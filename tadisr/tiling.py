@@ -108,12 +108,7 @@ def auto_tile(free: int, itemsize: int, widest: int, smallest: int = 256, larges
     """Side of a tile, in output pixels, that fits the free memory; a multiple of 64.
 
     Both decoder streams hold about a dozen full-size feature maps at once, an eighth of them at the VAE's full width.
-
-    Args:
-        free: bytes.
-        itemsize: bytes of a value.
-        widest: channels of the VAE's widest block.
-        smallest, largest: bounds of the result.
+    `free`: bytes; `itemsize`: bytes of a value; `widest`: channels of the VAE's widest block.
     """
     bytes_per_pixel = 12 * max(widest // 4, 16) * itemsize
     side = int((0.5 * free / bytes_per_pixel) ** 0.5) // 64 * 64
@@ -143,11 +138,9 @@ def group_by_size(images: Sequence[Any], scale: int, fits: int) -> Iterator[list
 class TilePlan:
     """How large tiles are and how many are restored at a time, and what to try where memory is not enough.
 
-    Args:
-        tile: as asked for: side in output pixels; "auto"; None: no tiles.
-        batch: tiles at a time as asked for; None: as many as are faster and fit.
-        whole: the image's longer side, in output pixels.
-        fits: side of a tile that should fit the memory.
+    All sides are in output pixels. `tile`: the side asked for, "auto", or None for no tiles. `batch`: the tiles at a time
+    asked for, or None for as many as are faster and fit. `whole`: the image's longer side. `fits`: a side that should
+    fit the memory.
     """
 
     def __init__(self, tile: int | str | None, batch: int | None, whole: int, fits: int):
@@ -158,8 +151,7 @@ class TilePlan:
     def shrink(self) -> None:
         """After an out-of-memory error: tiles one by one, or of half the side. What was asked for stays as it is.
 
-        Raises:
-            MemoryError: nothing is left to try; the message says what else can be done.
+        Raises MemoryError where nothing is left to try; the message says what else can be done.
         """
         smaller = max(self.side // 2 // 64 * 64, LEAST_TILE)
         if self.batch > 1 and not self.batch_is_given:

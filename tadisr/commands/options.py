@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 def usable_device(name: str) -> str:
-    """The device of that name, or for "auto" the fastest here.
-
-    Raises:
-        UserError: a device that cannot be used.
-    """
+    """The device of that name, or for "auto" the fastest here; raises UserError for one that cannot be used."""
     from tadisr.loading.load import choose_device
 
     try:
@@ -28,11 +24,7 @@ def usable_device(name: str) -> str:
 
 
 def load_model(name: str, device: str, pipeline: str, dtype: str = "auto", **options: Any) -> "Restorer":
-    """See `tadisr.load`.
-
-    Raises:
-        UserError: a device or a model that cannot be used.
-    """
+    """See `tadisr.load`; raises UserError for a device or a model that cannot be used."""
     from tadisr.loading.load import load
 
     device = usable_device(device)

@@ -36,17 +36,9 @@ def report_paths(output: OutputPaths) -> tuple[Path, Path]:
 def write_report(
     loaded: LoadedImage, sr: np.ndarray, output: OutputPaths, thresholds: check.Thresholds, model: str
 ) -> check.TrustReport:
-    """Check a restored photo's text and write both files of `report_paths`.
+    """Check the text of `sr`, a restored photo (H, W, 3) uint8 RGB, and write both files of `report_paths`.
 
-    Args:
-        loaded: the input.
-        sr: the restored photo, (H, W, 3) uint8 RGB.
-        output: where the restored photo is written.
-        thresholds: as for `check_text`.
-        model: the name of the model, for the JSON file.
-
-    Raises:
-        ImageError: the files could not be written; or the text could not be read, which both files then say.
+    Raises ImageError where the files could not be written, or the text not be read, which both files then say.
     """
     from tadisr.trust.overlay import draw_overlay  # and OpenCV, which `tadisr upscale --help` does without
 

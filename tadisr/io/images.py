@@ -196,11 +196,7 @@ def _encode(path: Path, pixels: np.ndarray, alpha: np.ndarray | None, icc_profil
 
 
 def decode(data: bytes | np.ndarray, flags: int) -> np.ndarray:
-    """The image in the bytes of a file, by OpenCV, as `flags` (`cv2.IMREAD_...`) say.
-
-    Raises:
-        ValueError: not an image.
-    """
+    """The image in the bytes of a file, by OpenCV, as `flags` (`cv2.IMREAD_...`) say; else a ValueError."""
     import cv2
 
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)

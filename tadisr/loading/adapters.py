@@ -9,6 +9,7 @@ A folder holds, for the VAE and for the backbone, each by its name in the pipeli
 
 import copy
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -114,11 +115,7 @@ def load_adapter(folder: Path, models: Mapping[str, "ModelMixin"]) -> None:
 
 
 def save_adapter(folder: Path, models: Mapping[str, "ModelMixin"]) -> None:
-    """Write what the adapters named "tadisr" on these models add and replace, for `load_adapter`.
-
-    Raises:
-        ValueError: a model without such an adapter.
-    """
+    """Write what the adapters named "tadisr" on these models add and replace; raises ValueError where one has none."""
     for name, model in models.items():
         if ADAPTER not in getattr(model, "peft_config", {}):
             raise ValueError(f"The {name} carries no TADiSR adapter.")
@@ -186,10 +183,10 @@ def _mistakes(part: _Part, model: nn.Module) -> Iterator[str]:
     """In words, every tensor of `part` that has no place in `model`, and every one that is missing."""
     if not part.lora:
         yield "no LoRA weights"
-    layers: dict[str, dict[str, tuple[int, ...]]] = {}
+    layers: dict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
     for key, tensor in part.lora.items():
         layer, _, rest = key.partition(".lora_")
-        layers.setdefault(layer, {})[f"lora_{rest}"] = tuple(tensor.shape)
+        layers[layer][f"lora_{rest}"] = tuple(tensor.shape)
     modules = dict(model.named_modules())
     for layer, found in layers.items():
         module = modules.get(layer)

@@ -19,8 +19,7 @@ from tadisr.models.one_step import Scheduler
 def backbone_component(folder: Path, ending: str = "") -> str:
     """The backbone's name in the pipeline that is saved in `folder`, or, with the ending "_lora", in the adapter there.
 
-    Raises:
-        FileNotFoundError: no backbone is there.
+    Raises FileNotFoundError where no backbone is.
     """
     components = backbone_components()
     if found := [component for component in components if (folder / f"{component}{ending}").is_dir()]:
@@ -113,8 +112,7 @@ def resolve_base(index: AdapterIndex, component: str, variant: str | None = None
 def weights_variant(folder: Path) -> str | None:
     """The variant of the weights in a diffusers model's folder: None for plain files, which go first, or "fp16", ...
 
-    Raises:
-        FileNotFoundError: no safetensors there.
+    Raises FileNotFoundError where no safetensors are.
     """
     pattern = re.compile(r"diffusion_pytorch_model(?:\.(\w+))?(?:-\d+-of-\d+)?\.safetensors")
     matches = [pattern.fullmatch(path.name) for path in folder.glob("*.safetensors")]

@@ -127,11 +127,7 @@ def load(
 
 
 def choose_device(name: "str | torch.device" = "auto") -> str:
-    """The device of that name; for "auto" the fastest here.
-
-    Raises:
-        ValueError: a device that cannot be used.
-    """
+    """The device of that name; for "auto" the fastest here. Raises ValueError for one that cannot be used."""
     import torch
 
     if name == "auto":
@@ -144,11 +140,7 @@ def choose_device(name: "str | torch.device" = "auto") -> str:
 
 
 def import_spandrel(extra: str = "metrics") -> ModuleType:
-    """The package spandrel.
-
-    Raises:
-        ImportError: it is missing; the message names the `extra` of this package that brings it.
-    """
+    """The package spandrel; where it is missing, the ImportError names the `extra` of this package that brings it."""
     try:
         import spandrel
     except ImportError:

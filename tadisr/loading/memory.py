@@ -62,10 +62,8 @@ def fuse_adapter(model: nn.Module, adapter: str, generator: torch.Generator | No
     at random, with probabilities that make them right on average: rounded to the nearest, most of an adapter that is
     far smaller than its weights would be lost. Quantised weights keep the adapter beside them.
 
-    `generator`: of the random rounding, on the weights' device. None: one seeded with 0.
-
-    Raises:
-        ValueError: the weights are offloaded one by one.
+    `generator`: of the random rounding, on the weights' device. None: one seeded with 0. Raises ValueError where the
+    weights are offloaded one by one.
     """
     for layer in model.modules():
         if not isinstance(layer, BaseTunerLayer) or adapter in layer.merged_adapters:

@@ -60,17 +60,17 @@ def convert(
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise FileExistsError(f"{output} exists already: name a new folder.")
     checkpoint = read_checkpoint(path)
-    release = recognise(checkpoint, RELEASES if releases is None else releases)
+    releases = RELEASES if releases is None else releases
+    release = next((release for release in releases if release.backbone_group in checkpoint), None)
+    if release is None:
+        known = " or ".join(f"{release.file} ({release.backbone_group})" for release in releases)
+        raise ValueError(f"This checkpoint has the entries {shortened(map(str, checkpoint))}; known are {known}.")
     decoder_group = next((group for group in DECODER_GROUPS if group in checkpoint), DECODER_GROUPS[0])
     layout = release.layout(decoder_group)
     if mistakes := list(_mistakes(checkpoint, layout, release.other_entries)):
         raise ValueError(f"{path} has not the layout of {release.file}: {shortened(mistakes, 5)}.")
-    done = Conversion(
-        release=release,
-        released=path.stat().st_size == release.size and sha256(path) == release.sha256,
-        base_model=base_model or release.base_model,
-        has_prompt=base_model is not None,
-    )
+    released = path.stat().st_size == release.size and sha256(path) == release.sha256
+    done = Conversion(release, released, base_model or release.base_model, has_prompt=base_model is not None)
     with replacing_folder(output) as folder:
         _write(checkpoint, layout, decoder_group, done, folder)
     return done
@@ -79,41 +79,25 @@ def convert(
 def read_checkpoint(path: Path) -> Checkpoint:
     """A checkpoint's entries, its tensors on the CPU and mapped from the file where its format allows that.
 
-    Raises:
-        ValueError: a damaged file, or one of which the pickle would call anything but what tensors are made of.
+    Raises ValueError for a damaged file, or one whose pickle would call anything but what tensors are made of.
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except OSError:
         raise
     except Exception as error:  # a damaged pickle raises nearly anything
+        said = "is no PyTorch checkpoint, or damaged: compare its size and SHA-256."
         if called := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise ValueError(
-                f"{path} would call {called[1]} when loaded, which tensors do not need: refused, nothing of it was run."
-            ) from None
-        raise ValueError(f"{path} is no PyTorch checkpoint, or damaged: compare its size and SHA-256.") from None
+            said = f"would call {called[1]} when loaded, which tensors do not need: refused, nothing of it was run."
+        raise ValueError(f"{path} {said}") from None
     if not isinstance(checkpoint, Mapping):
         raise ValueError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint's groups of tensors.")
     return checkpoint
 
 
-def recognise(checkpoint: Checkpoint, releases: Sequence[Release]) -> Release:
-    """The release of which the checkpoint has the groups.
-
-    Raises:
-        ValueError: none.
-    """
-    if found := [release for release in releases if release.backbone_group in checkpoint]:
-        return found[0]
-    known = " or ".join(f"{release.file} ({release.backbone_group})" for release in releases)
-    raise ValueError(f"This checkpoint has the entries {shortened(map(str, checkpoint))}; known are {known}.")
-
-
 def _mistakes(checkpoint: Checkpoint, layout: Layout, others: set[str]) -> Iterator[str]:
     """Where the checkpoint differs from the layout, in words."""
-    for entry in checkpoint:
-        if entry not in layout and entry not in others:
-            yield f"unknown entry {entry}"
+    yield from (f"unknown entry {entry}" for entry in checkpoint if entry not in layout and entry not in others)
     for group, slots in layout.items():
         found = checkpoint.get(group)
         if not isinstance(found, Mapping):

@@ -37,8 +37,7 @@ def bundled_names(pipeline: str = "") -> list[str]:
 def resolve(name: str | Path, pipeline: str | None = None, allow_patterns: list[str] | None = None, **hub: Any) -> Path:
     """The local folder of a model, downloading it if `name` is neither bundled nor a folder.
 
-    Hub repositories are fetched before loading, because diffusers refuses to resolve components of other packages
-    through the Hub.
+    Diffusers refuses to resolve components of other packages through the Hub, so all is fetched before loading.
 
     Args:
         name: a bundled name, a folder, or a Hub id.
@@ -83,11 +82,7 @@ def is_hub_id(name: str) -> bool:
 
 
 def read_adapter_index(folder: Path) -> AdapterIndex | None:
-    """The adapter's index, or None where `folder` holds a whole pipeline.
-
-    Raises:
-        FileNotFoundError: neither. ValueError: a damaged index.
-    """
+    """The adapter's index, or None where `folder` holds a whole pipeline; raises FileNotFoundError where neither is."""
     path = folder / ADAPTER_FILE
     if path.is_file():
         try:

@@ -54,9 +54,5 @@ def load_engine(name: str = "rapidocr", cores: int | None = None, **options: Any
 
 
 def load_photo_engine() -> OCREngine:
-    """RapidOCR for whole photos: by itself it reduces them to 2000 pixels before it searches them for text.
-
-    Raises:
-        ImportError: RapidOCR is not installed.
-    """
+    """RapidOCR for whole photos: by itself it reduces them to 2000 pixels before it searches them for text."""
     return load_engine("rapidocr", params={"Global.max_side_len": LARGEST_PHOTO})

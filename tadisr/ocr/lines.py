@@ -50,8 +50,7 @@ def crop_line(image: np.ndarray, quad: ArrayLike) -> np.ndarray:
 def cut_line(image: np.ndarray, quad: ArrayLike) -> np.ndarray:
     """Cut a line out by its corners, bicubic, as a rectangle; a vertical line stays tall.
 
-    Raises:
-        ValueError: a box without area.
+    Raises ValueError for a box without area.
     """
     import cv2
 

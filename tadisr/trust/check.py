@@ -103,11 +103,7 @@ class TrustReport:
 
 @functools.cache
 def trust_engine() -> OCREngine:
-    """The engine that reports use, loaded once.
-
-    Raises:
-        ImportError: a package is missing; the message names the extra to install.
-    """
+    """The engine that reports use, loaded once; an ImportError names the extra to install."""
     try:
         import rapidfuzz  # noqa: F401  `agreement` needs it
     except ImportError:
@@ -152,8 +148,7 @@ def check_text(
 def enlarge(lr: np.ndarray, sr: np.ndarray) -> np.ndarray:
     """The input `lr` (h, w, 3), enlarged to the size of `sr` (H, W, 3) with Pillow's bicubic interpolation.
 
-    Raises:
-        ValueError: other arrays, or two of different aspects.
+    Raises ValueError for other arrays, and for two of different aspects.
     """
     check_image(lr)
     check_image(sr)
