@@ -12,8 +12,7 @@ from tadisr.io.messages import UserError
 from tadisr.io.names import OutputPaths
 from tadisr.trust import check
 
-THRESHOLDS = ("min_agreement", "max_score_drop", "min_score")
-"""The options that only reports have."""
+THRESHOLDS = ("min_agreement", "max_score_drop", "min_score")  # the options that only reports have
 
 
 def load_thresholds(args: argparse.Namespace) -> check.Thresholds:

@@ -22,10 +22,7 @@ class PaddleOCREngine:
         batch_size: lines in one call of the network; see `RapidOCREngine`.
         mkldnn: use oneDNN on a CPU. With paddlepaddle 3.3 and oneDNN, PP-OCRv4's detector fails.
 
-    Raises:
-        ImportError: the packages are not installed.
-        FileNotFoundError: a folder without a model.
-        ValueError: a folder whose `inference.yml` names no model.
+    Raises FileNotFoundError for a folder without a model, ValueError where its `inference.yml` names none.
     """
 
     def __init__(

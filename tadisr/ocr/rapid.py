@@ -22,9 +22,6 @@ class RapidOCREngine:
             not depend on the lines beside it. On a CPU one line a call is as fast as many (20 ms a line on one core).
         workers: calls that run at the same time. On a CPU this is faster than more `threads`.
         params: RapidOCR's own settings by dotted name, such as {"EngineConfig.onnxruntime.use_cuda": True}.
-
-    Raises:
-        ImportError: the package is not installed.
     """
 
     def __init__(

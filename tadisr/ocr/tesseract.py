@@ -30,9 +30,6 @@ class TesseractEngine:
             model as `tesseract-ocr-LANGUAGE`.
         workers: processes that run at the same time, each with one thread: Tesseract is slower with more threads.
         program: the command.
-
-    Raises:
-        ImportError: the program or a language is not installed, or the program is older.
     """
 
     def __init__(
