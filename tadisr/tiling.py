@@ -138,9 +138,9 @@ def group_by_size(images: Sequence[Any], scale: int, fits: int) -> Iterator[list
 class TilePlan:
     """How large tiles are and how many are restored at a time, and what to try where memory is not enough.
 
-    All sides are in output pixels. `tile`: the side asked for, "auto", or None for no tiles. `batch`: how many tiles at a
-    time were asked for, or None for as many as are faster and fit. `whole`: the image's longer side. `fits`: a side
-    that should fit the memory.
+    All sides are in output pixels. `tile`: the side asked for, "auto", or None for no tiles. `batch`: how many tiles
+    at a time were asked for, or None for as many as are faster and fit. `whole`: the image's longer side. `fits`: a
+    side that should fit the memory.
     """
 
     def __init__(self, tile: int | str | None, batch: int | None, whole: int, fits: int):

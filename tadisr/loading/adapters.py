@@ -126,11 +126,7 @@ def save_adapter(folder: Path, models: Mapping[str, "ModelMixin"]) -> None:
 
 
 def write_adapter(
-    folder: Path,
-    name: str,
-    lora: Mapping[str, torch.Tensor],
-    config: LoraConfig,
-    layers: Mapping[str, torch.Tensor],
+    folder: Path, name: str, lora: Mapping[str, torch.Tensor], config: LoraConfig, layers: Mapping[str, torch.Tensor]
 ) -> None:
     """Write the share that the model called `name` has of the adapter in `folder`.
 
