@@ -12,12 +12,15 @@ from tadisr.io.messages import UserError
 from tadisr.io.names import OutputPaths
 from tadisr.trust import check
 
-THRESHOLDS = ("min_agreement", "max_score_drop", "min_score")  # the options that only reports have
 
-
-def load_thresholds(args: argparse.Namespace) -> check.Thresholds:
-    """By what to judge; loads the engine too, so that what is missing or wrong is said before any work is done."""
-    given = {name: getattr(args, name) for name in THRESHOLDS if getattr(args, name) is not None}
+def load_thresholds(args: argparse.Namespace) -> check.Thresholds | None:
+    """By what to judge, if a report is asked for; loads the engine too, so that mistakes are said before any work."""
+    values = {name: getattr(args, name) for name in ("min_agreement", "max_score_drop", "min_score")}
+    given = {name: value for name, value in values.items() if value is not None}
+    if not args.report:
+        if given:
+            raise UserError(f"--{next(iter(given)).replace('_', '-')} is for reports: add --report")
+        return None
     try:
         thresholds = check.Thresholds(**given)
         check.trust_engine()

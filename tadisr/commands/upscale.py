@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from tadisr.commands.options import enough_memory, load_model
-from tadisr.commands.text_report import THRESHOLDS, load_thresholds, report_paths, write_report
+from tadisr.commands.text_report import load_thresholds, report_paths, write_report
 from tadisr.io.images import ImageError, LoadedImage, read_image, write_image
 from tadisr.io.messages import UserError, say
 from tadisr.io.names import OutputPaths, find_inputs, output_paths
@@ -83,10 +83,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if skipped:
         say(f"{skipped} skipped: outputs of their names exist")
-    for name in THRESHOLDS:
-        if getattr(args, name) is not None and not args.report:
-            raise UserError(f"--{name.replace('_', '-')} is for reports: add --report")
-    thresholds = load_thresholds(args) if args.report else None
+    thresholds = load_thresholds(args)
     base = {} if args.base_model is None else {"base_model": args.base_model}
     restorer = load_model(args.model, args.device, "TADiSRPipeline", args.dtype, revision=args.revision, **base)
     if args.overlap is None:

@@ -17,9 +17,7 @@ def write_atomically(path: Path, data: bytes | str, sync: bool = False) -> None:
 
     Text is written as UTF-8, lone surrogates of file names as backslash escapes. A link is replaced, not followed.
     `sync`: the data are on the disk before the renaming, so that a power failure cannot leave an empty file.
-
-    Raises:
-        OSError: no space, no permission; its `filename` is set.
+    Of an OSError (no space, no permission) the `filename` is set.
     """
     if isinstance(data, str):
         data = data.encode("utf-8", errors="backslashreplace")

@@ -94,8 +94,7 @@ def _open_header(file: io.BufferedReader) -> Image.Image:
 def to_rgb(image: Image.Image) -> np.ndarray:
     """A PIL image as `read_image` reads its file: upright, (H, W, 3) uint8.
 
-    Raises:
-        ValueError: float or 32-bit values of no usual range.
+    Raises ValueError for float or 32-bit values of no usual range.
     """
     return _decode(image)[0]
 

@@ -57,12 +57,9 @@ def load_adapted(
 ) -> dict[str, Any]:
     """A pipeline's arguments: the adapter in `folder` on the base it names.
 
-    `hub`: as in `resolve`; `prompt`: instead of the saved one; `variant`: of the base's weight
-    files; `quantization_config`: diffusers'. Of `others` there may be `use_safetensors`, which is so anyway.
-
-    Raises:
-        FileNotFoundError: the base, or a part of the adapter, is not here; the message says what to fetch or make.
-        ValueError: a base that the adapter does not fit, or any of `others`.
+    `hub`: as in `resolve`; `prompt`: instead of the saved one; `variant`: of the base's weight files;
+    `quantization_config`: diffusers'. Of `others` there may be `use_safetensors`, which is so anyway. Raises ValueError
+    for a base that the adapter does not fit; a FileNotFoundError says what to fetch or make.
     """
     if odd := sorted(set(others) - {"use_safetensors"}):
         raise ValueError(f"An adapter is not loaded with {', '.join(odd)}: leave it out, and use to() to move it.")
@@ -88,11 +85,8 @@ def load_adapted(
 def load_adapter(folder: Path, models: Mapping[str, "ModelMixin"]) -> None:
     """Put the adapter in `folder` on a base's models, by name, as adapters named "tadisr".
 
-    Every name and shape is checked against the models first: after an exception they are as they were.
-
-    Raises:
-        FileNotFoundError: a file of the adapter is missing.
-        ValueError: a damaged file, a model that the adapter does not fit, or one that carries an adapter already.
+    Every name and shape is checked against the models first: after an exception they are as they were. Raises
+    FileNotFoundError for a missing file, ValueError for a damaged one or a model that cannot take the adapter.
     """
     parts = {}
     for name, model in models.items():

@@ -31,11 +31,8 @@ def backbone_component(folder: Path, ending: str = "") -> str:
 def base_family(folder: Path, component: str | None = None) -> Family:
     """The family of the base in `folder`, by the class names in its model_index.json or its config.json files.
 
-    `component`: the name of an adapter's backbone, which the base's backbone must have, too.
-
-    Raises:
-        FileNotFoundError: no base is there.
-        ValueError: one of no family, or one that the adapter is not for.
+    `component`: the name of an adapter's backbone, which the base's backbone must have, too. Raises FileNotFoundError
+    where no base is, ValueError for one of no family, or one that the adapter is not for.
     """
     index_path = folder / "model_index.json"
     index = read_json(index_path) if index_path.is_file() else {}
@@ -83,11 +80,8 @@ def fetch_base(name: str | Path, component: str, variant: str | None = None, **h
 def resolve_base(index: AdapterIndex, component: str, variant: str | None = None, **hub: Any) -> Path:
     """The local folder of an adapter's base whose backbone is called `component`, see `fetch_base`.
 
-    A base of the wrong kind is refused by its model_index.json, before anything large is downloaded.
-
-    Raises:
-        FileNotFoundError: the base is not here and cannot be fetched, or a part of it is missing: what to fetch.
-        ValueError: another kind of base.
+    By its model_index.json another kind of base is refused with a ValueError, before anything large is downloaded.
+    Where the base or a part of it is missing, a FileNotFoundError says what to fetch.
     """
     name, revision = index.base_model, index.base_revision
     try:
@@ -128,10 +122,7 @@ def load_base(
     """What restoring needs of the base in `folder`: its VAE and its backbone, by their names, and its scheduler.
 
     `variant`: of the weight files, such as fp16. None: plain ones where there are any. `quantization`: models' names to
-    diffusers' configurations.
-
-    Raises:
-        ValueError: a base of no family, or a scheduler of the wrong kind for its backbone.
+    diffusers' configurations. Raises ValueError where the scheduler is of the wrong kind for the backbone.
     """
     family = base_family(folder)
     scheduler = family.make_scheduler(read_json(folder / "scheduler" / "scheduler_config.json"))

@@ -151,12 +151,8 @@ def import_spandrel(extra: str = "metrics") -> ModuleType:
 def load_model_file(path: Path, scale: int | None = None, extra: str = "metrics") -> "ImageModelDescriptor":
     """The network in a file that spandrel loads (Real-ESRGAN, HAT, SwinIR, some forty more), on the CPU, for inference.
 
-    `scale`: the factor that the network must have; None takes any. `extra`: as in `import_spandrel`.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ImportError: spandrel is missing.
-        ValueError: nothing that spandrel can load, no network from RGB to RGB images, or one of another scale.
+    `scale`: the factor that the network must have; None takes any. `extra`: as in `import_spandrel`. Raises ValueError
+    for anything but a network from RGB to RGB images of that scale.
     """
     if not path.is_file():
         raise FileNotFoundError(f"No model file {path}.")

@@ -51,9 +51,8 @@ def convert(
         releases: the layouts to expect, by default the two that were published.
 
     Raises:
-        FileNotFoundError: no such file. FileExistsError: `output` is taken.
         ValueError: the file is damaged, holds more than tensors, or has another layout.
-        OSError: a file could not be written, or the base's text encoder not loaded.
+        OSError: no such file, `output` is taken or cannot be written, or the base's text encoder cannot be loaded.
     """
     if not path.is_file():
         raise FileNotFoundError(f"No file {path}.")
@@ -67,7 +66,9 @@ def convert(
         raise ValueError(f"This checkpoint has the entries {shortened(map(str, checkpoint))}; known are {known}.")
     decoder_group = next((group for group in DECODER_GROUPS if group in checkpoint), DECODER_GROUPS[0])
     layout = release.layout(decoder_group)
-    if mistakes := list(_mistakes(checkpoint, layout, release.other_entries)):
+    component = release.family.component
+    others = {f"rank_{component}", f"{component}_lora_target_modules"}  # without tensors
+    if mistakes := list(_mistakes(checkpoint, layout, others)):
         raise ValueError(f"{path} has not the layout of {release.file}: {shortened(mistakes, 5)}.")
     released = path.stat().st_size == release.size and sha256(path) == release.sha256
     done = Conversion(release, released, base_model or release.base_model, has_prompt=base_model is not None)

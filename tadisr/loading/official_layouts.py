@@ -61,23 +61,16 @@ class Release:
         """The checkpoint's group that holds the denoiser's weights; it tells the releases apart."""
         return f"state_dict_{self.family.component}"
 
-    @property
-    def other_entries(self) -> set[str]:
-        """The checkpoint's entries without tensors."""
-        return {f"rank_{self.family.component}", f"{self.family.component}_lora_target_modules"}
-
     def decoder(self) -> JointSegmentationDecoder:
         """Our joint decoder of this architecture, without memory (on the meta device)."""
         config = _model("AutoencoderKL", self.vae_config).config
+        shared = ("latent_channels", "layers_per_block", "norm_num_groups", "mid_block_add_attention")
         with torch.device("meta"):
             return JointSegmentationDecoder(
                 attention_layers=[],
                 attention_heads=[],
-                latent_channels=config.latent_channels,
                 block_out_channels=list(config.block_out_channels),
-                layers_per_block=config.layers_per_block,
-                norm_num_groups=config.norm_num_groups,
-                mid_block_add_attention=config.mid_block_add_attention,
+                **{name: config[name] for name in shared},
                 encoder_skips=[level - 1 for level in SKIPS[1:]],
                 mask_source="mid_block",
                 interaction=self.interaction,

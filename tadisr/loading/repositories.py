@@ -97,9 +97,7 @@ def read_adapter_index(folder: Path) -> AdapterIndex | None:
 def pipeline_kind(folder: Path, wanted: str = "") -> str:
     """The class of the pipeline in `folder`, for an adapter too.
 
-    Raises:
-        FileNotFoundError: there is neither a pipeline nor an adapter.
-        ValueError: it is not of the class `wanted`; or, for "", not of any of ours.
+    Raises ValueError if it is not of the class `wanted`; or, for "", not of any of ours.
     """
     adapter = read_adapter_index(folder)
     found = PIPELINES[0] if adapter else read_json(folder / "model_index.json").get("_class_name")

@@ -80,12 +80,11 @@ class RapidOCREngine:
     def describe(self) -> dict[str, Any]:
         from rapidocr.inference_engine.base import FileInfo, InferSession
 
-        files = []
+        files, root = [], Path(self._engine.cfg.Global.model_root_dir)
         for net in (self._engine.cfg.Det, self._engine.cfg.Cls, self._engine.cfg.Rec):
             path = net.model_path
             if path is None:
                 info = FileInfo(net.engine_type, net.ocr_version, net.task_type, net.lang_type, net.model_type)
-                name = Path(InferSession.get_model_url(info)["model_dir"]).name
-                path = Path(self._engine.cfg.Global.model_root_dir) / name
+                path = root / Path(InferSession.get_model_url(info)["model_dir"]).name
             files.append(Path(path))
         return describe_files("rapidocr", ("rapidocr", "onnxruntime"), files)
