@@ -30,7 +30,7 @@ _FONTS = (
 
 
 def draw_overlay(lr: np.ndarray, sr: np.ndarray, report: TrustReport) -> np.ndarray:
-    """A picture (uint8 RGB), at least 720 pixels wide, of a report and the two images that `check_text` made it from."""
+    """A uint8 RGB picture, at least 720 pixels wide, of a report and the two images that `check_text` made it from."""
     enlarged = enlarge(lr, sr)
     scale = min(max(1.0, SIDES[0] / max(sr.shape[:2])), SIDES[1] / max(sr.shape[:2]))
     photo = Image.fromarray(sr)
