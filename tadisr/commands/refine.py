@@ -3,15 +3,13 @@
 import argparse
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from tadisr.commands.options import enough_memory, load_model
 from tadisr.io.images import ImageError, read_image, write_image
 from tadisr.io.messages import UserError, say
 from tadisr.io.names import DEFAULT_FOLDER, output_paths
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -56,17 +54,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _refine(photo: "np.ndarray", args: argparse.Namespace) -> tuple["np.ndarray", str]:
+def _refine(photo: np.ndarray, args: argparse.Namespace) -> tuple[np.ndarray, str]:
     """The refined photo, and what was done, in words."""
     import torch
 
     from tadisr.models.textdiff.photo import find_boxes, read_boxes, refine_lines
     from tadisr.ocr import load_photo_engine
 
-    quads = None
     try:
-        if args.boxes != "auto":
-            quads = read_boxes(args.boxes)
+        quads = None if args.boxes == "auto" else read_boxes(args.boxes)
     except OSError as error:
         raise UserError(f"--boxes: cannot read {args.boxes}: {error.strerror}") from None
     except ValueError as error:
@@ -86,7 +82,7 @@ def _refine(photo: "np.ndarray", args: argparse.Namespace) -> tuple["np.ndarray"
     if not quads:
         return photo, "no text found, written unchanged" if args.boxes == "auto" else "no boxes, written unchanged"
 
-    def refiner(lines: "list[np.ndarray]") -> "list[np.ndarray]":
+    def refiner(lines: list[np.ndarray]) -> list[np.ndarray]:
         return pipe.refine(
             lines,
             args.steps,

@@ -12,9 +12,10 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from diffusers import ModelMixin
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
@@ -31,9 +32,6 @@ from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.lora import ADAPTER
 from tadisr.models.network import check_fits
 from tadisr.models.prompt import TextPrompt
-
-if TYPE_CHECKING:
-    from diffusers import ModelMixin
 
 _LAYERS_KEY = "replaced_layers"  # in the LoRA file's metadata: JSON, the names of the tensors in the layers' file
 _REPLACED = "_tadisr_replaced_layers"  # on a model: the names of its parameters that an adapter has replaced
@@ -82,7 +80,7 @@ def load_adapted(
     return {**models, "scheduler": scheduler, "prompt": used, "joint_decoder": joint_decoder, **origin}
 
 
-def load_adapter(folder: Path, models: Mapping[str, "ModelMixin"]) -> None:
+def load_adapter(folder: Path, models: Mapping[str, ModelMixin]) -> None:
     """Put the adapter in `folder` on a base's models, by name, as adapters named "tadisr".
 
     Every name and shape is checked against the models first: after an exception they are as they were. Raises
@@ -108,7 +106,7 @@ def load_adapter(folder: Path, models: Mapping[str, "ModelMixin"]) -> None:
         model.load_lora_adapter(lora, prefix=None, adapter_name=ADAPTER, metadata=config.to_dict())
 
 
-def save_adapter(folder: Path, models: Mapping[str, "ModelMixin"]) -> None:
+def save_adapter(folder: Path, models: Mapping[str, ModelMixin]) -> None:
     """Write what the adapters named "tadisr" on these models add and replace; raises ValueError where one has none."""
     for name, model in models.items():
         if ADAPTER not in getattr(model, "peft_config", {}):

@@ -126,14 +126,9 @@ def load_base(
     """
     family = base_family(folder)
     scheduler = family.make_scheduler(read_json(folder / "scheduler" / "scheduler_config.json"))
-    models = {
-        name: cls.from_pretrained(
-            folder,
-            subfolder=name,
-            variant=variant or weights_variant(folder / name),
-            dtype=dtype,
-            quantization_config=(quantization or {}).get(name),
-        )
-        for name, cls in (("vae", AutoencoderKL), (family.component, getattr(diffusers, family.backbone_class)))
-    }
+    models = {}
+    for name, cls in (("vae", AutoencoderKL), (family.component, getattr(diffusers, family.backbone_class))):
+        files = variant or weights_variant(folder / name)
+        how = (quantization or {}).get(name)
+        models[name] = cls.from_pretrained(folder, subfolder=name, variant=files, dtype=dtype, quantization_config=how)
     return models, scheduler

@@ -113,11 +113,9 @@ def load(
     device = choose_device(device)
     hub = {key: options.pop(key) for key in ("revision", "token", "cache_dir", "local_files_only") if key in options}
     folder = resolve(name, pipeline, **hub)
-    kind = pipeline_kind(folder, pipeline)
-    if kind == "TADiSRPipeline":
-        # The base of an adapter is fetched now; its revision is the adapter's affair.
+    cls = TADiSRPipeline if pipeline_kind(folder, pipeline) == "TADiSRPipeline" else TextDiffPipeline
+    if cls is TADiSRPipeline:  # the base of an adapter is fetched now; its revision is the adapter's affair
         options |= {key: value for key, value in hub.items() if key != "revision"}
-    cls = TADiSRPipeline if kind == "TADiSRPipeline" else TextDiffPipeline
     with quiet():
         pipe = cls.from_pretrained(folder, dtype=as_dtype(dtype, device), **options).to(device)
     pipe.set_progress_bar_config(disable=True)

@@ -160,15 +160,11 @@ def _decoder_slots(decoder: JointSegmentationDecoder, kind: str) -> Iterator[tup
 _VAE = {"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4}
 
 KOLORS = Release(
-    name="tadisr-kolors-ftsr",
-    file="tadisr_kolors_ftsr_526000.pkl",
-    size=195_866_454,
+    name="tadisr-kolors-ftsr", file="tadisr_kolors_ftsr_526000.pkl", size=195_866_454,
     sha256="4baef8b1fad319caf7d606c82539035c6fc9483c81f94601377c64813251e7f7",
     trained_on="FTSR",
-    base_model="Kwai-Kolors/Kolors-diffusers",
-    prompt=DEFAULT_PROMPT,
-    text_encoder_dtype=torch.float16,
-    family=FAMILIES["kolors"],
+    base_model="Kwai-Kolors/Kolors-diffusers", family=FAMILIES["kolors"],
+    prompt=DEFAULT_PROMPT, text_encoder_dtype=torch.float16,
     backbone_config={
         "in_channels": 4, "out_channels": 4,
         "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
@@ -185,22 +181,18 @@ KOLORS = Release(
     ],
     replaced_layers=["conv_in"],
     vae_config=_VAE | {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "latent_channels": 4},
-    interaction="mugi_shared",
-    mask_block_out_channels=[256, 256, 512, 512],
+    interaction="mugi_shared", mask_block_out_channels=[256, 256, 512, 512],
 )  # fmt: skip
 
 COGVIEW4 = Release(
-    name="tadisr-cogview4-realce",
-    file="tadisr_cogview4_realce_17500.pkl",
-    size=785_453_495,
+    name="tadisr-cogview4-realce", file="tadisr_cogview4_realce_17500.pkl", size=785_453_495,
     sha256="7cec8d0917305037cbafcb1b1bf81062add1613b561f5d7e2d1e599fe0baf5e0",
     trained_on="FTSR and Real-CE",
-    base_model="zai-org/CogView4-6B",
+    base_model="zai-org/CogView4-6B", family=FAMILIES["cogview4"],
     prompt="Cinematic, High Contrast, highly detailed, taken using a Canon EOS R camera, hyper detailed photo - "
     "realistic maximum detail, 32k, Color Grading, ultra HD, extreme meticulous detailing, skin pore detailing, hyper "
     "sharpness, perfect without deformations,text",
     text_encoder_dtype=torch.bfloat16,
-    family=FAMILIES["cogview4"],
     backbone_config={
         "patch_size": 2, "in_channels": 16, "out_channels": 16, "num_layers": 28, "attention_head_dim": 128,
         "num_attention_heads": 32, "text_embed_dim": 4096,
@@ -214,8 +206,7 @@ COGVIEW4 = Release(
         "block_out_channels": [128, 512, 1024, 1024], "layers_per_block": 3, "latent_channels": 16,
         "mid_block_add_attention": False, "use_quant_conv": False, "use_post_quant_conv": False,
     },
-    interaction="cdib_ca_shared",
-    mask_block_out_channels=[128, 512, 1024, 1024],
+    interaction="cdib_ca_shared", mask_block_out_channels=[128, 512, 1024, 1024],
 )  # fmt: skip
 
 RELEASES = (KOLORS, COGVIEW4)
