@@ -1,7 +1,4 @@
-"""Tiles of an image and their blending, on plain arrays, without torch.
-
-At most one batch of tiles is held in memory beside the whole result.
-"""
+"""Tiles of an image and their blending, on plain arrays; memory holds one batch of them beside the whole result."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence

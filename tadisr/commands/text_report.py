@@ -48,8 +48,7 @@ def write_report(
     json_path, picture_path = report_paths(output)
     write_image(picture_path, draw_overlay(loaded.rgb, sr, report))
     origin = {"tadisr": version("tadisr"), "input": str(loaded.path), "output": str(output.image), "model": model}
-    text = json.dumps(origin | report.to_dict(), ensure_ascii=False, indent=1) + "\n"
-    write_file(json_path, text)
+    write_file(json_path, json.dumps(origin | report.to_dict(), ensure_ascii=False, indent=1) + "\n")
     if report.error is not None:
         raise ImageError(f"its text could not be read: {report.error}")
     return report

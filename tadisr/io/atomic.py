@@ -75,9 +75,8 @@ def mend_folders(parent: Path, *names: str) -> None:
             place = old.with_name(old.name[1 : -len(".old")])
             if not place.exists():
                 old.rename(place)
-        for kind in ("part", "old"):
-            for folder in parent.glob(f".{name}.{kind}"):
-                shutil.rmtree(folder, ignore_errors=True)
+        for folder in (*parent.glob(f".{name}.part"), *parent.glob(f".{name}.old")):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def flush(folder: Path) -> None:

@@ -80,11 +80,11 @@ class RapidOCREngine:
     def describe(self) -> dict[str, Any]:
         from rapidocr.inference_engine.base import FileInfo, InferSession
 
-        files, root = [], Path(self._engine.cfg.Global.model_root_dir)
-        for net in (self._engine.cfg.Det, self._engine.cfg.Cls, self._engine.cfg.Rec):
+        config, files = self._engine.cfg, []
+        for net in (config.Det, config.Cls, config.Rec):
             path = net.model_path
             if path is None:
                 info = FileInfo(net.engine_type, net.ocr_version, net.task_type, net.lang_type, net.model_type)
-                path = root / Path(InferSession.get_model_url(info)["model_dir"]).name
+                path = Path(config.Global.model_root_dir, Path(InferSession.get_model_url(info)["model_dir"]).name)
             files.append(Path(path))
         return describe_files("rapidocr", ("rapidocr", "onnxruntime"), files)
