@@ -25,8 +25,7 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import nn
 
-from tadisr.loading.adapters import save_adapter
-from tadisr.loading.assemble import load_adapted
+from tadisr.loading.adapters import load_adapted, save_adapter
 from tadisr.loading.bases import backbone_component
 from tadisr.loading.memory import contiguous_weights, free_memory, fuse_adapter, is_out_of_memory, quantization_by_model
 from tadisr.loading.repositories import AdapterIndex, pipeline_kind, read_adapter_index, resolve

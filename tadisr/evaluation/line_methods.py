@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, Any
 from tadisr.evaluation.line_recognizers import load_script
 from tadisr.evaluation.methods import parse_spec
 from tadisr.evaluation.text_lines import BICUBIC, bicubic
-from tadisr.loading.load import load
-from tadisr.loading.model_files import MODEL_SUFFIXES, load_model_file
+from tadisr.loading.load import MODEL_SUFFIXES, load, load_model_file
 from tadisr.models.textdiff.shares import Shares
 
 if TYPE_CHECKING:

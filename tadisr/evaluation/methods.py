@@ -22,8 +22,7 @@ from tadisr.evaluation.pairs import Pairs
 from tadisr.io.hashing import hashes
 from tadisr.io.images import image_size, read_image
 from tadisr.io.messages import one_line
-from tadisr.loading.load import Restored, Restorer, load
-from tadisr.loading.model_files import MODEL_SUFFIXES, import_spandrel, load_model_file
+from tadisr.loading.load import MODEL_SUFFIXES, Restored, Restorer, import_spandrel, load, load_model_file
 from tadisr.loading.repositories import ADAPTER_FILE, bundled_names
 
 if TYPE_CHECKING:
