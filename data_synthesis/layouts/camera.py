@@ -18,8 +18,7 @@ def view(
     """
     x0, y0, x1, y1 = box
     corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32)
-    centre = corners.mean(axis=0)
-    offset = corners - centre
+    offset = corners - (centre := corners.mean(axis=0))
     yaw, pitch = rng.normal(0, tilt / 2, 2).clip(-tilt, tilt)
     half = np.abs(offset[0])
     depth = 1 + yaw * offset[:, 0] / max(half[0], 1) + pitch * offset[:, 1] / max(half[1], 1)
@@ -61,9 +60,9 @@ def bend(canvas: Canvas, s: Setter, height: float) -> Canvas:
     np.clip(bent.image, 0, 1, out=bent.image)
     bent.mask = cv2.remap(canvas.mask, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT).clip(0, 1)
     bent.alpha = canvas.alpha
-    for line in canvas.lines:
-        bent.lines.append({**line, "quad": _bend_quad(line["quad"], drop)})
-        bent.take(bent.lines[-1]["quad"])
+    bent.lines = [{**line, "quad": _bend_quad(line["quad"], drop)} for line in canvas.lines]
+    for line in bent.lines:
+        bent.take(line["quad"])
     return bent
 
 

@@ -25,11 +25,7 @@ LAYOUTS: dict[str, Callable[[Canvas, Setter], None]] = {
 
 
 def write_page(
-    image: np.ndarray,
-    style: PageStyle,
-    fonts: Sequence[Font],
-    corpora: Sequence[Corpus],
-    rng: np.random.Generator,
+    image: np.ndarray, style: PageStyle, fonts: Sequence[Font], corpora: Sequence[Corpus], rng: np.random.Generator
 ) -> tuple[np.ndarray, list[dict]]:
     """Write text on a background, as a sign in it, a caption over it, a sheet upon it or a poster that covers it.
 

@@ -11,7 +11,7 @@ from tadisr.data_synthesis.backgrounds.surfaces import SURFACES
 from tadisr.data_synthesis.layouts import figures, marks
 from tadisr.data_synthesis.layouts.camera import weather
 from tadisr.data_synthesis.layouts.canvas import Canvas, box_coverage
-from tadisr.data_synthesis.layouts.palette import DARK, SHOPS, SIGNS, WHITE, draw_palette
+from tadisr.data_synthesis.layouts.palette import DARK, SHOPS, SIGNS, WHITE, Palette, draw_palette
 from tadisr.data_synthesis.layouts.typesetting import Setter
 
 Sign = Callable[[Setter, float, float], Canvas]
@@ -25,20 +25,24 @@ def _round_corners(panel: Canvas, radius: float) -> None:
 def _textured(panel: Canvas, s: Setter, names: list[str], strength: float) -> None:
     """Let a material's light and shade show through the paint."""
     texture = SURFACES[s.one_of(names)](panel.size, s.rng).mean(axis=2, keepdims=True)
-    panel.image *= (texture / max(0.05, float(texture.mean()))).clip(0.5, 1.4) ** np.float32(strength)
-    np.clip(panel.image, 0, 1, out=panel.image)
+    shade = (texture / max(0.05, float(texture.mean()))).clip(0.5, 1.4) ** np.float32(strength)
+    panel.image = (panel.image * shade).clip(0, 1)
+
+
+def _blank(s: Setter, h: float, w: float, palettes: list[tuple[str, str, str]]) -> tuple[Canvas, Palette, int, int]:
+    """A panel of one colour, the colours of which it is one, its height and width in whole pixels."""
+    colors = s.colors(palettes)
+    panel = Canvas.of(h, w, colors.ground)
+    return panel, colors, *panel.size
 
 
 def plate(s: Setter, h: float, w: float) -> Canvas:
     """A street's or a door's name, at times with a second line in a strip of its own."""
-    ground, ink, accent = s.colors(SIGNS)
-    panel = Canvas.of(h, w, ground)
-    h, w = panel.size
+    panel, (ground, ink, accent), h, w = _blank(s, h, w, SIGNS)
     unit = min(h, w)
     pad = 0.14 * unit
     if s.chance(0.6):
-        inset = unit * s.between(0.03, 0.07)
-        width = max(1.2, unit * s.between(0.012, 0.03))
+        inset, width = unit * s.between(0.03, 0.07), max(1.2, unit * s.between(0.012, 0.03))
         panel.box(inset, inset, w - inset, h - inset, accent, unit * 0.06, width)
     two = h > 2.6 * s.smallest(s.head) and s.chance(0.6)
     split = h * s.between(0.55, 0.7) if two else h
@@ -58,9 +62,7 @@ def plate(s: Setter, h: float, w: float) -> Canvas:
 
 def direction(s: Setter, h: float, w: float) -> Canvas:
     """Rows with an arrow, a place and a distance."""
-    ground, ink, _ = s.colors(SIGNS)
-    panel = Canvas.of(h, w, ground)
-    h, w = panel.size
+    panel, (_, ink, _), h, w = _blank(s, h, w, SIGNS)
     rows = int(s.rng.integers(1, max(2, min(5, int(h / s.em(20, 60) / 1.4)) + 1)))
     pair = s.chance(0.5)  # a second line in small below each name
     voices = s.voice(), s.voice(True)
@@ -72,8 +74,7 @@ def direction(s: Setter, h: float, w: float) -> Canvas:
             fill = draw_palette(SIGNS, s.rng).ground
             panel.box(0, top, w, bottom, fill)
             color = s.ink_on(ink, fill)
-        side = unit * s.between(0.42, 0.62)
-        left = s.chance(0.5)
+        side, left = unit * s.between(0.42, 0.62), s.chance(0.5)
         x = unit * 0.12 + side / 2 if left else w - unit * 0.12 - side / 2
         if s.chance(0.8):
             angle = s.one_of([180.0, 135.0, 90.0, 270.0, 225.0] if left else [0.0, 45.0, 270.0, 315.0])
@@ -142,9 +143,7 @@ def notice(s: Setter, h: float, w: float) -> Canvas:
 
 def shop(s: Setter, h: float, w: float) -> Canvas:
     """The board above a shop: a large name, a mark, a line of what is sold, a telephone number."""
-    ground, ink, accent = s.colors(SHOPS)
-    panel = Canvas.of(h, w, ground)
-    h, w = panel.size
+    panel, (_, ink, accent), h, w = _blank(s, h, w, SHOPS)
     if s.chance(0.5):
         _textured(panel, s, ["wood", "metal", "paint", "plaster", "fabric"], 0.7)
     small_row = h > 4 * s.style.font_size[0] and s.chance(0.65)
@@ -172,9 +171,7 @@ def shop(s: Setter, h: float, w: float) -> Canvas:
 
 def banner(s: Setter, h: float, w: float) -> Canvas:
     """Cloth or vinyl with one or two large lines, or, where it is tall, a line that runs downwards."""
-    ground, ink, accent = s.colors(SHOPS)
-    panel = Canvas.of(h, w, ground)
-    h, w = panel.size
+    panel, (_, ink, accent), h, w = _blank(s, h, w, SHOPS)
     effect = s.effect(1.7)
     if h > 1.6 * w:
         s.down(panel, s.head, w / 2, h * 0.04, h * 0.97, w * s.between(0.5, 0.7), ink, effect=effect)
@@ -256,10 +253,8 @@ def board(s: Setter, h: float, w: float) -> Canvas:
 
 def sticker(s: Setter, h: float, w: float) -> Canvas:
     """A round label with a word, a price, or a pictogram and a word."""
-    ground, ink, accent = s.colors(SHOPS + SIGNS)
     side = min(h, w)
-    panel = Canvas.of(side, side, ground)
-    h, w = panel.size
+    panel, (_, ink, accent), h, w = _blank(s, side, side, SHOPS + SIGNS)
     if s.chance(0.6):
         inset = side * s.between(0.03, 0.06)
         panel.box(inset, inset, w - inset, h - inset, accent, side, max(1.5, side * 0.02))

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -55,14 +56,10 @@ class Voice:
 
     def text(self, rng: np.random.Generator, max_chars: int) -> str:
         """Something to say of at most `max_chars` characters: the longer of two tries."""
-        found = []
-        for _ in range(_TRIES):
-            text = self.corpus.text(rng, max(1, max_chars)).strip()
-            if text and self.draws(text):
-                found.append(text)
-            if len(found) == 2:
-                break
-        return max(found, key=len) if found else self.sample[: max(1, max_chars)].strip() or self.sample[0]
+        max_chars = max(1, max_chars)
+        texts = (self.corpus.text(rng, max_chars).strip() for _ in range(_TRIES))
+        found = list(islice((text for text in texts if text and self.draws(text)), 2))
+        return max(found, key=len) if found else self.sample[:max_chars].strip() or self.sample[0]
 
 
 class Setter:
@@ -79,7 +76,7 @@ class Setter:
         self.finish = style.finish
         """Strength of the camera's part; a layout that is no photograph lowers it."""
         self.fonts = fonts if isinstance(fonts, Fonts) else Fonts(fonts)
-        self.corpus = self._any_corpus()
+        self.corpus = self.one_of(corpora)
         self.body = self.voice()
         self.head = self.voice() if rng.random() < 0.6 else self.body
 
@@ -95,9 +92,6 @@ class Setter:
         size = low * (high / low) ** (self.rng.random() ** 1.25)
         return min(max(size, lowest, low), max(low, min(highest, high)))
 
-    def _any_corpus(self) -> Corpus:
-        return self.one_of(self.corpora)
-
     def colors(self, palettes: list[tuple[str, str, str]]) -> Palette:
         """A palette whose ink and accent can be read on its ground."""
         ground, ink, accent = draw_palette(palettes, self.rng)
@@ -108,12 +102,8 @@ class Setter:
         return choices[int(self.rng.integers(len(choices)))]
 
     def voice(self, other_corpus: bool = False) -> Voice:
-        """The page's corpus, or perhaps another, in a face that has its characters.
-
-        Raises:
-            ValueError: no font has them.
-        """
-        corpus = self._any_corpus() if other_corpus else self.corpus
+        """The page's corpus, or perhaps another, in a face that has its characters; ValueError where no font has."""
+        corpus = self.one_of(self.corpora) if other_corpus else self.corpus
         sample = corpus.text(self.rng, 16).strip() or corpus.sample
         if not self.fonts.covering(sample):
             sample = corpus.sample
@@ -144,9 +134,8 @@ class Setter:
         text: what to write; None: something from the corpus of as many characters as take up `fill` of the room. What
         is too wide is set smaller, down to the smallest size that can be read. effect: None for flat ink.
 
-        Returns:
-            The right end of the line, or None when nothing was written: no room, no glyphs, other text in the way, or
-            the page is full.
+        Returns the right end of the line, or None when nothing was written: no room, no glyphs, other text in the way,
+        or the page is full.
         """
         lowest, room = self.smallest(voice), x1 - x0
         size = max(size, lowest)
@@ -177,9 +166,8 @@ class Setter:
         """One line in a box x0, y0, x1, y1, halfway up; its size is `share` of the box's height. See `line`."""
         x0, y0, x1, y1 = box
         size = max(min(share * (y1 - y0), self.style.font_size[1]), self.smallest(voice))
-        if size > 1.1 * (y1 - y0):
-            return None
-        return self.line(canvas, voice, x0, x1, (y0 + y1) / 2 + 0.36 * size, size, color, align, text, effect)
+        baseline, fits = (y0 + y1) / 2 + 0.36 * size, size <= 1.1 * (y1 - y0)
+        return self.line(canvas, voice, x0, x1, baseline, size, color, align, text, effect) if fits else None
 
     def put(
         self, canvas: Canvas, glyphs: Glyphs, x: float, y: float, color: Color, font: Font, effect: Ink | None
