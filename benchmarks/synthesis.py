@@ -18,7 +18,7 @@ from tadisr.data_synthesis.backgrounds import procedural
 from tadisr.data_synthesis.degrade import degrade
 from tadisr.data_synthesis.judging.judge import judge_sources
 from tadisr.data_synthesis.layouts import write_page
-from tadisr.data_synthesis.pages.materials import open_materials
+from tadisr.data_synthesis.pages.compose import open_materials
 from tadisr.data_synthesis.recipe import load_recipe
 from tadisr.data_synthesis.writing.job import row_seed
 from tadisr.io.images import encode_png

@@ -16,23 +16,24 @@ _MIN_SIZE = 64
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder of the data set")
-    parser.add_argument("--num", type=int, default=1000, help="triplets, each tenth for testing (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=512, help="side of an HR image in pixels (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes (default: %(default)s)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("-o", "--output", metavar="DIR", type=Path, required=True, help="folder of the data set")
+    add("--num", type=int, default=1000, help="triplets, each tenth for testing (default: %(default)s)")
+    add("--size", type=int, default=512, help="side of an HR image in pixels (default: %(default)s)")
+    add("--seed", type=int, default=0, help="the same seed gives the same bytes (default: %(default)s)")
+    add(
         "--recipe",
         default="free",
         help="free (the default: needs no data set), paper, tiny, tiny_lines, or a .yaml file",
     )
-    parser.add_argument(
+    add(
         "--source",
         metavar="KIND=PATH",
         action="append",
         default=[],
         help="where a source of the recipe lies, such as lsdir=/data/LSDIR (default: data/sources/KIND); repeatable",
     )
-    parser.add_argument(
+    add(
         "--photos",
         metavar="DIR",
         type=Path,
@@ -40,17 +41,13 @@ def register(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="folders of photographs instead of the recipe's",
     )
-    parser.add_argument(
-        "--segmenter", metavar="MODEL", help="instead of the recipe's: makes masks for crops without one"
-    )
-    parser.add_argument("--enhancer", metavar="MODEL", help="instead of the recipe's: restores small crops")
-    parser.add_argument("--num-proc", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
-    parser.add_argument("--backend", choices=("local", "ray"), default="local", help="ray: on a cluster, with Ray Data")
-    parser.add_argument(
-        "--layout", choices=("parquet", "folders"), default="parquet", help="folders: lr/, hr/, mask/, metadata.jsonl"
-    )
-    parser.add_argument("--push-to-hub", metavar="USER/NAME", help="then upload it as a data set on the Hub")
-    parser.add_argument("--private", action="store_true", help="with --push-to-hub: a private one")
+    add("--segmenter", metavar="MODEL", help="instead of the recipe's: makes masks for crops without one")
+    add("--enhancer", metavar="MODEL", help="instead of the recipe's: restores small crops")
+    add("--num-proc", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    add("--backend", choices=("local", "ray"), default="local", help="ray: on a cluster, with Ray Data")
+    add("--layout", choices=("parquet", "folders"), default="parquet", help="folders: lr/, hr/, mask/, metadata.jsonl")
+    add("--push-to-hub", metavar="USER/NAME", help="then upload it as a data set on the Hub")
+    add("--private", action="store_true", help="with --push-to-hub: a private one")
 
 
 def run(args: argparse.Namespace) -> int:

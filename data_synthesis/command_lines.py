@@ -7,18 +7,15 @@ from tadisr.io.messages import UserError, say
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the database")
-    parser.add_argument("--num", type=int, default=1000, help="lines (default: %(default)s)")
-    parser.add_argument(
-        "--split", choices=("train", "validation", "test"), default="test", help="(default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    parser.add_argument(
-        "--severity", choices=("easy", "medium", "hard", "mixed"), default="mixed", help="(default: %(default)s)"
-    )
-    parser.add_argument("--fonts", metavar="DIR", nargs="+", default=[], help="folders (default: installed fonts)")
-    parser.add_argument("--no-photos", action="store_true", help="painted surfaces only")
-    parser.add_argument("--num-proc", type=int, default=1, help="processes (default: %(default)s)")
+    add = parser.add_argument
+    add("-o", "--output", metavar="DIR", required=True, help="folder of the database")
+    add("--num", type=int, default=1000, help="lines (default: %(default)s)")
+    add("--split", choices=("train", "validation", "test"), default="test", help="(default: %(default)s)")
+    add("--seed", type=int, default=0, help="(default: %(default)s)")
+    add("--severity", choices=("easy", "medium", "hard", "mixed"), default="mixed", help="(default: %(default)s)")
+    add("--fonts", metavar="DIR", nargs="+", default=[], help="folders (default: installed fonts)")
+    add("--no-photos", action="store_true", help="painted surfaces only")
+    add("--num-proc", type=int, default=1, help="processes (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ import string
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from pathlib import Path
 
 import cv2
@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from tadisr.data_synthesis import opened
 from tadisr.data_synthesis.backgrounds import SURFACES, crop_photo, procedural, shrink_photo
 from tadisr.data_synthesis.degrade import Degradation, degrade
-from tadisr.data_synthesis.judging.families import split_families
-from tadisr.data_synthesis.sources import Sample, open_source, split_names, split_of
+from tadisr.data_synthesis.sources import Sample, split_names, split_of
 from tadisr.data_synthesis.text.corpus import LatinCorpus, number
 from tadisr.data_synthesis.text.effects import Effects, paint
 from tadisr.data_synthesis.text.fonts import Fonts, discover_fonts
@@ -47,6 +47,7 @@ _SHAPES = Shapes(
 _EFFECTS = Effects(
     neon=0.03, raised=0.05, engraved=0.03, opacity=(0.7, 0.95), worn_share=(0.02, 0.1), min_contrast=0.25
 )
+_FREE = {"kind": "free"}
 _PHOTO_SIDE = 800  # pixels of a photograph's long side, to which it is shrunk once
 
 
@@ -83,8 +84,7 @@ class LineMaterials:
 def line_materials(split: str, fonts: tuple[str, ...] = (), photos: bool = True) -> LineMaterials:
     """The materials of a split, kept for the next call. `fonts` are folders; none: the installed fonts.
 
-    Raises:
-        ValueError: no font family with Latin letters and digits is left for the split.
+    ValueError: no font family with Latin letters and digits is left for the split.
     """
     found = _fonts(fonts)
     if not found[split]:
@@ -94,10 +94,13 @@ def line_materials(split: str, fonts: tuple[str, ...] = (), photos: bool = True)
         )
     numbers: tuple[int, ...] = ()
     if photos:
-        names = (source := _free()).names()
+        names = (source := opened.source(_FREE)).names()
         apart = set(split_names(names, source.name)[1])
         numbers = tuple(i for i, name in enumerate(names) if (name in apart) == (split == "test"))
-    return LineMaterials(found[split], _words(), numbers)
+    dictionary = next(filter(Path.is_file, map(Path, _DICTIONARIES)), None)
+    entries = dictionary.read_text(encoding="utf-8").split() if dictionary else []
+    words = tuple(word for word in entries if word.isascii() and len(word) <= MAX_CHARS and "'" not in word)
+    return LineMaterials(found[split], words, numbers)
 
 
 @cache
@@ -106,7 +109,7 @@ def _fonts(folders: tuple[str, ...]) -> dict[str, Fonts]:
     found = discover_fonts(folders)
     latin = [font for font in found if font.covers(_LETTERS)]
     # as synthesised pages in Latin: no line for training is set in a family of their test split
-    families = split_families(latin, [LatinCorpus()])
+    families = opened.split_families(latin, [LatinCorpus()])
     parts = (*split_names(sorted(families["train"]), "validation"), families["test"] - families["train"])
     return {
         split: Fonts([font for font in latin if font.family in set(part)], found.where)
@@ -114,21 +117,9 @@ def _fonts(folders: tuple[str, ...]) -> dict[str, Fonts]:
     }
 
 
-@cache
-def _words() -> tuple[str, ...]:
-    for path in map(Path, _DICTIONARIES):
-        if path.is_file():
-            words = path.read_text(encoding="utf-8").split()
-            return tuple(word for word in words if word.isascii() and len(word) <= MAX_CHARS and "'" not in word)
-    return ()
-
-
-_free = cache(partial(open_source, "free"))
-
-
 @lru_cache(maxsize=64)
 def _photo(i: int) -> np.ndarray:
-    sample = _free()[i]
+    sample = opened.source(_FREE)[i]
     assert isinstance(sample, Sample)
     return shrink_photo(sample.image, _PHOTO_SIDE)
 
@@ -176,23 +167,20 @@ def render(label: str, materials: LineMaterials, rng: np.random.Generator) -> tu
     # boxes of words are tight around the ink, or leave up to a third of an em
     top, bottom, left, right = (int(pad) for pad in size * np.abs(rng.normal(0, [0.08, 0.08, 0.14, 0.14])))
     canvas = (top + height + bottom, left + width + right)
-    image = _background(canvas, materials, rng)
+    # half of the backgrounds are smooth, as most signs are
+    kind = rng.random()
+    if kind < 0.5:
+        image = SURFACES["paint" if kind < 0.4 else "paper"](canvas, rng).clip(0, 1).astype(np.float32)
+    elif kind < 0.75 and materials.photos:
+        image = crop_photo(_photo(materials.photos[rng.integers(len(materials.photos))]), canvas, rng)
+    else:
+        image = procedural(canvas, rng)
     mask = np.zeros(canvas, np.float32)
     mask[top : top + height, left : left + width] = paint(image, glyphs, _EFFECTS.draw(rng), rng, (top, left))
     pixels = (image * 255 + 0.5).clip(0, 255).astype(np.uint8)
     if rng.random() < 0.8:
         pixels = photographic_tones(pixels, rng)
     return resize(pixels, HR_SIZE), resize((mask * 255 + 0.5).astype(np.uint8), HR_SIZE)
-
-
-def _background(size: tuple[int, int], materials: LineMaterials, rng: np.random.Generator) -> np.ndarray:
-    """(H, W, 3) float32 in [0, 1]. Half of the backgrounds are smooth, as most signs are."""
-    kind = rng.random()
-    if kind < 0.5:
-        return SURFACES["paint" if kind < 0.4 else "paper"](size, rng).clip(0, 1).astype(np.float32)
-    if kind < 0.75 and materials.photos:
-        return crop_photo(_photo(materials.photos[rng.integers(len(materials.photos))]), size, rng)
-    return procedural(size, rng)
 
 
 class RenderedLines(Dataset):
@@ -220,11 +208,8 @@ class RenderedLines(Dataset):
         fonts: Sequence[str | Path] = (),
         photos: bool = True,
     ):
-        for name, value, known in (
-            ("split", split, SPLITS),
-            ("severity", severity, (*SEVERITIES, "mixed")),
-            ("mask", mask, MASKS),
-        ):
+        severities = (*SEVERITIES, "mixed")
+        for name, value, known in ("split", split, SPLITS), ("severity", severity, severities), ("mask", mask, MASKS):
             if value not in known:
                 raise ValueError(f"No {name} {value!r}: choose one of {', '.join(known)}.")
         if length < 1 or seed < 0:
@@ -256,8 +241,7 @@ class RenderedLines(Dataset):
 def export(lines: RenderedLines, folder: str | Path, num_proc: int = 1) -> None:
     """Write a database of TextZoom's layout with masks, and `info.json`, which says how to make it again.
 
-    Raises:
-        FileExistsError: there is a database in the folder.
+    FileExistsError: there is a database in the folder.
     """
     with multiprocessing.get_context("spawn").Pool(num_proc) if num_proc > 1 else nullcontext() as pool:
         drawn = pool.imap(lines.line, range(len(lines)), 16) if pool else map(lines.line, range(len(lines)))

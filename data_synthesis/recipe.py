@@ -103,8 +103,7 @@ class Recipe:
 def from_dict(cls: type[T], values: dict[str, Any], where: str = "recipe") -> T:
     """The dataclass `cls` out of plain YAML values, nested dataclasses too.
 
-    Raises:
-        ValueError: an unknown key, or a value of the wrong shape.
+    ValueError: an unknown key, or a value of the wrong shape.
     """
     if not isinstance(values, dict):
         raise ValueError(f"{where}: expected keys and values, got {values!r}.")

@@ -12,15 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from tadisr.data_synthesis.degrade import kernels
 from tadisr.data_synthesis.degrade.config import Degradation, Order, Range
-from tadisr.data_synthesis.degrade.kernels import (
-    disk_kernel,
-    gaussian_kernel,
-    gaussian_vector,
-    motion_kernel,
-    plateau_kernel,
-    sinc_kernel,
-)
 from tadisr.data_synthesis.degrade.steps import Blur, Jpeg, Noise, Resize, Scratch, Step, apply
 
 __all__ = ["Degradation", "Order", "degrade", "draw_plan"]
@@ -60,42 +53,34 @@ def _draw_kernel(order: Order, draws: _Draws, factor: float) -> np.ndarray:
     """A blur kernel of the order; its sigmas are multiplied by `factor`."""
     size = draws.choice(order.kernel_sizes) if order.kernel_sizes else None
     if draws.chance(order.sinc_prob) and size:
-        return sinc_kernel(draws.uniform(order.sinc_cutoff if size < 13 else order.sinc_cutoff_large), size)
+        return kernels.sinc_kernel(draws.uniform(order.sinc_cutoff if size < 13 else order.sinc_cutoff_large), size)
     kind = draws.weighted(order.kernels, tuple(order.kernels.values()))
     sigma = draws.uniform(order.sigma, factor)
     if kind == "iso":
-        return gaussian_vector(sigma, size)
+        return kernels.gaussian_vector(sigma, size)
     if kind in ("disk", "motion"):
         length = max(2, int(2.5 * sigma))
-        # Half a pixel less makes the disk as wide as OpenCV's ellipse of `length` pixels.
-        return disk_kernel(length - 0.5) if kind == "disk" else motion_kernel(length | 1, draws.uniform((0, math.pi)))
+        if kind == "motion":
+            return kernels.motion_kernel(length | 1, draws.uniform((0, math.pi)))
+        return kernels.disk_kernel(length - 0.5)  # half a pixel less: as wide as OpenCV's ellipse of `length` pixels
+    ellipse = sigma, sigma, 0.0
     if kind.endswith("aniso"):
         ellipse = sigma, draws.uniform(order.sigma, factor), draws.uniform((-math.pi, math.pi))
-    else:
-        ellipse = sigma, sigma, 0.0
     if kind == "aniso":
-        return gaussian_kernel(*ellipse, size=size)
+        return kernels.gaussian_kernel(*ellipse, size=size)
     family = kind.split("_")[0]
     low, high = order.beta_generalized if family == "generalized" else order.beta_plateau
     beta = draws.uniform((low, 1.0) if draws.chance(order.beta_below_one_prob) else (1.0, high))
-    return (gaussian_kernel if family == "generalized" else plateau_kernel)(*ellipse, beta, size)
+    make = kernels.gaussian_kernel if family == "generalized" else kernels.plateau_kernel
+    return make(*ellipse, beta, size)
 
 
 def _draw_round(
     order: Order, draws: _Draws, size: tuple[int, int], base: tuple[int, int], strength: float, sigma_factor: float
 ) -> tuple[list[Step], tuple[int, int], float]:
-    """Blur, resize and noise of one round.
+    """Blur, resize and noise of one round on an image of `size` (H, W), resized to a multiple of `base` (H, W).
 
-    Args:
-        order: what is drawn from.
-        draws: the numbers.
-        size: (H, W) before the round.
-        base: (H, W) that the resize multiplies.
-        strength: factor on the noise.
-        sigma_factor: factor on the blur.
-
-    Returns:
-        The steps; (H, W) after them; the factor from `base` to that size.
+    `strength` multiplies the noise, `sigma_factor` the blur. Returns the steps, the new (H, W) and the multiple.
     """
     steps: list[Step] = []
     if draws.chance(order.blur_prob):
@@ -141,31 +126,24 @@ def draw_plan(config: Degradation, rng: np.random.Generator, height: int, width:
     codec = _draw_jpeg(config.second, draws)
     final = _resize(size, lr, draws.choice(config.second.resize_modes))
     if draws.chance(config.final_sinc_prob):
-        final.append(Blur(sinc_kernel(draws.uniform(config.final_sinc_cutoff), draws.choice(config.final_sinc_sizes))))
+        kernel = kernels.sinc_kernel(draws.uniform(config.final_sinc_cutoff), draws.choice(config.final_sinc_sizes))
+        final.append(Blur(kernel))
     return steps + more + (final + codec if draws.chance(config.jpeg_last_prob) else codec + final)
 
 
-class _Memory(threading.local):
-    def __init__(self):
-        self.scratch = Scratch()
-
-
-_MEMORY = _Memory()
+_MEMORY = threading.local()
 
 
 def degrade(image: np.ndarray, config: Degradation, rng: np.random.Generator) -> np.ndarray:
     """The LR image of an HR image.
 
     Args:
-        image: (H, W, 3) uint8 RGB, sides divisible by `config.scale`.
+        image: (H, W, 3) uint8 RGB, sides divisible by `config.scale`; ValueError for others.
         config: what is drawn from.
         rng: the image's own generator.
 
     Returns:
         (H / scale, W / scale, 3) uint8 RGB.
-
-    Raises:
-        ValueError: an image of another kind or size.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"Expected (H, W, 3) uint8, got {image.shape} {image.dtype}.")
@@ -174,4 +152,5 @@ def degrade(image: np.ndarray, config: Degradation, rng: np.random.Generator) ->
         raise ValueError(f"Expected sides divisible by {config.scale}, got {width}x{height}.")
     plan = draw_plan(config, rng, height, width)
     bgr = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
-    return cv2.cvtColor(apply(plan, bgr, _MEMORY.scratch), cv2.COLOR_BGR2RGB)
+    scratch = vars(_MEMORY).setdefault("scratch", Scratch())
+    return cv2.cvtColor(apply(plan, bgr, scratch), cv2.COLOR_BGR2RGB)

@@ -9,13 +9,9 @@ from tadisr.data_synthesis.degrade.steps import MODES
 
 Range = tuple[float, float]
 _PUBLISHED_KERNELS = {
-    "iso": 0.45,
-    "aniso": 0.25,
-    "generalized_iso": 0.12,
-    "generalized_aniso": 0.03,
-    "plateau_iso": 0.12,
+    "iso": 0.45, "aniso": 0.25, "generalized_iso": 0.12, "generalized_aniso": 0.03, "plateau_iso": 0.12,
     "plateau_aniso": 0.03,
-}
+}  # fmt: skip
 KINDS = (*_PUBLISHED_KERNELS, "disk", "motion")
 
 
@@ -83,13 +79,9 @@ class Order:
 
 def _second() -> Order:
     return Order(
-        blur_prob=0.8,
-        sigma=(0.2, 1.5),
-        resize_weights=(0.3, 0.4, 0.3),
-        resize_range=(0.3, 1.2),
-        noise_sigma=(1.0, 25.0),
-        poisson_scale=(0.05, 2.5),
-    )
+        blur_prob=0.8, sigma=(0.2, 1.5), resize_weights=(0.3, 0.4, 0.3), resize_range=(0.3, 1.2),
+        noise_sigma=(1.0, 25.0), poisson_scale=(0.05, 2.5),
+    )  # fmt: skip
 
 
 @dataclass
@@ -133,10 +125,8 @@ class Degradation:
     def from_dict(cls, values: Mapping[str, Any]) -> "Degradation":
         """From the values of a YAML file: fields of this class; `first` and `second` map fields of `Order`.
 
-        Fields that are not given are those of the preset that `preset` names (default: real-esrgan).
-
-        Raises:
-            ValueError: an unknown key, or a value that does not fit.
+        Fields that are not given are those of the preset that `preset` names (default: real-esrgan). ValueError: an
+        unknown key, or a value that does not fit.
         """
         if not isinstance(values, Mapping):
             raise ValueError(f"degradation must be a preset's name or map names to values; got {values!r}.")
@@ -151,28 +141,17 @@ class Degradation:
 def _mild() -> Degradation:
     """One pass of blur, reduction, noise and JPEG; for one image in ten, a lighter pass before it."""
     only = Order(
-        kernels={"aniso": 0.9, "disk": 0.05, "motion": 0.05},
-        kernel_sizes=None,
-        sinc_prob=0.0,
-        sigma=(0.5, 2.3),
-        resize_weights=(0, 0, 1),
-        gaussian_prob=1.0,
-        noise_sigma=(0.3, 7.0),
-        gray_prob=0.3,
-        jpeg_prob=0.95,
+        kernels={"aniso": 0.9, "disk": 0.05, "motion": 0.05}, kernel_sizes=None, sinc_prob=0.0, sigma=(0.5, 2.3),
+        resize_weights=(0, 0, 1), gaussian_prob=1.0, noise_sigma=(0.3, 7.0), gray_prob=0.3, jpeg_prob=0.95,
         jpeg_quality=(45, 95),
-    )
+    )  # fmt: skip
     lighter = replace(
         only, sigma=(0.3, 1.38), resize_weights=(0, 1, 0), resize_range=(0.5, 1.0), noise_sigma=(0.21, 4.9)
     )
     return Degradation(
-        first_prob=0.1,
-        first=lighter,
-        second=only,
-        second_strength=0.6,
-        second_sigma_in_hr_pixels=True,
+        first_prob=0.1, first=lighter, second=only, second_strength=0.6, second_sigma_in_hr_pixels=True,
         final_sinc_prob=0.0,
-    )
+    )  # fmt: skip
 
 
 _PRESETS = {"real-esrgan": Degradation, "mild": _mild}
@@ -191,20 +170,15 @@ def _check(config: Any) -> None:
     for f in fields(config):
         value = getattr(config, f.name)
         if isinstance(value, list):
-            value = tuple(value)
-            setattr(config, f.name, value)
+            setattr(config, f.name, value := tuple(value))
         if f.name.endswith("_prob") and not (isinstance(value, (int, float)) and 0 <= value <= 1):
             raise ValueError(f"{f.name} must lie between 0 and 1; got {value!r}.")
-        if f.type in (Range, tuple[int, int]) and not _is_range(value):
+        if f.type in (Range, tuple[int, int]) and not (_numbers(value) and len(value) == 2 and value[0] <= value[1]):
             raise ValueError(f"{f.name} must be [low, high] with 0 <= low <= high; got {value!r}.")
 
 
 def _numbers(value: Any) -> bool:
     return isinstance(value, tuple) and all(isinstance(number, (int, float)) and number >= 0 for number in value)
-
-
-def _is_range(value: Any) -> bool:
-    return _numbers(value) and len(value) == 2 and value[0] <= value[1]
 
 
 def _check_weights(name: str, weights: Any, count: int | None = None) -> None:
@@ -213,6 +187,5 @@ def _check_weights(name: str, weights: Any, count: int | None = None) -> None:
 
 
 def _check_sizes(name: str, sizes: Any) -> None:
-    odd = isinstance(sizes, tuple) and all(isinstance(size, int) and size > 0 and size % 2 for size in sizes)
-    if not odd or not sizes:
+    if not (isinstance(sizes, tuple) and sizes and all(isinstance(n, int) and n > 0 and n % 2 for n in sizes)):
         raise ValueError(f"{name} needs odd sizes; got {sizes!r}.")

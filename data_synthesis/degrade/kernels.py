@@ -13,22 +13,16 @@ _NEGLIGIBLE = 1e-5
 """A generalised Gaussian is cut where its weights have fallen to this share of the weight in its centre."""
 
 
-def _radius(limit: int, sigma: float, reach: float) -> int:
-    """Pixels from the centre to the border: `reach` sigmas, at most `limit`."""
-    return int(min(limit, reach * sigma + 1e-9))
+def _radius(size: int | None, sigma: float, reach: float) -> int:
+    """Pixels from the centre to the border: `reach` sigmas within the odd `size`. None: three sigmas, at least 1."""
+    return max(1, math.ceil(3 * sigma)) if size is None else int(min(size // 2, reach * sigma + 1e-9))
 
 
 def _ellipse(sigma_x: float, sigma_y: float, angle: float, size: int | None, reach: float) -> np.ndarray:
-    """Squared distances from the centre, in sigmas, (ky, kx), in a box that holds `reach` sigmas.
-
-    `size` is the odd limit of the box's sides. None: the box holds three sigmas, at least one pixel on each side.
-    """
+    """Squared distances from the centre, in sigmas, (ky, kx), in a box of sides as `_radius` says."""
     c, s = math.cos(angle), math.sin(angle)
     spread = math.hypot(sigma_x * s, sigma_y * c), math.hypot(sigma_x * c, sigma_y * s)  # down, right
-    if size is None:
-        radii = [max(1, math.ceil(3 * sigma)) for sigma in spread]
-    else:
-        radii = [_radius(size // 2, sigma, reach) for sigma in spread]
+    radii = (_radius(size, sigma, reach) for sigma in spread)
     y, x = (np.arange(-radius, radius + 1, dtype=np.float64) for radius in radii)
     u, v = sigma_x**-2, sigma_y**-2
     cross = np.outer(y, (2 * c * s * (u - v)) * x)
@@ -45,7 +39,7 @@ def _gaussian_reach(beta: float) -> float:
 
 def gaussian_vector(sigma: float, size: int | None = None) -> np.ndarray:
     """An isotropic Gaussian, (k,): exp(-r^2 / (2 sigma^2)). For `size` see `gaussian_kernel`."""
-    radius = max(1, math.ceil(3 * sigma)) if size is None else _radius(size // 2, sigma, _gaussian_reach(1))
+    radius = _radius(size, sigma, _gaussian_reach(1))
     return _normalised(np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2))
 
 

@@ -6,7 +6,7 @@ true colours, because it halves the resolution of the chroma.
 
 import math
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from statistics import NormalDist
 
 import cv2
@@ -155,7 +155,7 @@ def _fast_length(length: int) -> int:
 
 
 def blur_by_fourier(image: np.ndarray, kernel: np.ndarray, scratch: Scratch) -> np.ndarray:
-    (h, w), (ky, kx) = image.shape[:2], kernel.shape
+    (h, w), (ky, kx), kind = image.shape[:2], kernel.shape, image.dtype.type
     top, left = ky // 2, kx // 2
     height, width = _fast_length(h + ky - 1), _fast_length(w + kx - 1)
     spectrum = _spectrum(kernel, height, width)
@@ -163,9 +163,8 @@ def blur_by_fourier(image: np.ndarray, kernel: np.ndarray, scratch: Scratch) -> 
         image,
         *(top, height - h - top, left, width - w - left),
         cv2.BORDER_REFLECT_101,
-        dst=scratch.array("border", (height, width, 3), image.dtype.type),
+        dst=scratch.array("border", (height, width, 3), kind),
     )
-    kind = image.dtype.type
     planes = cv2.split(bordered, [scratch.array(f"channel{c}", (height, width), kind) for c in range(3)])
     blurred = []
     for c, work in enumerate(planes):
@@ -200,18 +199,20 @@ def jpeg(image: np.ndarray, step: Jpeg, scratch: Scratch) -> np.ndarray:
 def noise(image: np.ndarray, step: Noise, scratch: Scratch) -> np.ndarray:
     """float32, clipped to 0..255."""
     image = _to_float(image, scratch)
-    bits = np.random.SFC64(step.seed)
+    bits, table = np.random.SFC64(step.seed), None
+    levels = image[..., 0] if step.gray else image
     if step.kind == "poisson":
         levels = _to_uint8(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if step.gray else image)
-        draw = partial(_poisson, table=poisson_table(_photons(levels)), bits=bits)
-    else:
-        levels = image[..., 0] if step.gray else image
-        draw = partial(_gaussian, bits=bits)
+        table = poisson_table(_photons(levels))
     h, w = image.shape[:2]
     rows = max(1, _BLOCK // (w * (1 if step.gray else 3)))
     for top in range(0, h, rows):
         block, part = image[top : top + rows], levels[top : top + rows]
-        drawn = draw(part).reshape(part.shape)
+        if table is None:
+            drawn = normal_table().take(bits.random_raw((part.size + 3) // 4).view(np.uint16)[: part.size])
+        else:
+            drawn = _poisson(part, table, bits)
+        drawn = drawn.reshape(part.shape)
         drawn *= np.float32(step.strength)
         np.add(block, cv2.cvtColor(drawn, cv2.COLOR_GRAY2BGR) if step.gray else drawn, out=block)
         np.clip(block, 0, 255, out=block)
@@ -219,11 +220,6 @@ def noise(image: np.ndarray, step: Noise, scratch: Scratch) -> np.ndarray:
 
 
 FUNCTIONS = {Blur: blur, Resize: resize, Noise: noise, Jpeg: jpeg}
-
-
-def _gaussian(levels: np.ndarray, bits: np.random.SFC64) -> np.ndarray:
-    """A standard normal value for each of the n levels, whatever they are: (n,) float32."""
-    return normal_table().take(bits.random_raw((levels.size + 3) // 4).view(np.uint16)[: levels.size])
 
 
 @lru_cache(maxsize=1)
@@ -256,10 +252,8 @@ def _photons(levels: np.ndarray) -> int:
 def poisson_table(photons: int) -> tuple[np.ndarray, np.ndarray]:
     """Walker's alias tables for `_poisson`: one per level 0..255, of 256 equally likely bins each.
 
-    The bins of a level are 256 counts around its mean, eight standard deviations to each side.
-
-    Args:
-        photons: mean count of level 255, at most 256.
+    The bins of a level are 256 counts around its mean, eight standard deviations to each side. `photons`, at most 256,
+    is the mean count of level 255.
 
     Returns:
         share: (65536,) uint16, at 256 level + bin: how much of the bin is the bin's own count, in 2^-16.

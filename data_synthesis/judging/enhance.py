@@ -26,14 +26,11 @@ _TILE, _OVERLAP = 256, 16  # input pixels; larger crops are cut into tiles
 class Enhancer:
     """A super-resolution model for crops of any size, on the CPU.
 
-    Args:
-        model: (1, 3, h, w) to (1, 3, scale h, scale w), float32 RGB, nominally in [0, 1].
-        scale: integer factor.
+    The model takes (1, 3, h, w) to (1, 3, scale h, scale w), float32 RGB, nominally in [0, 1].
     """
 
     def __init__(self, model: "Model", scale: int):
-        self.scale = scale
-        self._model = model
+        self.scale, self._model = scale, model
 
     def enhance(self, image: np.ndarray) -> np.ndarray:
         """Restore a crop, (h, w, 3) uint8 RGB, to (scale h, scale w, 3) uint8 RGB."""

@@ -18,24 +18,18 @@ import numpy as np
 from tadisr.data_synthesis import opened
 from tadisr.data_synthesis.backgrounds import shrink_photo
 from tadisr.data_synthesis.judging import rules
-from tadisr.data_synthesis.judging.crops import Crop, write_crops
-from tadisr.data_synthesis.judging.decisions import STAGES, Chunk, Decision, count_stages, cut_into_chunks
-from tadisr.data_synthesis.judging.families import split_families
+from tadisr.data_synthesis.judging.kept import STAGES, Chunk, Crop, Decision, count_stages, cut_into_chunks, write_crops
 from tadisr.data_synthesis.parallel import run_tasks
 from tadisr.data_synthesis.recipe import Recipe
 from tadisr.data_synthesis.sources import READERS, Sample, Source, split_names
-from tadisr.ocr import OCREngine, load_engine
+from tadisr.ocr import load_engine
 
 if TYPE_CHECKING:
     from tadisr.data_synthesis.judging.enhance import Enhancer
     from tadisr.data_synthesis.judging.segment import TextSegmenter
 
 _MIN_CROP = 12  # pixels of a crop's short edge; smaller crops hold no text that could be read
-_STAGES_OF_REASONS = {
-    rules.EMPTY_MASK: "segmentation",
-    rules.FULL_MASK: "segmentation",
-    rules.SMALL_CHARACTERS: "size",
-}
+_STAGES_OF_REASONS = {rules.EMPTY_MASK: "segmentation", rules.FULL_MASK: "segmentation", rules.SMALL_CHARACTERS: "size"}
 Progress = Callable[[str, int, int], None]
 
 
@@ -62,10 +56,9 @@ def judge_sources(
     backend: str = "local",
     progress: Progress = lambda kind, done, total: None,
 ) -> Selection:
-    """Judge every photograph and crop, and make what crops lack. An interrupted call is continued.
+    """Judge every photograph and crop of the recipe, and make what crops lack. An interrupted call is continued.
 
     Args:
-        recipe: names the sources and the rules.
         work: folder where decisions and crops are kept.
         num_proc, backend: see `run_tasks`.
         progress: called with "backgrounds" or "crops", the chunks done and their number.
@@ -106,12 +99,11 @@ def judge_sources(
             raise ValueError(f"None of the {kind} can be used ({names}): {why}.")
         kept[kind]["test"] = kept[kind]["test"] or kept[kind]["train"]  # a single item has to do for both
     described = [_describe(source) for kind in STAGES for source in sources[kind]]
-    return Selection(kept["backgrounds"], kept["crops"], split_families(fonts, corpora), described, stages, engine)
+    families = opened.split_families(fonts, corpora)
+    return Selection(kept["backgrounds"], kept["crops"], families, described, stages, engine)
 
 
-@lru_cache(maxsize=1)
-def _engine(name: str) -> OCREngine:
-    return load_engine(name, cores=1)
+_engine = lru_cache(maxsize=1)(partial(load_engine, cores=1))
 
 
 @lru_cache(maxsize=1)
@@ -145,7 +137,6 @@ def _places(chunk: Chunk, decisions: Sequence[Decision], work: Path) -> list[tup
 
 def _describe(source: Source) -> dict[str, Any]:
     """A source for the manifest. "names" is a checksum of the names of its items."""
-    names = hashlib.sha256("\n".join(source.names()).encode()).hexdigest()
     licences = Counter(map(source.licence_of, range(len(source))))
     return {
         "name": source.name,
@@ -153,7 +144,7 @@ def _describe(source: Source) -> dict[str, Any]:
         "licence": "; ".join(f"{items} {name}" for name, items in licences.items()) or source.licence,
         "home": source.home,
         "version": source.version,
-        "names": names,
+        "names": hashlib.sha256("\n".join(source.names()).encode()).hexdigest(),
     }
 
 
@@ -199,7 +190,7 @@ def _judge_background(sample: Sample, recipe: Recipe) -> Decision:
         return Decision(sample.name, "size", f"smaller than {recipe.min_background} pixels")
     if recipe.text_free_backgrounds:
         small = shrink_photo(sample.image, 1280)  # text that is large enough to be seen on a page shows at this size
-        if reason := rules.filter_background(small, _engine(recipe.engine), recipe.filter):
+        if reason := rules.judge_background(_engine(recipe.engine).find(small), small.shape, recipe.filter):
             return Decision(sample.name, "text", reason)
     return Decision(sample.name)
 

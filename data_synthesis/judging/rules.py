@@ -1,7 +1,7 @@
 """Which crops, pseudo-masks and photographs are fit for the data set (section 3.5).
 
 Every `judge_...` is a pure function of measurements. It returns None to keep the item, or the reason to drop it.
-Reasons are constants, so that reports can count them. The `filter_...` functions read images and then judge them.
+Reasons are constants, so that reports can count them.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,6 @@ MASK_DIFFERS = "the mask reads differently from the image"
 LABEL_DIFFERS = "the mask reads differently from the label"
 SMALL_CHARACTERS = "the characters are small"
 TEXT_IN_BACKGROUND = "there is text in the background"
-
-_SMALL_ACTIONS = ("drop", "enhance")
 
 
 @dataclass(frozen=True)
@@ -54,13 +52,10 @@ class FilterConfig:
     """Share of the background that its text may cover."""
 
     def __post_init__(self):
-        shares = (
-            "min_agreement", "min_label_agreement", "min_coverage", "max_coverage", "background_score",
-            "background_area",
-        )  # fmt: skip
-        for name in shares:
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, not {getattr(self, name)}.")
+        others = ("min_edge_per_character", "background_characters", "small")
+        for name, value in vars(self).items():
+            if name not in others and not 0 <= value <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, not {value}.")
         if self.min_coverage >= self.max_coverage:
             raise ValueError(
                 f"min_coverage must be below max_coverage, not {self.min_coverage} and {self.max_coverage}."
@@ -70,17 +65,15 @@ class FilterConfig:
                 "min_edge_per_character must be at least 0 and background_characters at least 1, not "
                 f"{self.min_edge_per_character} and {self.background_characters}."
             )
-        if self.small not in _SMALL_ACTIONS:
-            raise ValueError(f"small must be one of {', '.join(_SMALL_ACTIONS)}, not {self.small!r}.")
+        if self.small not in ("drop", "enhance"):
+            raise ValueError(f"small must be one of drop, enhance, not {self.small!r}.")
 
 
 class Verdict(NamedTuple):
-    """What is to become of a crop."""
+    """What is to become of a crop: "keep", "enhance" or "drop", and why it is not simply kept."""
 
     action: str
-    """What to do with it: "keep", "enhance" or "drop"."""
     reason: str = ""
-    """Why the crop is not simply kept; empty if it is."""
 
 
 def mask_image(mask: np.ndarray) -> np.ndarray:
@@ -122,22 +115,12 @@ def judge_background(lines: Sequence[TextLine], shape: tuple[int, ...], config: 
     return TEXT_IN_BACKGROUND if area > config.background_area * shape[0] * shape[1] else None
 
 
-def filter_background(image: np.ndarray, engine: OCREngine, config: FilterConfig) -> str | None:
-    """`judge_background` of a photograph (H, W, 3) uint8 RGB."""
-    return judge_background(engine.find(image), image.shape, config)
-
-
 def filter_crop(
     image: np.ndarray, mask: np.ndarray, label: str | None, engine: OCREngine, config: FilterConfig
 ) -> Verdict:
     """Judge a crop with a pseudo-mask. Nothing is read if the cheap tests suffice.
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        mask: (H, W) uint8, 255 on text.
-        label: what the crop says, if that is known.
-        engine: reads the crop and its mask.
-        config: the thresholds.
+    `image` is (H, W, 3) uint8 RGB, `mask` (H, W) uint8, 255 on text; `label` is what the crop says, if that is known.
     """
     small = None if label is None else judge_size(image.shape, label, config)
     if reason := judge_mask(mask, config) or (small if config.small == "drop" else None):

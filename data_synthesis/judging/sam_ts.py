@@ -7,6 +7,7 @@ Shapes: B batch, S the side SAM works at (1024), C SAM's embedding width (256), 
 """
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,21 +116,11 @@ class HighResolutionHead(nn.Module):
             self.stem = nn.Sequential(
                 nn.Conv2d(3, channels, 3, padding=1), nn.GELU(), nn.Conv2d(channels, channels, 3, padding=1)
             )
-        self.refine = nn.Sequential(
-            SamLayerNorm(channels, data_format="channels_first"),
-            nn.GELU(),
-            *(
-                layer
-                for _ in range(3)
-                for layer in (
-                    nn.Conv2d(channels, channels, 3, padding=1),
-                    SamLayerNorm(channels, data_format="channels_first"),
-                    nn.GELU(),
-                )
-            ),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.GELU(),
-        )
+        layers = []
+        for _ in range(4):
+            layers += [SamLayerNorm(channels, data_format="channels_first"), nn.GELU()]
+            layers += [nn.Conv2d(channels, channels, 3, padding=1)]
+        self.refine = nn.Sequential(*layers, nn.GELU())
         self.token_to_weights = SamFeedForward(width, width, channels, 3)
 
     def forward(self, features: torch.Tensor, token: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
@@ -144,12 +135,9 @@ class HighResolutionHead(nn.Module):
 class SamTextSegmenter(TextSegmenter):
     """SAM-TS on a `transformers` SAM.
 
-    Args:
-        sam: the base. It becomes part of this model: the blocks of its encoder get adapters, and all but its mask
-            decoder is frozen.
-        config: is saved, with the base's name. The base's weights are not saved.
-
-    As SAM does, images are scaled until their long side is `tile`, and then padded. Larger images are tiled.
+    The base becomes part of this model: the blocks of its encoder get adapters, and all but its mask decoder is frozen.
+    The base's name is saved with the configuration, its weights are not. As SAM does, images are scaled until their
+    long side is `tile`, and then padded. Larger images are tiled.
     """
 
     mean: torch.Tensor
@@ -178,12 +166,7 @@ class SamTextSegmenter(TextSegmenter):
 
     @classmethod
     def build(cls, config: dict[str, Any], base_model: str | Path | None = None, **hub: Any) -> "SamTextSegmenter":
-        """Load the base that `config` names, or `base_model`, and stand an untrained segmenter on it.
-
-        Raises:
-            FileNotFoundError: there is no such base.
-            ValueError: the base is no SAM.
-        """
+        """Load the base that `config` names, or `base_model`, and stand an untrained segmenter on it."""
         own = SamTSConfig(**config)
         if base_model is not None:
             own.base_model, own.base_revision = str(base_model), None
@@ -202,22 +185,21 @@ class SamTextSegmenter(TextSegmenter):
         """Compute the encoder's blocks again in the backward pass instead of keeping their activations."""
         self.sam.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
-    def fitted_size(self, size: tuple[int, int]) -> tuple[int, int]:
+    def fitted_size(self, size: Sequence[int]) -> tuple[int, int]:
         return (self.tile, self.tile)
 
-    def _scaled(self, size: tuple[int, int]) -> tuple[int, int]:
-        height, width = (max(1, round(side * self.tile / max(size))) for side in size)
-        return height, width
+    def _scaled(self, size: Sequence[int]) -> Iterator[int]:
+        return (max(1, round(side * self.tile / max(size))) for side in size)
 
     def fit(self, image: torch.Tensor) -> torch.Tensor:
-        height, width = self._scaled((image.shape[-2], image.shape[-1]))
+        height, width = self._scaled(image.shape[-2:])
         image = F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
         # SAM pads with its mean colour.
         padded = self.mean.to(image).expand(1, 3, self.tile, self.tile).clone()
         padded[..., :height, :width] = image
         return padded
 
-    def unfit(self, logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    def unfit(self, logits: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
         height, width = self._scaled(size)
         logits = logits[..., :height, :width]
         return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False, antialias=True)

@@ -54,7 +54,7 @@ class TextSegmenter(nn.Module):
         """(B, 3, H, W) of a size that `fit` makes, to mask logits (B, 1, h, w); the last of them has H x W."""
         raise TypeError(f"{type(self).__name__} is an interface: use TextSegmenter.from_pretrained.")
 
-    def fitted_size(self, size: tuple[int, int]) -> tuple[int, int]:
+    def fitted_size(self, size: Sequence[int]) -> tuple[int, int]:
         """The size (H, W) that `fit` makes of images of `size`."""
         height, width = (side + -side % self.multiple for side in size)
         return height, width
@@ -64,7 +64,7 @@ class TextSegmenter(nn.Module):
         height, width = image.shape[-2:]
         return F.pad(image, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
 
-    def unfit(self, logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    def unfit(self, logits: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
         """Undo `fit`: logits (1, 1, h, w) of an image that was `size`, to (1, 1, H, W)."""
         return logits[..., : size[0], : size[1]]
 
@@ -89,7 +89,14 @@ class TextSegmenter(nn.Module):
         Returns:
             One (H, W) float32 array in [0, 1] per image, in the order given.
         """
-        self._check(tile, overlap, batch_size)
+        m = self.multiple
+        side = self.tile if isinstance(tile, str) else tile
+        if tile not in ("auto", None) and (not isinstance(tile, int) or tile < 64 or tile % m):
+            raise ValueError(f'tile must be "auto", None or at least 64 pixels and a multiple of {m}, got {tile!r}.')
+        if overlap < 0 or overlap % m or (side is not None and overlap > side // 2):
+            raise ValueError(f"overlap must be a multiple of {m} of at most half a tile, got {overlap} for {tile!r}.")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
         tensors = to_tensors(images)
         masks: dict[int, np.ndarray] = {}
         groups: dict[tuple[int, int], list[int]] = {}
@@ -97,17 +104,16 @@ class TextSegmenter(nn.Module):
         self.eval()
         try:
             for i, image in enumerate(tensors):
-                side = self.tile if isinstance(tile, str) else tile
                 if side is not None and max(image.shape[-2:]) > side:
                     masks[i] = self._segment_tiled(image, side, overlap)
                 else:
-                    groups.setdefault(self.fitted_size(_size(image)), []).append(i)
+                    groups.setdefault(self.fitted_size(image.shape[-2:]), []).append(i)
             for members in groups.values():
                 for start in range(0, len(members), batch_size):
                     chosen = members[start : start + batch_size]
                     batch = self._run(torch.cat([self.fit(tensors[i].float()) for i in chosen]))
                     for i, logits in zip(chosen, batch.split(1), strict=True):
-                        masks[i] = _to_mask(self.unfit(logits, _size(tensors[i])))
+                        masks[i] = self.unfit(logits, tensors[i].shape[-2:])[0, 0].sigmoid().cpu().numpy()
         finally:
             self.train(training)
         return [masks[i] for i in range(len(tensors))]
@@ -118,23 +124,14 @@ class TextSegmenter(nn.Module):
         image = F.pad(image.float(), (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
 
         def logits(part: torch.Tensor) -> tuple[torch.Tensor]:
-            return (self.unfit(self._run(self.fit(part)), _size(part)),)
+            return (self.unfit(self._run(self.fit(part)), part.shape[-2:]),)
 
         (found,) = run_tiled(on_arrays(logits, image.device), image.cpu().numpy(), tile, overlap, 1)
-        return _to_mask(torch.from_numpy(found[..., :height, :width]))
+        return torch.from_numpy(found[0, 0, :height, :width]).sigmoid().numpy()
 
     def _run(self, batch: torch.Tensor) -> torch.Tensor:
         weight = next(self.parameters())
         return self(batch.to(weight.device, weight.dtype, memory_format=torch.channels_last))[-1].float()
-
-    def _check(self, tile: int | str | None, overlap: int, batch_size: int) -> None:
-        m = self.multiple
-        if tile is not None and tile != "auto" and (not isinstance(tile, int) or tile < 64 or tile % m):
-            raise ValueError(f'tile must be "auto", None or at least 64 pixels and a multiple of {m}, got {tile!r}.')
-        if overlap < 0 or overlap % m or (tile is not None and overlap > (self.tile if tile == "auto" else tile) // 2):
-            raise ValueError(f"overlap must be a multiple of {m} of at most half a tile, got {overlap} for {tile!r}.")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
 
     def trained_state(self) -> dict[str, torch.Tensor]:
         """The tensors that training changes, by name. They are what `save_pretrained` writes."""
@@ -159,10 +156,7 @@ class TextSegmenter(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls,
-        name: str | Path = BUNDLED_SEGMENTER,
-        base_model: str | Path | None = None,
-        **hub: Any,
+        cls, name: str | Path = BUNDLED_SEGMENTER, base_model: str | Path | None = None, **hub: Any
     ) -> "TextSegmenter":
         """The segmenter that `save_pretrained` wrote, ready to use, float32 on the CPU.
 
@@ -184,30 +178,18 @@ class TextSegmenter(nn.Module):
             raise ValueError(f"{folder / _CONFIG_FILE} names the class {kind}: known are {', '.join(_HOMES)}.")
         home = getattr(import_module(_HOMES[kind]), kind)
         segmenter = home.build(config, base_model=base_model, **hub)
-        segmenter.load_trained_state(load_file(folder / _WEIGHTS_FILE), folder)
-        return segmenter.eval()
-
-    def load_trained_state(self, state: dict[str, torch.Tensor], origin: str | Path) -> None:
-        """Copy `state` into the tensors of `trained_state`; errors name `origin`.
-
-        Raises:
-            ValueError: a tensor is missing, unknown or of another shape.
-        """
-        own = self.trained_state()
+        own, state = segmenter.trained_state(), load_file(folder / _WEIGHTS_FILE)
         wrong = sorted(set(own) ^ set(state)) + [n for n in own if n in state and own[n].shape != state[n].shape]
         if wrong:
-            raise ValueError(f"The weights in {origin} do not fit: {len(wrong)} tensors differ, such as {wrong[0]}.")
+            raise ValueError(f"The weights in {folder} do not fit: {len(wrong)} tensors differ, such as {wrong[0]}.")
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(state[name])
+        return segmenter.eval()
 
 
 def find_folder(name: str | Path, allow_patterns: list[str] | None = None, **hub: Any) -> Path:
-    """The local folder of a segmenter or of its base, downloading a Hub id first.
-
-    Raises:
-        FileNotFoundError: neither a folder nor a Hub id.
-    """
+    """The local folder of a segmenter or of its base, downloading a Hub id first; FileNotFoundError for others."""
     patterns = allow_patterns or [_CONFIG_FILE, _WEIGHTS_FILE, "README.md"]
     try:
         return resolve(name, allow_patterns=patterns, **hub)
@@ -215,14 +197,6 @@ def find_folder(name: str | Path, allow_patterns: list[str] | None = None, **hub
         raise FileNotFoundError(
             f"No model {name}: give {BUNDLED_SEGMENTER}, a folder, or a Hub id such as user/model."
         ) from None
-
-
-def _size(image: torch.Tensor) -> tuple[int, int]:
-    return image.shape[-2], image.shape[-1]
-
-
-def _to_mask(logits: torch.Tensor) -> np.ndarray:
-    return logits[0, 0].sigmoid().cpu().numpy()
 
 
 @dataclass

@@ -14,16 +14,9 @@ from tadisr.data_synthesis.sources.realce import RealCE
 from tadisr.data_synthesis.sources.tables import Table
 
 __all__ = [
-    "READERS",
-    "Pair",
-    "Sample",
-    "Source",
-    "find_images",
-    "open_source",
-    "parse_spec",
-    "split_names",
+    "READERS", "Pair", "Sample", "Source", "find_images", "open_source", "parse_spec", "split_names",
     "split_of",
-]
+]  # fmt: skip
 
 READERS: dict[str, type[Source]] = {
     "free": Free,

@@ -10,10 +10,8 @@ import numpy as np
 
 from tadisr.data_synthesis.sources.base import (
     PHOTO_SUFFIXES,
-    Origin,
     Sample,
     Source,
-    check_split,
     image_size,
     open_gray,
     open_image,
@@ -32,18 +30,15 @@ def stroke_mask(labels: np.ndarray, coded: bool = False) -> np.ndarray:
     mask counts as text where it is not 0.
     """
     values = set(np.unique(labels).tolist())
-    if coded or (values & {WORD, EFFECT} and values <= {0, WORD, EFFECT, IGNORE}):
-        return np.where(labels == WORD, 255, 0).astype(np.uint8)
-    return np.where(labels > 0, 255, 0).astype(np.uint8)
+    coded = coded or bool(values & {WORD, EFFECT} and values <= {0, WORD, EFFECT, IGNORE})
+    return np.where(labels == WORD if coded else labels > 0, 255, 0).astype(np.uint8)
 
 
 def read_words(path: Path) -> list[dict[str, Any]]:
     """The words of an annotation, {KEY: {"text": ..., "bbox": [x1, y1, ..., x4, y4], "char": ...}}, as `Sample.lines`.
 
-    Polygons of other than four points become their tightest rotated rectangle.
-
-    Raises:
-        ValueError: missing, not JSON, or without text and polygon.
+    Polygons of other than four points become their tightest rotated rectangle. ValueError: missing, not JSON, or
+    without text and polygon.
     """
     try:
         data = path.read_bytes()
@@ -69,7 +64,7 @@ def _quad(polygon: list) -> list[list[float]]:
 
 
 class Photo(NamedTuple):
-    """One annotated photograph: where its parts lie."""
+    """Where the parts of an annotated photograph lie."""
 
     name: str
     image: Path
@@ -104,26 +99,21 @@ class Annotated(Source):
     """
 
     kind = "crops"
-    origin: Origin
     coded = False
     """Whether NAME_maskfg.png always has TextSeg's coding."""
 
     def __init__(self, path: str | None = None, split: str = "all", crops: bool = False):
-        check_split(split, [*PARTS, "all"], self.origin.name)
-        root = None if path is None else Path(path).expanduser()
-        if root is None or not root.is_dir():
-            raise self.origin.missing(root)
+        self.check_split(split, *PARTS, "all")
+        root = self.find_root(path)
         self._photos = [photo for place in _places(root) for photo in _photos(root, place, split)]
         if not self._photos:
-            raise self.origin.missing(root)
+            raise self.missing(root)
         self._words = self._find_words(root) if crops else None
-        self.name, self.home = self.origin.name, self.origin.home
-        self.licence, self.version = self.origin.licence, self.origin.version
 
     def _find_words(self, root: Path) -> list[Word]:
         if not any(folder.is_dir() for folder in {photo.annotation.parent for photo in self._photos}):
             raise FileNotFoundError(
-                f"{self.origin.name} in {root} has no words to crop by: annotation/ (or bpoly_label/) is missing."
+                f"{self.name} in {root} has no words to crop by: annotation/ (or bpoly_label/) is missing."
             )
         words = []
         for i, photo in enumerate(self._photos):
@@ -165,7 +155,7 @@ class Annotated(Source):
             read_words(photo.annotation)
         corners = np.array(word.quad)
         margin = MARGIN * (corners.max(0) - corners.min(0)).min()
-        size = _size(photo)[::-1]
+        size = image_size(photo.mask or photo.image)[::-1]
         low = np.floor(np.clip(corners.min(0) - margin, 0, size)).astype(int)
         high = np.ceil(np.clip(corners.max(0) + margin, 0, size)).astype(int)
         if (high <= low).any():
@@ -174,24 +164,20 @@ class Annotated(Source):
 
     def size(self, i: int) -> tuple[int, int]:
         if self._words is None:
-            return _size(self._photos[i])
+            return image_size(self._photos[i].mask or self._photos[i].image)
         left, top, right, bottom = self._box(self._words[i])
         return bottom - top, right - left
 
 
 def _read_photo(photo: Photo, coded: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Image (H, W, 3) uint8 RGB and stroke mask (H, W).
-
-    Raises:
-        ValueError: one of the two is missing or unreadable, or their sizes differ.
-    """
+    """Image (H, W, 3) uint8 RGB and stroke mask (H, W)."""
     if photo.mask is None:
         stem = photo.image.stem
         raise ValueError(f"{photo.image} has no mask: neither {stem}_maskfg.png nor {stem}.png is there.")
-    mask = stroke_mask(open_gray(photo.mask, str(photo.mask)), coded and photo.mask.stem.endswith("_maskfg"))
-    image = open_image(photo.image, str(photo.image))
+    mask = stroke_mask(open_gray(photo.mask), coded and photo.mask.stem.endswith("_maskfg"))
+    image = open_image(photo.image)
     if image.shape[:2] != mask.shape:  # drawn on the pixels as they are stored?
-        image = open_image(photo.image, str(photo.image), rotate=False)
+        image = open_image(photo.image, rotate=False)
     if image.shape[:2] != mask.shape:
         (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
         raise ValueError(f"{photo.mask} is {mask_width}x{mask_height} pixels, its image {width}x{height}.")
@@ -199,11 +185,6 @@ def _read_photo(photo: Photo, coded: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 _read_last = lru_cache(maxsize=1)(_read_photo)  # the words of one photograph follow each other
-
-
-def _size(photo: Photo) -> tuple[int, int]:
-    file = photo.mask or photo.image
-    return image_size(file, str(file))
 
 
 def _places(root: Path) -> list[Place]:
@@ -256,23 +237,19 @@ def _official_split(root: Path, place: Place, split: str) -> set[str]:
 class TextSeg(Annotated):
     """4,024 posters and scenes with English text."""
 
-    origin = Origin(
-        "TextSeg",
-        "https://github.com/SHI-Labs/Rethinking-Text-Segmentation",
-        "academic use only, on request to textseg.dataset@gmail.com",
-        "2",
-        "image/a00001.jpg, semantic_label/a00001_maskfg.png, annotation/a00001_anno.json and split.json",
-    )
+    name = "TextSeg"
+    home = "https://github.com/SHI-Labs/Rethinking-Text-Segmentation"
+    licence = "academic use only, on request to textseg.dataset@gmail.com"
+    version = "2"
+    layout = "image/a00001.jpg, semantic_label/a00001_maskfg.png, annotation/a00001_anno.json and split.json"
     coded = True
 
 
 class BTS(Annotated):
     """14,250 scenes with Chinese and English text."""
 
-    origin = Origin(
-        "BTS",
-        "https://github.com/TencentARC/BTS",
-        "non-commercial research only",
-        "2022",
-        "BTS_TRAIN/, BTS_VAL/, BTS_TEST/ (or TRAIN/, ...), in each image/, semantic_label/ and bpoly_label/",
-    )
+    name = "BTS"
+    home = "https://github.com/TencentARC/BTS"
+    licence = "non-commercial research only"
+    version = "2022"
+    layout = "BTS_TRAIN/, BTS_VAL/, BTS_TEST/ (or TRAIN/, ...), in each image/, semantic_label/ and bpoly_label/"

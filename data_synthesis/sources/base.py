@@ -4,7 +4,7 @@ import hashlib
 import io
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,6 @@ from PIL import Image, ImageOps
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 """Of images in data sets. Other commands read more (`tadisr.io.images`), but a data set must stay what it was."""
 SPLITS = ("train", "test")
-_WIDE_MODES = ("I", "F")  # 32-bit pixels; 16-bit ones are "I;16..."
 _ORIENTATION = 0x0112  # the EXIF tag; from 5 on, width and height are exchanged
 
 
@@ -47,37 +46,6 @@ class Pair:
     """As in `Sample`, in pixels of `hr`."""
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where a dataset comes from, for manifests and for whoever does not have it yet."""
-
-    name: str
-    home: str
-    licence: str
-    version: str
-    layout: str
-    """What the folder given as `path` must hold."""
-
-    def missing(self, path: Path | None) -> FileNotFoundError:
-        """The error that says what to download, where it belongs and what is there instead."""
-        if path is None:
-            problem = f"{self.name} needs a path."
-        elif not path.exists():
-            problem = f"{self.name} is not in {path}, which does not exist."
-        else:
-            problem = f"{self.name} is not in {path}, which holds {_contents(path)}."
-        return FileNotFoundError(
-            f"{problem} Download it from {self.home} ({self.licence}) and give as path the folder with {self.layout}."
-        )
-
-
-def _contents(path: Path) -> str:
-    if path.is_file():
-        return "one file"
-    names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") if names else "nothing"
-
-
 class Source(ABC):
     """Samples of one dataset, always in the same order. Cheap to open and to pickle; images are decoded on access."""
 
@@ -87,6 +55,39 @@ class Source(ABC):
     licence: str
     home: str
     version: str
+    layout: str
+    """What the folder given as `path` must hold, if the dataset has to be downloaded."""
+
+    @classmethod
+    def missing(cls, path: Path | None) -> FileNotFoundError:
+        """The error that says what to download, where it belongs and what is there instead."""
+        if path is None:
+            problem = f"{cls.name} needs a path."
+        elif not path.exists():
+            problem = f"{cls.name} is not in {path}, which does not exist."
+        elif path.is_file():
+            problem = f"{cls.name} is not in {path}, which holds one file."
+        else:
+            names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
+            shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+            problem = f"{cls.name} is not in {path}, which holds {shown or 'nothing'}."
+        return FileNotFoundError(
+            f"{problem} Download it from {cls.home} ({cls.licence}) and give as path the folder with {cls.layout}."
+        )
+
+    @classmethod
+    def find_root(cls, path: str | None) -> Path:
+        """The folder `path`; without one, the error that `missing` makes."""
+        root = None if path is None else Path(path).expanduser()
+        if root is None or not root.is_dir():
+            raise cls.missing(root)
+        return root
+
+    @classmethod
+    def check_split(cls, split: str, *known: str) -> None:
+        """Refuse a split that the dataset does not have."""
+        if split not in known:
+            raise ValueError(f"{cls.name} has no split {split!r}: known are {', '.join(known)}.")
 
     @abstractmethod
     def names(self) -> list[str]:
@@ -113,32 +114,26 @@ class Source(ABC):
         return self.licence
 
 
-def open_image(file: Path | bytes, where: str, rotate: bool = True) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, upright as EXIF says unless `rotate` is off; `where` names it in errors.
+def open_image(file: Path | bytes, where: str = "", rotate: bool = True) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, upright as EXIF says unless `rotate` is off; `where` names it in errors instead of its path.
 
-    Raises:
-        ValueError: not an image, cut off, or of more than 8 bits a channel where 8 would clip it.
+    ValueError: not an image, cut off, or of more than 8 bits a channel where 8 would clip it.
     """
     with _opened(file, where) as image:
         return np.asarray((ImageOps.exif_transpose(image) if rotate else image).convert("RGB"))
 
 
-def open_gray(file: Path | bytes, where: str) -> np.ndarray:
+def open_gray(file: Path | bytes, where: str = "") -> np.ndarray:
     """(H, W) uint8: the stored values of a gray or palette image (labels), the luma of a coloured one.
 
-    Raises:
-        ValueError: as `open_image`.
+    Errors are those of `open_image`.
     """
     with _opened(file, where) as image:
         return np.asarray(image if image.mode in ("L", "P") else image.convert("L"))
 
 
-def image_size(file: Path | bytes, where: str) -> tuple[int, int]:
-    """(H, W) as `open_image` would give it, read from the header.
-
-    Raises:
-        ValueError: no image header.
-    """
+def image_size(file: Path | bytes, where: str = "") -> tuple[int, int]:
+    """(H, W) as `open_image` would give it, read from the header; ValueError without one."""
     with _opened(file, where) as image:
         exif = Image.Image.getexif(image)  # PNG's own version decodes the pixels first
         return image.size if exif.get(_ORIENTATION, 1) >= 5 else (image.height, image.width)
@@ -149,20 +144,14 @@ def _opened(file: Path | bytes, where: str) -> Iterator[Image.Image]:
     """The PIL image. Every error while it is open becomes a ValueError."""
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
-            if image.mode in _WIDE_MODES or image.mode.startswith("I;16"):
+            if image.mode.startswith(("I", "F")):  # 32-bit pixels, or "I;16..."
                 raise ValueError(f"it has more than 8 bits a channel ({image.mode})")
             yield image
     except MemoryError:
         raise
     except Exception as error:  # bad files make PIL raise OSError, SyntaxError, struct.error and others
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{where} cannot be read as an image: {reason}") from None
-
-
-def check_split(split: str, known: Collection[str], name: str) -> None:
-    """Refuse a split that the dataset does not have."""
-    if split not in known:
-        raise ValueError(f"{name} has no split {split!r}: known are {', '.join(known)}.")
+        raise ValueError(f"{where or file} cannot be read as an image: {reason}") from None
 
 
 def _hash(name: str, source: str) -> int:
@@ -191,7 +180,5 @@ def split_names(names: Sequence[str], source: str = "") -> tuple[list[str], list
     test = {name for name in photographs if split_of(name, source) == "test"}
     if len(photographs) < 10 or not test:
         test = {min(photographs, key=lambda name: (_hash(name, source), name))} if len(photographs) > 1 else set()
-    return (
-        [name for name in names if _photograph(name) not in test],
-        [name for name in names if _photograph(name) in test],
-    )
+    train, for_test = ([name for name in names if (_photograph(name) in test) == chosen] for chosen in (False, True))
+    return train, for_test

@@ -1,11 +1,7 @@
 """Cropped text lines in LMDB: the Chinese text recognition benchmark, and any database written like it."""
 
-from pathlib import Path
-
-from tadisr.data_synthesis.sources.base import Origin, Sample, Source, check_split, image_size, open_image
+from tadisr.data_synthesis.sources.base import Sample, Source, image_size, open_image
 from tadisr.datasets.databases import Database, find_databases
-
-_PARTS = ("train", "val", "test")
 
 
 class CTR(Source):
@@ -16,38 +12,32 @@ class CTR(Source):
     """
 
     kind = "crops"
-    origin = Origin(
-        "CTR",
-        "https://github.com/FudanVI/benchmarking-chinese-text-recognition",
-        "MIT for the collection; RCTW, ReCTS, LSVT, ArT, CTW and MTWI keep their own terms, mostly research only",
-        "2022",
-        "scene_train/data.mdb and so on",
-    )
+    name = "CTR"
+    home = "https://github.com/FudanVI/benchmarking-chinese-text-recognition"
+    licence = "MIT for the collection; RCTW, ReCTS, LSVT, ArT, CTW and MTWI keep their own terms, mostly research only"
+    version = "2022"
+    layout = "scene_train/data.mdb and so on"
 
     def __init__(self, path: str | None = None, split: str = "all"):
-        check_split(split, [*_PARTS, "all"], self.origin.name)
-        root = None if path is None else Path(path).expanduser()
-        if root is None or not root.is_dir():
-            raise self.origin.missing(root)
+        self.check_split(split, "train", "val", "test", "all")
+        root = self.find_root(path)
         folders = find_databases(root)
         if split != "all":
             folders = [folder for folder in folders if folder.resolve().name.lower().endswith(split)]
         if not folders:
-            raise self.origin.missing(root)
+            raise self.missing(root)
         # with the prefix of its samples' names
         self._databases = [
             (folder.relative_to(root).as_posix() if folder != root else root.resolve().name, Database(folder, "CTR's"))
             for folder in folders
         ]
-        self.name, self.home = self.origin.name, self.origin.home
-        self.licence, self.version = self.origin.licence, self.origin.version
 
-    def _locate(self, i: int) -> tuple[Database, str, int]:
-        """The database of sample i, the prefix of its name, and its number there, from 1 on."""
+    def _locate(self, i: int) -> tuple[Database, str, str]:
+        """The database of sample i, the prefix of its name, and its number there, from 000000001 on."""
         left = i if i >= 0 else i + len(self)
         for name, database in self._databases:
             if 0 <= left < database.count:
-                return database, name, left + 1
+                return database, name, f"{left + 1:09d}"
             left -= database.count
         raise IndexError(f"{self.name} has {len(self)} samples, not {i}.")
 
@@ -59,11 +49,9 @@ class CTR(Source):
 
     def __getitem__(self, i: int) -> Sample:
         database, name, number = self._locate(i)
-        key = f"image-{number:09d}"
-        image = open_image(database.get(key), f"{database.folder}: {key}")
-        return Sample(image, f"{name}/{number:09d}", text=database.text(f"label-{number:09d}"))
+        image = open_image(database.get(f"image-{number}"), f"{database.folder}: image-{number}")
+        return Sample(image, f"{name}/{number}", text=database.text(f"label-{number}"))
 
     def size(self, i: int) -> tuple[int, int]:
         database, _, number = self._locate(i)
-        key = f"image-{number:09d}"
-        return image_size(database.get(key), f"{database.folder}: {key}")
+        return image_size(database.get(f"image-{number}"), f"{database.folder}: image-{number}")

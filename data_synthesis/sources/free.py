@@ -25,12 +25,7 @@ _NOT_PHOTOGRAPHS = {
 }
 # Those of scikit-image's files that are photographs (or materials) without letters and free by its documentation.
 _SCIKIT_IMAGE = {
-    "brick.png": "CC0-1.0",
-    "camera.png": "CC0-1.0",
-    "chelsea.png": "CC0-1.0",
-    "coffee.png": "CC0-1.0",
-    "grass.png": "CC0-1.0",
-    "gravel.png": "CC0-1.0",
+    **dict.fromkeys(("brick.png", "camera.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png"), "CC0-1.0"),
     "hubble_deep_field.jpg": "public domain (NASA)",
     "rocket.jpg": "public domain (SpaceX)",
 }
@@ -59,14 +54,12 @@ class Free(ImageFiles):
     @cached_property
     def _origins(self) -> list[tuple[str, str]]:
         """Package and licence of each file."""
-        packages = _packages([f for f, name in zip(self._files, self._names, strict=True) if not _scikit(name)])
+        ours = [name.startswith("scikit-image/") for name in self._names]
+        packages = _packages([file for file, scikit in zip(self._files, ours, strict=True) if not scikit])
         origins = []
-        for file, name in zip(self._files, self._names, strict=True):
-            if _scikit(name):
-                origins.append(("scikit-image", _SCIKIT_IMAGE[file.name]))
-            else:
-                package = packages.get(str(file), "unknown")
-                origins.append((package, "unknown" if package == "unknown" else _licence(package, file)))
+        for file, scikit in zip(self._files, ours, strict=True):
+            package = "scikit-image" if scikit else packages.get(str(file), "unknown")
+            origins.append((package, _SCIKIT_IMAGE[file.name] if scikit else _licence(package, file)))
         return origins
 
     def licence_of(self, i: int) -> str:
@@ -83,10 +76,6 @@ class Free(ImageFiles):
         """The packages, with the number of files from each."""
         counts = Counter(package for package, _ in self._origins)
         return ", ".join(f"{package} ({count})" for package, count in sorted(counts.items())) or "none installed"
-
-
-def _scikit(name: str) -> bool:
-    return name.startswith("scikit-image/")
 
 
 def _backgrounds(root: Path) -> list[Path]:

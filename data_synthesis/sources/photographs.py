@@ -5,14 +5,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from tadisr.data_synthesis.sources.base import (
     PHOTO_SUFFIXES,
-    Origin,
     Sample,
     Source,
-    check_split,
     image_size,
     open_image,
 )
@@ -40,12 +36,7 @@ def _images_below(folder: Path) -> list[Path]:
 
 
 def _read_list(path: Path) -> list[str]:
-    """The images that a list names: a line each, or JSON as LSDIR's ([{"path_gt": ...}] or plain strings).
-
-    Raises:
-        FileNotFoundError: no such list.
-        ValueError: neither of the two, or empty.
-    """
+    """The images that a list names: a line each, or JSON as LSDIR's ([{"path_gt": ...}] or plain strings)."""
     if not path.is_file():
         raise FileNotFoundError(f"No list of images {path}: it names one image a line, or is LSDIR's JSON.")
     try:
@@ -70,7 +61,8 @@ def select(names: list[str], path: Path) -> list[int]:
     Lists are written for other folders: "HR/train/0001000/0000001.png" and "0000001" both find "0001000/0000001.png".
 
     Raises:
-        FileNotFoundError, ValueError: see `_read_list`; or the list names images that are not there.
+        FileNotFoundError: no such list.
+        ValueError: not a list, an empty one, or one that names images that are not there.
     """
     by_stem: dict[str, list[int]] = {}
     for i, name in enumerate(names):
@@ -78,9 +70,9 @@ def select(names: list[str], path: Path) -> list[int]:
     chosen, absent = [], []
     for entry in (entries := _read_list(path)):
         file = entry if PurePosixPath(entry).suffix.lower() in PHOTO_SUFFIXES else f"{entry}.png"
-        candidates = by_stem.get(PurePosixPath(file).stem, [])
-        # With one image of that name its folder does not matter; among several the folder decides.
-        fits = [i for i in candidates if _same_tail(names[i], file)] if len(candidates) > 1 else candidates
+        fits = by_stem.get(PurePosixPath(file).stem, [])
+        if len(fits) > 1:  # the folder decides; with one image of that name it does not matter
+            fits = [i for i in fits if _same_tail(names[i], file)]
         chosen += fits[:1]
         absent += [entry] * (not fits)
     if absent:
@@ -106,13 +98,10 @@ class ImageFiles(Source):
         return len(self._files)
 
     def __getitem__(self, i: int) -> Sample:
-        return Sample(self._read(i), self._names[i])
-
-    def _read(self, i: int) -> np.ndarray:
-        return open_image(self._files[i], str(self._files[i]))
+        return Sample(open_image(self._files[i]), self._names[i])
 
     def size(self, i: int) -> tuple[int, int]:
-        return image_size(self._files[i], str(self._files[i]))
+        return image_size(self._files[i])
 
 
 class Folder(ImageFiles):
@@ -136,7 +125,6 @@ class Folder(ImageFiles):
 class _HighResolution(ImageFiles):
     """HR images of a super-resolution dataset, found below `path` by their folder's and their own name."""
 
-    origin: Origin
     stem: str
     """Pattern of a file's stem."""
     folders: frozenset[str] | None
@@ -144,29 +132,22 @@ class _HighResolution(ImageFiles):
     splits: dict[str, Callable[[PurePosixPath], bool]]
     """Which images, given by their path from the name of `path` on, each split has."""
 
-    def __init__(self, path: str | None, split: str, list_file: str | None):
-        check_split(split, [*self.splits, "all"], self.origin.name)
-        root = None if path is None else Path(path).expanduser()
-        if root is None or not root.is_dir():
-            raise self.origin.missing(root)
+    def __init__(self, path: str | None = None, split: str = "train", list_file: str | None = None):
+        self.check_split(split, *self.splits, "all")
+        root = self.find_root(path)
         wanted = [self.splits[split]] if split != "all" else [*self.splits.values()]
         found = {}
         for file in _images_below(root):
             where = PurePosixPath(root.resolve().name, file.relative_to(root).as_posix())
-            if self._fits(file) and any(belongs(where) for belongs in wanted):
+            in_place = self.folders is None or file.parent.name in self.folders
+            if in_place and re.fullmatch(self.stem, file.stem) and any(belongs(where) for belongs in wanted):
                 found[self._short(where)] = file
         if not found:
-            raise self.origin.missing(root)
+            raise self.missing(root)
         names = sorted(found)
         if list_file is not None:
             names = [names[i] for i in select(names, Path(list_file).expanduser())]
         super().__init__([found[name] for name in names], names)
-        self.name, self.home = self.origin.name, self.origin.home
-        self.licence, self.version = self.origin.licence, self.origin.version
-
-    def _fits(self, file: Path) -> bool:
-        in_place = self.folders is None or file.parent.name in self.folders
-        return in_place and re.fullmatch(self.stem, file.stem) is not None
 
     @staticmethod
     def _short(where: PurePosixPath) -> str:
@@ -180,22 +161,17 @@ VAL_FOLDERS, LR_FOLDERS = {"val", "val1"}, {"X2", "X3", "X4", "LR"}
 class LSDIR(_HighResolution):
     """84,991 training images in folders of 1,000 and 250 for validation (val1/HR/val/)."""
 
-    origin = Origin(
-        "LSDIR",
-        "https://ofsoundof.github.io/lsdir-data",
-        "academic research only, access on request",
-        "2023",
-        "0001000/0000001.png and so on (the unpacked shards), and val1/HR/val/ for the validation images",
-    )
+    name = "LSDIR"
+    home = "https://ofsoundof.github.io/lsdir-data"
+    licence = "academic research only, access on request"
+    version = "2023"
+    layout = "0001000/0000001.png and so on (the unpacked shards), and val1/HR/val/ for the validation images"
     stem = r"\d{7}"  # low-resolution files are 0000001x4.png
     folders = None
     splits = {
         "train": lambda where: not {*where.parts} & (VAL_FOLDERS | LR_FOLDERS),
         "val": lambda where: bool({*where.parts} & VAL_FOLDERS) and not {*where.parts} & LR_FOLDERS,
     }
-
-    def __init__(self, path: str | None = None, split: str = "train", list_file: str | None = None):
-        super().__init__(path, split, list_file)
 
     @staticmethod
     def _short(where: PurePosixPath) -> str:
@@ -207,34 +183,24 @@ class LSDIR(_HighResolution):
 class DIV2K(_HighResolution):
     """800 training images (0001 to 0800) and 100 for validation."""
 
-    origin = Origin(
-        "DIV2K",
-        "https://data.vision.ee.ethz.ch/cvl/DIV2K",
-        "academic research only",
-        "NTIRE 2017",
-        "DIV2K_train_HR/0001.png and so on, DIV2K_valid_HR/0801.png and so on",
-    )
+    name = "DIV2K"
+    home = "https://data.vision.ee.ethz.ch/cvl/DIV2K"
+    licence = "academic research only"
+    version = "NTIRE 2017"
+    layout = "DIV2K_train_HR/0001.png and so on, DIV2K_valid_HR/0801.png and so on"
     stem = r"\d{4}"
     folders = frozenset({"DIV2K_train_HR", "DIV2K_valid_HR", "HR"})
     splits = {"train": lambda where: int(where.stem) <= 800, "valid": lambda where: int(where.stem) > 800}
-
-    def __init__(self, path: str | None = None, split: str = "train", list_file: str | None = None):
-        super().__init__(path, split, list_file)
 
 
 class Flickr2K(_HighResolution):
     """2,650 training images."""
 
-    origin = Origin(
-        "Flickr2K",
-        "https://github.com/sanghyun-son/EDSR-PyTorch",
-        "research only; the photographs keep their owners' terms on Flickr",
-        "2017",
-        "Flickr2K_HR/000001.png and so on",
-    )
+    name = "Flickr2K"
+    home = "https://github.com/sanghyun-son/EDSR-PyTorch"
+    licence = "research only; the photographs keep their owners' terms on Flickr"
+    version = "2017"
+    layout = "Flickr2K_HR/000001.png and so on"
     stem = r"\d{6}"
     folders = frozenset({"Flickr2K_HR", "HR"})
     splits = {"train": lambda where: True}
-
-    def __init__(self, path: str | None = None, split: str = "train", list_file: str | None = None):
-        super().__init__(path, split, list_file)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tadisr.data_synthesis.sources.base import Origin, Pair, Sample, Source, check_split, image_size, open_image
+from tadisr.data_synthesis.sources.base import Pair, Sample, Source, image_size, open_image
 from tadisr.data_synthesis.sources.photographs import select
 from tadisr.datasets import realce
 
@@ -17,13 +17,11 @@ class RealCE(Source):
     """
 
     kind = "pairs"
-    origin = Origin(
-        "Real-CE",
-        "https://github.com/mjq11302010044/Real-CE",
-        "academic research only, not to be redistributed",
-        "2023",
-        "train/ and val/, in each 13mm/, 26mm/, 52mm/ and the annotations (trans_annos_52mm_renov/ and annos/)",
-    )
+    name = "Real-CE"
+    home = "https://github.com/mjq11302010044/Real-CE"
+    licence = "academic research only, not to be redistributed"
+    version = "2023"
+    layout = "train/ and val/, in each 13mm/, 26mm/, 52mm/ and the annotations (trans_annos_52mm_renov/ and annos/)"
 
     def __init__(
         self,
@@ -34,34 +32,28 @@ class RealCE(Source):
         aligned_list: str | None = None,
         encoding: str | None = None,
     ):
-        check_split(split, [*realce.ANNOTATIONS], self.origin.name)
+        self.check_split(split, *realce.ANNOTATIONS)
         if lr not in _FOCAL_LENGTHS or hr not in _FOCAL_LENGTHS:
             raise ValueError(f"Real-CE has focal lengths {', '.join(_FOCAL_LENGTHS)}, not {lr} and {hr}.")
-        root = None if path is None else Path(path).expanduser()
-        if root is None or not all((root / split / focal).is_dir() for focal in (lr, hr)):
-            raise self.origin.missing(root)
+        root = self.find_root(path)
+        if not all((root / split / focal).is_dir() for focal in (lr, hr)):
+            raise self.missing(root)
         self._data = realce.RealCE(root, split, lr, hr, encoding)
         files = sorted(self._data.files.values(), key=lambda pair: pair[1].name)
         chosen = self._data.folder / "valid_list.txt" if aligned_list is None else Path(aligned_list).expanduser()
         if aligned_list is not None or chosen.is_file():
             files = [files[i] for i in select([hr.name for _, hr in files], chosen)]
         if not files:
-            raise self.origin.missing(root)
+            raise self.missing(root)
         self._files = files
-        self.name, self.home = self.origin.name, self.origin.home
-        self.licence, self.version = self.origin.licence, self.origin.version
 
     def names(self) -> list[str]:
         return [hr.name for _, hr in self._files]
 
     def __getitem__(self, i: int) -> Pair:
         lr, hr = self._files[i]
-        found = self._data.lines(hr.stem)
-        lines = [{"text": line["text"], "quad": line["quad"].tolist()} for line in found]
-        small, large = (Sample(open_image(file, str(file)), hr.name) for file in (lr, hr))
-        large.lines = lines
-        return Pair(small, large, hr.name, lines)
+        lines = [{"text": line["text"], "quad": line["quad"].tolist()} for line in self._data.lines(hr.stem)]
+        return Pair(Sample(open_image(lr), hr.name), Sample(open_image(hr), hr.name, lines=lines), hr.name, lines)
 
     def size(self, i: int) -> tuple[int, int]:
-        file = self._files[i][1]
-        return image_size(file, str(file))
+        return image_size(self._files[i][1])

@@ -29,24 +29,20 @@ class Table(Source):
         try:
             from datasets import Image
         except ImportError:
-            raise ImportError(
-                "Reading tables of images needs the package datasets: pip install 'tadisr[synth]'."
-            ) from None
-
+            message = "Reading tables of images needs the package datasets: pip install 'tadisr[synth]'."
+            raise ImportError(message) from None
         data = _load(path, split, config, revision)
         images = [name for name, feature in data.features.items() if isinstance(feature, Image)]
+        columns = ", ".join(data.column_names)
         if image is None and not images:
-            raise ValueError(f"{path} has no column of images; its columns are {', '.join(data.column_names)}.")
+            raise ValueError(f"{path} has no column of images; its columns are {columns}.")
         self._image, self._mask, self._text = image or images[0], mask, text
         for column in filter(None, (image, mask)):
             if column not in images:
-                raise ValueError(
-                    f"{path} has no column of images {column!r}, but {', '.join(images) or 'none at all'}."
-                )
+                known = ", ".join(images) or "none at all"
+                raise ValueError(f"{path} has no column of images {column!r}, but {known}.")
         if text is not None and getattr(data.features.get(text), "dtype", None) not in ("string", "large_string"):
-            raise ValueError(
-                f"{path} has no column of strings {text!r}; its columns are {', '.join(data.column_names)}."
-            )
+            raise ValueError(f"{path} has no column of strings {text!r}; its columns are {columns}.")
         data = data.select_columns([column for column in (self._image, mask, text) if column])
         for column in filter(None, (self._image, mask)):
             data = data.cast_column(column, Image(decode=False))
@@ -102,12 +98,13 @@ def _load(path: str, split: str, config: str | None, revision: str | None) -> An
             data = load_from_disk(str(folder))
         else:
             data = load_dataset(str(folder) if folder.exists() else path, config, split=split, revision=revision)
-    except OSError as error:  # no such folder or Hub repository, no access, no network
-        raise FileNotFoundError(
-            f"No dataset {path}: it must be a folder that datasets loads, or a Hub id ({_line(error)})."
-        ) from None
-    except (ValueError, RuntimeError, DatasetsError) as error:
-        raise ValueError(f"{path} cannot be loaded as a dataset: {_line(error)}") from None
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        reason = " ".join(str(error).split())[:200]
+        if not isinstance(error, OSError):
+            raise ValueError(f"{path} cannot be loaded as a dataset: {reason}") from None
+        # no such folder or Hub repository, no access, no network
+        known = f"No dataset {path}: it must be a folder that datasets loads, or a Hub id ({reason})."
+        raise FileNotFoundError(known) from None
     if isinstance(data, DatasetDict):
         if split not in data:
             raise ValueError(f"{path} has no split {split!r}: known are {', '.join(map(str, data))}.")
@@ -115,7 +112,3 @@ def _load(path: str, split: str, config: str | None, revision: str | None) -> An
     if not isinstance(data, Dataset):
         raise ValueError(f"{path}: expected a table of samples, got {type(data).__name__}.")
     return data
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

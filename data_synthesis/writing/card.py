@@ -72,11 +72,8 @@ def _contact_sheet(out: Path, job: Job) -> bytes:
     sheet = np.full((_ROWS * (_SIDE + 4), _COLUMNS * (3 * _SIDE + 16), 3), 255, np.uint8)
     for number, (lr, hr, mask) in enumerate(islice(_triplets(out, job), _COLUMNS * _ROWS)):
         row, column = divmod(number, _COLUMNS)
-        parts = [
-            cv2.resize(lr, (_SIDE, _SIDE), interpolation=cv2.INTER_NEAREST),
-            cv2.resize(hr, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA),
-            cv2.resize(mask, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA),
-        ]
+        ways = (lr, cv2.INTER_NEAREST), (hr, cv2.INTER_AREA), (mask, cv2.INTER_AREA)
+        parts = [cv2.resize(image, (_SIDE, _SIDE), interpolation=way) for image, way in ways]
         y, x = row * (_SIDE + 4), column * (3 * _SIDE + 16)
         sheet[y : y + _SIDE, x : x + 3 * _SIDE] = np.hstack(parts)
     ok, data = cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 88])
@@ -100,11 +97,7 @@ def _triplets(out: Path, job: Job) -> Iterator[list[np.ndarray]]:
 
 
 def push_to_hub(out: Path, repo_id: str, private: bool = False) -> str:
-    """Upload the folder as a data set; returns its address.
-
-    Raises:
-        RuntimeError: the Hub refused.
-    """
+    """Upload the folder as a data set; returns its address. RuntimeError: the Hub refused."""
     from huggingface_hub import HfApi
 
     try:

@@ -14,8 +14,7 @@ import numpy as np
 
 from tadisr.data_synthesis.degrade import degrade
 from tadisr.data_synthesis.judging.judge import Selection
-from tadisr.data_synthesis.pages.compose import compose_page
-from tadisr.data_synthesis.pages.materials import open_materials
+from tadisr.data_synthesis.pages.compose import compose_page, open_materials
 from tadisr.data_synthesis.writing.job import IMAGES, Job, Shard, row_seed
 from tadisr.io.atomic import write_atomically
 from tadisr.io.hashing import sha256
@@ -37,9 +36,7 @@ def make_shard(shard: Shard, job: Job, selection: Selection, out: Path) -> dict[
     for name, data in files.items():
         write_atomically(out / name, data)
     checksums = {name: sha256(data) for name, data in files.items()}
-    return _write_record(
-        out, shard, checksums, [row["text"] for row in rows], [row["sources"] for row in rows], metadata
-    )
+    return _write_record(out, shard, checksums, rows, metadata)
 
 
 def _make_rows(job: Job, selection: Selection, split: str, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
@@ -97,18 +94,14 @@ def _record_path(out: Path, shard: Shard) -> Path:
 
 
 def _write_record(
-    out: Path,
-    shard: Shard,
-    checksums: dict[str, str],
-    texts: Sequence[Sequence[str]],
-    sources: Sequence[Sequence[str]],
-    metadata: Sequence[dict[str, Any]] = (),
+    out: Path, shard: Shard, checksums: dict[str, str], rows: Sequence[dict[str, Any]], metadata: list[dict[str, Any]]
 ) -> dict[str, Any]:
+    """`rows` have the text and the sources of each triplet."""
     record = {
         "files": checksums,
-        "lines": sum(map(len, texts)),
-        "sources": Counter(name for row in sources for name in row),
-        "metadata": list(metadata),
+        "lines": sum(len(row["text"]) for row in rows),
+        "sources": Counter(name for row in rows for name in row["sources"]),
+        "metadata": metadata,
     }
     write_atomically(_record_path(out, shard), json.dumps(record, ensure_ascii=False).encode())
     return record
@@ -151,5 +144,5 @@ def restore_records(out: Path, job: Job, manifest: dict[str, Any]) -> None:
     for shard in job.shards():
         checksum = manifest["files"].get(shard.parquet)
         if checksum and _has_checksum(out / shard.parquet, checksum):
-            columns = pq.read_table(out / shard.parquet, columns=["text", "sources"]).to_pydict()
-            _write_record(out, shard, {shard.parquet: checksum}, columns["text"], columns["sources"])
+            rows = pq.read_table(out / shard.parquet, columns=["text", "sources"]).to_pylist()
+            _write_record(out, shard, {shard.parquet: checksum}, rows, [])

@@ -2,18 +2,26 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tadisr.data_synthesis import opened
 from tadisr.data_synthesis.judging.judge import Progress, Selection, judge_sources
 from tadisr.data_synthesis.parallel import run_tasks
 from tadisr.data_synthesis.writing.card import write_card
 from tadisr.data_synthesis.writing.job import Job
-from tadisr.data_synthesis.writing.manifest import BEGUN, MANIFEST, check_folder, make_manifest
 from tadisr.data_synthesis.writing.shards import WORK, find_record, is_whole, make_shard, restore_records
 from tadisr.io.atomic import write_atomically
+
+MANIFEST = "manifest.json"
+BEGUN = f"{WORK}/job.json"
+"""Says which job is at work in a folder."""
+Say = Callable[[str], None]
+_PACKAGES = ("tadisr", "numpy", "opencv-python-headless", "pillow", "torch", "datasets", "pyarrow")
 
 
 def synthesize(
@@ -21,7 +29,7 @@ def synthesize(
     job: Job,
     num_proc: int = 1,
     backend: str = "local",
-    say: Callable[[str], None] = lambda message: None,
+    say: Say = lambda message: None,
     progress: Progress = lambda stage, done, total: None,
 ) -> dict[str, Any]:
     """Write the data set of `job` and return its manifest.
@@ -56,7 +64,13 @@ def synthesize(
     try:
         selection = judge_sources(job.recipe, out / WORK, num_proc, backend, progress)
     except (ValueError, FileNotFoundError, ImportError) as error:
-        _clean_up(out, begun, error)
+        # The corrected command is another job, so what this run wrote goes. Files of an earlier run stay, and
+        # decisions if a source is merely missing: the user may put it back and repeat the command.
+        nothing = {path.name for path in (out / WORK).rglob("*") if path.is_file()} == {"job.json"}
+        if nothing or (not begun and isinstance(error, ValueError)):
+            shutil.rmtree(out / WORK)
+            if not any(out.iterdir()):
+                out.rmdir()
         raise
     records = _make_shards(out, job, selection, num_proc, backend, say, progress)
     manifest = make_manifest(job, selection, records)
@@ -66,27 +80,8 @@ def synthesize(
     return manifest
 
 
-def _clean_up(out: Path, begun: bool, error: Exception) -> None:
-    """Remove what a run wrote that could not judge its sources: the corrected command is another job.
-
-    Files of an earlier run stay. Decisions stay if a source is merely missing: the user may put it back and repeat the
-    command.
-    """
-    nothing = {path.name for path in (out / WORK).rglob("*") if path.is_file()} == {"job.json"}
-    if nothing or (not begun and isinstance(error, ValueError)):
-        shutil.rmtree(out / WORK)
-        if not any(out.iterdir()):
-            out.rmdir()
-
-
 def _make_shards(
-    out: Path,
-    job: Job,
-    selection: Selection,
-    num_proc: int,
-    backend: str,
-    say: Callable[[str], None],
-    progress: Progress,
+    out: Path, job: Job, selection: Selection, num_proc: int, backend: str, say: Say, progress: Progress
 ) -> list[dict[str, Any]]:
     """Make the shards that no earlier run has made; returns the records of all, in order."""
     shards = job.shards()
@@ -105,3 +100,43 @@ def _make_shards(
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             write_atomically(out / split / "metadata.jsonl", text.encode())
     return [records[shard] for shard in shards]
+
+
+def check_folder(out: Path, job: Job) -> dict[str, Any] | None:
+    """The manifest if this very job was finished in `out`; None if it may begin there, or go on; else ValueError."""
+    description = job.describe()
+    for path in (out / MANIFEST, out / BEGUN):
+        if path.is_file():
+            there = json.loads(path.read_text(encoding="utf-8"))
+            found = there.get("job", {})
+            if found != description:
+                keys = sorted(key for key in {*found, *description} if found.get(key) != description.get(key))
+                raise ValueError(
+                    f"{out} holds another data set (differs in: {', '.join(keys)}): name a new folder, "
+                    "or repeat the command that began it to go on with it."
+                )
+            return there if path.name == MANIFEST else None
+    # A run that was killed before it wrote BEGUN left an empty folder of its own.
+    if out.exists() and any(path.name != WORK for path in out.iterdir()):
+        raise ValueError(f"{out} is not empty: name a new folder, so that no two data sets mix.")
+    return None
+
+
+def make_manifest(job: Job, selection: Selection, records: Sequence[dict]) -> dict[str, Any]:
+    """The manifest from the records of all shards; the same for the same job, however often it was interrupted."""
+    used = Counter()
+    for record in records:
+        used.update(record["sources"])
+    fonts = opened.fonts(tuple(job.recipe.fonts)) if any(selection.families.values()) else []
+    return {
+        "job": job.describe(),
+        "lines": sum(record["lines"] for record in records),
+        "sources": selection.sources,
+        "stages": selection.stages,
+        "engine": selection.engine,
+        "used": dict(sorted(used.items())),
+        "fonts": [font.describe() for font in fonts if Path(font.path).name in used],
+        # Only Parquet files are listed: the other layout has too many files.
+        "files": {} if job.layout == "folders" else {name: sha for r in records for name, sha in r["files"].items()},
+        "versions": {name: version(name) for name in _PACKAGES},
+    }

@@ -96,7 +96,7 @@ def test_splits_share_no_font_family(fonts):
 
 def test_splits_are_those_of_the_synthesised_pages():
     """What pages for testing are set in, lines for training are not."""
-    from tadisr.data_synthesis.judging.families import split_families
+    from tadisr.data_synthesis.opened import split_families
     from tadisr.data_synthesis.text.corpus import open_corpus
 
     fonts = discover_fonts()

@@ -20,8 +20,8 @@ from helpers.source_samples import (
     write_textseg,
 )
 from tadisr import cli
-from tadisr.data_synthesis.judging.families import split_families
 from tadisr.data_synthesis.judging.judge import judge_sources
+from tadisr.data_synthesis.opened import split_families
 from tadisr.data_synthesis.recipe import Recipe, load_recipe
 from tadisr.data_synthesis.sources import open_source
 from tadisr.data_synthesis.text.corpus import open_corpus

@@ -15,7 +15,6 @@ from tadisr.data_synthesis.judging.rules import (
     UNREADABLE,
     FilterConfig,
     Verdict,
-    filter_background,
     filter_crop,
     judge_background,
     judge_mask,
@@ -252,7 +251,7 @@ def test_images_without_text_are_unreadable(engine):
 
 def test_photographs_with_text_are_dropped(engine):
     photo = data.coffee()[:, :400]
-    assert filter_background(photo, engine, CONFIG) is None
+    assert judge_background(engine.find(photo), photo.shape, CONFIG) is None
     image = Image.fromarray(photo)
     ImageDraw.Draw(image).text((120, 60), "OPEN 24 HOURS", fill="white", font=ImageFont.load_default(28))
-    assert filter_background(np.asarray(image), engine, CONFIG) == TEXT_IN_BACKGROUND
+    assert judge_background(engine.find(np.asarray(image)), np.asarray(image).shape, CONFIG) == TEXT_IN_BACKGROUND

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tadisr.data_synthesis.judging.crops import Crop
+from tadisr.data_synthesis.judging.kept import Crop
 from tadisr.data_synthesis.pages.compose import Materials, compose_page, paste_crops
 from tadisr.data_synthesis.recipe import PasteStyle, Recipe
 from tadisr.data_synthesis.text.corpus import open_corpus

@@ -36,7 +36,7 @@ def test_missing_sources_say_what_to_download(tmp_path, kind):
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "readme.txt").write_text("")
     (tmp_path / "there" / "image_old").mkdir()
-    origin = READERS[kind].origin
+    origin = READERS[kind]
     for path, problem in {
         tmp_path / "nowhere": "which does not exist",
         tmp_path / "there": "which holds image_old/, readme.txt",
