@@ -148,7 +148,7 @@ def _splits(lines: Sequence[_Line], name: str) -> dict[str, Any]:
         chosen = [line for line in read if low <= line.record["height"] < (high or math.inf)]
         by_height.append({"low": low, "high": high, **_means(chosen, name)})
     judged = [part for part in reversed(by_height) if part["n"] >= _ENOUGH]
-    legible = [part["low"] for part in takewhile(lambda part: part["ocr_a"] >= _LEGIBLE, judged)]
+    legible = [part["low"] for part in takewhile(lambda part: (part["ocr_a"] or 0.0) >= _LEGIBLE, judged)]
     return {
         "by_script": {script: means for script, means in by_script.items() if means["n"]},
         "by_height": by_height,

@@ -93,8 +93,8 @@ class Score:
     def show(self, form: str, factor: float) -> str:
         if self.value is None:
             return "–"
-        interval = self.interval and f" [{', '.join(form.format(factor * end) for end in self.interval)}]"
-        return form.format(factor * self.value) + (interval or "")
+        ends = ", ".join(form.format(factor * end) for end in self.interval or [])
+        return form.format(factor * self.value) + (f" [{ends}]" if ends else "")
 
 
 @dataclass(frozen=True)

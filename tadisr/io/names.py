@@ -20,7 +20,7 @@ def find_inputs(inputs: Sequence[str | os.PathLike]) -> list[Path]:
     with one of `IMAGE_SUFFIXES`, a file named outright is always taken. Raises ImageError for an input that names none.
     """
     found: dict[str, Path] = {}
-    for name in map(os.fspath, inputs):
+    for name in (os.fspath(one) for one in inputs):
         paths = [Path(name)]
         if not os.path.isfile(name):
             pattern = os.path.join(glob.escape(name), "*") if os.path.isdir(name) else name

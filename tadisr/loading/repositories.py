@@ -100,7 +100,7 @@ def pipeline_kind(folder: Path, wanted: str = "") -> str:
     Raises ValueError if it is not of the class `wanted`; or, for "", not of any of ours.
     """
     adapter = read_adapter_index(folder)
-    found = PIPELINES[0] if adapter else read_json(folder / "model_index.json").get("_class_name")
+    found: Any = PIPELINES[0] if adapter else read_json(folder / "model_index.json").get("_class_name")
     if found not in ((wanted,) if wanted else PIPELINES):
         raise ValueError(f"{folder} holds a {found}, not a {wanted or ' or a '.join(PIPELINES)}.")
     return found

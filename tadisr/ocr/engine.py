@@ -31,12 +31,15 @@ class OCREngine(Protocol):
 
     def read(self, lines: Sequence[np.ndarray]) -> list[Reading]:
         """Read images that an upright line fills, one reading each."""
+        ...
 
     def find(self, image: np.ndarray) -> list[TextLine]:
         """Find and read the lines of a whole image, in reading order; lines in which nothing is read are left out."""
+        ...
 
     def describe(self) -> dict[str, Any]:
         """Tell what a reading depends on: name, package versions, SHA-256 of each model file. Plain JSON values."""
+        ...
 
 
 def check_image(image: np.ndarray) -> None:
