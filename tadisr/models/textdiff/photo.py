@@ -86,8 +86,7 @@ class Cut(NamedTuple):
 def plan_cut(quad: np.ndarray) -> Cut:
     """Plan the upright rectangle for a quad, with its margin. Upright quads of whole numbers keep their pixels.
 
-    Raises:
-        ValueError: the corners do not go clockwise around a convex area of at least 1 x 1 pixels.
+    ValueError unless the corners go clockwise around a convex area of at least 1 x 1 pixels.
     """
     sides = np.roll(quad, -1, axis=0).astype(float) - quad  # vectors: top, right, bottom, left
     before = np.roll(sides, 1, axis=0)
