@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -141,7 +141,7 @@ def refine_lines(photo: np.ndarray, quads: Sequence[np.ndarray], refiner: Refine
     for (cut, matrix, place), before, after in zip(cuts, lines, refined, strict=True):
         feather = cut.feather()
         difference = (np.asarray(after, np.float32) - before) * feather[..., None]
-        back = {"M": matrix, "dsize": weight[place].shape[::-1], "borderMode": cv2.BORDER_CONSTANT}
+        back: dict[str, Any] = {"M": matrix, "dsize": weight[place].shape[::-1], "borderMode": cv2.BORDER_CONSTANT}
         flags = cv2.WARP_INVERSE_MAP
         change[place] += cv2.warpPerspective(difference, flags=flags | cv2.INTER_CUBIC, **back)
         weight[place] += cv2.warpPerspective(feather, flags=flags | cv2.INTER_LINEAR, **back)
