@@ -87,7 +87,7 @@ class ResidualUNet(ModelMixin, ConfigMixin):
     the deepest level's pixel.
 
     Args:
-        block_out_channels: width of each level, a multiple of `norm_groups`; a level has half the size of the one above.
+        block_out_channels: widths, multiples of `norm_groups`; every level has half the size of the level before.
         attention_from: first level with self-attention. The paper does not name the levels. At full size each of 4096
             pixels would attend to 4096, which takes longer than all other layers together.
         mask: False: no mask is read (Table 3's ablation).
