@@ -312,10 +312,7 @@ class TADiSRPipeline(DiffusionPipeline):
 
         `save_pretrained` still writes the adapter exactly. To take it out again, load the base anew. In half precision
         weights are rounded at random, right on average; by `generator`, of their device, if not by one seeded with 0.
-        Quantised weights keep their adapter beside them. Returns the pipeline.
-
-        Raises:
-            ValueError: under sequential offload: fuse first.
+        Quantised weights keep their adapter beside them. Fuse before sequential offload. Returns the pipeline.
         """
         for model in (self.vae, self.backbone):
             fuse_adapter(model, ADAPTER, generator)

@@ -56,8 +56,7 @@ class TextDiffPipeline(DiffusionPipeline):
     Args:
         enhancement: TEM, with or without mask branch.
         prior: the recogniser whose reading guides TEM.
-        residual: MRD's U-Net.
-        scheduler: as from `textdiff_scheduler`.
+        residual, scheduler: MRD's U-Net, and a schedule as from `textdiff_scheduler`.
         crop_size: height and width of the LR crops that the model was trained on.
         diffusion: False for a U-Net that was trained to give the residual at once (an ablation).
         temperature, strength, residual_strength: see `Shares`; used by calls that name none.

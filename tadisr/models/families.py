@@ -73,12 +73,11 @@ def _unet_predict(
     backbone: Any, latents: torch.Tensor, timestep: float, prompt: "TextPrompt", pixels_per_latent: int
 ) -> torch.Tensor:
     embeds, pooled = prompt(len(latents))
-    added = {}
+    added = None
     if pooled is not None:
         time_ids = torch.tensor([prompt.config.time_ids], dtype=embeds.dtype, device=embeds.device)
-        conditions = {"text_embeds": pooled, "time_ids": time_ids.expand(len(latents), -1)}
-        added = {"added_cond_kwargs": conditions}
-    return backbone(latents, timestep, encoder_hidden_states=embeds, **added, return_dict=False)[0]
+        added = {"text_embeds": pooled, "time_ids": time_ids.expand(len(latents), -1)}
+    return backbone(latents, timestep, encoder_hidden_states=embeds, added_cond_kwargs=added, return_dict=False)[0]
 
 
 def _unet_encode(pipe: Any, prompt: str) -> EncodedPrompt:

@@ -39,7 +39,7 @@ class Softening:
         to a quarter of the difference.
         """
         mask = mask_logits.sigmoid()
-        near = pad((4 * mask).clamp(max=1), [_TEXT_MARGIN] * 4)  # zeros are below every maximum
+        near = pad((4 * mask).clamp(max=1), [_TEXT_MARGIN] * 4)  # zeros change no maximum
         near = _blur(sliding_reduce(near, _TEXT_MARGIN, torch.maximum), _TEXT_MARGIN)
         doubtful = near if self.clear is None else near * text_doubt(mask)
         clear = self.text if self.clear is None else self.clear

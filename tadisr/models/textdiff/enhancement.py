@@ -180,7 +180,7 @@ class TextEnhancementModule(ModelMixin, ConfigMixin):
     def forward(self, lr: torch.Tensor, prior: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """LR crops (N, 3, h, w) in [0, 1] and probabilities (N, T, classes) to the coarse image and the mask.
 
-        The image (N, 3, sh, sw) is near [0, 1] but not clamped. The mask is of logits (N, 1, sh, sw), or None.
+        The image (N, 3, sh, sw) is near [0, 1] but not clamped. The mask, logits (N, 1, sh, sw), can be None.
         """
         if lr.ndim != 4 or lr.shape[1] != 3 or not lr.numel():
             raise ValueError(f"Expected RGB images (N, 3, h, w), N, h and w at least 1, got {tuple(lr.shape)}.")

@@ -137,7 +137,8 @@ class TextDiffNetwork(nn.Module):
 
         The steps are spread over T as the scheduler says, and each goes from its timestep to the next one. The
         scheduler's own `step` is not used: it goes T // num_inference_steps down, which is wrong where that number does
-        not divide T, as with 110 steps. With `diffusion` off there is one pass at timestep 0, without noise.
+        not divide T, as with 110 steps. With `diffusion` off there is one pass at timestep 0, without noise. The result
+        is float32 and not clamped.
 
         Args:
             images: (N, 3, H, W) in [0, 1].
@@ -148,9 +149,6 @@ class TextDiffNetwork(nn.Module):
                 noise prediction.
             temperature: factor of all noise that is drawn. 1 is as published: a sample of what the line may be, with
                 strokes that noise has chosen. 0 needs no `generator` and comes closer to the truth.
-
-        Returns:
-            (N, 3, H, W) float32, not clamped.
         """
         limit = self.scheduler.config["num_train_timesteps"]
         if not 1 <= num_inference_steps <= limit:

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -86,8 +86,7 @@ class Cut(NamedTuple):
 def plan_cut(quad: np.ndarray) -> Cut:
     """Plan the upright rectangle for a quad, with its margin. Upright quads of whole numbers keep their pixels.
 
-    Raises:
-        ValueError: the corners do not go clockwise around a convex area of at least 1 x 1 pixels.
+    ValueError unless the corners go clockwise around a convex area of at least 1 x 1 pixels.
     """
     sides = np.roll(quad, -1, axis=0).astype(float) - quad  # vectors: top, right, bottom, left
     before = np.roll(sides, 1, axis=0)
@@ -142,7 +141,7 @@ def refine_lines(photo: np.ndarray, quads: Sequence[np.ndarray], refiner: Refine
     for (cut, matrix, place), before, after in zip(cuts, lines, refined, strict=True):
         feather = cut.feather()
         difference = (np.asarray(after, np.float32) - before) * feather[..., None]
-        back = {"M": matrix, "dsize": weight[place].shape[::-1], "borderMode": cv2.BORDER_CONSTANT}
+        back: dict[str, Any] = {"M": matrix, "dsize": weight[place].shape[::-1], "borderMode": cv2.BORDER_CONSTANT}
         flags = cv2.WARP_INVERSE_MAP
         change[place] += cv2.warpPerspective(difference, flags=flags | cv2.INTER_CUBIC, **back)
         weight[place] += cv2.warpPerspective(feather, flags=flags | cv2.INTER_LINEAR, **back)

@@ -60,12 +60,7 @@ class _Block(nn.Module):
     def __init__(self, inputs: int, channels: int, time_channels: int, groups: int, dropout: float, attention: bool):
         super().__init__()
         self.resnet = _Resnet(
-            in_channels=inputs,
-            out_channels=channels,
-            temb_channels=time_channels,
-            groups=groups,
-            groups_out=groups,
-            dropout=dropout,
+            in_channels=inputs, out_channels=channels, temb_channels=time_channels, groups=groups, dropout=dropout
         )
         self.attention = None
         if attention:
@@ -92,11 +87,10 @@ class ResidualUNet(ModelMixin, ConfigMixin):
     the deepest level's pixel.
 
     Args:
-        block_out_channels: width of each level, divided by `norm_groups`; a level has half the size of the one before.
+        block_out_channels: widths, multiples of `norm_groups`; every level has half the size of the level before.
         attention_from: first level with self-attention. The paper does not name the levels. At full size each of 4096
             pixels would attend to 4096, which takes longer than all other layers together.
         mask: False: no mask is read (Table 3's ablation).
-        dilations: of the gated convolutions.
     """
 
     config: Any  # diffusers declares a dict, but its items are attributes, too
