@@ -54,7 +54,7 @@ class TextZoom:
         return self._data.count
 
     def __getitem__(self, i: int) -> Line:
-        """Sample i, from 0; ValueError, with the key, for a missing one, a damaged image, a label that is not UTF-8."""
+        """Sample i, from 0. IndexError beyond the last; ValueError, with the key, for what is missing or damaged."""
         number = (i if i >= 0 else i + len(self)) + 1
         if not 1 <= number <= len(self):
             raise IndexError(f"{self.path} has {len(self)} samples, not {i}.")
