@@ -16,7 +16,6 @@ from tadisr.training.engine.loop_config import LoopConfig
 
 Batch = dict[str, Any]
 C = TypeVar("C", bound=LoopConfig)
-LOWER_IS_BETTER = ("lpips",)
 
 
 class Validation(NamedTuple):
@@ -30,7 +29,7 @@ class Validation(NamedTuple):
     def value(self) -> float:
         """The score that says which weights are best, larger being better."""
         value = self.scores.get(self.metric, float("-inf"))  # an infinite PSNR is left out of the scores
-        return -value if self.metric in LOWER_IS_BETTER else value
+        return -value if self.metric == "lpips" else value
 
 
 class Task(ABC, Generic[C]):

@@ -64,7 +64,7 @@ class Validator:
         for start in range(0, self.count, processes):
             # All processes gather sharded weights together, so a process without an image left repeats one.
             number = start + rank
-            images = self._restore(network, number if number < self.count else number % self.count)
+            images = self._restore(network, number % self.count)
             if number < self.count:
                 records.append(self._measure(images, self.pages.lines(number)))
                 rows += [images] if len(rows) < SHEET_ROWS else []
@@ -138,11 +138,7 @@ def summarize(records: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def main_metric(scores: dict[str, float], wanted: str | None) -> str:
-    """The name of the score that says which weights are best: `wanted`, or OCR-A where measured, else PSNR.
-
-    Raises:
-        ValueError: `wanted` was not measured.
-    """
+    """The name of the score that says which weights are best: `wanted`, or OCR-A where measured, else PSNR."""
     name = wanted or ("ocr_accuracy" if "ocr_accuracy" in scores else "psnr")
     if name not in scores:
         raise ValueError(f"best_metric is {name}, but validation measured {', '.join(scores)}.")
@@ -150,11 +146,7 @@ def main_metric(scores: dict[str, float], wanted: str | None) -> str:
 
 
 def load_judge(engine: str, recognizers: Sequence[str]) -> OCREngine:
-    """The OCR engine that judges.
-
-    Raises:
-        ValueError: it reads with one of `recognizers`. ImportError: it is not installed.
-    """
+    """The OCR engine that judges; ValueError if it reads with one of `recognizers`."""
     judge = load_engine(engine)
     known = judge.describe().get("models", {}).values()
     for recognizer in filter(Path.is_file, (graph_file(Path(name)) for name in recognizers)):
@@ -181,10 +173,8 @@ def _to_uint8(image: torch.Tensor) -> np.ndarray:
 
 def draw_sheet(rows: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
     """One row per image: `SHEET_COLUMNS`, scaled to fit, each named at the top; (H, W, 3) uint8 RGB."""
-    sheet = []
-    for row in rows:
-        pictures = [row["lr"], row["bicubic"], row["sr"], row["hr"], row["mask"], row["true_mask"]]
-        sheet.append(np.hstack([_fit(picture) for picture in pictures]))
+    pictures = ("lr", "bicubic", "sr", "hr", "mask", "true_mask")
+    sheet = [np.hstack([_fit(row[name]) for name in pictures]) for row in rows]
     head = np.full((24, sheet[0].shape[1], 3), 255, np.uint8)
     for i, name in enumerate(SHEET_COLUMNS):
         cv2.putText(head, name, (i * SHEET_SIDE + 6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)

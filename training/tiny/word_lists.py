@@ -24,13 +24,10 @@ JIEBA = Path("/usr/lib/python3/dist-packages/jieba/dict.txt")
 
 def glosses(folder: Path) -> list[str]:
     """The explanations and examples in WordNet's data files, without repetitions."""
-    found: dict[str, None] = {}
-    for file in sorted(folder.glob("data.*")):
-        for line in file.read_text(encoding="utf-8").splitlines():
-            if " | " in line:
-                parts = re.split(r'[;"]', line.split(" | ", 1)[1])
-                found.update((part, None) for part in (" ".join(part.split()) for part in parts) if len(part) > 3)
-    return list(found)
+    texts = (file.read_text(encoding="utf-8") for file in sorted(folder.glob("data.*")))
+    lines = (line.split(" | ", 1)[1] for text in texts for line in text.splitlines() if " | " in line)
+    parts = (" ".join(part.split()) for line in lines for part in re.split(r'[;"]', line))
+    return list(dict.fromkeys(part for part in parts if len(part) > 3))
 
 
 def english(texts: list[str], count: int, rng: np.random.Generator) -> Iterator[str]:
@@ -64,7 +61,6 @@ def chinese(dictionary: Path, count: int, rng: np.random.Generator) -> Iterator[
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Make the lists as the flags say; None: those of this program's command line."""
     parser = argparse.ArgumentParser(description="Make lists of English and Chinese lines of text.")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--num", type=int, default=60_000, help="lines of each (default: %(default)s)")
