@@ -24,7 +24,7 @@ from tadisr.models.textdiff.recognizer import ALPHABET, CRNN, load_crnn
 from tadisr.training.engine.command_line import mistakes_in_one_line, parse
 from tadisr.training.engine.loop import fit
 from tadisr.training.engine.processes import run_recurrent_in_float32
-from tadisr.training.engine.task import Batch, Task, Validation
+from tadisr.training.engine.task import Batch, Task, Terms, Validation
 from tadisr.training.textdiff.line_config import CRNNConfig
 from tadisr.training.textdiff.line_loader import training_lines, validation_lines
 
@@ -86,7 +86,7 @@ class Recognition(Task[CRNNConfig]):
     def batches(self, step: int) -> Iterable[Batch]:
         return training_lines(self.config, self.accelerator, step)
 
-    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Terms:
         prepare, config = self.network.prepare, self.config
         gray = mix(prepare(batch["hr"]), prepare(batch["lr"]), config.hr_share, config.lr_share, generator)
         if config.augmentation:

@@ -22,7 +22,7 @@ from tadisr.models.network import TADiSRNetwork
 from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 from tadisr.training.engine.command_line import mistakes_in_one_line, parse
 from tadisr.training.engine.loop import fit
-from tadisr.training.engine.task import Batch, Task, Validation
+from tadisr.training.engine.task import Batch, Task, Terms, Validation
 from tadisr.training.recognizer.recognizer_loss import RecognizerLoss
 from tadisr.training.restoration.batches import Batches
 from tadisr.training.restoration.build import build_network
@@ -78,16 +78,15 @@ class Restoration(Task[TrainConfig]):
         if config.resolution % (factor := network_factor(self.network)):
             raise ValueError(f"With this base resolution must be a multiple of {factor}, not {config.resolution}.")
         self.lpips = load_lpips(config)
-        self.recognizer = RecognizerLoss(config.recognizer) if config.recognizer else None
-        for frozen in (self.lpips, self.recognizer):
-            if frozen is not None:
-                frozen.to(accelerator.device)
+        if self.lpips is not None:
+            self.lpips.to(accelerator.device)
+        self.recognizer = RecognizerLoss(config.recognizer).to(accelerator.device) if config.recognizer else None
         self.validator = Validator(config, accelerator) if config.validation_data_dir else None
 
     def batches(self, step: int) -> Iterable[Batch]:
         return Batches(self.config, self.accelerator, step)
 
-    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Terms:
         """The losses of crops (Eq. 7 to 9), and of line strips what the recogniser reads."""
         return loss_terms(network, self.config, batch, batch.get("lines"), self.lpips, self.recognizer)
 
@@ -122,7 +121,6 @@ class Restoration(Task[TrainConfig]):
         (folder / "README.md").write_text(card, encoding="utf-8")
 
     def finish(self, folder: Path, step: int) -> None:
-        """Upload, with push_to_hub."""
         if self.repository is not None:
             self.accelerator.print(f"Uploaded: {push(folder, self.repository, step)}")
 

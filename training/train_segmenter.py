@@ -25,7 +25,7 @@ from tadisr.training.data.segmentation_crops import SegmentationCrops, photo_lis
 from tadisr.training.engine.command_line import mistakes_in_one_line, parse
 from tadisr.training.engine.loop import fit
 from tadisr.training.engine.loop_config import LoopConfig
-from tadisr.training.engine.task import Batch, Task, Validation, share, total_batches
+from tadisr.training.engine.task import Batch, Task, Terms, Validation, share, total_batches
 
 
 @dataclass
@@ -93,11 +93,9 @@ def build_segmenter(config: SegmenterConfig) -> TextSegmenter:
     return segmenter
 
 
-def segmentation_loss(
-    logits: list[torch.Tensor], mask: torch.Tensor, config: SegmenterConfig
-) -> dict[str, torch.Tensor]:
+def segmentation_loss(logits: list[torch.Tensor], mask: torch.Tensor, config: SegmenterConfig) -> Terms:
     """Named, weighted terms, summed over the sizes (B, 1, h, w) that the model returns; mask (B, 1, H, W) in [0, 1]."""
-    terms: dict[str, torch.Tensor] = {}
+    terms: Terms = {}
     for level in (x.float() for x in logits):
         truth = F.interpolate(mask, size=level.shape[-2:], mode="area")
         for name, weight, loss in (
@@ -129,7 +127,7 @@ class Segmentation(Task[SegmenterConfig]):
         loader = DataLoader(crops, config.train_batch_size, num_workers=config.dataloader_num_workers)
         return share(loader, config, self.accelerator, step)
 
-    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Terms:
         images = batch["image"].contiguous(memory_format=torch.channels_last)
         return segmentation_loss(network(images), batch["mask"], self.config)
 

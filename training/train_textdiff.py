@@ -29,7 +29,7 @@ from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 from tadisr.training.engine.command_line import mistakes_in_one_line, parse
 from tadisr.training.engine.loop import fit
 from tadisr.training.engine.processes import run_in_float32, run_recurrent_in_float32
-from tadisr.training.engine.task import Batch, Task, Validation
+from tadisr.training.engine.task import Batch, Task, Terms, Validation
 from tadisr.training.recognizer.recognizer_loss import RecognizerLoss
 from tadisr.training.textdiff.line_config import TextDiffConfig
 from tadisr.training.textdiff.line_loader import training_lines, validation_lines
@@ -97,7 +97,7 @@ class Enhancement(Task[TextDiffConfig]):
     def batches(self, step: int) -> Iterable[Batch]:
         return training_lines(self.config, self.accelerator, step)
 
-    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Terms:
         """Eq. 16's terms of a batch of lines."""
         if not self.config.text_prior:
             self.network.recognizer.eval()  # keep its batch statistics

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from tadisr.training.engine.loop_config import LoopConfig
 
 Batch = dict[str, Any]
+Terms = dict[str, torch.Tensor]
 C = TypeVar("C", bound=LoopConfig)
 
 
@@ -54,7 +55,7 @@ class Task(ABC, Generic[C]):
         """
 
     @abstractmethod
-    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Terms:
         """Named, weighted losses of a batch; `network` is `self.network` as the processes share it."""
 
     @abstractmethod

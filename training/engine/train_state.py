@@ -20,8 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from tadisr.io.atomic import write_atomically
 from tadisr.training.engine.loop_config import LoopConfig
 from tadisr.training.engine.processes import reduced
-
-Terms = dict[str, torch.Tensor]
+from tadisr.training.engine.task import Batch, Terms
 
 
 def trainable(network: nn.Module) -> list[nn.Parameter]:
@@ -136,7 +135,7 @@ class TrainState:
         self.batch = self.step * self.config.gradient_accumulation_steps
         self.drop_step = False
 
-    def advance(self, batch: dict[str, Any], terms: Callable[[torch.Generator], Terms]) -> bool:
+    def advance(self, batch: Batch, terms: Callable[[torch.Generator], Terms]) -> bool:
         """Train on one batch, which holds "index" and "name" of its items; returns whether it completed a step.
 
         `terms` computes its named, weighted losses; the argument is the source of their noise. A loss that is not
@@ -172,7 +171,6 @@ class TrainState:
 
     @property
     def is_done(self) -> bool:
-        """Whether all steps are done."""
         return self.step >= self.config.max_train_steps
 
     def is_due(self, every: int) -> bool:
@@ -192,7 +190,7 @@ class TrainState:
         finally:
             self.ema.restore(self.parameters)
 
-    def _report_bad_batch(self, batch: dict[str, Any], terms: Terms) -> None:
+    def _report_bad_batch(self, batch: Batch, terms: Terms) -> None:
         """Name the items of a batch in nan_batch.json, and stop if `on_nan` says so; called by all processes."""
         step, process = self.step + 1, self.accelerator.process_index
         crops = [{"index": int(index), "name": name} for index, name in zip(batch["index"], batch["name"], strict=True)]

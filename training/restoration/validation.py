@@ -14,6 +14,7 @@ from torch import nn
 from tadisr.datasets.ftsr import open_pages
 from tadisr.io.hashing import sha256
 from tadisr.metrics.image import SSIM_WINDOW, psnr, ssim
+from tadisr.metrics.perceptual import LPIPS
 from tadisr.models.families import latent_multiple
 from tadisr.models.joint_decoder import vae_factor
 from tadisr.models.network import TADiSRNetwork
@@ -38,8 +39,7 @@ class Validator:
     """Scores a network on the first images of a test split. Every process does its share.
 
     Raises:
-        FileNotFoundError, ValueError: no such data set.
-        ValueError: a judge that is also the recogniser in the loss; best_metric lpips without weights.
+        FileNotFoundError, ValueError: no such data set; a judge that is also in the loss; no weights for best_metric.
         ImportError: an engine that is not installed.
     """
 
@@ -48,7 +48,13 @@ class Validator:
         self.pages = open_pages(str(config.validation_data_dir), "test")
         self.count = min(len(self.pages), config.num_validation_images)
         self.judge = load_judge(config.validation_ocr, config.recognizer) if config.validation_ocr else None
-        self.lpips = load_lpips_metric(config.validation_lpips, accelerator.device)
+        folder, cache = config.validation_lpips, Path(torch.hub.get_dir()) / "checkpoints"
+        self.lpips: LPIPS | None = None
+        try:  # nothing is downloaded
+            self.lpips = LPIPS(cache if folder is None else Path(folder), str(accelerator.device))
+        except (FileNotFoundError, ImportError):
+            if folder is not None:
+                raise
         if config.best_metric == "lpips" and self.lpips is None:
             raise ValueError("best_metric lpips needs AlexNet's weights: name their folder in validation_lpips.")
 
@@ -109,7 +115,7 @@ class Validator:
 
 def _read(judge: OCREngine, image: np.ndarray, lines: Sequence[Any]) -> list[float]:
     """OCR-A of each line that lies within the image."""
-    from tadisr.metrics.text import ocr_accuracy
+    from tadisr.metrics.text import ocr_accuracy  # training does not need rapidfuzz
 
     corner = np.array(image.shape[1::-1], np.float32)
     quads = [(line["text"], np.array(line["quad"], np.float32)) for line in lines]
@@ -153,18 +159,6 @@ def load_judge(engine: str, recognizers: Sequence[str]) -> OCREngine:
         if sha256(recognizer) in known:
             raise ValueError(f"{engine} reads with {recognizer}, which is in the loss: judge with another engine.")
     return judge
-
-
-def load_lpips_metric(folder: str | None, device: torch.device) -> Any | None:
-    """LPIPS (AlexNet) if its weights are in `folder` or torch.hub's cache. Validation downloads nothing."""
-    from tadisr.metrics.perceptual import LPIPS
-
-    if folder is not None:
-        return LPIPS(Path(folder), str(device))
-    try:
-        return LPIPS(Path(torch.hub.get_dir()) / "checkpoints", str(device))
-    except (FileNotFoundError, ImportError):
-        return None
 
 
 def _to_uint8(image: torch.Tensor) -> np.ndarray:
