@@ -24,8 +24,7 @@ def poster(page: Canvas, s: Setter) -> None:
 
 
 def _design(s: Setter, h: float, w: float) -> Canvas:
-    colors = s.colors(PRINTS)
-    sheet = Canvas.of(h, w, colors.ground)
+    sheet, colors, _, _ = s.blank(h, w, PRINTS)
     s.one_of([_stacked, _pictured, _pictured, _offer, _programme])(sheet, s, colors)
     return sheet
 

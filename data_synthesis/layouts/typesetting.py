@@ -97,6 +97,12 @@ class Setter:
         ground, ink, accent = draw_palette(palettes, self.rng)
         return Palette(ground, self.ink_on(ink, ground, 30), self.ink_on(accent, ground, 30))
 
+    def blank(self, h: float, w: float, palettes: list[tuple[str, str, str]]) -> tuple[Canvas, Palette, int, int]:
+        """A panel of one colour, the colours of which it is one, its height and width in whole pixels."""
+        colors = self.colors(palettes)
+        panel = Canvas.of(h, w, colors.ground)
+        return panel, colors, *panel.size
+
     def one_of(self, choices: Sequence[T]) -> T:
         """Any of them."""
         return choices[int(self.rng.integers(len(choices)))]

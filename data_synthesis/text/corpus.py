@@ -105,9 +105,7 @@ def _picker(rng: np.random.Generator, corpus: str) -> Callable[[str], str]:
 
 def number(rng: np.random.Generator) -> str:
     """A price, a date, a time, a telephone number, a code, as it is printed everywhere."""
-
-    def n(low: int, high: int) -> int:
-        return int(rng.integers(low, high))
+    n = rng.integers
 
     def letters(count: int) -> str:
         return "".join(chr(n(65, 91)) for _ in range(count))
@@ -240,10 +238,7 @@ class ChineseCorpus(Corpus):
     @staticmethod
     def _counted(rng: np.random.Generator) -> str:
         """A number with its unit: a date, a floor, a bus line, opening hours."""
-
-        def n(low: int, high: int) -> int:
-            return int(rng.integers(low, high))
-
+        n = rng.integers
         texts = (
             f"{n(1990, 2030)}年{n(1, 13)}月{n(1, 32)}日", f"{n(1, 13)}月{n(1, 32)}日", f"{n(1, 300)}号",
             f"{n(1, 40)}号楼", f"{n(1, 25)}号线", f"{chr(n(65, 91))}座{n(1, 30)}层", f"第{n(1, 100)}届",

@@ -86,7 +86,7 @@ class Effects:
     def draw(self, rng: np.random.Generator) -> Ink:
         """A random ink."""
 
-        def draw(possible: bool, share: float, low: float, high: float, otherwise: float = 0.0) -> float:
+        def value(possible: bool, share: float, low: float, high: float, otherwise: float = 0.0) -> float:
             return float(rng.uniform(low, high)) if possible and rng.random() < share else otherwise
 
         kind, material = rng.random(), "paint"
@@ -104,14 +104,14 @@ class Effects:
             shadow = Shadow(float(x), float(y), float(rng.uniform(0.005, 0.06)), float(rng.uniform(0.35, 0.75)))
         return Ink(
             material=material,
-            opacity=draw(painted, self.transparent, *self.opacity, otherwise=1.0),
-            outline=draw(painted, self.outline, *self.outline_width),
+            opacity=value(painted, self.transparent, *self.opacity, otherwise=1.0),
+            outline=value(painted, self.outline, *self.outline_width),
             shadow=shadow,
-            gradient=draw(material in {"paint", "raised"}, self.gradient, -0.5, 0.5),
-            texture=draw(lit, self.texture, 0.03, 0.15),
-            relief=draw(lit, self.relief, 0.3, 0.9),
-            worn=draw(painted, self.worn, *self.worn_share),
-            softness=draw(True, self.soft, *self.softness),
+            gradient=value(material in {"paint", "raised"}, self.gradient, -0.5, 0.5),
+            texture=value(lit, self.texture, 0.03, 0.15),
+            relief=value(lit, self.relief, 0.3, 0.9),
+            worn=value(painted, self.worn, *self.worn_share),
+            softness=value(True, self.soft, *self.softness),
             light=light,
             min_contrast=self.min_contrast,
         )
