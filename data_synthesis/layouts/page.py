@@ -13,8 +13,7 @@ from tadisr.data_synthesis.layouts.poster import poster
 from tadisr.data_synthesis.layouts.product import product
 from tadisr.data_synthesis.layouts.scene import scene, sign, words
 from tadisr.data_synthesis.layouts.screen import screen
-from tadisr.data_synthesis.layouts.style import LAYOUT_NAMES, PageStyle
-from tadisr.data_synthesis.layouts.typesetting import Setter
+from tadisr.data_synthesis.layouts.typesetting import LAYOUT_NAMES, PageStyle, Setter
 from tadisr.data_synthesis.text.corpus import Corpus
 from tadisr.data_synthesis.text.fonts import Font
 

@@ -12,10 +12,8 @@ from tadisr.io.images import LUMA
 _LUMA = np.array(LUMA, np.float32)
 VISIBLE = 0.9  # share of the strokes' pixels that must have the contrast asked for
 _NEON = np.array(
-    [
-        (1, 0.1, 0.25), (1, 0.15, 0.6), (0.2, 0.5, 1), (0.1, 0.9, 1),
-        (0.2, 1, 0.4), (1, 0.75, 0.2), (1, 0.35, 0.1), (0.75, 0.3, 1),
-    ], np.float32
+    [(1, 0.1, 0.25), (1, 0.15, 0.6), (0.2, 0.5, 1), (0.1, 0.9, 1), (0.2, 1, 0.4), (1, 0.75, 0.2), (1, 0.35, 0.1),
+     (0.75, 0.3, 1)], np.float32
 )  # fmt: skip
 
 
@@ -136,10 +134,8 @@ def paint(
     Returns the mask, (h, w) float32, of the size of `glyphs.fill`: the coverage with which ink was blended, worn places
     and the camera's blur included, opacity not. Shadows, borders and glow reach beyond it, as far as the image does.
     The ink stands out from what is under it, shadow, border and glow included, by `ink.min_contrast` (see `contrast`).
-    Where no colour can do that, on a chequered surface, the letters get a border.
-
-    Raises:
-        ValueError: the glyphs do not lie inside the image, or hold no ink.
+    Where no colour can do that, on a chequered surface, the letters get a border. ValueError where the glyphs do not
+    lie inside the image, or hold no ink.
     """
     h, w = glyphs.fill.shape
     y, x = at
