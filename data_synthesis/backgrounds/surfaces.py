@@ -27,9 +27,8 @@ def pick(colors: str, rng: np.random.Generator, jitter: float = 0.04) -> np.ndar
 def noise(size: Size, scale: float | tuple[float, float], rng: np.random.Generator) -> np.ndarray:
     """Smooth noise (H, W) of mean 0 and deviation about 1, whose features are `scale` pixels (y, x) large."""
     sy, sx = scale if isinstance(scale, tuple) else (scale, scale)
-    coarse = (max(2, round(size[0] / sy)), max(2, round(size[1] / sx)))
-    field = rng.standard_normal(coarse, np.float32)
-    if coarse == size:
+    field = rng.standard_normal((max(2, round(size[0] / sy)), max(2, round(size[1] / sx))), np.float32)
+    if field.shape == size:
         return field
     return cv2.resize(field, size[::-1], interpolation=cv2.INTER_CUBIC if max(sy, sx) > 1.5 else cv2.INTER_LINEAR)
 

@@ -284,9 +284,7 @@ class KanaCorpus(Corpus):
 class FileCorpus(Corpus):
     """The lines of a UTF-8 text file, in any script: one line, one item. Long lines are cut to the room there is.
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is not UTF-8, or holds nothing.
+    FileNotFoundError where there is no such file, ValueError where it is not UTF-8 or holds nothing.
     """
 
     def __init__(self, path: str | Path):
