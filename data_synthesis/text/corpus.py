@@ -315,11 +315,8 @@ _BUILT_IN = {corpus.name: corpus for corpus in (LatinCorpus, ChineseCorpus, Kana
 def open_corpus(name: str | Path, fonts: "Fonts | None" = None) -> Corpus:
     """A built-in corpus ("latin", "chinese", "kana"), or a text file with one item a line.
 
-    With `fonts`, a file's lines that none of them draws are left out.
-
-    Raises:
-        FileNotFoundError: neither a built-in name nor a file.
-        ValueError: a file that is empty or not UTF-8; a script that none of `fonts` draws.
+    With `fonts`, a file's lines that none of them draws are left out. FileNotFoundError for neither a built-in name nor
+    a file; ValueError for a file that is empty or not UTF-8, or a script that none of `fonts` draws.
     """
     corpus = _BUILT_IN[str(name)]() if str(name) in _BUILT_IN else FileCorpus(name)
     if fonts is not None:
