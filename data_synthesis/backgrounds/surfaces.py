@@ -27,9 +27,8 @@ def pick(colors: str, rng: np.random.Generator, jitter: float = 0.04) -> np.ndar
 def noise(size: Size, scale: float | tuple[float, float], rng: np.random.Generator) -> np.ndarray:
     """Smooth noise (H, W) of mean 0 and deviation about 1, whose features are `scale` pixels (y, x) large."""
     sy, sx = scale if isinstance(scale, tuple) else (scale, scale)
-    coarse = (max(2, round(size[0] / sy)), max(2, round(size[1] / sx)))
-    field = rng.standard_normal(coarse, np.float32)
-    if coarse == size:
+    field = rng.standard_normal((max(2, round(size[0] / sy)), max(2, round(size[1] / sx))), np.float32)
+    if field.shape == size:
         return field
     return cv2.resize(field, size[::-1], interpolation=cv2.INTER_CUBIC if max(sy, sx) > 1.5 else cv2.INTER_LINEAR)
 
@@ -107,7 +106,13 @@ def paper(size: Size, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.5:
         shade = shade + rng.uniform(0.004, 0.012) * (noise(size, (1, 9), rng) + noise(size, (9, 1), rng))
     if rng.random() < 0.35:
-        shade = shade * relief(_crumple(size, rng), rng, rng.uniform(0.3, 1.0))
+        ys, xs = np.mgrid[: size[0], : size[1]].astype(np.float32)
+        facets = np.zeros(size, np.float32)
+        for _ in range(int(rng.integers(4, 10))):  # flat, with ridges between them
+            angle, place = rng.uniform(0, 2 * np.pi), rng.uniform(0, 1, 2) * size[::-1]
+            distance = (xs - place[0]) * math.cos(angle) + (ys - place[1]) * math.sin(angle)
+            facets += np.abs(distance + 6 * noise(size, 60, rng)) * rng.uniform(0.01, 0.05)
+        shade = shade * relief(cv2.GaussianBlur(facets, (0, 0), 0.8), rng, rng.uniform(0.3, 1.0))
     elif rng.random() < 0.4:
         for axis in range(2):
             for place in rng.uniform(0.1, 0.9, rng.integers(0, 3)):
@@ -116,17 +121,6 @@ def paper(size: Size, rng: np.random.Generator) -> np.ndarray:
                 fold = fold - 0.09 * np.exp(-((distance * size[axis] / 1.3) ** 2))
                 shade = shade * np.expand_dims(fold.astype(np.float32), 1 - axis)
     return color * shade[..., None]
-
-
-def _crumple(size: Size, rng: np.random.Generator) -> np.ndarray:
-    """The height of crumpled paper: flat facets with ridges between them."""
-    ys, xs = np.mgrid[: size[0], : size[1]].astype(np.float32)
-    height = np.zeros(size, np.float32)
-    for _ in range(int(rng.integers(4, 10))):
-        angle, place = rng.uniform(0, 2 * np.pi), rng.uniform(0, 1, 2) * size[::-1]
-        distance = (xs - place[0]) * math.cos(angle) + (ys - place[1]) * math.sin(angle)
-        height += np.abs(distance + 6 * noise(size, 60, rng)) * rng.uniform(0.01, 0.05)
-    return cv2.GaussianBlur(height, (0, 0), 0.8)
 
 
 def cardboard(size: Size, rng: np.random.Generator) -> np.ndarray:

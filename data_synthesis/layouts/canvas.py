@@ -76,12 +76,11 @@ class Canvas:
         self, x0: float, y0: float, x1: float, y1: float, draw: Callable, color: Color, opacity: float = 1.0
     ) -> None:
         """Blend what `draw(coverage)` draws into a uint8 canvas of the box's size, 0 to 255."""
-        h, w = round(y1 - y0), round(x1 - x0)
+        h, w, x, y = round(y1 - y0), round(x1 - x0), round(x0), round(y0)
         if min(h, w) < 1:
             return
         coverage = np.zeros((h, w), np.uint8)
         draw(coverage)
-        x, y = round(x0), round(y0)
         rows, columns = window = self._window(x, y, x + w, y + h)
         part = coverage[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
         self._cover(window, color, part * np.float32(opacity / 255))
@@ -168,8 +167,6 @@ class Canvas:
             self.lines.append({"text": text, "quad": quad, "font": Path(font.path).name or font.family})
         return True
 
-    # Canvases on canvases.
-
     def mount(
         self, other: "Canvas", corners: np.ndarray, shade: float = 0.0, fall: tuple[float, float] = (2, 4)
     ) -> None:
@@ -188,7 +185,6 @@ class Canvas:
         # pixel centres lie at +0.5: the matrix maps corners, warpPerspective maps centres
         half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
         matrix = np.linalg.inv(half) @ matrix @ half
-
         alpha = np.pad(np.ones(other.size, np.float32) if other.alpha is None else other.alpha, 1)
         shifted = matrix @ np.array([[1, 0, -1], [0, 1, -1], [0, 0, 1]])
         alpha = cv2.warpPerspective(alpha, shifted, wh, flags=cv2.INTER_LINEAR)

@@ -13,8 +13,7 @@ from tadisr.data_synthesis.layouts.typesetting import Setter
 
 def blank_sheet(s: Setter, h: float, w: float) -> tuple[Canvas, Palette]:
     """A sheet of paper and the colours that are printed on it."""
-    colors = s.colors(PAPERS)
-    sheet = Canvas.of(h, w, colors.ground)
+    sheet, colors, _, _ = s.blank(h, w, PAPERS)
     texture = paper(sheet.size, s.rng)
     sheet.image = (sheet.image * (0.96 * texture / texture.mean(axis=(0, 1)))).clip(0, 1)
     if s.chance(0.4):  # faded or photocopied
@@ -25,17 +24,16 @@ def blank_sheet(s: Setter, h: float, w: float) -> tuple[Canvas, Palette]:
 
 def photographed(page: Canvas, sheet: Canvas, s: Setter) -> None:
     """Put a finished sheet in view: scanned, near by, or with the table around it."""
-    h, w = page.size
-    sh, sw = sheet.size
+    (h, w), (sh, sw) = page.size, sheet.size
     if s.chance(0.25):
         sheet = bend(sheet, s, s.between(0.005, 0.03) * sh)
     if s.chance(0.3):  # scanned: nothing but the sheet
         x, y = s.rng.random() * min(w - sw, 0), s.rng.random() * min(h - sh, 0)
         lay(page, sheet, s, (x, y, max(x + sw, w), max(y + sh, h)), 0.3, 0.0)
-        return
-    weather(sheet, s, 0.8)
-    x, y = s.rng.random() * (w - sw), s.rng.random() * (h - sh)
-    lay(page, sheet, s, (x, y, x + sw, y + sh), 2.5, 0.09)
+    else:
+        weather(sheet, s, 0.8)
+        x, y = s.rng.random() * (w - sw), s.rng.random() * (h - sh)
+        lay(page, sheet, s, (x, y, x + sw, y + sh), 2.5, 0.09)
 
 
 def document(page: Canvas, s: Setter) -> None:

@@ -22,9 +22,7 @@ def product(page: Canvas, s: Setter) -> None:
 
 def _front(s: Setter, h: float, w: float) -> Canvas:
     """The front of a package: brand, name, claims, amount."""
-    ground, ink, accent = s.colors(PRINTS + SHOPS)
-    panel = Canvas.of(h, w, ground)
-    h, w = panel.size
+    panel, (_, ink, accent), h, w = s.blank(h, w, PRINTS + SHOPS)
     pad, y, foot = w * 0.07, h * s.between(0.04, 0.12), h * 0.84
     if s.chance(0.35):
         top, bottom = h * s.between(0.35, 0.5), h * s.between(0.65, 0.8)
@@ -156,9 +154,7 @@ def _spines(page: Canvas, s: Setter) -> None:
         thick = s.em(0, 80) * s.between(1.4, 1.9)
         tall = shelf * s.between(0.75, 1.05)
         corners = view((x, shelf - tall, x + thick - 1, shelf), s.rng, 0.4, 0.02)
-        ground, ink, accent = s.colors(PRINTS + SHOPS)
-        spine = Canvas.of(thick, tall, ground)  # drawn lying: its left end is the book's top
-        high, long = spine.size
+        spine, (_, ink, accent), high, long = s.blank(thick, tall, PRINTS + SHOPS)  # it lies, its top is on the left
         end = long * s.between(0.6, 0.72)
         voice, align = s.voice(s.chance(0.3)), s.one_of([0.0, 0.5])
         s.label(spine, voice, (long * 0.06, 0, end, high), ink, s.between(0.5, 0.68), align)

@@ -96,17 +96,15 @@ def _shop_front(page: Canvas, s: Setter) -> None:
             front.polygon(corners, WHITE if i % 2 else stripe)
         front.take(np.array([[left, sill], [right, sill], [right, drop], [left, drop]], np.float32))
         sill = drop
-    for i in range(panes):
-        wide = (right - left) / panes
-        if wide < 3 * s.style.font_size[0]:
-            continue
+    wide = (right - left) / panes
+    for i in range(panes if wide >= 3 * s.style.font_size[0] else 0):
         kind = s.one_of([signs.notice, signs.sticker, signs.board, None])
         x0, y0 = left + i * wide, s.between(sill, max(sill, low - wide))
         if kind is None:  # letters stuck to the glass itself
             s.label(front, s.voice(), (x0 + 0.1 * wide, y0, x0 + 0.9 * wide, y0 + 0.3 * wide), WHITE)
-            continue
-        side = wide * s.between(0.5, 0.85)
-        _pin(front, s, kind, x0 + (wide - side) * s.rng.random(), y0, side, 1.5)
+        else:
+            side = wide * s.between(0.5, 0.85)
+            _pin(front, s, kind, x0 + (wide - side) * s.rng.random(), y0, side, 1.5)
     front.image = (front.image * light((h, w), s.rng)).clip(0, 1)
     page.mount(front, view((-0.06 * w, -0.06 * h, 1.06 * w, 1.06 * h), s.rng, 1.5, 0.06))
 

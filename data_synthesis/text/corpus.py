@@ -105,9 +105,7 @@ def _picker(rng: np.random.Generator, corpus: str) -> Callable[[str], str]:
 
 def number(rng: np.random.Generator) -> str:
     """A price, a date, a time, a telephone number, a code, as it is printed everywhere."""
-
-    def n(low: int, high: int) -> int:
-        return int(rng.integers(low, high))
+    n = rng.integers
 
     def letters(count: int) -> str:
         return "".join(chr(n(65, 91)) for _ in range(count))
@@ -240,10 +238,7 @@ class ChineseCorpus(Corpus):
     @staticmethod
     def _counted(rng: np.random.Generator) -> str:
         """A number with its unit: a date, a floor, a bus line, opening hours."""
-
-        def n(low: int, high: int) -> int:
-            return int(rng.integers(low, high))
-
+        n = rng.integers
         texts = (
             f"{n(1990, 2030)}年{n(1, 13)}月{n(1, 32)}日", f"{n(1, 13)}月{n(1, 32)}日", f"{n(1, 300)}号",
             f"{n(1, 40)}号楼", f"{n(1, 25)}号线", f"{chr(n(65, 91))}座{n(1, 30)}层", f"第{n(1, 100)}届",
@@ -289,9 +284,7 @@ class KanaCorpus(Corpus):
 class FileCorpus(Corpus):
     """The lines of a UTF-8 text file, in any script: one line, one item. Long lines are cut to the room there is.
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is not UTF-8, or holds nothing.
+    FileNotFoundError where there is no such file, ValueError where it is not UTF-8 or holds nothing.
     """
 
     def __init__(self, path: str | Path):
@@ -322,11 +315,8 @@ _BUILT_IN = {corpus.name: corpus for corpus in (LatinCorpus, ChineseCorpus, Kana
 def open_corpus(name: str | Path, fonts: "Fonts | None" = None) -> Corpus:
     """A built-in corpus ("latin", "chinese", "kana"), or a text file with one item a line.
 
-    With `fonts`, a file's lines that none of them draws are left out.
-
-    Raises:
-        FileNotFoundError: neither a built-in name nor a file.
-        ValueError: a file that is empty or not UTF-8; a script that none of `fonts` draws.
+    With `fonts`, a file's lines that none of them draws are left out. FileNotFoundError for neither a built-in name nor
+    a file; ValueError for a file that is empty or not UTF-8, or a script that none of `fonts` draws.
     """
     corpus = _BUILT_IN[str(name)]() if str(name) in _BUILT_IN else FileCorpus(name)
     if fonts is not None:

@@ -12,10 +12,8 @@ from tadisr.io.images import LUMA
 _LUMA = np.array(LUMA, np.float32)
 VISIBLE = 0.9  # share of the strokes' pixels that must have the contrast asked for
 _NEON = np.array(
-    [
-        (1, 0.1, 0.25), (1, 0.15, 0.6), (0.2, 0.5, 1), (0.1, 0.9, 1),
-        (0.2, 1, 0.4), (1, 0.75, 0.2), (1, 0.35, 0.1), (0.75, 0.3, 1),
-    ], np.float32
+    [(1, 0.1, 0.25), (1, 0.15, 0.6), (0.2, 0.5, 1), (0.1, 0.9, 1), (0.2, 1, 0.4), (1, 0.75, 0.2), (1, 0.35, 0.1),
+     (0.75, 0.3, 1)], np.float32
 )  # fmt: skip
 
 
@@ -86,7 +84,7 @@ class Effects:
     def draw(self, rng: np.random.Generator) -> Ink:
         """A random ink."""
 
-        def draw(possible: bool, share: float, low: float, high: float, otherwise: float = 0.0) -> float:
+        def value(possible: bool, share: float, low: float, high: float, otherwise: float = 0.0) -> float:
             return float(rng.uniform(low, high)) if possible and rng.random() < share else otherwise
 
         kind, material = rng.random(), "paint"
@@ -104,14 +102,14 @@ class Effects:
             shadow = Shadow(float(x), float(y), float(rng.uniform(0.005, 0.06)), float(rng.uniform(0.35, 0.75)))
         return Ink(
             material=material,
-            opacity=draw(painted, self.transparent, *self.opacity, otherwise=1.0),
-            outline=draw(painted, self.outline, *self.outline_width),
+            opacity=value(painted, self.transparent, *self.opacity, otherwise=1.0),
+            outline=value(painted, self.outline, *self.outline_width),
             shadow=shadow,
-            gradient=draw(material in {"paint", "raised"}, self.gradient, -0.5, 0.5),
-            texture=draw(lit, self.texture, 0.03, 0.15),
-            relief=draw(lit, self.relief, 0.3, 0.9),
-            worn=draw(painted, self.worn, *self.worn_share),
-            softness=draw(True, self.soft, *self.softness),
+            gradient=value(material in {"paint", "raised"}, self.gradient, -0.5, 0.5),
+            texture=value(lit, self.texture, 0.03, 0.15),
+            relief=value(lit, self.relief, 0.3, 0.9),
+            worn=value(painted, self.worn, *self.worn_share),
+            softness=value(True, self.soft, *self.softness),
             light=light,
             min_contrast=self.min_contrast,
         )
@@ -136,10 +134,8 @@ def paint(
     Returns the mask, (h, w) float32, of the size of `glyphs.fill`: the coverage with which ink was blended, worn places
     and the camera's blur included, opacity not. Shadows, borders and glow reach beyond it, as far as the image does.
     The ink stands out from what is under it, shadow, border and glow included, by `ink.min_contrast` (see `contrast`).
-    Where no colour can do that, on a chequered surface, the letters get a border.
-
-    Raises:
-        ValueError: the glyphs do not lie inside the image, or hold no ink.
+    Where no colour can do that, on a chequered surface, the letters get a border. ValueError where the glyphs do not
+    lie inside the image, or hold no ink.
     """
     h, w = glyphs.fill.shape
     y, x = at

@@ -182,7 +182,13 @@ class Fonts(Sequence[Font]):
         which = self._which(text)
         key = which.tobytes()
         if key not in self._shares:
-            self._shares[key] = self._share(np.flatnonzero(which))
+            fonts = [self._fonts[i] for i in np.flatnonzero(which)]
+            faces = Counter((font.family, font.rare) for font in fonts)
+            families = Counter(font.root for font in {(f.root, f.family): f for f in fonts}.values())
+            self._shares[key] = np.zeros(len(self._fonts))  # how often each is drawn; not normalised
+            for i, font in zip(np.flatnonzero(which), fonts, strict=True):
+                family = (1 + np.log2(families[font.root])) / families[font.root]
+                self._shares[key][i] = family * (_RARE if font.rare else 1) / faces[font.family, font.rare]
         shares = self._shares[key].copy()
         while shares.any():
             index = int(rng.choice(len(shares), p=shares / shares.sum()))
@@ -191,17 +197,6 @@ class Fonts(Sequence[Font]):
             shares[index] = 0
         self.require(text)
         raise AssertionError(f"a font that draws {text!r} has no share")
-
-    def _share(self, indices: np.ndarray) -> np.ndarray:
-        """How often each of the fonts at `indices` is drawn if all of them can be; not normalised."""
-        fonts = [self._fonts[i] for i in indices]
-        faces = Counter((font.family, font.rare) for font in fonts)
-        families = Counter(font.root for font in {(f.root, f.family): f for f in fonts}.values())
-        shares = np.zeros(len(self._fonts))
-        for i, font in zip(indices, fonts, strict=True):
-            family = (1 + np.log2(families[font.root])) / families[font.root]
-            shares[i] = family * (_RARE if font.rare else 1) / faces[font.family, font.rare]
-        return shares
 
 
 def discover_fonts(folders: Sequence[str | Path] = ()) -> Fonts:

@@ -55,8 +55,7 @@ _Piece = tuple[np.ndarray, int, int]
 def draw_block(texts: Sequence[str], font: Font, size: float, shape: Shape | None = None) -> Glyphs:
     """Draw lines in one face at `size` pixels per em, cropped to `PAD` pixels around the ink.
 
-    Raises:
-        ValueError: no text, an empty line, a character that the font does not draw, a size below 4.
+    ValueError for no text, an empty line, a character that the font does not draw, a size below 4.
     """
     shape = shape or Shape()
     if not texts or not all(text.strip() for text in texts):
@@ -174,7 +173,7 @@ def _lay_out(texts: Sequence[str], face: ImageFont.FreeTypeFont, em: float, shap
     bottom = max(y + ink.shape[0] for ink, _, y in everything)
     canvas = np.zeros((bottom - top, right - left), np.uint8)
     quads = []
-    for line in placed:
+    for text, line in zip(texts, placed, strict=True):
         corners = []
         for ink, x, y in line:
             area = canvas[y - top : y - top + ink.shape[0], x - left : x - left + ink.shape[1]]
@@ -183,8 +182,7 @@ def _lay_out(texts: Sequence[str], face: ImageFont.FreeTypeFont, em: float, shap
             corners += [(x - left + bx, y - top + by), (x - left + bx + bw, y - top + by + bh)]
         (x0, y0), (x1, y1) = np.min(corners, axis=0), np.max(corners, axis=0)
         quad = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32)
-        turned = not rows and not any(is_wide(c) for c in texts[len(quads)])
-        turned = turned and (shape.direction == "sideways" or _joins(texts[len(quads)]))
+        turned = not rows and not any(is_wide(c) for c in text) and (shape.direction == "sideways" or _joins(text))
         quads.append(np.roll(quad, -1, axis=0) if turned else quad)  # a turned line begins at the image's top right
     return Canvas(canvas, quads)
 
