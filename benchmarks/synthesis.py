@@ -20,7 +20,7 @@ from tadisr.data_synthesis.judging.judge import judge_sources
 from tadisr.data_synthesis.layouts import write_page
 from tadisr.data_synthesis.pages.compose import open_materials
 from tadisr.data_synthesis.recipe import load_recipe
-from tadisr.data_synthesis.writing.job import row_seed
+from tadisr.data_synthesis.writing.shards import row_seed
 from tadisr.io.images import encode_png
 
 

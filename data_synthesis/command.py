@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from tadisr.data_synthesis.recipe import Recipe
 
 SCALE = 4
-_MIN_SIZE = 64
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +51,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the data set; 0 when all of it is there."""
-    for name, least in (("num", 1), ("size", _MIN_SIZE), ("seed", 0), ("num_proc", 1)):
+    for name, least in (("num", 1), ("size", 64), ("seed", 0), ("num_proc", 1)):
         if getattr(args, name) < least:
             raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(args, name)}")
     if args.size % SCALE:
@@ -60,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from tadisr.data_synthesis.recipe import load_recipe
         from tadisr.data_synthesis.writing.card import push_to_hub, table
-        from tadisr.data_synthesis.writing.job import Job
+        from tadisr.data_synthesis.writing.shards import Job
         from tadisr.data_synthesis.writing.synthesize import synthesize
         from tadisr.io.progress import Bars
     except ImportError as error:

@@ -50,10 +50,7 @@ def run_tasks(
     `function` and tasks must pickle. "local" starts `num_proc` processes; "ray" maps over the tasks with Ray Data, one
     CPU each, on the cluster that RAY_ADDRESS names or on a local one of `num_proc` CPUs.
 
-    Raises:
-        RuntimeError: a worker process died (most often: out of memory).
-        ImportError: backend "ray" without Ray.
-        whatever `function` raises.
+    RuntimeError: a worker process died (most often: out of memory). ImportError: backend "ray" without Ray.
     """
     if not tasks:
         return
@@ -89,8 +86,7 @@ def _run_ray(function: Callable[[Any], Any], tasks: Sequence[Any], num_proc: int
         import ray
     except ImportError:
         raise ImportError("Synthesis on a cluster needs Ray: pip install 'tadisr[ray]'.") from None
-    started = not ray.is_initialized()
-    if started:
+    if started := not ray.is_initialized():
         local = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": num_proc, "include_dashboard": False}
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **local)
     logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -83,9 +83,7 @@ class Recipe:
         for name in ("backgrounds", "crops", "fonts"):
             if not isinstance(getattr(self, name), list):
                 raise ValueError(f"{name} must be a list, not {getattr(self, name)!r}.")
-        self.backgrounds, self.crops = (
-            [parse_spec(spec) for spec in specs] for specs in (self.backgrounds, self.crops)
-        )
+        self.backgrounds, self.crops = list(map(parse_spec, self.backgrounds)), list(map(parse_spec, self.crops))
         if self.filter.small == "enhance" and self.enhancer is None:
             raise ValueError("filter.small is enhance: name an enhancer, such as tadisr-tiny.")
         for name in ("photos", "rendered"):
@@ -129,9 +127,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "recipe") -> T:
 def load_recipe(name: str) -> Recipe:
     """A bundled recipe ("free", "paper", "tiny", "tiny_lines") or a YAML file.
 
-    Raises:
-        FileNotFoundError: neither of them.
-        ValueError: unknown keys or impossible values.
+    FileNotFoundError: neither of them. ValueError: unknown keys or impossible values.
     """
     path = Path(name)
     if not path.suffix:

@@ -83,10 +83,8 @@ def _draw_round(
     `strength` multiplies the noise, `sigma_factor` the blur. Returns the steps, the new (H, W) and the multiple.
     """
     steps: list[Step] = []
-    if draws.chance(order.blur_prob):
-        kernel = _draw_kernel(order, draws, sigma_factor)
-        if kernel.size > 1:
-            steps.append(Blur(kernel))
+    if draws.chance(order.blur_prob) and (kernel := _draw_kernel(order, draws, sigma_factor)).size > 1:
+        steps.append(Blur(kernel))
     low, high = order.resize_range
     multiple = draws.uniform(draws.weighted(((1.0, high), (low, 1.0), (1.0, 1.0)), order.resize_weights))
     resized = max(1, int(base[0] * multiple)), max(1, int(base[1] * multiple))
@@ -137,13 +135,8 @@ _MEMORY = threading.local()
 def degrade(image: np.ndarray, config: Degradation, rng: np.random.Generator) -> np.ndarray:
     """The LR image of an HR image.
 
-    Args:
-        image: (H, W, 3) uint8 RGB, sides divisible by `config.scale`; ValueError for others.
-        config: what is drawn from.
-        rng: the image's own generator.
-
-    Returns:
-        (H / scale, W / scale, 3) uint8 RGB.
+    (H, W, 3) uint8 RGB, sides divisible by `config.scale` (ValueError for others), to (H / scale, W / scale, 3) uint8
+    RGB. `rng` is the image's own generator.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"Expected (H, W, 3) uint8, got {image.shape} {image.dtype}.")

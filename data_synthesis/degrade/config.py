@@ -108,11 +108,9 @@ class Degradation:
         _check_sizes("final_sinc_sizes", self.final_sinc_sizes)
         if not isinstance(self.scale, int) or self.scale < 1:
             raise ValueError(f"scale must be a whole number of at least 1; got {self.scale!r}.")
-        if not self.second_strength > 0 or not self.final_sinc_cutoff[0] > 0:
-            raise ValueError(
-                "second_strength and final_sinc_cutoff must be above 0; "
-                f"got {self.second_strength} and {self.final_sinc_cutoff}."
-            )
+        strength, cutoff = self.second_strength, self.final_sinc_cutoff
+        if not strength > 0 or not cutoff[0] > 0:
+            raise ValueError(f"second_strength and final_sinc_cutoff must be above 0; got {strength} and {cutoff}.")
 
     @classmethod
     def preset(cls, name: str) -> "Degradation":

@@ -159,12 +159,9 @@ def blur_by_fourier(image: np.ndarray, kernel: np.ndarray, scratch: Scratch) -> 
     top, left = ky // 2, kx // 2
     height, width = _fast_length(h + ky - 1), _fast_length(w + kx - 1)
     spectrum = _spectrum(kernel, height, width)
-    bordered = cv2.copyMakeBorder(
-        image,
-        *(top, height - h - top, left, width - w - left),
-        cv2.BORDER_REFLECT_101,
-        dst=scratch.array("border", (height, width, 3), kind),
-    )
+    widths = top, height - h - top, left, width - w - left
+    border = scratch.array("border", (height, width, 3), kind)
+    bordered = cv2.copyMakeBorder(image, *widths, cv2.BORDER_REFLECT_101, dst=border)
     planes = cv2.split(bordered, [scratch.array(f"channel{c}", (height, width), kind) for c in range(3)])
     blurred = []
     for c, work in enumerate(planes):

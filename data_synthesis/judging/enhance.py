@@ -51,10 +51,8 @@ class Enhancer:
 def load_enhancer(name_or_path: str | Path) -> Enhancer:
     """The model in a file that spandrel loads, or a TADiSR pipeline: a bundled name, a folder or a Hub id.
 
-    Raises:
-        FileNotFoundError: no such model.
-        ValueError: a file of another kind, damaged, or with a model that does not turn RGB images into RGB images.
-        ImportError: spandrel is not installed.
+    ValueError: a file of another kind, damaged, or with a model that does not turn RGB images into RGB images.
+    FileNotFoundError: no such model. ImportError: spandrel is not installed.
     """
     path = Path(name_or_path)
     if path.suffix.lower() in MODEL_SUFFIXES or path.is_file():

@@ -58,10 +58,8 @@ def judge_sources(
 ) -> Selection:
     """Judge every photograph and crop of the recipe, and make what crops lack. An interrupted call is continued.
 
-    Args:
-        work: folder where decisions and crops are kept.
-        num_proc, backend: see `run_tasks`.
-        progress: called with "backgrounds" or "crops", the chunks done and their number.
+    Decisions and crops are kept in the folder `work`. For `num_proc` and `backend` see `run_tasks`. `progress` is
+    called with "backgrounds" or "crops", the chunks done and their number.
 
     Raises:
         FileNotFoundError: a source is not there.

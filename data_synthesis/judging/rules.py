@@ -56,10 +56,9 @@ class FilterConfig:
         for name, value in vars(self).items():
             if name not in others and not 0 <= value <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, not {value}.")
-        if self.min_coverage >= self.max_coverage:
-            raise ValueError(
-                f"min_coverage must be below max_coverage, not {self.min_coverage} and {self.max_coverage}."
-            )
+        low, high = self.min_coverage, self.max_coverage
+        if low >= high:
+            raise ValueError(f"min_coverage must be below max_coverage, not {low} and {high}.")
         if self.min_edge_per_character < 0 or self.background_characters < 1:
             raise ValueError(
                 "min_edge_per_character must be at least 0 and background_characters at least 1, not "

@@ -160,14 +160,12 @@ class TextSegmenter(nn.Module):
     ) -> "TextSegmenter":
         """The segmenter that `save_pretrained` wrote, ready to use, float32 on the CPU.
 
-        Args:
-            name: the bundled name, a folder, or a Hub id.
-            base_model: where the base of the segmenter is, if it has one and that is not where its configuration says.
-            hub: `revision`, `token`, `cache_dir`, `local_files_only`, for Hub ids.
+        `name` is the bundled name, a folder, or a Hub id. `base_model` says where the base of the segmenter is, if it
+        has one and that is not where its configuration says. `hub` takes `revision`, `token`, `cache_dir` and
+        `local_files_only`, for Hub ids.
 
-        Raises:
-            FileNotFoundError: there is no such model.
-            ValueError: the folder holds something else, or weights that do not fit the base.
+        FileNotFoundError: there is no such model. ValueError: the folder holds something else, or weights that do not
+        fit the base.
         """
         folder = BUNDLED / BUNDLED_SEGMENTER if str(name) == BUNDLED_SEGMENTER else find_folder(name, **hub)
         if not (folder / _CONFIG_FILE).is_file() or not (folder / _WEIGHTS_FILE).is_file():

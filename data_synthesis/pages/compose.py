@@ -121,8 +121,8 @@ def paste_crops(
     lines, names = [], []
     for crop in crops:
         longest = max(crop.mask.shape)
-        scale = min(rng.uniform(*style.long_edge) * max(height, width) / longest, style.max_enlargement)
-        scale = min(scale, height / crop.mask.shape[0], width / crop.mask.shape[1])
+        scale = rng.uniform(*style.long_edge) * max(height, width) / longest
+        scale = min(scale, style.max_enlargement, height / crop.mask.shape[0], width / crop.mask.shape[1])
         while (place := _free_place(crop, scale, taken, (height, width), style.tries, rng)) is None:
             scale *= 0.9
             if scale * longest < _MIN_PASTED:

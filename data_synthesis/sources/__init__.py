@@ -45,10 +45,8 @@ def parse_spec(spec: str | Mapping[str, Any]) -> dict[str, Any]:
 def open_source(spec: str | Mapping[str, Any]) -> Source:
     """A source from "KIND:PATH" or {"kind": KIND, "path": PATH, ...}; the other keys are its reader's parameters.
 
-    Raises:
-        FileNotFoundError: the dataset is not there; the message says what to download and where it belongs.
-        ValueError: an unknown kind or key, or a value that does not fit.
-        ImportError: a package that the reader needs.
+    FileNotFoundError: the dataset is not there; the message says what to download and where it belongs. ValueError: an
+    unknown kind or key, or a value that does not fit. ImportError: a package that the reader needs.
     """
     options = parse_spec(spec)
     kind = options.pop("kind")

@@ -192,10 +192,8 @@ def _places(root: Path) -> list[Place]:
     depths = ([path for path in root.glob(f"{depth}image") if path.is_dir()] for depth in ("", "*/", "*/*/"))
     for images in sorted(next(filter(None, depths), [])):
         base = images.parent
-        folders = [
-            name.lower().removeprefix("bts_") for name in (base.relative_to(root).parts or (root.resolve().name,))
-        ]
-        part = next((name for name in folders if name in PARTS), None)
+        folders = base.relative_to(root).parts or (root.resolve().name,)
+        part = next((name for folder in folders if (name := folder.lower().removeprefix("bts_")) in PARTS), None)
         words = base / ("bpoly_label" if (base / "bpoly_label").is_dir() else "annotation")
         places.append(Place(images, base / "semantic_label", words, part))
     if len(places) > 1 and any(place.part is None for place in places):

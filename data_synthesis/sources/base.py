@@ -98,12 +98,7 @@ class Source(ABC):
 
     @abstractmethod
     def __getitem__(self, i: int) -> Sample | Pair:
-        """Sample i.
-
-        Raises:
-            IndexError: no such sample.
-            ValueError: its image, mask or annotation cannot be read; the message names the file.
-        """
+        """Sample i. ValueError: its image, mask or annotation cannot be read; the message names the file."""
 
     @abstractmethod
     def size(self, i: int) -> tuple[int, int]:

@@ -21,7 +21,17 @@ _NOT_PHOTOGRAPHS = {
     *("2004default", "Elephants", "Elephants_3840x2160", "Elephants_5640x3172", "Fossa_by_Jasper_Roks"),
     *("GreenTraditional", "Infinite-Sea_by_Aury88", "Painting-Colors_by__herobrine7gamer", "firstgeneration"),
     *("greentock_by_Peter_Nerlich", "rhythm", "screenshot", "string", "the-mouse", "umang_by_Abhishek_Mudgal"),
-    *("Autumn", "Flow", "Honeywave", "Next", "PastelHills", "SafeLanding", "Shell", "Volna"),  # Plasma's folders
+    *(
+        "Autumn",
+        "Flow",
+        "Honeywave",
+        "Next",
+        "PastelHills",
+        "SafeLanding",
+        "Shell",
+        "Volna",
+        "images_dark",
+    ),  # Plasma's folders
 }
 # Those of scikit-image's files that are photographs (or materials) without letters and free by its documentation.
 _SCIKIT_IMAGE = {
@@ -84,8 +94,7 @@ def _backgrounds(root: Path) -> list[Path]:
     photographs = []
     for file in sorted(root.rglob("*.jp*g")):
         parts = {file.stem, *file.relative_to(root).parts}
-        drawn = parts & _NOT_PHOTOGRAPHS or "images_dark" in parts
-        if drawn or file.suffix.lower() not in PHOTO_SUFFIXES or not file.is_file():
+        if parts & _NOT_PHOTOGRAPHS or file.suffix.lower() not in PHOTO_SUFFIXES or not file.is_file():
             continue
         if size := re.fullmatch(r"(\d+)x(\d+)", file.stem):
             area = int(size[1]) * int(size[2])

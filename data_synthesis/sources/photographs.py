@@ -17,8 +17,7 @@ from tadisr.data_synthesis.sources.base import (
 def find_images(folders: list[str] | list[Path]) -> list[Path]:
     """All images below `folders` (or the files themselves), sorted; hidden files are left out.
 
-    Raises:
-        FileNotFoundError: a folder that does not exist or holds no image.
+    FileNotFoundError: a folder does not exist or holds no image.
     """
     found = []
     for folder in map(Path, folders):
@@ -59,10 +58,7 @@ def select(names: list[str], path: Path) -> list[int]:
     """Where the images of a list stand in `names`, in the list's order.
 
     Lists are written for other folders: "HR/train/0001000/0000001.png" and "0000001" both find "0001000/0000001.png".
-
-    Raises:
-        FileNotFoundError: no such list.
-        ValueError: not a list, an empty one, or one that names images that are not there.
+    FileNotFoundError: no such list. ValueError: not a list, an empty one, or one with images that are not there.
     """
     by_stem: dict[str, list[int]] = {}
     for i, name in enumerate(names):
@@ -93,9 +89,6 @@ class ImageFiles(Source):
 
     def names(self) -> list[str]:
         return list(self._names)
-
-    def __len__(self) -> int:
-        return len(self._files)
 
     def __getitem__(self, i: int) -> Sample:
         return Sample(open_image(self._files[i]), self._names[i])

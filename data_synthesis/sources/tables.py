@@ -57,15 +57,11 @@ class Table(Source):
         return len(self._data)
 
     def names(self) -> list[str]:
-        return [self._name(i) for i in range(len(self))]
-
-    def _name(self, i: int) -> str:
-        return f"{self._split}/{i:07d}"
+        return [f"{self._split}/{i:07d}" for i in range(len(self))]
 
     def _file(self, row: dict[str, Any], column: str, i: int) -> tuple[Path | bytes, str]:
         """The encoded image and its name in errors."""
-        where = f"{self._where}, row {i}, column {column}"
-        value = row[column]
+        where, value = f"{self._where}, row {i}, column {column}", row[column]
         if not value or not (value["bytes"] or value["path"]):
             raise ValueError(f"{where} is empty.")
         return value["bytes"] or Path(value["path"]), where
@@ -80,7 +76,7 @@ class Table(Source):
             if mask.shape != image.shape[:2]:
                 raise ValueError(f"{self._where}, row {i}: the image is {image.shape[:2]}, its mask {mask.shape}.")
             mask = mask * 255 if mask.max() <= 1 else mask
-        return Sample(image, self._name(i), mask, row[self._text] if self._text else None)
+        return Sample(image, f"{self._split}/{i:07d}", mask, row[self._text] if self._text else None)
 
     def size(self, i: int) -> tuple[int, int]:
         i = range(len(self))[i]

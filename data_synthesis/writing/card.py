@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tadisr.data_synthesis.writing.job import IMAGES, Job
+from tadisr.data_synthesis.writing.shards import IMAGES, Job
 from tadisr.io.atomic import write_atomically
 from tadisr.io.images import decode
 from tadisr.io.messages import one_line

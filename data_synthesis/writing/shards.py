@@ -1,12 +1,15 @@
-"""Shards of a data set: triplets made and written, and found again by a later run.
+"""The job that decides a data set's bytes, and its shards: made and written, and found again by a later run.
 
 Each finished shard has a record below `WORK`: its files' checksums, and what the manifest must know.
 """
 
+import dataclasses
+import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,38 +18,87 @@ import numpy as np
 from tadisr.data_synthesis.degrade import degrade
 from tadisr.data_synthesis.judging.judge import Selection
 from tadisr.data_synthesis.pages.compose import compose_page, open_materials
-from tadisr.data_synthesis.writing.job import IMAGES, Job, Shard, row_seed
+from tadisr.data_synthesis.recipe import Recipe
 from tadisr.io.atomic import write_atomically
 from tadisr.io.hashing import sha256
 from tadisr.io.images import encode_png
 
 WORK = ".work"
+IMAGES = ("lr", "hr", "mask")
+"""The images of a triplet: columns of a Parquet shard, folders of the other layout."""
+_TEST_EVERY = 10  # the paper has 45,000 triplets for training and 5,000 for testing
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that decides the bytes of a data set."""
+
+    recipe: Recipe
+    num: int
+    seed: int
+    size: int
+    """Side of an HR image, pixels."""
+    layout: str = "parquet"
+    """Either "parquet" or "folders"."""
+
+    def shards(self) -> list["Shard"]:
+        """Every shard, train before test. Their length depends on `num` alone."""
+        rows = min(100, max(8, -(-self.num // 16)))
+        # Test triplets are also made of other photographs, crops and fonts (see `Selection`).
+        test = range(_TEST_EVERY - 1, self.num, _TEST_EVERY)
+        indices = {"train": [index for index in range(self.num) if index not in test], "test": list(test)}
+        shards = []
+        for split, chosen in indices.items():
+            parts = [tuple(chosen[start : start + rows]) for start in range(0, len(chosen), rows)]
+            shards += [Shard(split, number, len(parts), part) for number, part in enumerate(parts)]
+        return shards
+
+    def describe(self) -> dict[str, Any]:
+        """The job in JSON's types. Two runs may share a folder only if it is equal."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Triplets `indices` of a data set: part `number` of the `count` parts of a split."""
+
+    split: str
+    number: int
+    count: int
+    indices: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """As the Hub names Parquet shards, without suffix."""
+        return f"{self.split}-{self.number:05d}-of-{self.count:05d}"
+
+    @property
+    def parquet(self) -> str:
+        """The shard's file if the layout is "parquet", relative to the data set."""
+        return f"data/{self.name}.parquet"
+
+    def image(self, kind: str, index: int) -> str:
+        """The file of a triplet's image if the layout is "folders", relative to the data set."""
+        return f"{self.split}/{kind}/{index:07d}.png"
+
+
+def row_seed(seed: int, index: int) -> int:
+    """The seed of triplet `index`, 63 bits. The triplet follows from this number and the recipe alone."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{index}".encode(), digest_size=8).digest(), "big") >> 1
 
 
 def make_shard(shard: Shard, job: Job, selection: Selection, out: Path) -> dict[str, Any]:
-    """Make a shard, write it and then its record; returns the record."""
-    rows = list(_make_rows(job, selection, shard.split, shard.indices))
-    files, metadata = {}, []
-    if job.layout == "parquet":
-        files[shard.parquet] = to_parquet(rows)
-    else:
-        for index, row in zip(shard.indices, rows, strict=True):
-            files |= {shard.image(kind, index): row[kind] for kind in IMAGES}
-            metadata.append(_metadata(index, row))
-    for name, data in files.items():
-        write_atomically(out / name, data)
-    checksums = {name: sha256(data) for name, data in files.items()}
-    return _write_record(out, shard, checksums, rows, metadata)
+    """Make a shard, write it and then its record; returns the record.
 
-
-def _make_rows(job: Job, selection: Selection, split: str, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Yield the triplets `indices`, images as PNG bytes. Each depends on the job and its own index alone."""
-    materials = open_materials(job.recipe, selection, split)
-    for index in indices:
+    Each triplet depends on the job and its own index alone.
+    """
+    materials = open_materials(job.recipe, selection, shard.split)
+    rows, files, metadata = [], {}, []
+    for index in shard.indices:
         seed = row_seed(job.seed, index)
         page = compose_page(job.recipe, materials, job.size, np.random.default_rng([seed, 0]))
         lr = degrade(page.image, job.recipe.degradation, np.random.default_rng([seed, 1]))
-        yield {
+        row = {
             "lr": encode_png(lr),
             "hr": encode_png(page.image),
             "mask": encode_png(page.mask),
@@ -55,6 +107,16 @@ def _make_rows(job: Job, selection: Selection, split: str, indices: Sequence[int
             "seed": seed,
             "sources": page.sources,
         }
+        rows.append(row)
+        if job.layout == "folders":
+            files |= {shard.image(kind, index): row[kind] for kind in IMAGES}
+            metadata.append(_metadata(index, row))
+    if job.layout == "parquet":
+        files[shard.parquet] = to_parquet(rows)
+    for name, data in files.items():
+        write_atomically(out / name, data)
+    checksums = {name: sha256(data) for name, data in files.items()}
+    return _write_record(out, shard, checksums, rows, metadata)
 
 
 def to_parquet(rows: Sequence[dict[str, Any]]) -> bytes:
@@ -62,13 +124,9 @@ def to_parquet(rows: Sequence[dict[str, Any]]) -> bytes:
     from datasets import Dataset, Features, Image, List, Value, disable_progress_bars
 
     disable_progress_bars()
-    features = Features(
-        **{name: Image() for name in IMAGES},
-        text=List(Value("string")),
-        boxes=List(List(Value("float32"), length=8)),
-        seed=Value("int64"),
-        sources=List(Value("string")),
-    )
+    strings, boxes = List(Value("string")), List(List(Value("float32"), length=8))
+    others = {"text": strings, "boxes": boxes, "seed": Value("int64"), "sources": strings}
+    features = Features({name: Image() for name in IMAGES} | others)
     columns = {
         name: [{"bytes": row[name], "path": None} for row in rows] if name in IMAGES else [row[name] for row in rows]
         for name in features

@@ -13,8 +13,7 @@ from tadisr.data_synthesis import opened
 from tadisr.data_synthesis.judging.judge import Progress, Selection, judge_sources
 from tadisr.data_synthesis.parallel import run_tasks
 from tadisr.data_synthesis.writing.card import write_card
-from tadisr.data_synthesis.writing.job import Job
-from tadisr.data_synthesis.writing.shards import WORK, find_record, is_whole, make_shard, restore_records
+from tadisr.data_synthesis.writing.shards import WORK, Job, find_record, is_whole, make_shard, restore_records
 from tadisr.io.atomic import write_atomically
 
 MANIFEST = "manifest.json"
@@ -35,14 +34,8 @@ def synthesize(
     """Write the data set of `job` and return its manifest.
 
     After a kill at any moment, the same call goes on and ends with the same bytes. In a finished data set, it makes
-    damaged and missing files again. `num_proc` and `backend` do not change a byte either.
-
-    Args:
-        out: the data set's folder.
-        job: what to write.
-        num_proc, backend: see `run_tasks`.
-        say: called with messages for the user.
-        progress: called with a stage, the work done and all work of the stage.
+    damaged and missing files again. `num_proc` and `backend`, see `run_tasks`, do not change a byte either. `say` is
+    called with messages for the user, `progress` with a stage, the work done and all work of the stage.
 
     Raises:
         ValueError: `out` holds something else; nothing in a source can be used.

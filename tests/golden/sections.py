@@ -452,7 +452,7 @@ def quick_workers() -> None:
     They are otherwise as fresh as those that a user's command starts. Without it this section takes three times as
     long.
     """
-    multiprocessing.set_forkserver_preload(["tadisr.data_synthesis.writing.job", "datasets", "rapidocr"])
+    multiprocessing.set_forkserver_preload(["tadisr.data_synthesis.writing.shards", "datasets", "rapidocr"])
     own = multiprocessing.get_context
     multiprocessing.get_context = lambda method=None: own("forkserver" if method == "spawn" else method)
 

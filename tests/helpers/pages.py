@@ -10,7 +10,7 @@ from tadisr.data_synthesis.pages.compose import Materials, Page, compose_page
 from tadisr.data_synthesis.recipe import Recipe
 from tadisr.data_synthesis.text.corpus import open_corpus
 from tadisr.data_synthesis.text.fonts import Font
-from tadisr.data_synthesis.writing.job import Job
+from tadisr.data_synthesis.writing.shards import Job
 from tadisr.data_synthesis.writing.synthesize import synthesize
 
 DOCUMENT = {name: 0.0 for name in ("scene", "sign", "poster", "caption", "form", "screen", "product")}
