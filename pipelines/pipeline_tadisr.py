@@ -5,7 +5,7 @@ Shapes: B batch, H, W pixels of the output, h, w latent size.
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,11 @@ from diffusers import (
     ModelMixin,
     PipelineQuantizationConfig,
 )
+from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import nn
 
-from tadisr.loading.adapters import save_adapter
-from tadisr.loading.assemble import load_adapted
+from tadisr.loading.adapters import load_adapted, save_adapter
 from tadisr.loading.bases import backbone_component
 from tadisr.loading.memory import contiguous_weights, free_memory, fuse_adapter, is_out_of_memory, quantization_by_model
 from tadisr.loading.repositories import AdapterIndex, pipeline_kind, read_adapter_index, resolve
@@ -35,22 +35,28 @@ from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, v
 from tadisr.models.lora import ADAPTER
 from tadisr.models.network import denoise
 from tadisr.models.prompt import TextPrompt
-from tadisr.models.tensors import (
-    COLOR_FIXES,
-    OUTPUT_TYPES,
-    fix_color,
-    on_arrays,
-    to_images,
-    to_masks,
-    to_tensors,
-    upsample,
-)
-from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
+from tadisr.models.tensors import COLOR_FIXES, OUTPUT_TYPES, fix_color, on_arrays, to_images, to_tensors, upsample
 from tadisr.tiling import TilePlan, auto_tile, group_by_size, run_tiled
 from tadisr.trust.check import Thresholds, TrustReport, check_text, trust_engine
 
 ImageInput = Image.Image | np.ndarray | torch.Tensor
 MIN_SIDE = 64  # pixels of the output: smaller images are padded, so that every normalisation has something to measure
+
+
+@dataclass
+class TADiSRPipelineOutput(BaseOutput):
+    """Restored images and where their text is, one of each per input image, in the requested `output_type`.
+
+    images: "pil": RGB; "uint8": arrays (H, W, 3); "np": arrays (H, W, 3) float32 in [0, 1]; "pt": CPU tensors
+        (3, H, W) float32 in [0, 1].
+    text_masks: the probability that a pixel is text: "pil": "L", 255 is 1; "uint8": (H, W), 255 is 1; "np": (H, W)
+        float32; "pt": (1, H, W) float32.
+    reports: which lines of text to check; None if that was not asked for.
+    """
+
+    images: list[Image.Image] | list[np.ndarray] | list[torch.Tensor]
+    text_masks: list[Image.Image] | list[np.ndarray] | list[torch.Tensor]
+    reports: list[TrustReport] | None = None
 
 
 class TADiSRPipeline(DiffusionPipeline):
@@ -66,7 +72,7 @@ class TADiSRPipeline(DiffusionPipeline):
         native_scale: the factor it was trained for. Other factors are made by it and then resized, tile by tile: to the
             network an image enlarged by another factor is one of another blur. None: by whatever factor is asked for.
 
-    Example:
+    Examples:
         >>> from PIL import Image
         >>> from tadisr import TADiSRPipeline
         >>> pipe = TADiSRPipeline.from_pretrained("tadisr-tiny")
@@ -93,12 +99,7 @@ class TADiSRPipeline(DiffusionPipeline):
         if (unet is None) == (transformer is None):
             raise ValueError("Give either unet or transformer: a base has one of them.")
         self.register_modules(
-            vae=vae,
-            unet=unet,
-            transformer=transformer,
-            scheduler=scheduler,
-            prompt=prompt,
-            joint_decoder=joint_decoder,
+            vae=vae, unet=unet, transformer=transformer, scheduler=scheduler, prompt=prompt, joint_decoder=joint_decoder
         )
         self.register_to_config(base_model=base_model, base_revision=base_revision, native_scale=native_scale)
         self._largest_tile: int | None = None  # output pixels: what tile="auto" has been found to fit
@@ -164,7 +165,7 @@ class TADiSRPipeline(DiffusionPipeline):
                     reports.append(self.report(one_lr, one_sr, None if report is True else report))
             # 5. Post-process.
             images += to_images(sr, output_type)
-            masks += to_masks(mask_logits, output_type)
+            masks += to_images(mask_logits.sigmoid(), output_type)
         self.maybe_free_model_hooks()
         if not return_dict:
             return (images, masks, reports) if report else (images, masks)
@@ -213,10 +214,8 @@ class TADiSRPipeline(DiffusionPipeline):
 
         lr (B, 3, h, w) in [0, 1] to the image (B, 3, H, W) in [0, 1] and mask logits (B, 1, H, W), float32 on the CPU.
         After an out-of-memory error tile="auto" starts again with half the side; `tile_progress` is then called anew.
-
-        Raises:
-            MemoryError: not enough memory for the given tile, or for the least one; the message says what to try.
-            FloatingPointError: values that are not finite, as float16 gives in the VAE of SDXL and Kolors.
+        MemoryError if the given tile, or the least one, does not fit; FloatingPointError for values that are not
+        finite, as float16 gives in the VAE of SDXL and Kolors.
         """
         for model in self.convolutional():
             model.to(memory_format=torch.channels_last)  # as the images: else every layer copies its input
@@ -226,10 +225,9 @@ class TADiSRPipeline(DiffusionPipeline):
         image = lr.float().cpu().numpy()
         while True:
             side = max(1, plan.side // factor)  # LR pixels
+            shared = min(overlap // factor, side // 2)
             try:
-                results = run_tiled(
-                    restore_tile, image, side, min(overlap // factor, side // 2), scale, tile_progress, plan.batch
-                )
+                results = run_tiled(restore_tile, image, side, shared, scale, tile_progress, plan.batch)
                 sr, mask_logits = map(torch.from_numpy, results)
                 if not sr.isfinite().all():
                     raise FloatingPointError(
@@ -314,10 +312,7 @@ class TADiSRPipeline(DiffusionPipeline):
 
         `save_pretrained` still writes the adapter exactly. To take it out again, load the base anew. In half precision
         weights are rounded at random, right on average; by `generator`, of their device, if not by one seeded with 0.
-        Quantised weights keep their adapter beside them. Returns the pipeline.
-
-        Raises:
-            ValueError: under sequential offload: fuse first.
+        Quantised weights keep their adapter beside them. Fuse before sequential offload. Returns the pipeline.
         """
         for model in (self.vae, self.backbone):
             fuse_adapter(model, ADAPTER, generator)
@@ -330,11 +325,7 @@ class TADiSRPipeline(DiffusionPipeline):
         offload_type: str = "leaf_level",
         **options: Any,
     ) -> None:
-        """As in `DiffusionPipeline`, leaf by leaf: the decoders' blocks run one by one, past block-level hooks.
-
-        Raises:
-            ValueError: another `offload_type`.
-        """
+        """As in `DiffusionPipeline`, leaf by leaf only: the decoders' blocks run one by one, past block-level hooks."""
         if offload_type != "leaf_level":
             raise ValueError(f'offload_type must be "leaf_level" here, not {offload_type!r}.')
         devices = (torch.device(device) for device in (onload_device, offload_device))
@@ -404,8 +395,7 @@ class TADiSRPipeline(DiffusionPipeline):
         with contiguous_weights(self.convolutional()):
             for name in ("prompt", "joint_decoder"):
                 getattr(self, name).save_pretrained(folder / name)
-        AdapterIndex(
-            self.config["base_model"], self.config["base_revision"], native_scale=self.config["native_scale"]
-        ).save(folder)
+        config = self.config
+        AdapterIndex(config["base_model"], config["base_revision"], native_scale=config["native_scale"]).save(folder)
         if push_to_hub:
             self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)

@@ -5,7 +5,7 @@ Shapes: N batch, h, w pixels of an LR crop, s scale of the enhancement module, H
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, DiffusionPipeline
+from diffusers.utils import BaseOutput
 from PIL import Image
 
 from tadisr.loading.memory import contiguous_weights
@@ -24,11 +25,24 @@ from tadisr.models.textdiff.pieces import PieceFunction, run_pieces
 from tadisr.models.textdiff.recognizer import CRNN
 from tadisr.models.textdiff.residual_unet import ResidualUNet
 from tadisr.models.textdiff.shares import Shares
-from tadisr.pipelines.pipeline_output import TextDiffPipelineOutput
 
 ImageInput = Image.Image | np.ndarray | torch.Tensor
 Generators = torch.Generator | Sequence[torch.Generator] | None
 _MODELS = ("enhancement", "prior", "residual")
+
+
+@dataclass
+class TextDiffPipelineOutput(BaseOutput):
+    """Restored crops, where their text is, and TEM's coarse images, one of each per crop, in the `output_type`.
+
+    images: as in `TADiSRPipelineOutput`.
+    text_masks: as in `TADiSRPipelineOutput`; None if the model has no mask.
+    coarse_images: as `images`; None from `refine`, which starts from another method's images.
+    """
+
+    images: list[Image.Image] | list[np.ndarray] | list[torch.Tensor]
+    text_masks: list[Image.Image] | list[np.ndarray] | list[torch.Tensor] | None
+    coarse_images: list[Image.Image] | list[np.ndarray] | list[torch.Tensor] | None = None
 
 
 class TextDiffPipeline(DiffusionPipeline):
@@ -42,8 +56,7 @@ class TextDiffPipeline(DiffusionPipeline):
     Args:
         enhancement: TEM, with or without mask branch.
         prior: the recogniser whose reading guides TEM.
-        residual: MRD's U-Net.
-        scheduler: as from `textdiff_scheduler`.
+        residual, scheduler: MRD's U-Net, and a schedule as from `textdiff_scheduler`.
         crop_size: height and width of the LR crops that the model was trained on.
         diffusion: False for a U-Net that was trained to give the residual at once (an ablation).
         temperature, strength, residual_strength: see `Shares`; used by calls that name none.
@@ -52,7 +65,7 @@ class TextDiffPipeline(DiffusionPipeline):
         ValueError: components that do not fit each other: a mask that is read but not made, another alphabet; a
             temperature or strength outside 0 to 1.
 
-    Example:
+    Examples:
         >>> from PIL import Image
         >>> from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
         >>> pipe = TextDiffPipeline.from_pretrained("textdiff-tiny")
@@ -121,8 +134,8 @@ class TextDiffPipeline(DiffusionPipeline):
             ValueError, TypeError: arguments that cannot work, before any work is done.
         """
         # 1. Check.
-        self.check_inputs(num_inference_steps, batch_size, output_type, temperature, strength, residual_strength)
-        shares = self._shares(temperature, strength, residual_strength)
+        given = (temperature, strength, residual_strength)
+        shares = self.check_inputs(num_inference_steps, batch_size, output_type, *given)
         crops = to_tensors(image)
         seeds = _seeds(generator, len(crops))
         scale = self.enhancement.config.scale
@@ -171,8 +184,8 @@ class TextDiffPipeline(DiffusionPipeline):
             ValueError, TypeError: as for `__call__`; also masks for a model that reads none.
         """
         # 1. Check.
-        self.check_inputs(num_inference_steps, batch_size, output_type, temperature, strength, residual_strength)
-        shares = self._shares(temperature, strength, residual_strength)
+        given = (temperature, strength, residual_strength)
+        shares = self.check_inputs(num_inference_steps, batch_size, output_type, *given)
         lines = to_tensors(images)
         seeds = _seeds(generator, len(lines))
         if masks is not None:
@@ -199,8 +212,8 @@ class TextDiffPipeline(DiffusionPipeline):
         temperature: float | None = None,
         strength: float | None = None,
         residual_strength: float | None = None,
-    ) -> None:
-        """Raise ValueError for arguments that cannot work, and for components in training mode."""
+    ) -> Shares:
+        """The shares of a call, None standing for the pipeline's own; ValueError for a call that cannot work."""
         limit = self.scheduler.config.num_train_timesteps
         if not isinstance(num_inference_steps, int) or not 1 <= num_inference_steps <= limit:
             raise ValueError(f"num_inference_steps must be an integer from 1 to {limit}, got {num_inference_steps!r}.")
@@ -208,10 +221,12 @@ class TextDiffPipeline(DiffusionPipeline):
             raise ValueError(f"batch_size must be an integer of at least 1, got {batch_size!r}.")
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}.")
-        self._shares(temperature, strength, residual_strength)
+        given = {"temperature": temperature, "strength": strength, "residual_strength": residual_strength}
+        shares = Shares(**{name: self.config[name] if share is None else share for name, share in given.items()})
         for name in _MODELS:
             if getattr(self, name).training:
                 raise ValueError(f"{name} is in training mode, where results are random: call pipe.{name}.eval().")
+        return shares
 
     def enhance(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """LR crops (N, 3, h, w) in [0, 1] to coarse images (N, 3, H, W) and text probability (N, 1, H, W) or None."""
@@ -230,13 +245,10 @@ class TextDiffPipeline(DiffusionPipeline):
         images: torch.Tensor,
         mask: torch.Tensor | None,
         num_inference_steps: int = 5,
-        seeds: Sequence[int] = (0,),
+        seeds: Sequence[int] = (0,),  # of the noise, one for each image
         temperature: float = 1.0,
     ) -> torch.Tensor:
-        """Images (N, 3, H, W) in [0, 1], on the models' device, to the same with their whole residual, float32.
-
-        seeds: of the noise, one for each image.
-        """
+        """Images (N, 3, H, W) in [0, 1], on the models' device, to the same with their whole residual, float32."""
         noise = [torch.Generator().manual_seed(seed) for seed in seeds]
         return self.network.refine(images, mask, num_inference_steps, noise, temperature=temperature)
 
@@ -251,7 +263,7 @@ class TextDiffPipeline(DiffusionPipeline):
     ) -> TextDiffPipelineOutput:
         """Apply `restore` to pieces of the lines, and add the changes that it returns to the enlarged lines.
 
-        restore: to channels joined by `_join`: the change, perhaps the coarse image's change, perhaps the text mask.
+        Its channels are joined by `_join`: the change, perhaps the coarse image's change, perhaps the text mask.
         """
         for name in _MODELS:  # in the layout of the images: else every convolution copies its input
             getattr(self, name).to(memory_format=torch.channels_last)
@@ -267,11 +279,6 @@ class TextDiffPipeline(DiffusionPipeline):
                 masks += to_images(maps[:, -1:].clamp_(0, 1), output_type)
         self.maybe_free_model_hooks()
         return TextDiffPipelineOutput(images=images, text_masks=masks or None, coarse_images=coarse_images or None)
-
-    def _shares(self, temperature: float | None, strength: float | None, residual_strength: float | None) -> Shares:
-        """The shares of a call, where None stands for the pipeline's own."""
-        call = {"temperature": temperature, "strength": strength, "residual_strength": residual_strength}
-        return Shares(**{name: self.config[name] if share is None else share for name, share in call.items()})
 
     def _placed(self, images: torch.Tensor) -> torch.Tensor:
         """The images where the models are, in their precision and layout."""
@@ -301,10 +308,9 @@ class TextDiffPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "TextDiffPipeline":
-        """Load a bundled model by name, a folder, or a Hub repository.
+        """Load a bundled model by name, such as "textdiff-tiny", a folder, or a Hub repository "user/model".
 
         Args:
-            pretrained_model_name_or_path: "textdiff-tiny", a folder, or "user/model".
             kwargs: `dtype`, or `torch_dtype`, its older name (default float32, whatever the files hold); `revision`,
                 `token`, `cache_dir`, `local_files_only` for the Hub; others as in `DiffusionPipeline.from_pretrained`.
 

@@ -8,38 +8,26 @@ if TYPE_CHECKING:
     from tadisr.loading.load import Restored, Restorer, load
     from tadisr.models.prompt import TextPrompt
     from tadisr.ocr import load_engine
-    from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput, TextDiffPipelineOutput
-    from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
-    from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
+    from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline, TADiSRPipelineOutput
+    from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline, TextDiffPipelineOutput
     from tadisr.trust.check import check_text
 
 __all__ = [
-    "Restored",
-    "Restorer",
-    "TADiSRPipeline",
-    "TADiSRPipelineOutput",
-    "TextDiffPipeline",
-    "TextDiffPipelineOutput",
-    "TextPrompt",
-    "check_text",
-    "load",
-    "load_engine",
-]
+    "Restored", "Restorer", "TADiSRPipeline", "TADiSRPipelineOutput", "TextDiffPipeline", "TextDiffPipelineOutput",
+    "TextPrompt", "check_text", "load", "load_engine",
+]  # fmt: skip
 __version__ = version("tadisr")
 
 # Imported on first use: `import tadisr` loads no torch.
-_MODULES = {
-    "Restored": "tadisr.loading.load",
-    "Restorer": "tadisr.loading.load",
-    "TextPrompt": "tadisr.models.prompt",
-    "check_text": "tadisr.trust.check",
-    "load": "tadisr.loading.load",
-    "load_engine": "tadisr.ocr",
-    "TADiSRPipeline": "tadisr.pipelines.pipeline_tadisr",
-    "TADiSRPipelineOutput": "tadisr.pipelines.pipeline_output",
-    "TextDiffPipeline": "tadisr.pipelines.pipeline_textdiff",
-    "TextDiffPipelineOutput": "tadisr.pipelines.pipeline_output",
+_NAMES = {
+    "tadisr.loading.load": ("Restored", "Restorer", "load"),
+    "tadisr.models.prompt": ("TextPrompt",),
+    "tadisr.ocr": ("load_engine",),
+    "tadisr.pipelines.pipeline_tadisr": ("TADiSRPipeline", "TADiSRPipelineOutput"),
+    "tadisr.pipelines.pipeline_textdiff": ("TextDiffPipeline", "TextDiffPipelineOutput"),
+    "tadisr.trust.check": ("check_text",),
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

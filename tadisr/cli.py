@@ -27,11 +27,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line.
-
-    Returns 0 where everything asked for was done, 1 where a part was not, 2 after a mistake of the user's, 130 after
-    Ctrl-C.
-    """
+    """Run the command line: 0 if all was done, 1 if a part was not, 2 after a user's mistake, 130 after Ctrl-C."""
     argv = sys.argv[1:] if argv is None else argv
     if not sys.warnoptions:  # libraries warn their callers; whoever types a command can do nothing about it
         warnings.simplefilter("ignore")

@@ -1,7 +1,4 @@
-"""Tiles of an image and their blending, on plain arrays, without torch.
-
-At most one batch of tiles is held in memory beside the whole result.
-"""
+"""Tiles of an image and their blending, on plain arrays; memory holds one batch of them beside the whole result."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -77,47 +74,40 @@ def run_tiled(
     grid = tile_grid(height, width, tile, overlap)
     if len(grid) == 1:
         return tuple(np.asarray(result, np.float32) for result in function(image))
-    sums: list[np.ndarray] = []
+    size, ramp = (height * scale, width * scale), overlap * scale
     # Weights are separable, so their total is the outer product of the totals along each side.
-    totals = [np.zeros(length * scale, np.float32) for length in (height, width)]
-    for total, length in zip(totals, (height, width), strict=True):
-        for start, stop in windows(length, tile, overlap):
-            window = (start * scale, stop * scale)
-            total[slice(*window)] += blend_weights(window, length * scale, overlap * scale)
+    weights = []
+    for length in size:
+        along = {window: blend_weights(window, length, ramp) for window in windows(length, tile * scale, ramp)}
+        total = np.zeros(length, np.float32)
+        for window, values in along.items():
+            total[slice(*window)] += values
+        weights.append({window: values / total[slice(*window)] for window, values in along.items()})
+    sums: list[np.ndarray] = []
     tiles = iter(progress(grid))
     while chunk := list(islice(tiles, batch)):
         results = function(np.concatenate([image[..., slice(*rows), slice(*columns)] for rows, columns in chunk]))
         if not sums:
-            shape = (height * scale, width * scale)
-            sums = [np.zeros((len(image), result.shape[1], *shape), np.float32) for result in results]
-        for number, window in enumerate(chunk):
-            spans = [(start * scale, stop * scale) for start, stop in window]
-            weight_rows, weight_columns = (
-                blend_weights(span, length * scale, overlap * scale) / total[slice(*span)]
-                for span, length, total in zip(spans, (height, width), totals, strict=True)
-            )
+            sums = [np.zeros((len(image), result.shape[1], *size), np.float32) for result in results]
+        for number, spans in enumerate(chunk):
+            rows, columns = ((start * scale, stop * scale) for start, stop in spans)
             of_tile = slice(number * len(image), (number + 1) * len(image))
             for total, result in zip(sums, results, strict=True):
-                weighted = np.multiply(result[of_tile], weight_rows[:, None], dtype=np.float32)
-                weighted *= weight_columns
-                total[..., slice(*spans[0]), slice(*spans[1])] += weighted
+                weighted = np.multiply(result[of_tile], weights[0][rows][:, None], dtype=np.float32)
+                weighted *= weights[1][columns]
+                total[..., slice(*rows), slice(*columns)] += weighted
     return tuple(sums)
 
 
-def auto_tile(free: int, itemsize: int, widest: int, smallest: int = 256, largest: int = 1024) -> int:
-    """Side of a tile, in output pixels, that fits the free memory; a multiple of 64.
+def auto_tile(free: int, itemsize: int, widest: int) -> int:
+    """Side of a tile, in output pixels, that fits the free memory; a multiple of 64 from 256 to 1024.
 
     Both decoder streams hold about a dozen full-size feature maps at once, an eighth of them at the VAE's full width.
-
-    Args:
-        free: bytes.
-        itemsize: bytes of a value.
-        widest: channels of the VAE's widest block.
-        smallest, largest: bounds of the result.
+    `free`: bytes; `itemsize`: bytes of a value; `widest`: channels of the VAE's widest block.
     """
     bytes_per_pixel = 12 * max(widest // 4, 16) * itemsize
     side = int((0.5 * free / bytes_per_pixel) ** 0.5) // 64 * 64
-    return min(max(side, smallest), largest)
+    return min(max(side, 256), 1024)
 
 
 def auto_batch(tile: int, largest: int) -> int:
@@ -143,11 +133,9 @@ def group_by_size(images: Sequence[Any], scale: int, fits: int) -> Iterator[list
 class TilePlan:
     """How large tiles are and how many are restored at a time, and what to try where memory is not enough.
 
-    Args:
-        tile: as asked for: side in output pixels; "auto"; None: no tiles.
-        batch: tiles at a time as asked for; None: as many as are faster and fit.
-        whole: the image's longer side, in output pixels.
-        fits: side of a tile that should fit the memory.
+    All sides are in output pixels. `tile`: the side asked for, "auto", or None for no tiles. `batch`: how many tiles
+    at a time were asked for, or None for as many as are faster and fit. `whole`: the image's longer side. `fits`: a
+    side that should fit the memory.
     """
 
     def __init__(self, tile: int | str | None, batch: int | None, whole: int, fits: int):
@@ -158,8 +146,7 @@ class TilePlan:
     def shrink(self) -> None:
         """After an out-of-memory error: tiles one by one, or of half the side. What was asked for stays as it is.
 
-        Raises:
-            MemoryError: nothing is left to try; the message says what else can be done.
+        Raises MemoryError where nothing is left to try; the message says what else can be done.
         """
         smaller = max(self.side // 2 // 64 * 64, LEAST_TILE)
         if self.batch > 1 and not self.batch_is_given:

@@ -24,7 +24,7 @@ from tadisr.models.textdiff.recognizer import ALPHABET, CRNN, load_crnn
 from tadisr.training.engine.command_line import mistakes_in_one_line, parse
 from tadisr.training.engine.loop import fit
 from tadisr.training.engine.processes import run_recurrent_in_float32
-from tadisr.training.engine.task import Batch, Task, Validation
+from tadisr.training.engine.task import Batch, Task, Terms, Validation
 from tadisr.training.textdiff.line_config import CRNNConfig
 from tadisr.training.textdiff.line_loader import training_lines, validation_lines
 
@@ -77,20 +77,16 @@ class Recognition(Task[CRNNConfig]):
 
     def __init__(self, config: CRNNConfig, accelerator: Accelerator):
         super().__init__(config, accelerator)
-        if config.init_from:
-            self.network = load_crnn(config.init_from)
-        else:
-            self.network = CRNN(channels=config.channels, hidden=config.hidden)
-        self.network.to(memory_format=torch.channels_last)  # a third less time on a CPU, more in bf16
+        start, size = config.init_from, {"channels": config.channels, "hidden": config.hidden}
+        self.network = load_crnn(start) if start else CRNN(**size)
+        self.network.train().to(memory_format=torch.channels_last)  # a third less time on a CPU, more in bf16
         run_recurrent_in_float32(self.network, accelerator.device)
         self.lines = validation_lines(config)
 
     def batches(self, step: int) -> Iterable[Batch]:
-        """Lines."""
         return training_lines(self.config, self.accelerator, step)
 
-    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """The CTC loss of a batch of lines."""
+    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Terms:
         prepare, config = self.network.prepare, self.config
         gray = mix(prepare(batch["hr"]), prepare(batch["lr"]), config.hr_share, config.lr_share, generator)
         if config.augmentation:
@@ -118,7 +114,6 @@ class Recognition(Task[CRNNConfig]):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train as the flags say; None: those of this program's command line."""
     fit(parse(argv, CRNNConfig), Recognition)
 
 

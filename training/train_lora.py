@@ -8,8 +8,8 @@ or deepspeed.yaml). Interrupt it at any time; `--resume_from_checkpoint latest` 
 setting is documented in `training/restoration/train_config.py`, the whole in `docs/train.md`.
 """
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -22,15 +22,46 @@ from tadisr.models.network import TADiSRNetwork
 from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 from tadisr.training.engine.command_line import mistakes_in_one_line, parse
 from tadisr.training.engine.loop import fit
-from tadisr.training.engine.task import Batch, Task, Validation
+from tadisr.training.engine.task import Batch, Task, Terms, Validation
 from tadisr.training.recognizer.recognizer_loss import RecognizerLoss
 from tadisr.training.restoration.batches import Batches
 from tadisr.training.restoration.build import build_network
 from tadisr.training.restoration.hub import SHEET_FILE, create_repository, model_card, push
-from tadisr.training.restoration.sharding import whole_parameters
 from tadisr.training.restoration.terms import load_lpips, loss_terms
 from tadisr.training.restoration.train_config import TrainConfig
 from tadisr.training.restoration.validation import Validator, network_factor
+
+
+@contextmanager
+def whole_parameters(network: TADiSRNetwork) -> Iterator[None]:
+    """Within, the saved weights of a network that FSDP2 shards are whole, in every process; called by all of them.
+
+    The shards of a frozen base stay where they are: nobody saves them.
+    """
+    from torch.distributed.fsdp import FSDPModule  # PyTorch 2.6
+    from torch.distributed.tensor import DTensor
+
+    sharded = [(module, type(module)) for module in network.modules() if isinstance(module, FSDPModule)]
+    for module, cls in sharded:
+        module.reshard()  # after a forward pass some weights are still gathered, in storage that is not theirs
+        module.__class__ = cls.__bases__[1]  # the class before FSDP2: FSDP's own would meddle with every `.to`
+    replaced: list[tuple[nn.Module, str, nn.Parameter]] = []
+    for part in (network.vae, network.backbone, network.prompt, network.joint_decoder):
+        frozen_too = part is network.prompt or part is network.joint_decoder
+        for module in part.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if isinstance(parameter, DTensor) and (frozen_too or parameter.requires_grad):
+                    replaced.append((module, name, parameter))
+    for module, name, parameter in replaced:
+        whole = nn.Parameter(parameter.detach().full_tensor().cpu(), requires_grad=parameter.requires_grad)
+        module._parameters[name] = whole
+    try:
+        yield
+    finally:
+        for module, name, parameter in replaced:
+            module._parameters[name] = parameter
+        for module, cls in sharded:
+            module.__class__ = cls
 
 
 class Restoration(Task[TrainConfig]):
@@ -47,22 +78,19 @@ class Restoration(Task[TrainConfig]):
         if config.resolution % (factor := network_factor(self.network)):
             raise ValueError(f"With this base resolution must be a multiple of {factor}, not {config.resolution}.")
         self.lpips = load_lpips(config)
-        self.recognizer = RecognizerLoss(config.recognizer) if config.recognizer else None
-        for frozen in (self.lpips, self.recognizer):
-            if frozen is not None:
-                frozen.to(accelerator.device)
+        if self.lpips is not None:
+            self.lpips.to(accelerator.device)
+        self.recognizer = RecognizerLoss(config.recognizer).to(accelerator.device) if config.recognizer else None
         self.validator = Validator(config, accelerator) if config.validation_data_dir else None
 
     def batches(self, step: int) -> Iterable[Batch]:
-        """Crops and line strips."""
         return Batches(self.config, self.accelerator, step)
 
-    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Terms:
         """The losses of crops (Eq. 7 to 9), and of line strips what the recogniser reads."""
         return loss_terms(network, self.config, batch, batch.get("lines"), self.lpips, self.recognizer)
 
     def validate(self, network: nn.Module) -> Validation | None:
-        """The scores of a test split's first images, and a sheet of some."""
         return self.validator(network) if self.validator else None
 
     def running(self) -> AbstractContextManager:
@@ -70,7 +98,6 @@ class Restoration(Task[TrainConfig]):
         return self.network.recording()
 
     def gathered(self) -> AbstractContextManager:
-        """Make the saved weights whole."""
         sharded = self.accelerator.distributed_type is DistributedType.FSDP
         return whole_parameters(self.network) if sharded else nullcontext()
 
@@ -78,15 +105,10 @@ class Restoration(Task[TrainConfig]):
         """Write a pipeline, or an adapter on the pretrained base."""
         network, config = self.network, self.config
         pipe = TADiSRPipeline(
-            vae=network.vae,
-            **{network.component: network.backbone},
-            scheduler=network.scheduler,
-            prompt=network.prompt,
-            joint_decoder=network.joint_decoder,
-            base_model=config.pretrained_model_name_or_path,
-            base_revision=config.revision,
-            native_scale=config.scale,
-        )
+            vae=network.vae, **{network.component: network.backbone}, scheduler=network.scheduler,
+            prompt=network.prompt, joint_decoder=network.joint_decoder, native_scale=config.scale,
+            base_model=config.pretrained_model_name_or_path, base_revision=config.revision,
+        )  # fmt: skip
         pipe.save_pretrained(folder)
 
     def describe(self, folder: Path, step: int, validation: Validation | None) -> None:
@@ -99,13 +121,11 @@ class Restoration(Task[TrainConfig]):
         (folder / "README.md").write_text(card, encoding="utf-8")
 
     def finish(self, folder: Path, step: int) -> None:
-        """Upload, with push_to_hub."""
         if self.repository is not None:
             self.accelerator.print(f"Uploaded: {push(folder, self.repository, step)}")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train as the flags say; None: those of this program's command line."""
     fit(parse(argv, TrainConfig), Restoration)
 
 

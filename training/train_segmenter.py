@@ -25,7 +25,7 @@ from tadisr.training.data.segmentation_crops import SegmentationCrops, photo_lis
 from tadisr.training.engine.command_line import mistakes_in_one_line, parse
 from tadisr.training.engine.loop import fit
 from tadisr.training.engine.loop_config import LoopConfig
-from tadisr.training.engine.task import Batch, Task, Validation, share, total_batches
+from tadisr.training.engine.task import Batch, Task, Terms, Validation, share, total_batches
 
 
 @dataclass
@@ -83,15 +83,9 @@ def build_segmenter(config: SegmenterConfig) -> TextSegmenter:
         return TinyTextSegmenter(TinyConfig(widths=list(config.widths)))
     from tadisr.data_synthesis.judging.sam_ts import SamTextSegmenter
 
-    segmenter = SamTextSegmenter.build(
-        {
-            "base_model": config.pretrained_model_name_or_path,
-            "base_revision": config.revision,
-            "adapter_ratio": config.adapter_ratio,
-            "prompt_tokens": config.prompt_tokens,
-            "image_detail": config.image_detail,
-        }
-    )
+    own = {name: getattr(config, name) for name in ("adapter_ratio", "prompt_tokens", "image_detail")}
+    base = {"base_model": config.pretrained_model_name_or_path, "base_revision": config.revision}
+    segmenter = SamTextSegmenter.build(base | own)
     if config.resolution != segmenter.tile:
         raise ValueError(f"This SAM works at {segmenter.tile} pixels: set resolution to that, not {config.resolution}.")
     if config.gradient_checkpointing:
@@ -99,15 +93,13 @@ def build_segmenter(config: SegmenterConfig) -> TextSegmenter:
     return segmenter
 
 
-def segmentation_loss(
-    logits: list[torch.Tensor], mask: torch.Tensor, config: SegmenterConfig
-) -> dict[str, torch.Tensor]:
+def segmentation_loss(logits: list[torch.Tensor], mask: torch.Tensor, config: SegmenterConfig) -> Terms:
     """Named, weighted terms, summed over the sizes (B, 1, h, w) that the model returns; mask (B, 1, H, W) in [0, 1]."""
-    terms: dict[str, torch.Tensor] = {}
+    terms: Terms = {}
     for level in (x.float() for x in logits):
         truth = F.interpolate(mask, size=level.shape[-2:], mode="area")
         for name, weight, loss in (
-            ("bce", config.bce, lambda x, y: F.binary_cross_entropy_with_logits(x, y)),
+            ("bce", config.bce, F.binary_cross_entropy_with_logits),
             ("focal", config.focal, focal_loss),
             ("dice", config.dice, lambda x, y: dice_loss(x.sigmoid(), y, config.dice_squares)),
         ):
@@ -123,26 +115,19 @@ class Segmentation(Task[SegmenterConfig]):
 
     def __init__(self, config: SegmenterConfig, accelerator: Accelerator):
         super().__init__(config, accelerator)
-        self.network = build_segmenter(config)
+        self.network = build_segmenter(config).train()
 
     def batches(self, step: int) -> Iterable[Batch]:
-        """Crops."""
         config = self.config
+        count = total_batches(config, self.accelerator) * config.train_batch_size
         crops = SegmentationCrops(
-            config.train_data_dir,
-            config.resolution,
-            total_batches(config, self.accelerator) * config.train_batch_size,
-            config.seed,
-            config.text_share,
-            photo_list(config.photo_list),
-            config.photo_share,
-            cache=config.cache_images,
-        )
+            config.train_data_dir, config.resolution, count, config.seed, config.text_share,
+            photo_list(config.photo_list), config.photo_share, cache=config.cache_images,
+        )  # fmt: skip
         loader = DataLoader(crops, config.train_batch_size, num_workers=config.dataloader_num_workers)
         return share(loader, config, self.accelerator, step)
 
-    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """The losses of a batch of crops."""
+    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Terms:
         images = batch["image"].contiguous(memory_format=torch.channels_last)
         return segmentation_loss(network(images), batch["mask"], self.config)
 
@@ -153,12 +138,10 @@ class Segmentation(Task[SegmenterConfig]):
             return None
         at = int(np.argmin(np.abs(THRESHOLDS - 0.5)))
         for suffix, worn in (("", False), ("_worn", True)):
-            images, truths = zip(
-                *validation_images(config.validation_data_dir, config.validation_limit, worn), strict=True
-            )
+            pairs = validation_images(config.validation_data_dir, config.validation_limit, worn)
+            images, truths = zip(*pairs, strict=True)
             masks = self.network.segment(list(images))
-            counts = np.stack([mask_counts(mask, truth) for mask, truth in zip(masks, truths, strict=True)])
-            result = foreground_scores(counts)
+            result = foreground_scores(np.stack([*map(mask_counts, masks, truths)]))
             scores |= {f"fgiou{suffix}": float(result["iou"][at]), f"f{suffix}": float(result["f"][at])}
         return Validation(scores, "fgiou")
 
@@ -168,7 +151,6 @@ class Segmentation(Task[SegmenterConfig]):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train as the flags say; None: those of this program's command line."""
     fit(parse(argv, SegmenterConfig), Segmentation)
 
 

@@ -29,7 +29,7 @@ from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 from tadisr.training.engine.command_line import mistakes_in_one_line, parse
 from tadisr.training.engine.loop import fit
 from tadisr.training.engine.processes import run_in_float32, run_recurrent_in_float32
-from tadisr.training.engine.task import Batch, Task, Validation
+from tadisr.training.engine.task import Batch, Task, Terms, Validation
 from tadisr.training.recognizer.recognizer_loss import RecognizerLoss
 from tadisr.training.textdiff.line_config import TextDiffConfig
 from tadisr.training.textdiff.line_loader import training_lines, validation_lines
@@ -57,22 +57,15 @@ def build_network(config: TextDiffConfig) -> TextDiffNetwork:
             if getattr(config, name) != value:
                 raise ValueError(f"{config.init_from} was trained with {name} {value}: set it likewise.")
     else:
-        prior = load_crnn(config.recognizer)
+        prior = load_crnn(str(config.recognizer))
         enhancement = TextEnhancementModule(
-            channels=config.tem_channels,
-            blocks=config.tem_blocks,
-            prior_channels=config.prior_channels,
-            heads=config.heads,
-            mask_branch=config.mask_branch,
-            mask_channels=config.mask_channels,
-        )
+            channels=config.tem_channels, blocks=config.tem_blocks, prior_channels=config.prior_channels,
+            heads=config.heads, mask_branch=config.mask_branch, mask_channels=config.mask_channels,
+        )  # fmt: skip
         unet = ResidualUNet(
-            block_out_channels=config.unet_channels,
-            dropout=config.dropout,
-            attention=config.unet_attention,
-            attention_from=config.unet_attention_from,
-            mask=config.mask_branch,
-        )
+            block_out_channels=config.unet_channels, dropout=config.dropout, attention=config.unet_attention,
+            attention_from=config.unet_attention_from, mask=config.mask_branch,
+        )  # fmt: skip
     if not config.text_prior:  # no other loss trains it
         prior.requires_grad_(False)
     scheduler = textdiff_scheduler(config.corrected_schedule, config.prediction_type)
@@ -87,7 +80,7 @@ class Enhancement(Task[TextDiffConfig]):
     def __init__(self, config: TextDiffConfig, accelerator: Accelerator):
         super().__init__(config, accelerator)
         self.device = device = accelerator.device
-        self.network = build_network(config).to(memory_format=torch.channels_last)
+        self.network = build_network(config).train().to(memory_format=torch.channels_last)
         if device.type == "cpu":  # bfloat16 makes convolutions faster there, but these parts slower
             for module in self.network.enhancement.modules():
                 if isinstance(module, (nn.GRU, TextPriorInterpreter)):
@@ -102,10 +95,9 @@ class Enhancement(Task[TextDiffConfig]):
         self.lines = validation_lines(config)
 
     def batches(self, step: int) -> Iterable[Batch]:
-        """Lines."""
         return training_lines(self.config, self.accelerator, step)
 
-    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Terms:
         """Eq. 16's terms of a batch of lines."""
         if not self.config.text_prior:
             self.network.recognizer.eval()  # keep its batch statistics
@@ -124,8 +116,8 @@ class Enhancement(Task[TextDiffConfig]):
     def validate(self, network: nn.Module) -> Validation:
         """PSNR, SSIM and accuracies of the final, the coarse and the bicubic image, over all lines, and of each set."""
         judges = {}
-        if self.reader is not None:
-            judges["crnn"] = lambda images: self.reader.read(images.to(self.device))
+        if (reader := self.reader) is not None:
+            judges["crnn"] = lambda images: reader.read(images.to(self.device))
         if self.judge is not None:
             judges[self.config.validation_ocr] = self.judge
         methods = {
@@ -153,19 +145,14 @@ class Enhancement(Task[TextDiffConfig]):
         """A folder for `TextDiffPipeline.from_pretrained`."""
         network = self.network
         pipe = TextDiffPipeline(
-            enhancement=network.enhancement,
-            prior=network.recognizer,
-            residual=network.unet,
-            scheduler=network.scheduler,
-            diffusion=network.diffusion,
-            temperature=self.config.temperature,
-        )
+            enhancement=network.enhancement, prior=network.recognizer, residual=network.unet,
+            scheduler=network.scheduler, diffusion=network.diffusion, temperature=self.config.temperature,
+        )  # fmt: skip
         with contiguous_weights([network]):
             pipe.save_pretrained(folder)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train as the flags say; None: those of this program's command line."""
     fit(parse(argv, TextDiffConfig), Enhancement)
 
 

@@ -18,13 +18,10 @@ def shrink_photo(image: np.ndarray, longest: int) -> np.ndarray:
 
 
 def crop_photo(photo: np.ndarray, size: int | Size, rng: np.random.Generator) -> np.ndarray:
-    """A random part of a photograph, shrunk by 1 to 4 so that it is sharp at its new size.
+    """A random part of a photograph, (height, width, 3) float32 RGB in [0, 1], shrunk by 1 to 4 so that it is sharp.
 
     photo: (H, W, 3) uint8 RGB. size: (height, width) in pixels, or the side of a square. A photograph that is smaller
     than that is enlarged.
-
-    Returns:
-        (height, width, 3) float32 RGB in [0, 1].
     """
     size = (size, size) if isinstance(size, int) else size
     fits = min(photo.shape[0] / size[0], photo.shape[1] / size[1])
@@ -37,12 +34,9 @@ def crop_photo(photo: np.ndarray, size: int | Size, rng: np.random.Generator) ->
 
 
 def procedural(size: int | Size, rng: np.random.Generator) -> np.ndarray:
-    """A lit material or a scene, for a machine without photographs.
+    """A lit material or a scene, for a machine without photographs: (H, W, 3) float32 RGB in [0, 1].
 
     size: (height, width) in pixels, or the side of a square.
-
-    Returns:
-        (H, W, 3) float32 RGB in [0, 1].
     """
     size = (size, size) if isinstance(size, int) else size
     if rng.random() < 0.6:

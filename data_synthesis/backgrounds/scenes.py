@@ -75,8 +75,7 @@ def street(size: Size, rng: np.random.Generator) -> np.ndarray:
 def shelves(size: Size, rng: np.random.Generator) -> np.ndarray:
     """Shop shelves: rows of bright boxes and bottles on boards."""
     h, w = size
-    image = np.empty((h, w, 3), np.float32)
-    image[:] = pick("#3a3632 #5c564e #26282b #8a8378", rng)
+    image = np.full((h, w, 3), pick("#3a3632 #5c564e #26282b #8a8378", rng), np.float32)
     step = h * rng.uniform(0.16, 0.34)
     for bottom in np.arange(step * rng.uniform(0.5, 1), h + step, step):
         x = -w * 0.05
@@ -104,9 +103,8 @@ def room(size: Size, rng: np.random.Generator) -> np.ndarray:
     for _ in range(rng.integers(2, 7)):
         bw, bh = w * rng.uniform(0.08, 0.4), h * rng.uniform(0.08, 0.5)
         x, y = int(rng.uniform(-0.1, 1) * w), int(max(0, rng.uniform(floor - bh, floor + h * 0.15)))
-        image[y : int(y + bh), max(0, x) : int(max(0, x + bw))] = pick(
-            "#3a2f28 #5b4636 #8a7a66 #2c3238 #a8a29a #6b2f2a", rng
-        )
+        color = pick("#3a2f28 #5b4636 #8a7a66 #2c3238 #a8a29a #6b2f2a", rng)
+        image[y : int(y + bh), max(0, x) : int(max(0, x + bw))] = color
     if rng.random() < 0.6:
         x, y, ww, wh = (int(v) for v in rng.uniform([0, 0, 0.15, 0.2], [0.8, 0.3, 0.4, 0.5]) * [w, h, w, h])
         image[y : y + wh, x : x + ww] = np.array([0.95, 0.96, 0.93], np.float32)
@@ -124,9 +122,8 @@ def night(size: Size, rng: np.random.Generator) -> np.ndarray:
         color = lamps if rng.random() < 0.6 else pick("#ff4a3a #4aff9a #5aa0ff #ffe08a #ffffff", rng)
         disc = np.zeros(size, np.uint8)
         cv2.circle(disc, (int(x * 16), int(y * 16)), int(r * 16), 255, -1, cv2.LINE_AA, 4)
-        x0, x1, y0, y1 = max(0, int(x - r - 2)), int(x + r + 3), max(0, int(y - r - 2)), int(y + r + 3)
-        area = disc[y0 : max(0, y1), x0 : max(0, x1), None].astype(np.float32) / 255
-        image[y0 : max(0, y1), x0 : max(0, x1)] += area * color * rng.uniform(0.15, 0.55)
+        place = tuple(slice(max(0, int(middle - r - 2)), max(0, int(middle + r + 3))) for middle in (y, x))
+        image[place] += disc[place][..., None].astype(np.float32) / 255 * color * rng.uniform(0.15, 0.55)
     return image
 
 

@@ -27,9 +27,8 @@ def pick(colors: str, rng: np.random.Generator, jitter: float = 0.04) -> np.ndar
 def noise(size: Size, scale: float | tuple[float, float], rng: np.random.Generator) -> np.ndarray:
     """Smooth noise (H, W) of mean 0 and deviation about 1, whose features are `scale` pixels (y, x) large."""
     sy, sx = scale if isinstance(scale, tuple) else (scale, scale)
-    coarse = (max(2, round(size[0] / sy)), max(2, round(size[1] / sx)))
-    field = rng.standard_normal(coarse, np.float32)
-    if coarse == size:
+    field = rng.standard_normal((max(2, round(size[0] / sy)), max(2, round(size[1] / sx))), np.float32)
+    if field.shape == size:
         return field
     return cv2.resize(field, size[::-1], interpolation=cv2.INTER_CUBIC if max(sy, sx) > 1.5 else cv2.INTER_LINEAR)
 
@@ -46,10 +45,8 @@ def fractal(size: Size, scale: float, rng: np.random.Generator, octaves: int = 5
 def relief(height: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
     """The brightness (H, W) around 1 of a height field lit from one side."""
     angle = rng.uniform(0, 2 * np.pi)
-    slope = cv2.Sobel(height, -1, 1, 0, ksize=3) * math.cos(angle) + cv2.Sobel(height, -1, 0, 1, ksize=3) * math.sin(
-        angle
-    )
-    return 1 + (strength / 8) * slope
+    dx, dy = cv2.Sobel(height, -1, 1, 0, ksize=3), cv2.Sobel(height, -1, 0, 1, ksize=3)
+    return 1 + (strength / 8) * (dx * math.cos(angle) + dy * math.sin(angle))
 
 
 def light(size: Size, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
@@ -61,11 +58,8 @@ def light(size: Size, rng: np.random.Generator, strength: float = 1.0) -> np.nda
     field = 1 + strength * rng.uniform(0, 0.22) * across
     field = field * (1 - strength * rng.uniform(0, 0.16) * (xs**2 + ys**2) / 2)
     if rng.random() < 0.3 * strength:
-        edge = (
-            across * math.cos(1.2)
-            + (ys * math.cos(angle) - xs * math.sin(angle)) * math.sin(1.2)
-            - rng.uniform(-0.6, 0.6)
-        )
+        along = ys * math.cos(angle) - xs * math.sin(angle)
+        edge = across * math.cos(1.2) + along * math.sin(1.2) - rng.uniform(-0.6, 0.6)
         edge = edge + 0.05 * noise(size, max(size) / 4, rng)
         shadow = 0.5 + 0.5 * np.tanh(edge / rng.uniform(0.04, 0.4))
         field = field * (1 - strength * rng.uniform(0.12, 0.4) * shadow)
@@ -112,29 +106,21 @@ def paper(size: Size, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.5:
         shade = shade + rng.uniform(0.004, 0.012) * (noise(size, (1, 9), rng) + noise(size, (9, 1), rng))
     if rng.random() < 0.35:
-        shade = shade * relief(_crumple(size, rng), rng, rng.uniform(0.3, 1.0))
+        ys, xs = np.mgrid[: size[0], : size[1]].astype(np.float32)
+        facets = np.zeros(size, np.float32)
+        for _ in range(int(rng.integers(4, 10))):  # flat, with ridges between them
+            angle, place = rng.uniform(0, 2 * np.pi), rng.uniform(0, 1, 2) * size[::-1]
+            distance = (xs - place[0]) * math.cos(angle) + (ys - place[1]) * math.sin(angle)
+            facets += np.abs(distance + 6 * noise(size, 60, rng)) * rng.uniform(0.01, 0.05)
+        shade = shade * relief(cv2.GaussianBlur(facets, (0, 0), 0.8), rng, rng.uniform(0.3, 1.0))
     elif rng.random() < 0.4:
         for axis in range(2):
             for place in rng.uniform(0.1, 0.9, rng.integers(0, 3)):
                 distance = (np.arange(size[axis], dtype=np.float32) - place * size[axis]) / size[axis]
-                fold = (
-                    1
-                    - 0.05 * np.sign(distance) * np.exp(-np.abs(distance) * 14)
-                    - 0.09 * np.exp(-((distance * size[axis] / 1.3) ** 2))
-                )
+                fold = 1 - 0.05 * np.sign(distance) * np.exp(-np.abs(distance) * 14)
+                fold = fold - 0.09 * np.exp(-((distance * size[axis] / 1.3) ** 2))
                 shade = shade * np.expand_dims(fold.astype(np.float32), 1 - axis)
     return color * shade[..., None]
-
-
-def _crumple(size: Size, rng: np.random.Generator) -> np.ndarray:
-    """The height of crumpled paper: flat facets with ridges between them."""
-    ys, xs = np.mgrid[: size[0], : size[1]].astype(np.float32)
-    height = np.zeros(size, np.float32)
-    for _ in range(int(rng.integers(4, 10))):
-        angle, place = rng.uniform(0, 2 * np.pi), rng.uniform(0, 1, 2) * size[::-1]
-        distance = (xs - place[0]) * math.cos(angle) + (ys - place[1]) * math.sin(angle)
-        height += np.abs(distance + 6 * noise(size, 60, rng)) * rng.uniform(0.01, 0.05)
-    return cv2.GaussianBlur(height, (0, 0), 0.8)
 
 
 def cardboard(size: Size, rng: np.random.Generator) -> np.ndarray:
@@ -161,8 +147,7 @@ def wood(size: Size, rng: np.random.Generator) -> np.ndarray:
     rings = np.sin((ys + bend) * (2 * np.pi / rng.uniform(7, 22)))
     tone = 0.5 + 0.26 * rings + 0.2 * noise((h, w), (1.4, 60), rng) + rng.normal(0, 0.12, boards)[board]
     image = dark_tone + (light_tone - dark_tone) * tone.clip(-0.3, 1.3)[..., None].astype(np.float32)
-    for i in range(1, boards):
-        y = round(i * h / boards)
+    for y in (round(i * h / boards) for i in range(1, boards)):
         image[max(0, y - 1) : y + 1] *= 0.35
     image *= (1 - 0.12 * (noise((h, w), (1, 25), rng) > 1.6))[..., None]
     return np.ascontiguousarray(image.transpose(1, 0, 2)) if stand else image
@@ -174,28 +159,21 @@ def bricks(size: Size, rng: np.random.Generator) -> np.ndarray:
     if tiles:
         bh = rng.uniform(28, 150)
         bw, joint = bh * float(rng.choice([1, 1, 2])), rng.uniform(1.5, 4)
-        base, mortar = (
-            pick("#e8ecec #d5dbdb #f0efe9 #9fb6bd #c9b9a4 #41606b #8a8d8f", rng),
-            pick("#9c9c98 #cfcfca", rng),
-        )
-        spread = rng.uniform(0.005, 0.04)
+        colors, mortars = "#e8ecec #d5dbdb #f0efe9 #9fb6bd #c9b9a4 #41606b #8a8d8f", "#9c9c98 #cfcfca"
+        spreads = (0.005, 0.04)
     else:
         bh, joint = rng.uniform(22, 60), rng.uniform(3, 7)
         bw = bh * rng.uniform(2.2, 3.2)
-        base, mortar = (
-            pick("#9b4a36 #8a3f2f #a8624a #7d4a3c #b5a394 #d8d4cc #6e5a50", rng),
-            pick("#b3aba0 #8d877e", rng),
-        )
-        spread = rng.uniform(0.04, 0.12)
+        colors, mortars = "#9b4a36 #8a3f2f #a8624a #7d4a3c #b5a394 #d8d4cc #6e5a50", "#b3aba0 #8d877e"
+        spreads = (0.04, 0.12)
+    base, mortar, spread = pick(colors, rng), pick(mortars, rng), rng.uniform(*spreads)
     wobble = 0 if tiles else 1.2 * noise(size, 14, rng)
     ys = np.arange(size[0], dtype=np.float32)[:, None] + wobble + rng.uniform(0, bh)
     row = np.floor(ys / bh)
     xs = np.arange(size[1], dtype=np.float32) + wobble + (0 if tiles else bw / 2) * (row % 2) + rng.uniform(0, bw)
     column = np.floor(xs / bw)
-    edge = np.minimum(
-        np.minimum(ys - row * bh, bh - ys + row * bh), np.minimum(xs - column * bw, bw - xs + column * bw)
-    )
-    inside = (edge - joint / 2).clip(0, 1)
+    edges = np.minimum(ys - row * bh, bh - ys + row * bh), np.minimum(xs - column * bw, bw - xs + column * bw)
+    inside = (np.minimum(*edges) - joint / 2).clip(0, 1)
     shades = rng.normal(0, spread, (64, 64)).astype(np.float32)
     shade = 1 + shades[row.astype(int) % 64, column.astype(int) % 64]
     height = inside * 2 + fractal(size, 24, rng, 4, 0.7) * (0.04 if tiles else 0.5)
@@ -247,6 +225,5 @@ def asphalt(size: Size, rng: np.random.Generator) -> np.ndarray:
 
 
 SURFACES: dict[str, Callable[[Size, np.random.Generator], np.ndarray]] = {
-    surface.__name__: surface
-    for surface in (paint, plaster, paper, cardboard, wood, bricks, metal, fabric, asphalt)
-}  # fmt: skip
+    surface.__name__: surface for surface in (paint, plaster, paper, cardboard, wood, bricks, metal, fabric, asphalt)
+}

@@ -166,7 +166,7 @@ def _replace(config: Any, values: Mapping[str, Any], where: str) -> Any:
 def _check(config: Any) -> None:
     """Turn lists (YAML has no tuples) into tuples, and refuse shares outside 0..1 and ranges out of order."""
     for f in fields(config):
-        value = getattr(config, f.name)
+        value: Any = getattr(config, f.name)
         if isinstance(value, list):
             setattr(config, f.name, value := tuple(value))
         if f.name.endswith("_prob") and not (isinstance(value, (int, float)) and 0 <= value <= 1):

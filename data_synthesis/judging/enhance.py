@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from tadisr.loading.load import load
-from tadisr.loading.model_files import MODEL_SUFFIXES, load_model_file
+from tadisr.loading.load import MODEL_SUFFIXES, load, load_model_file
 from tadisr.tiling import run_tiled
 
 if TYPE_CHECKING:

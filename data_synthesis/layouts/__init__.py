@@ -1,6 +1,6 @@
 """Pages of text as they are met: scenes, posters, captions, documents, forms, screens, products."""
 
 from tadisr.data_synthesis.layouts.page import write_page
-from tadisr.data_synthesis.layouts.style import LAYOUT_NAMES, PageStyle
+from tadisr.data_synthesis.layouts.typesetting import LAYOUT_NAMES, PageStyle
 
 __all__ = ["LAYOUT_NAMES", "PageStyle", "write_page"]

@@ -18,8 +18,7 @@ def view(
     """
     x0, y0, x1, y1 = box
     corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32)
-    centre = corners.mean(axis=0)
-    offset = corners - centre
+    offset = corners - (centre := corners.mean(axis=0))
     yaw, pitch = rng.normal(0, tilt / 2, 2).clip(-tilt, tilt)
     half = np.abs(offset[0])
     depth = 1 + yaw * offset[:, 0] / max(half[0], 1) + pitch * offset[:, 1] / max(half[1], 1)
@@ -29,8 +28,8 @@ def view(
     return (offset @ rotation + centre).astype(np.float32)
 
 
-def weather(canvas: Canvas, s: Setter, amount: float = 1.0) -> None:
-    """Light, dirt and sheen on a finished panel."""
+def weather(canvas: Canvas, s: Setter, amount: float = 1.0) -> Canvas:
+    """Light, dirt and sheen on a finished panel, in place; returns the panel."""
     size = canvas.size
     canvas.image *= light(size, s.rng, 0.8 * amount)
     if s.chance(0.5):
@@ -44,6 +43,7 @@ def weather(canvas: Canvas, s: Setter, amount: float = 1.0) -> None:
         sheen = np.exp(-((across / s.between(0.05, 0.3)) ** 2))[..., None] * np.float32(s.between(0.06, 0.25))
         canvas.image += (1 - canvas.image) * sheen
     np.clip(canvas.image, 0, 1, out=canvas.image)
+    return canvas
 
 
 def bend(canvas: Canvas, s: Setter, height: float) -> Canvas:
@@ -56,14 +56,13 @@ def bend(canvas: Canvas, s: Setter, height: float) -> Canvas:
     map_x, map_y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
     map_y = map_y - drop
     shade = 1 - s.between(0.05, 0.35) * np.exp(-(((xs - round(centre)) / s.between(0.08, 0.3)) ** 2))
-    bent = Canvas(cv2.remap(canvas.image, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
-    bent.image *= shade[None, :, None]
-    np.clip(bent.image, 0, 1, out=bent.image)
+    image = cv2.remap(canvas.image, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    bent = Canvas((image * shade[None, :, None]).clip(0, 1))
     bent.mask = cv2.remap(canvas.mask, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT).clip(0, 1)
     bent.alpha = canvas.alpha
-    for line in canvas.lines:
-        bent.lines.append({**line, "quad": _bend_quad(line["quad"], drop)})
-        bent.take(bent.lines[-1]["quad"])
+    bent.lines = [{**line, "quad": _bend_quad(line["quad"], drop)} for line in canvas.lines]
+    for line in bent.lines:
+        bent.take(line["quad"])
     return bent
 
 
@@ -106,7 +105,6 @@ def finish(image: np.ndarray, strength: float, rng: np.random.Generator) -> None
         image += amount * (image - cv2.GaussianBlur(image, (0, 0), sigma))
     gray = (image @ np.array(LUMA, np.float32))[..., None]
     image += (gray - image) * (strength * rng.uniform(0.0, 0.5))
-    mean = float(gray.mean())
-    image += strength * rng.uniform(-0.05, 0.3) * (image - mean)  # contrast
+    image += strength * rng.uniform(-0.05, 0.3) * (image - float(gray.mean()))  # contrast
     image += strength * rng.uniform(-0.03, 0.05)
     np.clip(image, 0, 1, out=image)

@@ -41,8 +41,6 @@ class Canvas:
     def size(self) -> tuple[int, int]:
         return self.image.shape[:2]
 
-    # Shapes. Where they cover text there is no text any more.
-
     def _window(self, x0: float, y0: float, x1: float, y1: float) -> tuple[slice, slice]:
         """The pixels that the box touches, clipped to the canvas."""
         h, w = self.size
@@ -50,24 +48,20 @@ class Canvas:
         return slice(top, max(top, min(h, math.ceil(y1)))), slice(left, max(left, min(w, math.ceil(x1))))
 
     def _cover(self, window: tuple[slice, slice], color: Color | np.ndarray, cover: np.ndarray) -> None:
-        """Blend a colour, or an image, over the pixels of the window; cover (h, w) in [0, 1]."""
+        """Blend a colour, or an image, over the pixels of the window and its text; cover (h, w) in [0, 1]."""
         area = self.image[window]
         area += (color - area) * cover[..., None]
         if not self.lines:
             return
         lost = self.mask[window] * cover
         if lost.max(initial=0) > 0.2:
-            self._hide(window, lost)
+            all_lost = np.zeros_like(self.mask)
+            all_lost[window] = lost
+            for line in self.lines:
+                polygon, place = self._polygon(line["quad"])
+                if (all_lost[place] * polygon).sum() > 0.1 * (self.mask[place] * polygon).sum():
+                    line["text"] = ""  # nobody can say what a line reads that has lost a tenth of its ink
         self.mask[window] -= lost
-
-    def _hide(self, window: tuple[slice, slice], lost: np.ndarray) -> None:
-        """Take the text from lines that lose more than a tenth of their ink: nobody can say what they read."""
-        all_lost = np.zeros_like(self.mask)
-        all_lost[window] = lost
-        for line in self.lines:
-            polygon, place = self._polygon(line["quad"])
-            if (all_lost[place] * polygon).sum() > 0.1 * (self.mask[place] * polygon).sum():
-                line["text"] = ""
 
     def box(
         self, x0: float, y0: float, x1: float, y1: float, color: Color | np.ndarray, radius: float = 0.0,
@@ -75,20 +69,18 @@ class Canvas:
     ) -> None:  # fmt: skip
         """A rectangle with round corners, filled or, where `line` > 0, its frame of that width (inside the edge)."""
         rows, columns = window = self._window(x0, y0, x1, y1)
-        if rows.start == rows.stop or columns.start == columns.stop:
-            return
-        self._cover(window, color, box_coverage(x0, y0, x1, y1, radius, line, rows, columns) * opacity)
+        if rows.start != rows.stop and columns.start != columns.stop:
+            self._cover(window, color, box_coverage(x0, y0, x1, y1, radius, line, rows, columns) * opacity)
 
     def shape(
         self, x0: float, y0: float, x1: float, y1: float, draw: Callable, color: Color, opacity: float = 1.0
     ) -> None:
         """Blend what `draw(coverage)` draws into a uint8 canvas of the box's size, 0 to 255."""
-        h, w = round(y1 - y0), round(x1 - x0)
+        h, w, x, y = round(y1 - y0), round(x1 - x0), round(x0), round(y0)
         if min(h, w) < 1:
             return
         coverage = np.zeros((h, w), np.uint8)
         draw(coverage)
-        x, y = round(x0), round(y0)
         rows, columns = window = self._window(x, y, x + w, y + h)
         part = coverage[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
         self._cover(window, color, part * np.float32(opacity / 255))
@@ -106,8 +98,6 @@ class Canvas:
         (x0, y0), (x1, y1) = np.floor(points.min(axis=0)), np.ceil(points.max(axis=0))
         corners = np.round((points - [x0, y0]) * 16).astype(np.int32)
         self.shape(x0, y0, x1, y1, lambda c: cv2.fillPoly(c, [corners], 255, cv2.LINE_AA, 4), color, opacity)
-
-    # Text.
 
     def is_free(self, quad: np.ndarray) -> bool:
         """Whether no text and no mounted canvas is within the polygon."""
@@ -177,8 +167,6 @@ class Canvas:
             self.lines.append({"text": text, "quad": quad, "font": Path(font.path).name or font.family})
         return True
 
-    # Canvases on canvases.
-
     def mount(
         self, other: "Canvas", corners: np.ndarray, shade: float = 0.0, fall: tuple[float, float] = (2, 4)
     ) -> None:
@@ -197,20 +185,16 @@ class Canvas:
         # pixel centres lie at +0.5: the matrix maps corners, warpPerspective maps centres
         half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
         matrix = np.linalg.inv(half) @ matrix @ half
-
-        def warp(array: np.ndarray, flags: int, border: int = cv2.BORDER_CONSTANT) -> np.ndarray:
-            return cv2.warpPerspective(array, matrix, wh, flags=flags, borderMode=border)
-
-        alpha = np.ones(other.size, np.float32) if other.alpha is None else other.alpha
-        alpha = cv2.copyMakeBorder(alpha, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+        alpha = np.pad(np.ones(other.size, np.float32) if other.alpha is None else other.alpha, 1)
         shifted = matrix @ np.array([[1, 0, -1], [0, 1, -1], [0, 0, 1]])
         alpha = cv2.warpPerspective(alpha, shifted, wh, flags=cv2.INTER_LINEAR)
         if shade > 0:
             self._cast_shadow(corners, alpha, origin, shade, fall)
         area = self.image[window]
-        area += (warp(other.image, cv2.INTER_CUBIC, cv2.BORDER_REPLICATE) - area) * alpha[..., None]
+        image = cv2.warpPerspective(other.image, matrix, wh, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        area += (image - area) * alpha[..., None]
         np.clip(area, 0, 1, out=area)
-        mask = warp(other.mask, cv2.INTER_CUBIC).clip(0, 1) * alpha
+        mask = cv2.warpPerspective(other.mask, matrix, wh, flags=cv2.INTER_CUBIC).clip(0, 1) * alpha
         self.mask[window] = np.maximum(self.mask[window] * (1 - alpha), mask)
         moved = cv2.getPerspectiveTransform(source, corners.astype(np.float32))
         for line in other.visible_lines():
@@ -222,9 +206,8 @@ class Canvas:
     ) -> None:
         """Darken by the shadow of a shape, alpha (h, w) with its top left at `origin`."""
         blur = max(1.0, 0.6 * math.hypot(*fall))
-        reach = 3 * blur
-        (x0, y0), (x1, y1) = corners.min(axis=0) + fall - reach, corners.max(axis=0) + fall + reach
-        rows, columns = window = self._window(x0, y0, x1, y1)
+        low, high = corners.min(axis=0) + fall - 3 * blur, corners.max(axis=0) + fall + 3 * blur
+        rows, columns = window = self._window(*low, *high)
         shadow = np.zeros(self.image[window].shape[:2], np.float32)
         if not shadow.size:
             return

@@ -17,15 +17,27 @@ def caption(page: Canvas, s: Setter) -> None:
         page.image *= s.between(0.35, 0.75)
     if large := s.chance(0.6):
         _quotation(page, s)
-    if not large or s.chance(0.3):
-        _subtitle(page, s)
+    if not large or s.chance(0.3):  # subtitles
+        size = s.em(24, h * 0.09)
+        rows = int(s.rng.integers(1, 3))
+        if s.chance(0.3):  # on a dark bar
+            page.box(0, h - size * (1.5 * rows + 0.7), w, h, np.zeros(3, np.float32), opacity=s.between(0.4, 1))
+        for i in range(rows):
+            _over(page, s, s.body, w * 0.04, h - size * (0.5 + 1.3 * (rows - 1 - i)), size, 0.5)
     if s.chance(0.4):
         size = s.em(0, 36)
         text = figures.date(s.rng) if s.chance(0.6) else None
         y = h - size * 0.6 if s.chance(0.5) else size * 1.5
         _over(page, s, s.voice(), w * 0.04, y, size, s.one_of([0.0, 1.0]), text)
-    if s.chance(0.4):
-        _boxed(page, s)
+    if s.chance(0.4):  # a label in a coloured box, perhaps round at its ends
+        wide, tall = w * s.between(0.25, 0.6), max(2.2 * s.style.font_size[0], h * s.between(0.08, 0.2))
+        x, y = (w - wide) * s.rng.random(), (h - tall) * s.rng.random()
+        corners = np.array([[x, y], [x + wide, y], [x + wide, y + tall], [x, y + tall]], np.float32)
+        if page.is_free(corners):
+            ground, ink, _ = draw_palette(PRINTS, s.rng)
+            page.box(x, y, x + wide, y + tall, ground, s.between(0, tall / 2), opacity=s.between(0.75, 1))
+            s.label(page, s.head, (x + tall * 0.25, y, x + wide - tall * 0.25, y + tall), ink, s.between(0.4, 0.6))
+            page.take(corners)
     if s.chance(0.3):
         x, y = w * s.between(0.2, 0.8), h * s.between(0.2, 0.8)
         bubble(page, s, x, y, w * s.between(0.1, 0.17), draw_palette(PRINTS, s.rng).accent)
@@ -37,8 +49,7 @@ def _over(
 ) -> None:  # fmt: skip
     """A line in white, black or a colour."""
     color = WHITE if s.chance(0.75) else DARK
-    if s.chance(0.15):
-        color = draw_palette(PRINTS, s.rng).accent
+    color = draw_palette(PRINTS, s.rng).accent if s.chance(0.15) else color
     s.line(page, voice, margin, page.size[1] - margin, baseline, size, color, align, text, effect or s.effect())
 
 
@@ -61,27 +72,3 @@ def _quotation(page: Canvas, s: Setter) -> None:
         y += size * s.between(1.25, 1.6)
         if y > h - 4:
             break
-
-
-def _subtitle(page: Canvas, s: Setter) -> None:
-    h, w = page.size
-    size = s.em(24, h * 0.09)
-    rows = int(s.rng.integers(1, 3))
-    if s.chance(0.3):  # on a dark bar
-        page.box(0, h - size * (1.5 * rows + 0.7), w, h, np.zeros(3, np.float32), opacity=s.between(0.4, 1))
-    for i in range(rows):
-        _over(page, s, s.body, w * 0.04, h - size * (0.5 + 1.3 * (rows - 1 - i)), size, 0.5)
-
-
-def _boxed(page: Canvas, s: Setter) -> None:
-    """A label in a coloured box, perhaps round at its ends."""
-    h, w = page.size
-    wide, tall = w * s.between(0.25, 0.6), max(2.2 * s.style.font_size[0], h * s.between(0.08, 0.2))
-    x, y = (w - wide) * s.rng.random(), (h - tall) * s.rng.random()
-    corners = np.array([[x, y], [x + wide, y], [x + wide, y + tall], [x, y + tall]], np.float32)
-    if not page.is_free(corners):
-        return
-    ground, ink, _ = draw_palette(PRINTS, s.rng)
-    page.box(x, y, x + wide, y + tall, ground, s.between(0, tall / 2), opacity=s.between(0.75, 1))
-    s.label(page, s.head, (x + tall * 0.25, y, x + wide - tall * 0.25, y + tall), ink, s.between(0.4, 0.6))
-    page.take(corners)

@@ -13,11 +13,9 @@ from tadisr.data_synthesis.layouts.typesetting import Setter
 
 def blank_sheet(s: Setter, h: float, w: float) -> tuple[Canvas, Palette]:
     """A sheet of paper and the colours that are printed on it."""
-    colors = s.colors(PAPERS)
-    sheet = Canvas.of(h, w, colors.ground)
+    sheet, colors, _, _ = s.blank(h, w, PAPERS)
     texture = paper(sheet.size, s.rng)
-    sheet.image *= 0.96 * texture / texture.mean(axis=(0, 1))
-    np.clip(sheet.image, 0, 1, out=sheet.image)
+    sheet.image = (sheet.image * (0.96 * texture / texture.mean(axis=(0, 1)))).clip(0, 1)
     if s.chance(0.4):  # faded or photocopied
         faded = colors.ink + (colors.ground - colors.ink) * np.float32(s.between(0, 0.35))
         colors = colors._replace(ink=s.ink_on(faded, colors.ground, 30))
@@ -26,26 +24,16 @@ def blank_sheet(s: Setter, h: float, w: float) -> tuple[Canvas, Palette]:
 
 def photographed(page: Canvas, sheet: Canvas, s: Setter) -> None:
     """Put a finished sheet in view: scanned, near by, or with the table around it."""
-    h, w = page.size
-    sh, sw = sheet.size
+    (h, w), (sh, sw) = page.size, sheet.size
     if s.chance(0.25):
         sheet = bend(sheet, s, s.between(0.005, 0.03) * sh)
     if s.chance(0.3):  # scanned: nothing but the sheet
         x, y = s.rng.random() * min(w - sw, 0), s.rng.random() * min(h - sh, 0)
         lay(page, sheet, s, (x, y, max(x + sw, w), max(y + sh, h)), 0.3, 0.0)
-        return
-    weather(sheet, s, 0.8)
-    x, y = s.rng.random() * (w - sw), s.rng.random() * (h - sh)
-    lay(page, sheet, s, (x, y, x + sw, y + sh), 2.5, 0.09)
-
-
-def _show_through(sheet: Canvas, s: Setter, colors: Palette, size: float) -> None:
-    """The other side's lines, mirrored and faint: no text of this page."""
-    h, w = sheet.size
-    back = Canvas.of(h, w, colors.ground)
-    s.block(back, s.body, w * 0.08, w * 0.92, h * 0.1, h * 0.9, size, colors.ink)
-    ghost = cv2.GaussianBlur(back.mask[:, ::-1], (0, 0), 1.5)[..., None] * np.float32(s.between(0.02, 0.07))
-    sheet.image += (colors.ink - sheet.image) * ghost
+    else:
+        weather(sheet, s, 0.8)
+        x, y = s.rng.random() * (w - sw), s.rng.random() * (h - sh)
+        lay(page, sheet, s, (x, y, x + sw, y + sh), 2.5, 0.09)
 
 
 def document(page: Canvas, s: Setter) -> None:
@@ -55,12 +43,21 @@ def document(page: Canvas, s: Setter) -> None:
     high, wide = sheet.size
     body = max(s.em(0, 52), s.smallest(s.body))
     pad, y = wide * s.between(0.06, 0.12), high * s.between(0.03, 0.09)
-    if s.chance(0.2):
-        _show_through(sheet, s, colors, body)
+    if s.chance(0.2):  # the other side's lines, mirrored and faint: no text of this page
+        back = Canvas.of(high, wide, colors.ground)
+        s.block(back, s.body, wide * 0.08, wide * 0.92, high * 0.1, high * 0.9, body, colors.ink)
+        ghost = cv2.GaussianBlur(back.mask[:, ::-1], (0, 0), 1.5)[..., None] * np.float32(s.between(0.02, 0.07))
+        sheet.image += (colors.ink - sheet.image) * ghost
     if s.body.wide and s.chance(s.style.vertical):
         _upright(sheet, s, colors, body, pad)
-        photographed(page, sheet, s)
-        return
+    else:
+        _running_text(sheet, s, colors, body, pad, y)
+    photographed(page, sheet, s)
+
+
+def _running_text(sheet: Canvas, s: Setter, colors: Palette, body: float, pad: float, y: float) -> None:
+    """A running head and a heading, or neither, and one to three columns, from y downwards."""
+    high, wide = sheet.size
     if s.chance(0.4):  # running head
         small = max(s.smallest(s.body), body * 0.75)
         s.line(sheet, s.body, pad, wide - pad, y + small, small, colors.ink, s.one_of([0.0, 0.5, 1.0]))
@@ -82,7 +79,6 @@ def document(page: Canvas, s: Setter) -> None:
         if column and s.chance(0.4):
             sheet.box(x - gap / 2, y, x - gap / 2 + 1, bottom, colors.ink, opacity=0.6)
         _column(sheet, s, (x, y, x + cw, bottom), colors, body, leading, align)
-    photographed(page, sheet, s)
 
 
 def _column(

@@ -32,108 +32,57 @@ def arrow(canvas: Canvas, x: float, y: float, size: float, color: Color, angle: 
     canvas.shape(x - size / 2, y - size / 2, x + size / 2, y + size / 2, lambda c: _polygon(c, points), color)
 
 
+def _star(points: int, inner: float, outer: float, turn: float = 0.0, y: float = 32) -> np.ndarray:
+    """The corners of a star with its middle at (32, y)."""
+    angles = np.arange(2 * points) * math.pi / points - turn
+    radii = np.where(np.arange(2 * points) % 2, inner, outer)
+    return np.stack([32 + radii * np.cos(angles), y + radii * np.sin(angles)], axis=-1)
+
+
+def _leaf() -> np.ndarray:
+    ts = np.linspace(0, math.pi, 12)
+    right = np.stack([32 + 20 * np.sin(ts), 60 - 54 * ts / math.pi], axis=-1)
+    left = np.stack([32 - 16 * np.sin(ts[::-1]), 60 - 54 * ts[::-1] / math.pi], axis=-1)
+    return np.concatenate([right, left])
+
+
 TICK = 5
+# Discs (x, y, radius) and polygons, each of which fills, or where its value is 0, clears.
+_PICTOGRAMS: list[list[tuple[tuple[float, float, float] | list[tuple[float, float]] | np.ndarray, int]]] = [
+    [((32, 32, 30), 255), ((32, 32, 23), 0), ([(10, 18), (17, 11), (54, 46), (47, 53)], 255)],  # ring with a bar
+    [([(32, 4), (62, 58), (2, 58)], 255), ([(32, 16), (52, 52), (12, 52)], 0),  # warning triangle
+     ([(29, 26), (35, 26), (33.5, 42), (30.5, 42)], 255), ((32, 47, 2.6), 255)],
+    [(_star(5, 13, 31, math.pi / 2, 33), 255)],
+    [((32, 9, 7), 255), ([(22, 18), (42, 18), (44, 40), (39, 40), (38, 62), (33, 62), (32, 44), (31, 62), (26, 62),
+      (25, 40), (20, 40)], 255)],  # standing figure
+    [([(32, 6), (60, 32), (52, 32), (52, 58), (38, 58), (38, 40), (26, 40), (26, 58), (12, 58), (12, 32),
+       (4, 32)], 255)],  # house
+    [([(6, 34), (14, 26), (26, 40), (52, 12), (60, 20), (26, 56)], 255)],  # tick
+    [([(24, 4), (40, 4), (40, 24), (60, 24), (60, 40), (40, 40), (40, 60), (24, 60), (24, 40), (4, 40), (4, 24),
+       (24, 24)], 255)],  # cross of a pharmacy
+    [([(6, 16), (58, 16), (58, 48), (6, 48)], 255),  # bus
+     *(([(left, 21), (left + 11, 21), (left + 11, 32), (left, 32)], 0) for left in (10, 24, 38)),
+     ((18, 50, 6), 255), ((46, 50, 6), 255)],
+    [((32, 42, 17), 255), ([(32, 4), (46, 33), (18, 33)], 255)],  # drop
+    [([(10, 18), (44, 18), (40, 54), (14, 54)], 255), ((46, 32, 10), 255), ((46, 32, 6), 0),  # cup
+     ([(10, 18), (43, 18), (39, 54), (14, 54)], 255)],
+    [((24, 32, 20), 255), ((40, 32, 20), 255), ((24, 32, 14), 0)],  # rings, as of a trade mark
+    [(_leaf(), 255), ([(31, 62), (33, 62), (33, 22), (31, 22)], 0)],  # leaf, flame
+]  # fmt: skip
 
 
 def pictogram(
     canvas: Canvas, x: float, y: float, size: float, color: Color, rng: np.random.Generator, kind: int | None = None
 ) -> None:
     """One of a dozen simple figures, any or the one asked for, with its centre at (x, y)."""
-    kind = int(rng.integers(12)) if kind is None else kind
+    figure = _PICTOGRAMS[int(rng.integers(12)) if kind is None else kind]
 
     def draw(c: np.ndarray) -> None:
-        if kind == 0:  # ring with a bar
-            _disc(c, 32, 32, 30)
-            _disc(c, 32, 32, 23, 0)
-            _polygon(c, [(10, 18), (17, 11), (54, 46), (47, 53)])
-        elif kind == 1:  # warning triangle
-            _polygon(c, [(32, 4), (62, 58), (2, 58)])
-            _polygon(c, [(32, 16), (52, 52), (12, 52)], 0)
-            _polygon(c, [(29, 26), (35, 26), (33.5, 42), (30.5, 42)])
-            _disc(c, 32, 47, 2.6)
-        elif kind == 2:  # star
-            angles = np.arange(10) * math.pi / 5 - math.pi / 2
-            radii = np.where(np.arange(10) % 2, 13, 31)
-            _polygon(c, np.stack([32 + radii * np.cos(angles), 33 + radii * np.sin(angles)], axis=-1))
-        elif kind == 3:  # standing figure
-            _disc(c, 32, 9, 7)
-            _polygon(
-                c,
-                [
-                    (22, 18),
-                    (42, 18),
-                    (44, 40),
-                    (39, 40),
-                    (38, 62),
-                    (33, 62),
-                    (32, 44),
-                    (31, 62),
-                    (26, 62),
-                    (25, 40),
-                    (20, 40),
-                ],
-            )
-        elif kind == 4:  # house
-            _polygon(
-                c,
-                [
-                    (32, 6),
-                    (60, 32),
-                    (52, 32),
-                    (52, 58),
-                    (38, 58),
-                    (38, 40),
-                    (26, 40),
-                    (26, 58),
-                    (12, 58),
-                    (12, 32),
-                    (4, 32),
-                ],
-            )
-        elif kind == 5:  # tick
-            _polygon(c, [(6, 34), (14, 26), (26, 40), (52, 12), (60, 20), (26, 56)])
-        elif kind == 6:  # cross of a pharmacy
-            _polygon(
-                c,
-                [
-                    (24, 4),
-                    (40, 4),
-                    (40, 24),
-                    (60, 24),
-                    (60, 40),
-                    (40, 40),
-                    (40, 60),
-                    (24, 60),
-                    (24, 40),
-                    (4, 40),
-                    (4, 24),
-                    (24, 24),
-                ],
-            )
-        elif kind == 7:  # bus
-            _polygon(c, [(6, 16), (58, 16), (58, 48), (6, 48)])
-            for left in (10, 24, 38):
-                _polygon(c, [(left, 21), (left + 11, 21), (left + 11, 32), (left, 32)], 0)
-            _disc(c, 18, 50, 6)
-            _disc(c, 46, 50, 6)
-        elif kind == 8:  # drop
-            _disc(c, 32, 42, 17)
-            _polygon(c, [(32, 4), (46, 33), (18, 33)])
-        elif kind == 9:  # cup
-            _polygon(c, [(10, 18), (44, 18), (40, 54), (14, 54)])
-            _disc(c, 46, 32, 10)
-            _disc(c, 46, 32, 6, 0)
-            _polygon(c, [(10, 18), (43, 18), (39, 54), (14, 54)])
-        elif kind == 10:  # rings, as of a trade mark
-            for shift in (0, 16):
-                _disc(c, 24 + shift, 32, 20)
-            _disc(c, 24, 32, 14, 0)
-        else:  # leaf, flame
-            ts = np.linspace(0, math.pi, 12)
-            right = np.stack([32 + 20 * np.sin(ts), 60 - 54 * ts / math.pi], axis=-1)
-            left = np.stack([32 - 16 * np.sin(ts[::-1]), 60 - 54 * ts[::-1] / math.pi], axis=-1)
-            _polygon(c, np.concatenate([right, left]))
-            _polygon(c, [(31, 62), (33, 62), (33, 22), (31, 22)], 0)
+        for part, value in figure:
+            if isinstance(part, tuple):
+                _disc(c, *part, value)
+            else:
+                _polygon(c, part, value)
 
     canvas.shape(x - size / 2, y - size / 2, x + size / 2, y + size / 2, draw, color)
 
@@ -164,11 +113,8 @@ def matrix_code(canvas: Canvas, x: float, y: float, size: float, color: Color, r
 
 def rule(canvas: Canvas, x0: float, x1: float, y: float, color: Color, width: float = 1.0, dash: float = 0.0) -> None:
     """A horizontal line, whole or of dashes of `dash` pixels."""
-    if dash <= 0:
-        canvas.box(x0, y - width / 2, x1, y + width / 2, color)
-        return
-    for left in np.arange(x0, x1, dash * 1.8):
-        canvas.box(left, y - width / 2, min(left + dash, x1), y + width / 2, color)
+    for left in np.arange(x0, x1, dash * 1.8) if dash > 0 else [x0]:
+        canvas.box(left, y - width / 2, min(left + dash, x1) if dash > 0 else x1, y + width / 2, color)
 
 
 def screws(canvas: Canvas, inset: float, radius: float, rng: np.random.Generator) -> None:
@@ -186,11 +132,9 @@ def burst(canvas: Canvas, x: float, y: float, radius: float, color: Color, rng: 
     points = int(rng.choice([0, 0, 14, 20]))
 
     def draw(c: np.ndarray) -> None:
-        if not points:
+        if points:
+            _polygon(c, _star(points, 26, 31.5))
+        else:
             _disc(c, 32, 32, 31)
-            return
-        angles = np.arange(2 * points) * math.pi / points
-        radii = np.where(np.arange(2 * points) % 2, 26, 31.5)
-        _polygon(c, np.stack([32 + radii * np.cos(angles), 32 + radii * np.sin(angles)], axis=-1))
 
     canvas.shape(x - radius, y - radius, x + radius, y + radius, draw, color)

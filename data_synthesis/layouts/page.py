@@ -13,8 +13,7 @@ from tadisr.data_synthesis.layouts.poster import poster
 from tadisr.data_synthesis.layouts.product import product
 from tadisr.data_synthesis.layouts.scene import scene, sign, words
 from tadisr.data_synthesis.layouts.screen import screen
-from tadisr.data_synthesis.layouts.style import LAYOUT_NAMES, PageStyle
-from tadisr.data_synthesis.layouts.typesetting import Setter
+from tadisr.data_synthesis.layouts.typesetting import LAYOUT_NAMES, PageStyle, Setter
 from tadisr.data_synthesis.text.corpus import Corpus
 from tadisr.data_synthesis.text.fonts import Font
 
@@ -25,24 +24,17 @@ LAYOUTS: dict[str, Callable[[Canvas, Setter], None]] = {
 
 
 def write_page(
-    image: np.ndarray,
-    style: PageStyle,
-    fonts: Sequence[Font],
-    corpora: Sequence[Corpus],
-    rng: np.random.Generator,
+    image: np.ndarray, style: PageStyle, fonts: Sequence[Font], corpora: Sequence[Corpus], rng: np.random.Generator
 ) -> tuple[np.ndarray, list[dict]]:
     """Write text on a background, as a sign in it, a caption over it, a sheet upon it or a poster that covers it.
 
     image: (H, W, 3) float32 RGB in [0, 1], changed in place. corpora: a page draws most of its text from one of them.
 
-    Returns:
-        The mask, (H, W) float32, coverage of the strokes in [0, 1], and the lines: {"text", "quad", "font"}; quad is
-        (4, 2) float32, corners (x, y) clockwise from the text's own top left; font is a file's name. A line that is
-        cut by the border or partly covered has the text "", since nobody can say what it reads; a cut one's quad is the
-        upright box around what is seen.
-
-    Raises:
-        ValueError: no font has the characters of a corpus, or the image has another shape or type.
+    Returns the mask, (H, W) float32, coverage of the strokes in [0, 1], and the lines: {"text", "quad", "font"}; quad
+    is (4, 2) float32, corners (x, y) clockwise from the text's own top left; font is a file's name. A line that is cut
+    by the border or partly covered has the text "", since nobody can say what it reads; a cut one's quad is the upright
+    box around what is seen. ValueError where no font has the characters of a corpus, or the image has another shape or
+    type.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.float32:
         raise ValueError(f"Expected a float32 image (H, W, 3), got {image.dtype} {image.shape}.")

@@ -24,8 +24,7 @@ def poster(page: Canvas, s: Setter) -> None:
 
 
 def _design(s: Setter, h: float, w: float) -> Canvas:
-    colors = s.colors(PRINTS)
-    sheet = Canvas.of(h, w, colors.ground)
+    sheet, colors, _, _ = s.blank(h, w, PRINTS)
     s.one_of([_stacked, _pictured, _pictured, _offer, _programme])(sheet, s, colors)
     return sheet
 
@@ -113,19 +112,18 @@ def _offer(sheet: Canvas, s: Setter, colors: Palette) -> None:
     rows = max(1, min(int(s.rng.integers(1, 4)), int((h - band) / (7 * low))))
     cw, ch = w / columns, (h - band) / rows
     red = s.ink_on(np.array([0.78, 0.1, 0.12], np.float32), colors.ground) if s.chance(0.6) else colors.accent
-    for row in range(rows):
-        for column in range(columns):
-            x, y = column * cw + cw * 0.05, band + row * ch + ch * 0.05
-            wide, tall = cw * 0.9, ch * 0.52
-            sheet.picture(x, y, x + wide, y + tall, s.picture(tall, wide), s.between(0, 10))
-            name = max(min(s.em(0, ch * 0.14), ch * 0.17), low)
-            cost = max(s.between(0.15, 0.22) * ch, low)
-            y += tall + name * 1.15
-            s.line(sheet, s.body, x, x + wide, y, name, colors.ink)
-            y += cost * 1.1
-            end = s.line(sheet, s.head, x, x + wide, y, cost, red, 0, figures.price(s.rng))
-            if end and s.chance(0.5):
-                s.line(sheet, s.body, end + 0.4 * cost, x + wide, y, cost * 0.6, colors.ink, 0, figures.amount(s.rng))
+    wide, tall = cw * 0.9, ch * 0.52
+    for row, column in np.ndindex(rows, columns):
+        x, y = column * cw + cw * 0.05, band + row * ch + ch * 0.05
+        sheet.picture(x, y, x + wide, y + tall, s.picture(tall, wide), s.between(0, 10))
+        name = max(min(s.em(0, ch * 0.14), ch * 0.17), low)
+        cost = max(s.between(0.15, 0.22) * ch, low)
+        y += tall + name * 1.15
+        s.line(sheet, s.body, x, x + wide, y, name, colors.ink)
+        y += cost * 1.1
+        end = s.line(sheet, s.head, x, x + wide, y, cost, red, 0, figures.price(s.rng))
+        if end and s.chance(0.5):
+            s.line(sheet, s.body, end + 0.4 * cost, x + wide, y, cost * 0.6, colors.ink, 0, figures.amount(s.rng))
 
 
 def _programme(sheet: Canvas, s: Setter, colors: Palette) -> None:

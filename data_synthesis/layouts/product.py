@@ -22,9 +22,7 @@ def product(page: Canvas, s: Setter) -> None:
 
 def _front(s: Setter, h: float, w: float) -> Canvas:
     """The front of a package: brand, name, claims, amount."""
-    ground, ink, accent = s.colors(PRINTS + SHOPS)
-    panel = Canvas.of(h, w, ground)
-    h, w = panel.size
+    panel, (_, ink, accent), h, w = s.blank(h, w, PRINTS + SHOPS)
     pad, y, foot = w * 0.07, h * s.between(0.04, 0.12), h * 0.84
     if s.chance(0.35):
         top, bottom = h * s.between(0.35, 0.5), h * s.between(0.65, 0.8)
@@ -42,9 +40,8 @@ def _front(s: Setter, h: float, w: float) -> Canvas:
         color, voice = ink if s.chance(0.7) else accent, s.head if i < 2 else s.body
         s.line(panel, voice, pad, w - pad, y + size, size, color, 0.5, effect=s.effect() if i == 0 else None)
         y += size * s.between(1.25, 1.7)
-        if s.chance(0.15) and panel.is_free(
-            np.array([[pad, y], [w - pad, y], [w - pad, y + 2], [pad, y + 2]], np.float32)
-        ):
+        strip = np.array([[pad, y], [w - pad, y], [w - pad, y + 2], [pad, y + 2]], np.float32)
+        if s.chance(0.15) and panel.is_free(strip):
             marks.rule(panel, w * 0.25, w * 0.75, y, ink, 1.2)
             y += 5
     text = figures.amount(s.rng) if s.chance(0.6) else None
@@ -86,8 +83,8 @@ def _bottles(page: Canvas, s: Setter) -> None:
         body.box(0, upper * 0.8, bw, upper * 0.83, np.zeros(3, np.float32), opacity=0.4)  # the lid's edge
         xs = np.linspace(-1, 1, bw, dtype=np.float32)
         shine = np.exp(-(((xs + s.between(-0.5, 0.5)) / 0.12) ** 2))
-        body.image *= (0.35 + 0.75 * np.sqrt((1 - xs**2).clip(0)) + 0.3 * shine)[None, :, None]
-        np.clip(body.image, 0, 1, out=body.image)
+        round_light = (0.35 + 0.75 * np.sqrt((1 - xs**2).clip(0)) + 0.3 * shine)[None, :, None]
+        body.image = (body.image * round_light).clip(0, 1)
         body.alpha = box_coverage(0, 0, bw, bh, wide * s.between(0.05, 0.25), 0, slice(0, bh), slice(0, bw))
         corners = np.array([[x, top], [x + wide, top], [x + wide, top + bh], [x, top + bh]], np.float32)
         page.mount(body, corners, 0.3, (s.between(-8, 8), 3))
@@ -157,23 +154,15 @@ def _spines(page: Canvas, s: Setter) -> None:
         thick = s.em(0, 80) * s.between(1.4, 1.9)
         tall = shelf * s.between(0.75, 1.05)
         corners = view((x, shelf - tall, x + thick - 1, shelf), s.rng, 0.4, 0.02)
-        # the spine is drawn lying: its left end is the book's top
-        page.mount(_spine(s, tall, thick), corners[[1, 2, 3, 0]], 0.3, (2, 0))
+        spine, (_, ink, accent), high, long = s.blank(thick, tall, PRINTS + SHOPS)  # it lies, its top is on the left
+        end = long * s.between(0.6, 0.72)
+        voice, align = s.voice(s.chance(0.3)), s.one_of([0.0, 0.5])
+        s.label(spine, voice, (long * 0.06, 0, end, high), ink, s.between(0.5, 0.68), align)
+        s.label(spine, s.body, (end + high * 0.3, 0, long * 0.96, high), accent, s.between(0.35, 0.5), 1.0)
+        for left, right in ((0.025, 0.04), (0.972, 0.98)):
+            if s.chance(0.4):
+                spine.box(long * left, 0, long * right, high, accent)
+        ys = np.linspace(-1, 1, high, dtype=np.float32)[:, None, None]
+        spine.image = (spine.image * (1.08 - 0.45 * np.abs(ys) ** 3)).clip(0, 1)
+        page.mount(spine, corners[[1, 2, 3, 0]], 0.3, (2, 0))
         x += thick
-
-
-def _spine(s: Setter, long: float, thick: float) -> Canvas:
-    ground, ink, accent = s.colors(PRINTS + SHOPS)
-    spine = Canvas.of(thick, long, ground)
-    thick, long = spine.size
-    end = long * s.between(0.6, 0.72)
-    voice, align = s.voice(s.chance(0.3)), s.one_of([0.0, 0.5])
-    s.label(spine, voice, (long * 0.06, 0, end, thick), ink, s.between(0.5, 0.68), align)
-    s.label(spine, s.body, (end + thick * 0.3, 0, long * 0.96, thick), accent, s.between(0.35, 0.5), 1.0)
-    for left, right in ((0.025, 0.04), (0.972, 0.98)):
-        if s.chance(0.4):
-            spine.box(long * left, 0, long * right, thick, accent)
-    ys = np.linspace(-1, 1, thick, dtype=np.float32)[:, None, None]
-    spine.image *= 1.08 - 0.45 * np.abs(ys) ** 3
-    np.clip(spine.image, 0, 1, out=spine.image)
-    return spine

@@ -91,24 +91,21 @@ def _shop_front(page: Canvas, s: Setter) -> None:
         stripe = draw_palette(SHOPS, s.rng).ground
         drop = sill + h * 0.1
         for i in range(12):
-            edges = left + (right - left) * np.array([i, i + 1], np.float32) / 12
-            corners = [(edges[0], sill), (edges[1], sill), (edges[1], drop), (edges[0], drop)]
-            front.polygon(np.asarray(corners, np.float32), WHITE if i % 2 else stripe)
+            x0, x1 = left + (right - left) * np.array([i, i + 1], np.float32) / 12
+            corners = np.array([[x0, sill], [x1, sill], [x1, drop], [x0, drop]], np.float32)
+            front.polygon(corners, WHITE if i % 2 else stripe)
         front.take(np.array([[left, sill], [right, sill], [right, drop], [left, drop]], np.float32))
         sill = drop
-    for i in range(panes):
-        wide = (right - left) / panes
-        if wide < 3 * s.style.font_size[0]:
-            continue
+    wide = (right - left) / panes
+    for i in range(panes if wide >= 3 * s.style.font_size[0] else 0):
         kind = s.one_of([signs.notice, signs.sticker, signs.board, None])
         x0, y0 = left + i * wide, s.between(sill, max(sill, low - wide))
         if kind is None:  # letters stuck to the glass itself
             s.label(front, s.voice(), (x0 + 0.1 * wide, y0, x0 + 0.9 * wide, y0 + 0.3 * wide), WHITE)
-            continue
-        side = wide * s.between(0.5, 0.85)
-        _pin(front, s, kind, x0 + (wide - side) * s.rng.random(), y0, side, 1.5)
-    front.image *= light((h, w), s.rng)
-    np.clip(front.image, 0, 1, out=front.image)
+        else:
+            side = wide * s.between(0.5, 0.85)
+            _pin(front, s, kind, x0 + (wide - side) * s.rng.random(), y0, side, 1.5)
+    front.image = (front.image * light((h, w), s.rng)).clip(0, 1)
     page.mount(front, view((-0.06 * w, -0.06 * h, 1.06 * w, 1.06 * h), s.rng, 1.5, 0.06))
 
 
@@ -126,10 +123,9 @@ def _notice_board(page: Canvas, s: Setter) -> None:
 def _pin(page: Canvas, s: Setter, kind: signs.Sign, x: float, y: float, width: float, turn: float) -> None:
     """Put a sheet there if the place is free, with a pin or none."""
     height = width * signs.aspect_of(kind, s)
-    box = (x, y, x + width, y + height)
     if not page.is_free(np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]], np.float32)):
         return
-    lay(page, kind(s, height, width), s, box, turn, 0.02)
+    lay(page, kind(s, height, width), s, (x, y, x + width, y + height), turn, 0.02)
     if turn > 2 and s.chance(0.6):
         color = draw_palette(SHOPS, s.rng).ground
         px, py, r = x + width / 2, y + height * 0.04, max(3.0, width * 0.02)

@@ -14,14 +14,13 @@ def screen(page: Canvas, s: Setter) -> None:
     h, w = page.size
     colors, kind = s.colors(SCREENS), s.one_of([_chat, _window, _terminal, _web, _web, _telephone])
     size = max(s.em(0, 42), s.smallest(s.body))
-    if s.chance(0.6):
+    full = s.chance(0.6)
+    sheet = Canvas.of(*((h, w) if full else (h * s.between(0.7, 1.1), w * s.between(0.7, 1.1))), colors.ground)
+    kind(sheet, s, colors, size)
+    if full:
         s.finish *= 0.4
-        sheet = Canvas.of(h, w, colors.ground)
-        kind(sheet, s, colors, size)
         page.mount(sheet, np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32))
         return
-    sheet = Canvas.of(h * s.between(0.7, 1.1), w * s.between(0.7, 1.1), colors.ground)
-    kind(sheet, s, colors, size)
     high, wide = sheet.size
     bezel = max(3.0, 0.02 * wide)
     sheet.box(0, 0, wide, high, DARK, bezel, bezel)
@@ -144,9 +143,7 @@ def _web(sheet: Canvas, s: Setter, colors: Palette, size: float) -> None:
     x += size * 1.8
     while x < w - 4 * size:
         end = s.line(sheet, s.body, x, min(w - size, x + 6 * size), size * 1.55, size, color)
-        if end is None:
-            break
-        x = end + size * 1.2
+        x = w if end is None else end + size * 1.2
     y = size * 3
     while h - y > 4 * size:
         tall, side = min(size * s.between(4, 8), h - y - 2), w * s.between(0.28, 0.42)

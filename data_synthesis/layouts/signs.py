@@ -25,20 +25,17 @@ def _round_corners(panel: Canvas, radius: float) -> None:
 def _textured(panel: Canvas, s: Setter, names: list[str], strength: float) -> None:
     """Let a material's light and shade show through the paint."""
     texture = SURFACES[s.one_of(names)](panel.size, s.rng).mean(axis=2, keepdims=True)
-    panel.image *= (texture / max(0.05, float(texture.mean()))).clip(0.5, 1.4) ** np.float32(strength)
-    np.clip(panel.image, 0, 1, out=panel.image)
+    shade = (texture / max(0.05, float(texture.mean()))).clip(0.5, 1.4) ** np.float32(strength)
+    panel.image = (panel.image * shade).clip(0, 1)
 
 
 def plate(s: Setter, h: float, w: float) -> Canvas:
     """A street's or a door's name, at times with a second line in a strip of its own."""
-    ground, ink, accent = s.colors(SIGNS)
-    panel = Canvas.of(h, w, ground)
-    h, w = panel.size
+    panel, (ground, ink, accent), h, w = s.blank(h, w, SIGNS)
     unit = min(h, w)
     pad = 0.14 * unit
     if s.chance(0.6):
-        inset = unit * s.between(0.03, 0.07)
-        width = max(1.2, unit * s.between(0.012, 0.03))
+        inset, width = unit * s.between(0.03, 0.07), max(1.2, unit * s.between(0.012, 0.03))
         panel.box(inset, inset, w - inset, h - inset, accent, unit * 0.06, width)
     two = h > 2.6 * s.smallest(s.head) and s.chance(0.6)
     split = h * s.between(0.55, 0.7) if two else h
@@ -52,15 +49,12 @@ def plate(s: Setter, h: float, w: float) -> Canvas:
     _round_corners(panel, unit * s.between(0, 0.12))
     if s.chance(0.5):
         marks.screws(panel, unit * 0.08, max(1.5, unit * s.between(0.018, 0.035)), s.rng)
-    weather(panel, s)
-    return panel
+    return weather(panel, s)
 
 
 def direction(s: Setter, h: float, w: float) -> Canvas:
     """Rows with an arrow, a place and a distance."""
-    ground, ink, _ = s.colors(SIGNS)
-    panel = Canvas.of(h, w, ground)
-    h, w = panel.size
+    panel, (_, ink, _), h, w = s.blank(h, w, SIGNS)
     rows = int(s.rng.integers(1, max(2, min(5, int(h / s.em(20, 60) / 1.4)) + 1)))
     pair = s.chance(0.5)  # a second line in small below each name
     voices = s.voice(), s.voice(True)
@@ -72,8 +66,7 @@ def direction(s: Setter, h: float, w: float) -> Canvas:
             fill = draw_palette(SIGNS, s.rng).ground
             panel.box(0, top, w, bottom, fill)
             color = s.ink_on(ink, fill)
-        side = unit * s.between(0.42, 0.62)
-        left = s.chance(0.5)
+        side, left = unit * s.between(0.42, 0.62), s.chance(0.5)
         x = unit * 0.12 + side / 2 if left else w - unit * 0.12 - side / 2
         if s.chance(0.8):
             angle = s.one_of([180.0, 135.0, 90.0, 270.0, 225.0] if left else [0.0, 45.0, 270.0, 315.0])
@@ -97,8 +90,7 @@ def direction(s: Setter, h: float, w: float) -> Canvas:
     if s.chance(0.7):
         panel.box(2, 2, w - 2, h - 2, ink, unit * 0.08, max(1.5, unit * 0.02))
     _round_corners(panel, unit * s.between(0.02, 0.12))
-    weather(panel, s)
-    return panel
+    return weather(panel, s)
 
 
 def notice(s: Setter, h: float, w: float) -> Canvas:
@@ -136,15 +128,12 @@ def notice(s: Setter, h: float, w: float) -> Canvas:
     if s.chance(0.5):
         panel.box(1, 1, w - 1, h - 1, strong, unit * 0.03, max(1.5, unit * s.between(0.008, 0.03)))
     _round_corners(panel, unit * s.one_of([0, 0, 0.04]))
-    weather(panel, s, 0.8)
-    return panel
+    return weather(panel, s, 0.8)
 
 
 def shop(s: Setter, h: float, w: float) -> Canvas:
     """The board above a shop: a large name, a mark, a line of what is sold, a telephone number."""
-    ground, ink, accent = s.colors(SHOPS)
-    panel = Canvas.of(h, w, ground)
-    h, w = panel.size
+    panel, (_, ink, accent), h, w = s.blank(h, w, SHOPS)
     if s.chance(0.5):
         _textured(panel, s, ["wood", "metal", "paint", "plaster", "fabric"], 0.7)
     small_row = h > 4 * s.style.font_size[0] and s.chance(0.65)
@@ -172,9 +161,7 @@ def shop(s: Setter, h: float, w: float) -> Canvas:
 
 def banner(s: Setter, h: float, w: float) -> Canvas:
     """Cloth or vinyl with one or two large lines, or, where it is tall, a line that runs downwards."""
-    ground, ink, accent = s.colors(SHOPS)
-    panel = Canvas.of(h, w, ground)
-    h, w = panel.size
+    panel, (_, ink, accent), h, w = s.blank(h, w, SHOPS)
     effect = s.effect(1.7)
     if h > 1.6 * w:
         s.down(panel, s.head, w / 2, h * 0.04, h * 0.97, w * s.between(0.5, 0.7), ink, effect=effect)
@@ -201,8 +188,7 @@ def carved(s: Setter, h: float, w: float) -> Canvas:
         s.line(panel, s.head, 0.06 * w, 0.94 * w, y + size, size, color, align, effect=effect)
         y += size * s.between(1.3, 1.6)
         size = s.em(0, size)
-    weather(panel, s, 0.7)
-    return panel
+    return weather(panel, s, 0.7)
 
 
 def directory(s: Setter, h: float, w: float) -> Canvas:
@@ -222,8 +208,7 @@ def directory(s: Setter, h: float, w: float) -> Canvas:
             s.label(panel, voice, (w * 0.68, y, x1, y + step), WHITE, share, 1.0, figures.code(s.rng))
             x1 = w * 0.66
         s.label(panel, voice, (w * 0.06, y, x1, y + step), WHITE, share, 0.0)
-    weather(panel, s, 0.6)
-    return panel
+    return weather(panel, s, 0.6)
 
 
 def board(s: Setter, h: float, w: float) -> Canvas:
@@ -250,16 +235,13 @@ def board(s: Setter, h: float, w: float) -> Canvas:
         s.line(panel, s.body, pad, x1, y + size, size, color)
         y += step * size
     panel.box(0, 0, w, h, np.array([0.45, 0.3, 0.18], np.float32) * np.float32(s.between(0.5, 1.4)), 2, frame)
-    weather(panel, s, 0.6)
-    return panel
+    return weather(panel, s, 0.6)
 
 
 def sticker(s: Setter, h: float, w: float) -> Canvas:
     """A round label with a word, a price, or a pictogram and a word."""
-    ground, ink, accent = s.colors(SHOPS + SIGNS)
     side = min(h, w)
-    panel = Canvas.of(side, side, ground)
-    h, w = panel.size
+    panel, (_, ink, accent), h, w = s.blank(side, side, SHOPS + SIGNS)
     if s.chance(0.6):
         inset = side * s.between(0.03, 0.06)
         panel.box(inset, inset, w - inset, h - inset, accent, side, max(1.5, side * 0.02))
@@ -273,8 +255,7 @@ def sticker(s: Setter, h: float, w: float) -> Canvas:
             if s.chance(0.6):
                 s.label(panel, s.body, (w * 0.24, h * y, w * 0.76, h * (y + 0.15)), accent, 0.85)
     _round_corners(panel, side)
-    weather(panel, s, 0.5)
-    return panel
+    return weather(panel, s, 0.5)
 
 
 KINDS: tuple[Sign, ...] = (

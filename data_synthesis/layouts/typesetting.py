@@ -1,9 +1,10 @@
-"""Choosing words, faces and sizes, and setting them on a canvas."""
+"""What pages look like; choosing words, faces and sizes, and setting them on a canvas."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -11,9 +12,8 @@ import numpy as np
 from tadisr.data_synthesis.backgrounds.scenes import SCENES, out_of_focus
 from tadisr.data_synthesis.layouts.canvas import Canvas, Color
 from tadisr.data_synthesis.layouts.palette import LUMA32, Palette, draw_palette, luma, readable
-from tadisr.data_synthesis.layouts.style import PageStyle
 from tadisr.data_synthesis.text.corpus import Corpus
-from tadisr.data_synthesis.text.effects import Ink, Shadow
+from tadisr.data_synthesis.text.effects import Effects, Ink, Shadow
 from tadisr.data_synthesis.text.fonts import Font, Fonts
 from tadisr.data_synthesis.text.render import Glyphs, draw_block
 from tadisr.data_synthesis.text.shapes import Shape
@@ -23,6 +23,60 @@ _TRIES = 8
 _BUSY = 0.14  # deviation of the luma beneath text from which flat ink is hard to read
 _DULL = 0.08  # deviation of the values of a background that makes no picture
 _PROBE = 64  # pixels per em at which text is measured
+
+
+@dataclass
+class PageStyle:
+    """Relative weights of the layouts, sizes in HR pixels, probabilities in [0, 1]."""
+
+    scene: float = 0.22
+    """Signs, plates, shop fronts, stickers and banners that stand in the background, and words painted on it."""
+    sign: float = 0.12
+    """One sign, seen from near by."""
+    poster: float = 0.14
+    """Posters and advertisements: title, prices, footers, blocks of colour, pictures."""
+    caption: float = 0.1
+    """A photograph with words over it: subtitles, quotations, dates, labels in boxes."""
+    document: float = 0.13
+    """Printed pages: headings, paragraphs, columns."""
+    form: float = 0.15
+    """Tables, forms, receipts, menus, tickets."""
+    screen: float = 0.06
+    """Windows, telephones, terminals."""
+    product: float = 0.08
+    """Packages, bottles, price tags on shelves, book covers and rows of spines."""
+    font_size: tuple[int, int] = (20, 120)
+    """Pixels per em of the smallest and the largest text, in Latin letters; hanzi are a quarter larger. After a 4x
+    reduction 20 pixels are at the edge of what can be read (see `render.SMALLEST`)."""
+    effects: float = 0.4
+    """Share of headlines, signs and captions that are more than flat ink."""
+    inks: Effects = field(default_factory=lambda: Effects(soft=0.0))
+    """The effects. Their softness is 0, since `finish` adds the camera's softness at the end."""
+    vertical: float = 0.12
+    """Share of single lines that run downwards, where a layout allows it."""
+    min_contrast: float = 0.3
+    """Least luma difference, of 1, between text and what is beneath it; small text gets half as much again."""
+    max_lines: int = 40
+    """Lines at most that a layout writes on a page."""
+    finish: float = 1.0
+    """Strength of the camera's part: softness, uneven light, tone. 0 leaves pages as they were drawn."""
+
+    def __post_init__(self):
+        for name in LAYOUT_NAMES:
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is a layout's weight and must be 0 or more, not {getattr(self, name)}.")
+        if sum(getattr(self, name) for name in LAYOUT_NAMES) <= 0:
+            raise ValueError(f"At least one layout needs a weight above 0: {', '.join(LAYOUT_NAMES)}.")
+        for name, most in (("effects", 1), ("vertical", 1), ("min_contrast", 0.4), ("finish", 1)):
+            if not 0 <= getattr(self, name) <= most:  # more contrast than 0.4 no ink has on a middle gray
+                raise ValueError(f"{name} must lie between 0 and {most}, not {getattr(self, name)}.")
+        if len(self.font_size) != 2 or not 4 <= self.font_size[0] <= self.font_size[1]:
+            raise ValueError(f"font_size must be two sizes, 4 <= smallest <= largest, not {self.font_size}.")
+        if self.max_lines < 1:
+            raise ValueError(f"max_lines must be at least 1, not {self.max_lines}.")
+
+
+LAYOUT_NAMES = tuple(f.name for f in fields(PageStyle))[:8]
 
 
 @dataclass
@@ -55,14 +109,10 @@ class Voice:
 
     def text(self, rng: np.random.Generator, max_chars: int) -> str:
         """Something to say of at most `max_chars` characters: the longer of two tries."""
-        found = []
-        for _ in range(_TRIES):
-            text = self.corpus.text(rng, max(1, max_chars)).strip()
-            if text and self.draws(text):
-                found.append(text)
-            if len(found) == 2:
-                break
-        return max(found, key=len) if found else self.sample[: max(1, max_chars)].strip() or self.sample[0]
+        max_chars = max(1, max_chars)
+        texts = (self.corpus.text(rng, max_chars).strip() for _ in range(_TRIES))
+        found = list(islice((text for text in texts if text and self.draws(text)), 2))
+        return max(found, key=len) if found else self.sample[:max_chars].strip() or self.sample[0]
 
 
 class Setter:
@@ -79,7 +129,7 @@ class Setter:
         self.finish = style.finish
         """Strength of the camera's part; a layout that is no photograph lowers it."""
         self.fonts = fonts if isinstance(fonts, Fonts) else Fonts(fonts)
-        self.corpus = self._any_corpus()
+        self.corpus = self.one_of(corpora)
         self.body = self.voice()
         self.head = self.voice() if rng.random() < 0.6 else self.body
 
@@ -95,25 +145,24 @@ class Setter:
         size = low * (high / low) ** (self.rng.random() ** 1.25)
         return min(max(size, lowest, low), max(low, min(highest, high)))
 
-    def _any_corpus(self) -> Corpus:
-        return self.one_of(self.corpora)
-
     def colors(self, palettes: list[tuple[str, str, str]]) -> Palette:
         """A palette whose ink and accent can be read on its ground."""
         ground, ink, accent = draw_palette(palettes, self.rng)
         return Palette(ground, self.ink_on(ink, ground, 30), self.ink_on(accent, ground, 30))
+
+    def blank(self, h: float, w: float, palettes: list[tuple[str, str, str]]) -> tuple[Canvas, Palette, int, int]:
+        """A panel of one colour, the colours of which it is one, its height and width in whole pixels."""
+        colors = self.colors(palettes)
+        panel = Canvas.of(h, w, colors.ground)
+        return panel, colors, *panel.size
 
     def one_of(self, choices: Sequence[T]) -> T:
         """Any of them."""
         return choices[int(self.rng.integers(len(choices)))]
 
     def voice(self, other_corpus: bool = False) -> Voice:
-        """The page's corpus, or perhaps another, in a face that has its characters.
-
-        Raises:
-            ValueError: no font has them.
-        """
-        corpus = self._any_corpus() if other_corpus else self.corpus
+        """The page's corpus, or perhaps another, in a face that has its characters; ValueError where no font has."""
+        corpus = self.one_of(self.corpora) if other_corpus else self.corpus
         sample = corpus.text(self.rng, 16).strip() or corpus.sample
         if not self.fonts.covering(sample):
             sample = corpus.sample
@@ -144,9 +193,8 @@ class Setter:
         text: what to write; None: something from the corpus of as many characters as take up `fill` of the room. What
         is too wide is set smaller, down to the smallest size that can be read. effect: None for flat ink.
 
-        Returns:
-            The right end of the line, or None when nothing was written: no room, no glyphs, other text in the way, or
-            the page is full.
+        Returns the right end of the line, or None when nothing was written: no room, no glyphs, other text in the way,
+        or the page is full.
         """
         lowest, room = self.smallest(voice), x1 - x0
         size = max(size, lowest)
@@ -177,9 +225,8 @@ class Setter:
         """One line in a box x0, y0, x1, y1, halfway up; its size is `share` of the box's height. See `line`."""
         x0, y0, x1, y1 = box
         size = max(min(share * (y1 - y0), self.style.font_size[1]), self.smallest(voice))
-        if size > 1.1 * (y1 - y0):
-            return None
-        return self.line(canvas, voice, x0, x1, (y0 + y1) / 2 + 0.36 * size, size, color, align, text, effect)
+        baseline, fits = (y0 + y1) / 2 + 0.36 * size, size <= 1.1 * (y1 - y0)
+        return self.line(canvas, voice, x0, x1, baseline, size, color, align, text, effect) if fits else None
 
     def put(
         self, canvas: Canvas, glyphs: Glyphs, x: float, y: float, color: Color, font: Font, effect: Ink | None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tadisr.data_synthesis.sources.annotated import BTS, TextSeg
-from tadisr.data_synthesis.sources.base import IMAGE_SUFFIXES, Pair, Sample, Source, split_names, split_of
+from tadisr.data_synthesis.sources.base import Pair, Sample, Source, split_names, split_of
 from tadisr.data_synthesis.sources.ctr import CTR
 from tadisr.data_synthesis.sources.free import Free
 from tadisr.data_synthesis.sources.photographs import DIV2K, LSDIR, Flickr2K, Folder, find_images
@@ -14,7 +14,7 @@ from tadisr.data_synthesis.sources.realce import RealCE
 from tadisr.data_synthesis.sources.tables import Table
 
 __all__ = [
-    "IMAGE_SUFFIXES", "READERS", "Pair", "Sample", "Source", "find_images", "open_source", "parse_spec", "split_names",
+    "READERS", "Pair", "Sample", "Source", "find_images", "open_source", "parse_spec", "split_names",
     "split_of",
 ]  # fmt: skip
 

@@ -8,7 +8,14 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from tadisr.data_synthesis.sources.base import IMAGE_SUFFIXES, Sample, Source, image_size, open_gray, open_image
+from tadisr.data_synthesis.sources.base import (
+    PHOTO_SUFFIXES,
+    Sample,
+    Source,
+    image_size,
+    open_gray,
+    open_image,
+)
 
 PARTS = ("train", "val", "test")
 MARGIN = 0.1  # around a word, in units of its box's short side
@@ -199,7 +206,7 @@ def _places(root: Path) -> list[Place]:
 
 
 def _photos(root: Path, place: Place, split: str) -> list[Photo]:
-    images = [p for p in place.images.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    images = [p for p in place.images.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES and not p.name.startswith(".")]
     if split != "all" and place.part is None:
         chosen = _official_split(root, place, split)
         images = [image for image in images if image.stem in chosen]

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+"""Of images in data sets. Other commands read more (`tadisr.io.images`), but a data set must stay what it was."""
 SPLITS = ("train", "test")
 _ORIENTATION = 0x0112  # the EXIF tag; from 5 on, width and height are exchanged
 

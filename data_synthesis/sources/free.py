@@ -11,7 +11,7 @@ from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
-from tadisr.data_synthesis.sources.base import IMAGE_SUFFIXES
+from tadisr.data_synthesis.sources.base import PHOTO_SUFFIXES
 from tadisr.data_synthesis.sources.photographs import ImageFiles
 
 _ROOTS = ("/usr/share/backgrounds", "/usr/share/wallpapers")
@@ -85,7 +85,7 @@ def _backgrounds(root: Path) -> list[Path]:
     for file in sorted(root.rglob("*.jp*g")):
         parts = {file.stem, *file.relative_to(root).parts}
         drawn = parts & _NOT_PHOTOGRAPHS or "images_dark" in parts
-        if drawn or file.suffix.lower() not in IMAGE_SUFFIXES or not file.is_file():
+        if drawn or file.suffix.lower() not in PHOTO_SUFFIXES or not file.is_file():
             continue
         if size := re.fullmatch(r"(\d+)x(\d+)", file.stem):
             area = int(size[1]) * int(size[2])

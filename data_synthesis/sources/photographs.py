@@ -5,7 +5,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from tadisr.data_synthesis.sources.base import IMAGE_SUFFIXES, Sample, Source, image_size, open_image
+from tadisr.data_synthesis.sources.base import (
+    PHOTO_SUFFIXES,
+    Sample,
+    Source,
+    image_size,
+    open_image,
+)
 
 
 def find_images(folders: list[str] | list[Path]) -> list[Path]:
@@ -24,7 +30,7 @@ def find_images(folders: list[str] | list[Path]) -> list[Path]:
 
 def _images_below(folder: Path) -> list[Path]:
     # "._0001.png" is what macOS leaves in archives: no image.
-    files = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    files = (p for p in folder.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES and not p.name.startswith("."))
     return sorted(p for p in files if p.is_file())
 
 
@@ -59,7 +65,7 @@ def select(names: list[str], path: Path) -> list[int]:
         by_stem.setdefault(PurePosixPath(name).stem, []).append(i)
     chosen, absent = [], []
     for entry in (entries := _read_list(path)):
-        file = entry if PurePosixPath(entry).suffix.lower() in IMAGE_SUFFIXES else f"{entry}.png"
+        file = entry if PurePosixPath(entry).suffix.lower() in PHOTO_SUFFIXES else f"{entry}.png"
         fits = by_stem.get(PurePosixPath(file).stem, [])
         if len(fits) > 1:  # the folder decides; with one image of that name it does not matter
             fits = [i for i in fits if _same_tail(names[i], file)]

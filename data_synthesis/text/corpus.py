@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from tadisr.data_synthesis.text.wrapping import clusters, cut, is_wide, wrap
 
 if TYPE_CHECKING:
     from tadisr.data_synthesis.text.fonts import Fonts
+
+T = TypeVar("T")
 
 
 class Corpus(ABC):
@@ -35,11 +37,7 @@ class Corpus(ABC):
         """One sentence with its full stop."""
 
     def text(self, rng: np.random.Generator, max_chars: int) -> str:
-        """One line of 1 to `max_chars` characters.
-
-        Raises:
-            ValueError: `max_chars` below 1.
-        """
+        """One line of 1 to `max_chars` characters. ValueError where that is below 1."""
         item = ""
         for _ in range(6):  # another item is better than a part of one
             if len(item := self._item(rng)) <= max_chars:
@@ -47,11 +45,7 @@ class Corpus(ABC):
         return cut(item, max_chars, rng)
 
     def paragraph(self, rng: np.random.Generator, lines: int, max_chars: int) -> list[str]:
-        """`lines` lines of running text, each of 1 to `max_chars` characters.
-
-        Raises:
-            ValueError: `lines` or `max_chars` below 1.
-        """
+        """`lines` lines of running text, each of 1 to `max_chars` characters. ValueError where one is below 1."""
         if lines < 1:
             raise ValueError(f"A paragraph needs at least 1 line, not {lines}.")
         text = self._sentence(rng)
@@ -85,8 +79,7 @@ def _hanzi_by_frequency() -> tuple[str, np.ndarray]:
     The nth character's share falls as 1 / (n + 60), which is flatter than in real text, where the first hundred
     make up 40 %: every character of the tail must be seen often enough to be learnt.
     """
-    frequent = "".join(_sections("chinese")["frequent"])
-    chars = "".join(dict.fromkeys(frequent + common_hanzi()))
+    chars = "".join(dict.fromkeys("".join(_sections("chinese")["frequent"]) + common_hanzi()))
     shares = 1 / (np.arange(len(chars)) + 60)
     return chars, np.cumsum(shares / shares.sum())
 
@@ -97,39 +90,31 @@ def _hanzi(rng: np.random.Generator, count: int) -> str:
     return "".join(chars[i] for i in places)
 
 
-def _one_of(rng: np.random.Generator, choices: Sequence[str] | dict[str, float]) -> str:
+def _one_of(rng: np.random.Generator, choices: Sequence[T] | dict[T, float]) -> T:
+    """Any of the choices, or, of a dict, as often as the weights say."""
     if isinstance(choices, dict):
         weights = np.fromiter(choices.values(), float)
-        return str(rng.choice(list(choices), p=weights / weights.sum()))
+        return list(choices)[int(rng.choice(len(choices), p=weights / weights.sum()))]
     return choices[int(rng.integers(len(choices)))]
 
 
 def _picker(rng: np.random.Generator, corpus: str) -> Callable[[str], str]:
     """A function that draws an item of a section of corpus_CORPUS.txt."""
-    sections = _sections(corpus)
-
-    def pick(section: str) -> str:
-        return _one_of(rng, sections[section])
-
-    return pick
+    return lambda section: _one_of(rng, _sections(corpus)[section])
 
 
 def number(rng: np.random.Generator) -> str:
     """A price, a date, a time, a telephone number, a code, as it is printed everywhere."""
+    n = rng.integers
 
-    def n(low: int, high: int) -> int:
-        return int(rng.integers(low, high))
-
-    def letter() -> str:
-        return chr(n(65, 91))
+    def letters(count: int) -> str:
+        return "".join(chr(n(65, 91)) for _ in range(count))
 
     units = ("kg", "g", "ml", "cm", "mm", "km", "kW", "V", "m²", "°C", "MB", "km/h")
     makers = (
         lambda: f"{n(0, 1000)}.{n(0, 100):02d}",
         lambda: f"{_one_of(rng, '$€£¥')}{n(1, 100)}.{n(0, 100):02d}",
-        lambda: f"¥{n(1, 1000)}",
-        lambda: f"{n(1, 100)}%",
-        lambda: f"{n(1, 100)},{n(0, 1000):03d}",
+        lambda: f"¥{n(1, 1000)}", lambda: f"{n(1, 100)}%", lambda: f"{n(1, 100)},{n(0, 1000):03d}",
         lambda: f"{n(1, 13)}/{n(1, 32)}/{n(1990, 2030)}",
         lambda: f"{n(1990, 2030)}-{n(1, 13):02d}-{n(1, 32):02d}",
         lambda: f"{n(1, 29)}.{n(1, 13)}.{n(1990, 2030)}",
@@ -138,18 +123,13 @@ def number(rng: np.random.Generator) -> str:
         lambda: f"{n(100, 1000)}-{n(1000, 10000)}",
         lambda: f"+{n(1, 99)} {n(10, 100)} {n(1000, 10000)} {n(1000, 10000)}",
         lambda: f"1{n(30, 100)}{n(0, 10**8):08d}",
-        lambda: str(n(0, 10 ** n(1, 9))),
-        lambda: f"{letter()}{n(1, 1000)}",
-        lambda: f"{letter()}{letter()}-{n(0, 10000):04d}",
-        lambda: f"{letter()}{letter()}{n(10, 100)} {n(0, 1000):03d}",
+        lambda: str(n(0, 10 ** n(1, 9))), lambda: f"{letters(1)}{n(1, 1000)}",
+        lambda: f"{letters(2)}-{n(0, 10000):04d}", lambda: f"{letters(2)}{n(10, 100)} {n(0, 1000):03d}",
         lambda: f"{n(1, 1000)} {_one_of(rng, units)}",
-        lambda: f"No. {n(1, 100)}",
-        lambda: f"({n(1, 100)})",
-        lambda: f"#{n(1, 500)}",
-        lambda: f"{n(2, 10)}x{n(2, 100)}",
-        lambda: f"{n(1, 10)}/{n(2, 20)}",
-    )
-    return makers[n(0, len(makers))]()
+        lambda: f"No. {n(1, 100)}", lambda: f"({n(1, 100)})", lambda: f"#{n(1, 500)}",
+        lambda: f"{n(2, 10)}x{n(2, 100)}", lambda: f"{n(1, 10)}/{n(2, 20)}",
+    )  # fmt: skip
+    return _one_of(rng, makers)()
 
 
 class LatinCorpus(Corpus):
@@ -159,9 +139,8 @@ class LatinCorpus(Corpus):
 
     def _item(self, rng: np.random.Generator) -> str:
         pick = _picker(rng, "latin")
-        kind = _one_of(
-            rng, {"sign": 3, "label": 1, "words": 2.2, "number": 2, "name": 1.6, "coined": 0.6, "clause": 1.6}
-        )
+        kinds = {"sign": 3, "label": 1, "words": 2.2, "number": 2, "name": 1.6, "coined": 0.6, "clause": 1.6}
+        kind = _one_of(rng, kinds)
         if kind == "number":
             return number(rng)
         if kind == "clause":
@@ -174,13 +153,15 @@ class LatinCorpus(Corpus):
         elif kind == "label":
             text = pick("labels") + _one_of(rng, ["", "", ":", f": {number(rng)}"])
         elif kind == "coined":  # brands and codes: letters in an order that no language model foresees
-            text = "".join(
-                _one_of(rng, "bcdfghjklmnprstvwz") + _one_of(rng, "aeiouy") for _ in range(rng.integers(2, 5))
-            )
+            syllables = range(rng.integers(2, 5))
+            text = "".join(_one_of(rng, "bcdfghjklmnprstvwz") + _one_of(rng, "aeiouy") for _ in syllables)
         else:
             sections = _one_of(rng, {"nouns": 3, "adjectives nouns": 4, "nouns nouns": 2, "adjectives nouns nouns": 1})
             text = " ".join(pick(section) for section in sections.split())
-        return _recase(rng, text)
+        case = _one_of(rng, {"upper": 4, "title": 2, "lower": 1, "as it is": 3})
+        if case == "title":
+            return " ".join(word[:1].upper() + word[1:] for word in text.split())
+        return text.upper() if case == "upper" else text.lower() if case == "lower" else text
 
     def _name(self, rng: np.random.Generator) -> str:
         pick = _picker(rng, "latin")
@@ -196,7 +177,7 @@ class LatinCorpus(Corpus):
             lambda: f"{pick('nouns')}@{domain}",
             lambda: f"{pick('first names')[0]}. {pick('surnames')}",
         )
-        return makers[int(rng.integers(len(makers)))]()
+        return _one_of(rng, makers)()
 
     def _sentence(self, rng: np.random.Generator) -> str:
         pick = _picker(rng, "latin")
@@ -224,15 +205,6 @@ class LatinCorpus(Corpus):
         return text[0].upper() + text[1:] + _one_of(rng, {".": 16, "!": 2, "?": 2})
 
 
-def _recase(rng: np.random.Generator, text: str) -> str:
-    case = _one_of(rng, {"upper": 4, "title": 2, "lower": 1, "as it is": 3})
-    if case == "upper":
-        return text.upper()
-    if case == "title":
-        return " ".join(word[:1].upper() + word[1:] for word in text.split())
-    return text.lower() if case == "lower" else text
-
-
 class ChineseCorpus(Corpus):
     """Simplified Chinese: what signs, menus and forms say, running text, and hanzi by themselves."""
 
@@ -240,11 +212,16 @@ class ChineseCorpus(Corpus):
 
     def _item(self, rng: np.random.Generator) -> str:
         pick, english = _picker(rng, "chinese"), _picker(rng, "latin")
+
+        def prices() -> tuple[str, ...]:
+            price = int(rng.integers(1, 200))
+            return f" {price}元", f"  ¥{price}", f" {price}.{rng.integers(0, 10)}0"
+
         makers = {
             lambda: pick("signs"): 4,
             # random characters: no phrase foretells them, so a network must read every stroke
             lambda: _hanzi(rng, int(rng.integers(1, 11))): 7,
-            lambda: pick("menu") + _one_of(rng, ("", "", *self._prices(rng))): 2,
+            lambda: pick("menu") + _one_of(rng, ("", "", *prices())): 2,
             lambda: pick("labels") + _one_of(rng, ("", "", "：", f"：{number(rng)}", f"：{pick('signs')}")): 2,
             lambda: pick("surnames") + pick("given names"): 0.7,
             lambda: pick("places") + _one_of(rng, ("", "站", "市", "东站", "路", "—" + pick("places"))): 1,
@@ -256,44 +233,20 @@ class ChineseCorpus(Corpus):
             lambda: self._counted(rng): 2,
             lambda: number(rng): 0.5,
         }
-        weights = np.fromiter(makers.values(), float)
-        return list(makers)[int(rng.choice(len(makers), p=weights / weights.sum()))]()
-
-    @staticmethod
-    def _prices(rng: np.random.Generator) -> tuple[str, ...]:
-        price = int(rng.integers(1, 200))
-        return f" {price}元", f"  ¥{price}", f" {price}.{rng.integers(0, 10)}0"
+        return _one_of(rng, makers)()
 
     @staticmethod
     def _counted(rng: np.random.Generator) -> str:
         """A number with its unit: a date, a floor, a bus line, opening hours."""
-
-        def n(low: int, high: int) -> int:
-            return int(rng.integers(low, high))
-
-        return _one_of(
-            rng,
-            (
-                f"{n(1990, 2030)}年{n(1, 13)}月{n(1, 32)}日",
-                f"{n(1, 13)}月{n(1, 32)}日",
-                f"{n(1, 300)}号",
-                f"{n(1, 40)}号楼",
-                f"{n(1, 25)}号线",
-                f"{chr(n(65, 91))}座{n(1, 30)}层",
-                f"第{n(1, 100)}届",
-                f"{n(1, 60)}路",
-                f"满{n(1, 10)}00减{n(1, 10)}0",
-                f"{n(1, 10)}折",
-                f"{n(2, 30)}公里",
-                f"{n(1, 500)}米",
-                f"电话：{n(100, 1000)}-{n(10**7, 10**8)}",
-                f"WiFi密码：{n(10**7, 10**8)}",
-                "24小时营业",
-                f"营业时间 {n(6, 11)}:00-{n(17, 24)}:00",
-                f"{n(1, 100)}周年",
-                f"共{n(1, 100)}页",
-            ),
-        )
+        n = rng.integers
+        texts = (
+            f"{n(1990, 2030)}年{n(1, 13)}月{n(1, 32)}日", f"{n(1, 13)}月{n(1, 32)}日", f"{n(1, 300)}号",
+            f"{n(1, 40)}号楼", f"{n(1, 25)}号线", f"{chr(n(65, 91))}座{n(1, 30)}层", f"第{n(1, 100)}届",
+            f"{n(1, 60)}路", f"满{n(1, 10)}00减{n(1, 10)}0", f"{n(1, 10)}折", f"{n(2, 30)}公里", f"{n(1, 500)}米",
+            f"电话：{n(100, 1000)}-{n(10**7, 10**8)}", f"WiFi密码：{n(10**7, 10**8)}", "24小时营业",
+            f"营业时间 {n(6, 11)}:00-{n(17, 24)}:00", f"{n(1, 100)}周年", f"共{n(1, 100)}页",
+        )  # fmt: skip
+        return _one_of(rng, texts)
 
     def _sentence(self, rng: np.random.Generator) -> str:
         clauses = _sections("chinese")["clauses"]
@@ -331,9 +284,7 @@ class KanaCorpus(Corpus):
 class FileCorpus(Corpus):
     """The lines of a UTF-8 text file, in any script: one line, one item. Long lines are cut to the room there is.
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is not UTF-8, or holds nothing.
+    FileNotFoundError where there is no such file, ValueError where it is not UTF-8 or holds nothing.
     """
 
     def __init__(self, path: str | Path):
@@ -344,27 +295,18 @@ class FileCorpus(Corpus):
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is not UTF-8 (byte {error.start}): convert it, one line is one item.") from None
-        self.lines = [line for line in map(_printable, lines) if line]
+        printable = ("".join(c for c in line if unicodedata.category(c) != "Cc" or c == "\t") for line in lines)
+        self.lines = [" ".join(line.split()) for line in printable if line.strip()]
         if not self.lines:
             raise ValueError(f"{path} is empty: a corpus has one item a line.")
         self.name = path.name
         self.sample = clusters(self.lines[0])[0]
         self.separator = "" if is_wide(self.lines[0][-1]) else " "
 
-    def keep(self, drawable: Callable[[str], bool]) -> None:
-        """Leave out the lines that cannot be drawn; none is left out where that would be all of them."""
-        self.lines = [line for line in self.lines if drawable(line)] or self.lines
-
     def _item(self, rng: np.random.Generator) -> str:
         return _one_of(rng, self.lines)
 
-    def _sentence(self, rng: np.random.Generator) -> str:
-        return _one_of(rng, self.lines)
-
-
-def _printable(line: str) -> str:
-    """Without control characters, and with single spaces."""
-    return " ".join("".join(c for c in line if unicodedata.category(c) != "Cc" or c == "\t").split())
+    _sentence = _item
 
 
 _BUILT_IN = {corpus.name: corpus for corpus in (LatinCorpus, ChineseCorpus, KanaCorpus)}
@@ -373,16 +315,13 @@ _BUILT_IN = {corpus.name: corpus for corpus in (LatinCorpus, ChineseCorpus, Kana
 def open_corpus(name: str | Path, fonts: "Fonts | None" = None) -> Corpus:
     """A built-in corpus ("latin", "chinese", "kana"), or a text file with one item a line.
 
-    With `fonts`, a file's lines that none of them draws are left out.
-
-    Raises:
-        FileNotFoundError: neither a built-in name nor a file.
-        ValueError: a file that is empty or not UTF-8; a script that none of `fonts` draws.
+    With `fonts`, a file's lines that none of them draws are left out. FileNotFoundError for neither a built-in name nor
+    a file; ValueError for a file that is empty or not UTF-8, or a script that none of `fonts` draws.
     """
     corpus = _BUILT_IN[str(name)]() if str(name) in _BUILT_IN else FileCorpus(name)
     if fonts is not None:
         if isinstance(corpus, FileCorpus):
-            corpus.keep(lambda line: bool(fonts.covering(line)))
+            corpus.lines = [line for line in corpus.lines if fonts.covering(line)] or corpus.lines
             corpus.sample = corpus.lines[0]
         fonts.require(corpus.sample)
     return corpus

@@ -12,10 +12,8 @@ from tadisr.io.images import LUMA
 _LUMA = np.array(LUMA, np.float32)
 VISIBLE = 0.9  # share of the strokes' pixels that must have the contrast asked for
 _NEON = np.array(
-    [
-        (1, 0.1, 0.25), (1, 0.15, 0.6), (0.2, 0.5, 1), (0.1, 0.9, 1),
-        (0.2, 1, 0.4), (1, 0.75, 0.2), (1, 0.35, 0.1), (0.75, 0.3, 1),
-    ], np.float32
+    [(1, 0.1, 0.25), (1, 0.15, 0.6), (0.2, 0.5, 1), (0.1, 0.9, 1), (0.2, 1, 0.4), (1, 0.75, 0.2), (1, 0.35, 0.1),
+     (0.75, 0.3, 1)], np.float32
 )  # fmt: skip
 
 
@@ -58,10 +56,8 @@ class Ink:
     """Least difference in luminance between `VISIBLE` of the strokes' pixels and what they stand on, at most 0.4."""
 
     def __post_init__(self):
-        if not 0 <= self.min_contrast <= 0.4:
-            raise ValueError(
-                f"min_contrast lies between 0 and 0.4, which every surface allows, not {self.min_contrast}."
-            )
+        if not 0 <= (least := self.min_contrast) <= 0.4:
+            raise ValueError(f"min_contrast lies between 0 and 0.4, which every surface allows, not {least}.")
 
 
 @dataclass(frozen=True)
@@ -88,35 +84,32 @@ class Effects:
     def draw(self, rng: np.random.Generator) -> Ink:
         """A random ink."""
 
-        def chance(share: float) -> bool:
-            return bool(rng.random() < share)
+        def value(possible: bool, share: float, low: float, high: float, otherwise: float = 0.0) -> float:
+            return float(rng.uniform(low, high)) if possible and rng.random() < share else otherwise
 
-        kind = rng.random()
-        material = "paint"
+        kind, material = rng.random(), "paint"
         for name in ("neon", "raised", "engraved"):
             kind -= getattr(self, name)
             if kind < 0:
                 material = name
                 break
-        painted = material == "paint"
+        painted, lit = material == "paint", material != "neon"
         light = float(rng.normal(-2.0, 0.4))
         shadow = None
-        if material == "raised" or (painted and chance(self.shadow)):
+        if material == "raised" or (painted and rng.random() < self.shadow):
             length = rng.uniform(0.03, 0.09)
             x, y = -length * np.cos(light), -length * np.sin(light)
             shadow = Shadow(float(x), float(y), float(rng.uniform(0.005, 0.06)), float(rng.uniform(0.35, 0.75)))
         return Ink(
             material=material,
-            opacity=float(rng.uniform(*self.opacity)) if painted and chance(self.transparent) else 1.0,
-            outline=float(rng.uniform(*self.outline_width)) if painted and chance(self.outline) else 0.0,
+            opacity=value(painted, self.transparent, *self.opacity, otherwise=1.0),
+            outline=value(painted, self.outline, *self.outline_width),
             shadow=shadow,
-            gradient=float(rng.uniform(-0.5, 0.5))
-            if material in {"paint", "raised"} and chance(self.gradient)
-            else 0.0,
-            texture=float(rng.uniform(0.03, 0.15)) if material != "neon" and chance(self.texture) else 0.0,
-            relief=float(rng.uniform(0.3, 0.9)) if material != "neon" and chance(self.relief) else 0.0,
-            worn=float(rng.uniform(*self.worn_share)) if painted and chance(self.worn) else 0.0,
-            softness=float(rng.uniform(*self.softness)) if chance(self.soft) else 0.0,
+            gradient=value(material in {"paint", "raised"}, self.gradient, -0.5, 0.5),
+            texture=value(lit, self.texture, 0.03, 0.15),
+            relief=value(lit, self.relief, 0.3, 0.9),
+            worn=value(painted, self.worn, *self.worn_share),
+            softness=value(True, self.soft, *self.softness),
             light=light,
             min_contrast=self.min_contrast,
         )
@@ -141,10 +134,8 @@ def paint(
     Returns the mask, (h, w) float32, of the size of `glyphs.fill`: the coverage with which ink was blended, worn places
     and the camera's blur included, opacity not. Shadows, borders and glow reach beyond it, as far as the image does.
     The ink stands out from what is under it, shadow, border and glow included, by `ink.min_contrast` (see `contrast`).
-    Where no colour can do that, on a chequered surface, the letters get a border.
-
-    Raises:
-        ValueError: the glyphs do not lie inside the image, or hold no ink.
+    Where no colour can do that, on a chequered surface, the letters get a border. ValueError where the glyphs do not
+    lie inside the image, or hold no ink.
     """
     h, w = glyphs.fill.shape
     y, x = at
@@ -153,35 +144,31 @@ def paint(
     if not glyphs.fill.any():
         raise ValueError("There is no ink in these glyphs.")
     em = glyphs.em or float(h)
-    reach = _reach(ink, em)
+    widest = max(ink.outline, 1.2 if ink.material == "neon" else 0.06)  # letters may need a border that ink has not
+    if ink.shadow:
+        widest = max(widest, max(abs(ink.shadow.x), abs(ink.shadow.y)) + 3 * ink.shadow.blur)
+    reach = int(np.ceil(widest * em)) + 2  # pixels around the letters that may change
     top, left = max(0, y - reach), max(0, x - reach)
     area = image[top : y + h + reach, left : x + w + reach]
     inner = np.s_[y - top : y - top + h, x - left : x - left + w]
     letters = np.zeros(area.shape[:2], np.float32)  # as they were made; `cover` is what is left of them
-    letters[inner] = _soften(glyphs.fill, ink)
+    letters[inner] = _blur(glyphs.fill, ink.softness) if ink.softness else glyphs.fill
     cover = letters
     if ink.worn:
         cover = np.zeros_like(letters)
-        cover[inner] = _soften(glyphs.fill * _wear(glyphs.fill, ink.worn, em, rng), ink)
+        worn = glyphs.fill * _wear(glyphs.fill, ink.worn, em, rng)
+        cover[inner] = _blur(worn, ink.softness) if ink.softness else worn
     strokes = cover >= max(0.5 * float(cover.max()), 1e-3)
     if ink.material == "neon" and np.quantile(area[strokes] @ _LUMA, VISIBLE) < 0.45:
         _shine(area, cover, em, ink, rng)
     else:
-        if ink.shadow:
-            _cast(area, letters, em, ink.shadow, ink.opacity)
+        if shadow := ink.shadow:
+            shift = np.array([[1, 0, shadow.x * em], [0, 1, shadow.y * em]], np.float32)
+            dark = _blur(cv2.warpAffine(letters, shift, letters.shape[::-1]), shadow.blur * em)
+            area *= 1 - _threefold(dark * np.float32(shadow.strength * ink.opacity))
         if ink.material != "engraved" or ink.color is not None or not _carve(area, cover, strokes, em, ink):
             _lay(area, cover, letters, strokes, em, ink, rng)
     return cover[inner].copy()
-
-
-def _reach(ink: Ink, em: float) -> int:
-    """How far, in pixels, anything around the letters is changed."""
-    reach = max(ink.outline * em, 0.06 * em)  # a border may be needed that was not asked for
-    if ink.shadow:
-        reach = max(reach, (max(abs(ink.shadow.x), abs(ink.shadow.y)) + 3 * ink.shadow.blur) * em)
-    if ink.material == "neon":
-        reach = max(reach, 1.2 * em)
-    return int(np.ceil(reach)) + 2
 
 
 def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
@@ -193,10 +180,6 @@ def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
     small = cv2.resize(image, (-(-w // shrink), -(-h // shrink)), interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (0, 0), sigma / shrink, borderType=cv2.BORDER_CONSTANT)
     return cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR)
-
-
-def _soften(fill: np.ndarray, ink: Ink) -> np.ndarray:
-    return _blur(fill, ink.softness) if ink.softness else fill
 
 
 def _noise(shape: tuple[int, int], grain: float, rng: np.random.Generator, stretch: float = 1.0) -> np.ndarray:
@@ -224,13 +207,6 @@ def _blend(area: np.ndarray, cover: np.ndarray, ink: np.ndarray, opacity: float 
     return area + _threefold(cover * np.float32(opacity)) * (ink - area)
 
 
-def _cast(area: np.ndarray, letters: np.ndarray, em: float, shadow: Shadow, opacity: float) -> None:
-    """Darken `area` by the letters' shadow. Transparent letters cast a weaker one."""
-    shift = np.array([[1, 0, shadow.x * em], [0, 1, shadow.y * em]], np.float32)
-    dark = _blur(cv2.warpAffine(letters, shift, letters.shape[::-1]), shadow.blur * em)
-    area *= 1 - _threefold(dark * np.float32(shadow.strength * opacity))
-
-
 def _random_color(rng: np.random.Generator) -> np.ndarray:
     """Black, white and the colours of signs and print."""
     kind = rng.random()
@@ -251,31 +227,22 @@ def _choose_color(
     lumas = lumas[:: max(1, len(lumas) // 2000)]
     colors = [] if ink.color is None else [np.asarray(ink.color, np.float32)]
     colors += [_random_color(rng) for _ in range(8)] + [np.full(3, v, np.float32) for v in (0.03, 0.97, 0, 1)]
-    for color in colors:
-        steps = np.abs(float(color @ _LUMA) - lumas) * opacity
-        if np.quantile(steps, 1 - VISIBLE) >= 1.05 * ink.min_contrast:
-            return color
-    return None
+    steps = ((color, np.abs(float(color @ _LUMA) - lumas) * opacity) for color in colors)
+    return next((c for c, step in steps if np.quantile(step, 1 - VISIBLE) >= 1.05 * ink.min_contrast), None)
 
 
 def _lay(
-    area: np.ndarray,
-    cover: np.ndarray,
-    letters: np.ndarray,
-    strokes: np.ndarray,
-    em: float,
-    ink: Ink,
+    area: np.ndarray, cover: np.ndarray, letters: np.ndarray, strokes: np.ndarray, em: float, ink: Ink,
     rng: np.random.Generator,
-) -> None:
+) -> None:  # fmt: skip
     """Letters of paint or film, or solid letters, with a border if it is wanted or needed."""
     opacity, color, width = ink.opacity, None, ink.outline * em
     if not width:
         color = _choose_color(area, strokes, ink, opacity, rng)
         if color is None and opacity < 1:
             opacity, color = 1.0, _choose_color(area, strokes, ink, 1.0, rng)
-        if color is None:
-            width = max(1.5, 0.05 * em)
     if color is None:
+        width = width or max(1.5, 0.05 * em)
         border = _random_color(rng)
         if ink.color is not None:
             own = np.asarray(ink.color, np.float32)

@@ -1,6 +1,5 @@
 """Installed fonts or a folder of them, which characters each can draw, and how often each should be drawn."""
 
-import os
 import shutil
 import subprocess
 import unicodedata
@@ -32,11 +31,9 @@ _RARE = 0.2  # how often a decorative or hairline face is drawn, beside a text f
 _HAIRLINE = 45  # on fontconfig's scale: light is 50, extra light 40, thin 0
 # By the first word of a character's name: what to call its script, and a Debian package with a font for it.
 _SCRIPTS = {
-    "CJK": ("Chinese", "fonts-noto-cjk"),
-    "HIRAGANA": ("Japanese", "fonts-noto-cjk"),
-    "KATAKANA": ("Japanese", "fonts-noto-cjk"),
-    "HANGUL": ("Korean", "fonts-noto-cjk"),
-}
+    "CJK": ("Chinese", "fonts-noto-cjk"), "HANGUL": ("Korean", "fonts-noto-cjk"),
+    "HIRAGANA": ("Japanese", "fonts-noto-cjk"), "KATAKANA": ("Japanese", "fonts-noto-cjk"),
+}  # fmt: skip
 _PROBE = 24  # pixels per em at which glyphs are looked at
 
 
@@ -65,12 +62,7 @@ class Font:
 
     def describe(self) -> dict[str, str]:
         """For a manifest: family, style, file name and version, which together say which licence holds."""
-        return {
-            "family": self.family,
-            "style": self.style,
-            "file": Path(self.path).name,
-            "version": self.version,
-        }
+        return {"family": self.family, "style": self.style, "file": Path(self.path).name, "version": self.version}
 
     def covers(self, text: str) -> bool:
         """Whether the font claims a glyph for every character of `text`; a space needs none."""
@@ -87,11 +79,7 @@ class Font:
         return all(char.isspace() or _draws(self.path, self.index, char) for char in dict.fromkeys(text))
 
     def load(self, size: float) -> ImageFont.FreeTypeFont:
-        """The face at `size` pixels per em.
-
-        Raises:
-            OSError: the file is not there or broken.
-        """
+        """The face at `size` pixels per em; OSError where the file is not there or broken."""
         return _load_font(self.path, self.index, size)
 
 
@@ -134,13 +122,11 @@ class Fonts(Sequence[Font]):
         self._fonts = sorted(set(fonts), key=lambda font: (font.family, font.style, font.path, font.index))
         self.where = where
         # many faces share one set of characters: each set is looked through once
-        sets = {(font.starts or (0x20,), font.ends or (0x7E,)): None for font in self._fonts}
-        numbers = {charset: i for i, charset in enumerate(sets)}
-        self._sets = np.array([numbers[font.starts or (0x20,), font.ends or (0x7E,)] for font in self._fonts], int)
-        self._owners = np.repeat(np.arange(len(sets)), [len(starts) for starts, _ in sets])
-        self._starts, self._ends = (
-            np.fromiter((code for charset in sets for code in charset[side]), np.int32) for side in (0, 1)
-        )
+        charsets = [(font.starts or (0x20,), font.ends or (0x7E,)) for font in self._fonts]
+        numbers = {charset: i for i, charset in enumerate(dict.fromkeys(charsets))}
+        self._sets = np.array([numbers[charset] for charset in charsets], int)
+        self._owners = np.repeat(np.arange(len(numbers)), [len(starts) for starts, _ in numbers])
+        self._starts, self._ends = (np.array([code for c in numbers for code in c[side]], np.int32) for side in (0, 1))
         self._by_char: dict[str, np.ndarray] = {}
         self._shares: dict[bytes, np.ndarray] = {}
 
@@ -172,11 +158,7 @@ class Fonts(Sequence[Font]):
         return [self._fonts[i] for i in np.flatnonzero(self._which(text))]
 
     def require(self, text: str) -> None:
-        """Check that some font draws all of `text`.
-
-        Raises:
-            ValueError: none does; which script is missing and what to do.
-        """
+        """ValueError where no font draws all of `text`: which script is missing and what to do."""
         if any(font.draws(text) for font in self.covering(text)):
             return
         missing = [char for char in text if not any(font.draws(char) for font in self.covering(char))]
@@ -186,25 +168,27 @@ class Fonts(Sequence[Font]):
         shown = "".join(dict.fromkeys(missing or text))[:10]
         if not missing:
             raise ValueError(f"No one font draws all of {shown!r}: it mixes scripts; put each on a line of its own.")
+        where, remedy = f"font in {self.where}", f"add one, e.g. from Debian's {package}"
         if self.where == "installed":
-            raise ValueError(
-                f"No installed font draws {script} ({shown!r}): install e.g. {package}, or name a folder of fonts."
-            )
-        raise ValueError(f"No font in {self.where} draws {script} ({shown!r}): add one, e.g. from Debian's {package}.")
+            where, remedy = "installed font", f"install e.g. {package}, or name a folder of fonts"
+        raise ValueError(f"No {where} draws {script} ({shown!r}): {remedy}.")
 
     def pick(self, text: str, rng: np.random.Generator) -> Font:
-        """A random font that draws every character of `text`.
+        """A random font that draws every character of `text`; ValueError where none does (see `require`).
 
         What fonts with one root share grows with the logarithm of the number of families, whatever the number of faces:
         Noto's hundred families must not crowd out the others. Decorative and hairline faces are rare.
-
-        Raises:
-            ValueError: no font draws it (see `require`).
         """
         which = self._which(text)
         key = which.tobytes()
         if key not in self._shares:
-            self._shares[key] = self._share(np.flatnonzero(which))
+            fonts = [self._fonts[i] for i in np.flatnonzero(which)]
+            faces = Counter((font.family, font.rare) for font in fonts)
+            families = Counter(font.root for font in {(f.root, f.family): f for f in fonts}.values())
+            self._shares[key] = np.zeros(len(self._fonts))  # how often each is drawn; not normalised
+            for i, font in zip(np.flatnonzero(which), fonts, strict=True):
+                family = (1 + np.log2(families[font.root])) / families[font.root]
+                self._shares[key][i] = family * (_RARE if font.rare else 1) / faces[font.family, font.rare]
         shares = self._shares[key].copy()
         while shares.any():
             index = int(rng.choice(len(shares), p=shares / shares.sum()))
@@ -213,17 +197,6 @@ class Fonts(Sequence[Font]):
             shares[index] = 0
         self.require(text)
         raise AssertionError(f"a font that draws {text!r} has no share")
-
-    def _share(self, indices: np.ndarray) -> np.ndarray:
-        """How often each of the fonts at `indices` is drawn if all of them can be; not normalised."""
-        fonts = [self._fonts[i] for i in indices]
-        faces = Counter((font.family, font.rare) for font in fonts)
-        families = Counter(font.root for font in {(f.root, f.family): f for f in fonts}.values())
-        shares = np.zeros(len(self._fonts))
-        for i, font in zip(indices, fonts, strict=True):
-            family = (1 + np.log2(families[font.root])) / families[font.root]
-            shares[i] = family * (_RARE if font.rare else 1) / faces[font.family, font.rare]
-        return shares
 
 
 def discover_fonts(folders: Sequence[str | Path] = ()) -> Fonts:
@@ -251,11 +224,9 @@ def _is_picture(family: str) -> bool:
 
 def _ask_fontconfig() -> list[Font]:
     form = "%{file}|%{index}|%{family[0]}|%{style[0]}|%{weight}|%{fontversion}|%{charset}\n"
-    listing = subprocess.run(
-        ["fc-list", ":outline=true", "--format", form], capture_output=True, encoding="utf-8", check=True
-    ).stdout
+    command = ["fc-list", ":outline=true", "--format", form]
     fonts = []
-    for line in listing.splitlines():
+    for line in subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.splitlines():
         path, index, family, style, weight, version, charset = line.split("|", 6)
         # fontconfig numbers the named instances of variable fonts in the high bits; Pillow opens the default one only
         if int(index) > 0xFFFF or Path(path).suffix.lower() not in _SUFFIXES or not charset or _is_picture(family):
@@ -263,12 +234,9 @@ def _ask_fontconfig() -> list[Font]:
         family = family.replace("\\", "")
         weight = 80 if weight.startswith("[") else float(weight)  # a variable font's default is nearly always regular
         ranges = [[int(end, 16) for end in span.split("-")] for span in charset.split()]
-        fonts.append(
-            Font(
-                path, int(index), tuple(r[0] for r in ranges), tuple(r[-1] for r in ranges), family, style,
-                f"{int(version) / 65536:.3f}", _is_rare(family, style, weight),
-            )
-        )  # fmt: skip
+        starts, ends = tuple(r[0] for r in ranges), tuple(r[-1] for r in ranges)
+        rare = _is_rare(family, style, weight)
+        fonts.append(Font(path, int(index), starts, ends, family, style, f"{int(version) / 65536:.3f}", rare))
     return fonts
 
 
@@ -299,24 +267,22 @@ def _read_file(path: Path) -> list[Font]:
     """Every face in a font file that holds letters."""
     from fontTools.ttLib import TTCollection, TTFont
 
+    fonts = []
     with path.open("rb") as file:
         many = file.read(4) == b"ttcf"
-        file.seek(0, os.SEEK_SET)
+        file.seek(0)
         faces: list[Any] = TTCollection(file, lazy=True).fonts if many else [TTFont(file, lazy=True)]
-        fonts = []
         for index, face in enumerate(faces):
-            names = face["name"]
-            family = names.getBestFamilyName() or path.stem
-            style = names.getBestSubFamilyName() or ""
+            family = face["name"].getBestFamilyName() or path.stem
+            style = face["name"].getBestSubFamilyName() or ""
             codes = sorted(code for code in face.getBestCmap() or () if code > 0x20)
             if not codes or _is_picture(family):
                 continue
-            weight = face["OS/2"].usWeightClass if "OS/2" in face else 400
             breaks = [i for i in range(1, len(codes)) if codes[i] != codes[i - 1] + 1]
             starts = tuple(codes[i] for i in [0, *breaks])
             ends = tuple(codes[i - 1] for i in [*breaks, len(codes)])
-            version = f"{face['head'].fontRevision:.3f}"
             # OpenType's 300 is light, as fontconfig's 50 is
-            rare = _is_rare(family, style, 80 if weight >= 300 else 0)
+            rare = _is_rare(family, style, 0 if "OS/2" in face and face["OS/2"].usWeightClass < 300 else 80)
+            version = f"{face['head'].fontRevision:.3f}"
             fonts.append(Font(str(path), index, starts, ends, family, style, version, rare))
     return fonts

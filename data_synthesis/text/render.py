@@ -55,8 +55,7 @@ _Piece = tuple[np.ndarray, int, int]
 def draw_block(texts: Sequence[str], font: Font, size: float, shape: Shape | None = None) -> Glyphs:
     """Draw lines in one face at `size` pixels per em, cropped to `PAD` pixels around the ink.
 
-    Raises:
-        ValueError: no text, an empty line, a character that the font does not draw, a size below 4.
+    ValueError for no text, an empty line, a character that the font does not draw, a size below 4.
     """
     shape = shape or Shape()
     if not texts or not all(text.strip() for text in texts):
@@ -64,8 +63,7 @@ def draw_block(texts: Sequence[str], font: Font, size: float, shape: Shape | Non
     if size < 4:
         raise ValueError(f"Text needs at least 4 pixels per em, not {size}.")
     for text in texts:
-        if not font.draws(text):
-            missing = "".join(char for char in dict.fromkeys(text) if not font.draws(char))
+        if missing := "".join(char for char in dict.fromkeys(text) if not font.draws(char)):
             raise ValueError(f"{font.path or font.family} does not draw {missing!r}.")
     bent, tilted = shape.arc or shape.wave, shape.angle or shape.pitch or shape.yaw
     # drawn at `zoom` times the size and reduced at the end: text of few pixels is neither distorted by the font's
@@ -76,7 +74,9 @@ def draw_block(texts: Sequence[str], font: Font, size: float, shape: Shape | Non
         canvas = bend(canvas, shape, size * zoom)
     if tilted:
         canvas = tilt(canvas, shape)
-    fill = _reduce(canvas.ink, zoom)
+    h, w = canvas.ink.shape
+    ink = np.pad(canvas.ink, [(PAD * zoom, PAD * zoom + -n % zoom) for n in (h, w)]).astype(np.float32) / 255
+    fill = cv2.resize(ink, (ink.shape[1] // zoom, ink.shape[0] // zoom), interpolation=cv2.INTER_AREA)
     quads = [quad / zoom + PAD for quad in canvas.quads]
     if not bent and not tilted:
         quads = [_snap(quad, fill) for quad in quads]
@@ -100,55 +100,48 @@ def _joins(text: str) -> bool:
     return any(unicodedata.bidirectional(c) in {"R", "AL", "NSM"} or 0x900 <= ord(c) < 0xE00 for c in text)
 
 
-def _strip(text: str, face: ImageFont.FreeTypeFont) -> _Piece | None:
-    """One string, its corner relative to the start of the baseline; None where it draws nothing (spaces)."""
+def _strip(text: str, face: ImageFont.FreeTypeFont) -> list[_Piece]:
+    """One string as one piece, its corner relative to the start of the baseline; none where it draws nothing."""
     left, top, right, bottom = (int(v) for v in face.getbbox(text, anchor="ls"))
     if right <= left or bottom <= top:
-        return None
+        return []
     image = Image.new("L", (right - left + 2, bottom - top + 2))
     ImageDraw.Draw(image).text((1 - left, 1 - top), text, fill=255, font=face, anchor="ls")
     ink = np.asarray(image)
     x, y, w, h = cv2.boundingRect(ink)
-    return (ink[y : y + h, x : x + w], left - 1 + x, top - 1 + y) if w else None
+    return [(ink[y : y + h, x : x + w], left - 1 + x, top - 1 + y)] if w else []
 
 
 def _row(text: str, face: ImageFont.FreeTypeFont, spacing: float) -> tuple[list[_Piece], float]:
     """A horizontal line's pieces and its length, pixels; the baseline starts at (0, 0)."""
     if not spacing or _joins(text):
-        return [piece for piece in [_strip(text, face)] if piece], face.getlength(text)
+        return _strip(text, face), face.getlength(text)
     pieces, x = [], 0.0
     for letter in clusters(text):
-        if piece := _strip(letter, face):
-            ink, left, top = piece
-            pieces.append((ink, left + round(x), top))
+        pieces += [(ink, left + round(x), top) for ink, left, top in _strip(letter, face)]
         x += face.getlength(letter) + spacing
     return pieces, x - spacing
 
 
 def _column(text: str, face: ImageFont.FreeTypeFont, em: float, shape: Shape) -> tuple[list[_Piece], float]:
     """A vertical line's pieces and its length, pixels; the column's axis is x = 0 and it starts at y = 0."""
-    if _joins(text):
-        units, turned = [text], True
-    else:
-        turned = shape.direction == "sideways"
-        units = []
-        for letter in clusters(text):
-            narrow = not is_wide(letter[0])
-            if turned and units and narrow and not is_wide(units[-1][-1]):
-                units[-1] += letter
-            else:
-                units.append(letter)
+    joined = _joins(text)
+    turned, units = joined or shape.direction == "sideways", [text] if joined else []
+    for letter in [] if joined else clusters(text):
+        if turned and units and not is_wide(letter[0]) and not is_wide(units[-1][-1]):
+            units[-1] += letter
+        else:
+            units.append(letter)
     pieces, y, spacing = [], 0.0, shape.spacing * em
     for unit in units:
         if turned and not is_wide(unit[0]):
             row, length = _row(unit, face, spacing)
-            # turned clockwise, the baseline lies to the left of the axis by half a capital's height
-            pieces += [
-                (np.rot90(ink, -1), round(-0.36 * em - top - ink.shape[0]), round(y + left)) for ink, left, top in row
-            ]
+            for ink, left, top in row:
+                # turned clockwise, the baseline lies to the left of the axis by half a capital's height
+                pieces.append((np.rot90(ink, -1), round(-0.36 * em - top - ink.shape[0]), round(y + left)))
             y += length + spacing
-        elif piece := _strip(unit, face):
-            ink, left, top = piece
+        elif strip := _strip(unit, face):
+            ink, left, top = strip[0]
             if unit in _TURNED:
                 ink = np.rot90(ink, -1)
                 pieces.append((ink, -ink.shape[1] // 2, round(y + (em - ink.shape[0]) / 2)))
@@ -180,7 +173,7 @@ def _lay_out(texts: Sequence[str], face: ImageFont.FreeTypeFont, em: float, shap
     bottom = max(y + ink.shape[0] for ink, _, y in everything)
     canvas = np.zeros((bottom - top, right - left), np.uint8)
     quads = []
-    for line in placed:
+    for text, line in zip(texts, placed, strict=True):
         corners = []
         for ink, x, y in line:
             area = canvas[y - top : y - top + ink.shape[0], x - left : x - left + ink.shape[1]]
@@ -189,22 +182,9 @@ def _lay_out(texts: Sequence[str], face: ImageFont.FreeTypeFont, em: float, shap
             corners += [(x - left + bx, y - top + by), (x - left + bx + bw, y - top + by + bh)]
         (x0, y0), (x1, y1) = np.min(corners, axis=0), np.max(corners, axis=0)
         quad = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32)
-        turned = not rows and not any(is_wide(c) for c in texts[len(quads)])
-        turned = turned and (shape.direction == "sideways" or _joins(texts[len(quads)]))
+        turned = not rows and not any(is_wide(c) for c in text) and (shape.direction == "sideways" or _joins(text))
         quads.append(np.roll(quad, -1, axis=0) if turned else quad)  # a turned line begins at the image's top right
     return Canvas(canvas, quads)
-
-
-def _reduce(ink: np.ndarray, zoom: int) -> np.ndarray:
-    """(H, W) uint8 at `zoom` times the size to float32 in [0, 1] with `PAD` empty pixels around it."""
-    h, w = ink.shape
-    ink = cv2.copyMakeBorder(
-        ink, PAD * zoom, PAD * zoom + -h % zoom, PAD * zoom, PAD * zoom + -w % zoom, cv2.BORDER_CONSTANT
-    )
-    fill = ink.astype(np.float32) / 255
-    if zoom == 1:
-        return fill
-    return cv2.resize(fill, (fill.shape[1] // zoom, fill.shape[0] // zoom), interpolation=cv2.INTER_AREA)
 
 
 def _snap(quad: np.ndarray, fill: np.ndarray) -> np.ndarray:

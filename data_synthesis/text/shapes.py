@@ -57,8 +57,7 @@ class Shapes:
     def draw(self, rng: np.random.Generator) -> Shape:
         """A random shape."""
         kind = rng.random()
-        stacked, sideways = kind < self.stacked, kind < self.stacked + self.sideways
-        upright = not sideways
+        stacked, upright = kind < self.stacked, kind >= self.stacked + self.sideways
         bend, sign = rng.random(), rng.choice([1, 1, -1])
         curved, waved = bend < self.curved, self.curved <= bend < self.curved + self.waved
         angle = 0.0
@@ -66,7 +65,7 @@ class Shapes:
             angle = float(rng.uniform(-60, 60) if rng.random() < self.steep else rng.normal(0, self.angle))
         pitch, yaw = rng.uniform(-self.tilt, self.tilt, 2) * (rng.random() < self.perspective)
         return Shape(
-            direction="stacked" if stacked else "sideways" if sideways else "horizontal",
+            direction="stacked" if stacked else "horizontal" if upright else "sideways",
             spacing=float(rng.uniform(*self.spacing)) if rng.random() < self.spaced else 0.0,
             leading=float(rng.uniform(1.1, 1.8)),
             align=float(rng.choice([0.0, 0.0, 0.5, 0.5, 1.0])),
@@ -122,10 +121,8 @@ def bend(canvas: Canvas, shape: Shape, em: float) -> Canvas:
     frame = around(np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32))
     origin = np.floor(frame[0])
     size = np.ceil(frame[2] - origin).astype(int)
-    x, y = np.meshgrid(
-        *(np.arange(n, dtype=np.float32) + 0.5 + o for n, o in zip(size, np.asarray(origin, np.float32), strict=True))
-    )
-    x, y = backward(x, y)
+    axes = (np.arange(n, dtype=np.float32) + 0.5 + o for n, o in zip(size, origin, strict=True))
+    x, y = backward(*np.meshgrid(*axes))
     ink = cv2.remap(canvas.ink, np.asarray(x - 0.5, np.float32), np.asarray(y - 0.5, np.float32), cv2.INTER_LINEAR)
     return Canvas(ink, [np.asarray(around(quad) - origin, np.float32) for quad in canvas.quads])
 
@@ -135,22 +132,14 @@ def tilt(canvas: Canvas, shape: Shape) -> Canvas:
     h, w = canvas.ink.shape
     rotation = np.eye(3)
     for axis, degrees in ((2, -shape.angle), (0, shape.pitch), (1, shape.yaw)):
-        vector = np.zeros(3)
-        vector[axis] = np.deg2rad(degrees)
-        rotation = cv2.Rodrigues(vector)[0] @ rotation
+        rotation = cv2.Rodrigues(np.deg2rad(degrees) * np.eye(3)[axis])[0] @ rotation
     corners = np.array([[-w / 2, -h / 2, 0], [w / 2, -h / 2, 0], [w / 2, h / 2, 0], [-w / 2, h / 2, 0]])
     seen = corners @ rotation.T
     distance = 3.0 * max(h, w)
     target = seen[:, :2] * distance / (distance + seen[:, 2:])
-    source = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32)
-    return move(canvas, source, target)
-
-
-def move(canvas: Canvas, source: np.ndarray, target: np.ndarray) -> Canvas:
-    """Move the corners `source` to `target`, (4, 2) each, and crop."""
     target = np.asarray(target - target.min(axis=0) + 1, np.float32)
     size = tuple(np.ceil(target.max(axis=0) + 1).astype(int).tolist())
-    matrix = cv2.getPerspectiveTransform(np.asarray(source, np.float32), target)
+    matrix = cv2.getPerspectiveTransform(np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32), target)
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # OpenCV's pixel centres have whole coordinates, ours halves
     ink = cv2.warpPerspective(canvas.ink, np.linalg.inv(half) @ matrix @ half, size, flags=cv2.INTER_LINEAR)
     return Canvas(ink, [cv2.perspectiveTransform(quad[None], matrix)[0] for quad in canvas.quads])

@@ -28,9 +28,7 @@ def wrap(text: str, max_chars: int) -> list[str]:
     """Break running text into lines of at most `max_chars` characters, between words and between wide characters.
 
     No line begins with a comma, a full stop or a closing bracket. Only a word longer than a line is parted.
-
-    Raises:
-        ValueError: `max_chars` below 1.
+    ValueError where `max_chars` is below 1.
     """
     if max_chars < 1:
         raise ValueError(f"A line needs room for at least 1 character, not {max_chars}.")
@@ -52,22 +50,17 @@ def _units(text: str) -> list[str]:
     """What a line break may not part: words, wide characters, each with the punctuation and the space after it."""
     units: list[str] = []
     for letter in clusters(" ".join(text.split())):
-        last = units[-1] if units else " "
-        if last.endswith(" "):
+        last = units[-1][-1] if units else " "
+        parted = is_wide(letter[0]) or is_wide(last)
+        if last == " " or (parted and letter != " " and letter[0] not in NO_LINE_START):
             units.append(letter)
-        elif letter == " " or letter[0] in NO_LINE_START or not (is_wide(letter[0]) or is_wide(last[-1])):
-            units[-1] += letter
         else:
-            units.append(letter)
+            units[-1] += letter
     return units
 
 
 def cut(text: str, max_chars: int, rng: np.random.Generator) -> str:
-    """`text`, or a random stretch of it, at most `max_chars` characters long; borders as `wrap` chooses them.
-
-    Raises:
-        ValueError: `max_chars` below 1.
-    """
+    """`text`, or a random stretch of it, at most `max_chars` characters long; borders and errors as of `wrap`."""
     if len(text) <= max_chars:
         return text
     lines = wrap(text, max_chars)

@@ -8,20 +8,21 @@ from tadisr.io.messages import UserError, one_line, quiet, say
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "checkpoint",
         metavar="CHECKPOINT",
         type=Path,
         help="tadisr_kolors_ftsr_526000.pkl or tadisr_cogview4_realce_17500.pkl; nothing in it is executed",
     )
-    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="new folder for the adapter")
-    parser.add_argument(
+    add("-o", "--output", metavar="DIR", type=Path, required=True, help="new folder for the adapter")
+    add(
         "--base-model",
         metavar="BASE",
         help="folder or Hub id of the base pipeline, to be named by the adapter; its text encoder makes the embeddings "
         "of the prompt, which the adapter needs to run (default: the authors' base is named, and none are made)",
     )
-    parser.add_argument("--push-to-hub", metavar="ID", help="also upload the adapter to this Hub repository")
+    add("--push-to-hub", metavar="ID", help="also upload the adapter to this Hub repository")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,16 +45,14 @@ def run(args: argparse.Namespace) -> int:
     if not done.has_prompt:
         say(f"it needs the prompt's embeddings to run: convert with --base-model {done.base_model}, or a copy")
     if args.push_to_hub:
-        _push(args.output, args.push_to_hub)
+        from huggingface_hub import HfApi
+
+        try:
+            api = HfApi()
+            repo = api.create_repo(args.push_to_hub, exist_ok=True).repo_id
+            api.upload_folder(repo_id=repo, folder_path=args.output)
+        except Exception as error:  # of the network, the Hub, the id or the rights
+            said = f"{one_line(error)} ({args.output} is written all the same)"
+            raise UserError(f"--push-to-hub: {said}") from None
         say(f"uploaded to {args.push_to_hub}")
     return 0
-
-
-def _push(folder: Path, repo: str) -> None:
-    from huggingface_hub import HfApi
-
-    try:
-        api = HfApi()
-        api.upload_folder(repo_id=api.create_repo(repo, exist_ok=True).repo_id, folder_path=folder)
-    except Exception as error:  # of the network, the Hub, the id or the rights
-        raise UserError(f"--push-to-hub: {one_line(error)} ({folder} is written all the same)") from None

@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from tadisr.commands.options import usable_device
+from tadisr.commands.options import check_numbers, one_line_errors, usable_device
 from tadisr.io.messages import UserError, say
 from tadisr.io.progress import Bars
 from tadisr.ocr import ENGINES
@@ -12,10 +12,9 @@ from tadisr.ocr import ENGINES
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument(
-        "--data", metavar="DIR", required=True, help="hr/ and lr/ (and truth.json), an FTSR data set, or Real-CE"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--data", metavar="DIR", required=True, help="hr/ and lr/ (and truth.json), an FTSR data set, or Real-CE")
+    add(
         "--methods",
         nargs="+",
         required=True,
@@ -23,40 +22,32 @@ def register(parser: argparse.ArgumentParser) -> None:
         help="WHAT or NAME=WHAT, by commas or spaces: nearest, bicubic, lanczos, realesrgan, a .pth or .safetensors "
         "file for spandrel, a folder of images made elsewhere, or a TADiSR pipeline's name, folder or Hub id",
     )
-    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="reports and restored images")
-    parser.add_argument("--split", help="of the data set (default: test; Real-CE: val)")
-    parser.add_argument("--scale", type=int, default=4, help="of HR to LR (default: %(default)s)")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
-    parser.add_argument(
+    add("-o", "--output", metavar="DIR", type=Path, required=True, help="reports and restored images")
+    add("--split", help="of the data set (default: test; Real-CE: val)")
+    add("--scale", type=int, default=4, help="of HR to LR (default: %(default)s)")
+    add("--limit", type=int, metavar="N", help="only the first N images")
+    add(
         "--engines",
         default="rapidocr",
         help=f"{', '.join(ENGINES)}; of several, by commas, the first judges. Options follow as "
         "'paddleocr:detection=DIR;recognition=DIR', 'tesseract:languages=deu+eng' (default: %(default)s)",
     )
-    parser.add_argument(
+    add(
         "--normalize",
         default="none",
         choices=["none", "alnum"],
         help="of texts before they are compared (default: none)",
     )
-    parser.add_argument(
-        "--weights", metavar="DIR", type=Path, help="holds what would be downloaded: backbones of LPIPS and FID"
-    )
-    parser.add_argument(
-        "--tile", default="1024", help="side of a tile in output pixels, or none (default: %(default)s)"
-    )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, mps, ... (default: the fastest here)")
-    parser.add_argument("--workers", type=int, metavar="N", help="lines read side by side (default: one per core)")
-    parser.add_argument("--seed", type=int, default=0, help="of intervals and tests (default: %(default)s)")
+    add("--weights", metavar="DIR", type=Path, help="holds what would be downloaded: backbones of LPIPS and FID")
+    add("--tile", default="1024", help="side of a tile in output pixels, or none (default: %(default)s)")
+    add("--device", default="auto", help="cpu, cuda, mps, ... (default: the fastest here)")
+    add("--workers", type=int, metavar="N", help="lines read side by side (default: one per core)")
+    add("--seed", type=int, default=0, help="of intervals and tests (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the reports and print the table; 0 when all was measured, 1 when images had to be left out."""
-    for name in ("scale", "limit", "workers"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise UserError(f"--{name} must be at least 1, not {getattr(args, name)}")
-    if args.seed < 0:
-        raise UserError(f"--seed must be at least 0, not {args.seed}")
+    check_numbers(args, "scale", "limit", "workers")
     try:
         tile = None if args.tile == "none" else int(args.tile)
     except ValueError:
@@ -76,22 +67,14 @@ def run(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise UserError(f"{error.name} is missing: pip install 'tadisr[ocr,metrics]'") from None
     engines = [engine.strip() for engine in args.engines.split(",")]
-    try:
+    with one_line_errors(f"a smaller --tile than {args.tile}, or another --device"):
         data = open_data(args.data, args.split, args.scale)
         args.output.mkdir(parents=True, exist_ok=True)
         device = usable_device(args.device)
         methods = load_methods(specs, data, Options(device, tile, args.weights))
-        options = EvaluationOptions(
-            engines, args.weights, device, args.workers, args.normalize, args.seed, args.limit
-        )  # fmt: skip
+        options = EvaluationOptions(engines, args.weights, device, args.workers, args.normalize, args.seed, args.limit)
         with Bars() as bars:
             report = evaluate(data, methods, args.output, options, partial(bars.set, "restored images"))
-    except OSError as error:  # a data set that is not there, a disk that is full
-        raise UserError(f"{error.filename}: {error.strerror}" if error.strerror else str(error)) from None
-    except MemoryError:
-        raise UserError(f"not enough memory: try a smaller --tile than {args.tile}, or another --device") from None
-    except (ValueError, ImportError, RuntimeError, FloatingPointError) as error:
-        raise UserError(str(error)) from None
     print(main_table(report))  # noqa: T201
     for note in report["settings"]["notes"]:
         say(note)

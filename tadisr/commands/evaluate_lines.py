@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tadisr.commands.options import usable_device
+from tadisr.commands.options import check_numbers, one_line_errors, usable_device
 from tadisr.io.messages import UserError, say
 from tadisr.ocr import ENGINES
 
@@ -14,29 +14,28 @@ LISTS = ("data", "methods", "judges")
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument("--config", metavar="FILE", type=Path, help="YAML: data, methods and judges, as the options")
-    parser.add_argument(
-        "--data", nargs="+", metavar="DIR", help="TextZoom's databases, or photos: hr/, lr/, truth.json"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--config", metavar="FILE", type=Path, help="YAML: data, methods and judges, as the options")
+    add("--data", nargs="+", metavar="DIR", help="TextZoom's databases, or photos: hr/, lr/, truth.json")
+    add(
         "--methods",
         nargs="+",
         metavar="METHOD",
         help="WHAT or NAME=WHAT, a TextDiff or TADiSR model, a .pt or .pth file; ':steps=N', ':output=coarse' and "
         "':refine=MODEL;steps=N' follow it",
     )
-    parser.add_argument(
+    add(
         "--judges",
         nargs="+",
         metavar="JUDGE",
         help=f"{', '.join(ENGINES)}, crnn:PATH, aster:FILE, moran:FILE (TorchScript)",
     )
-    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="report.md and report.json")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N lines of each set")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="lines at once (default: %(default)s)")
-    parser.add_argument("--weights", metavar="DIR", type=Path, help="holds LPIPS' backbone, which is else downloaded")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, mps, ... (default: the fastest here)")
-    parser.add_argument("--seed", type=int, default=0, help="of intervals and tests (default: %(default)s)")
+    add("-o", "--output", metavar="DIR", type=Path, required=True, help="report.md and report.json")
+    add("--limit", type=int, metavar="N", help="only the first N lines of each set")
+    add("--batch-size", type=int, default=64, metavar="N", help="lines at once (default: %(default)s)")
+    add("--weights", metavar="DIR", type=Path, help="holds LPIPS' backbone, which is else downloaded")
+    add("--device", default="auto", help="cpu, cuda, mps, ... (default: the fastest here)")
+    add("--seed", type=int, default=0, help="of intervals and tests (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,11 +45,7 @@ def run(args: argparse.Namespace) -> int:
         given[name] = getattr(args, name) or given.get(name)
         if not given[name]:
             raise UserError(f"no {name}: give --{name}, or a --config that lists them")
-    for name in ("limit", "batch_size"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}")
-    if args.seed < 0:
-        raise UserError(f"--seed must be at least 0, not {args.seed}")
+    check_numbers(args, "limit", "batch_size")
     if args.weights is not None and not args.weights.is_dir():
         raise UserError(f"--weights: no folder {args.weights}")
     try:
@@ -60,19 +55,19 @@ def run(args: argparse.Namespace) -> int:
         from tadisr.evaluation.line_methods import load_line_methods
         from tadisr.evaluation.line_recognizers import load_recognizer
         from tadisr.evaluation.text_lines import evaluate_lines
+        from tadisr.metrics.perceptual import LPIPS
     except ImportError as error:
         raise UserError(f"{error.name} is missing: pip install 'tadisr[ocr,metrics,train]'") from None
     device = usable_device(args.device)
-    try:
+    with one_line_errors(f"a smaller --batch-size than {args.batch_size}"):
         subsets = {}
-        for path in given["data"]:
-            for name, lines in open_line_sets(path).items():
-                if name in subsets:
-                    raise ValueError(f"Two sets of lines are called {name}: rename a folder.")
-                subsets[name] = lines
-                if args.limit is not None and len(lines) > args.limit:
-                    subsets[name] = Subset(lines, range(args.limit))
-                    subsets[name].batch_size = getattr(lines, "batch_size", None)
+        for name, lines in (item for path in given["data"] for item in open_line_sets(path).items()):
+            if name in subsets:
+                raise ValueError(f"Two sets of lines are called {name}: rename a folder.")
+            subsets[name] = lines
+            if args.limit is not None and len(lines) > args.limit:
+                subsets[name] = Subset(lines, range(args.limit))
+                subsets[name].batch_size = getattr(lines, "batch_size", None)
         judges = {}
         for spec in given["judges"]:
             name = spec.partition(":")[0]
@@ -81,19 +76,17 @@ def run(args: argparse.Namespace) -> int:
             judges[name] = load_recognizer(spec, device)
         methods = load_line_methods(given["methods"], device)
         args.output.mkdir(parents=True, exist_ok=True)
-        lpips, note = _lpips(args.weights, device)
+        lpips, note = None, ""
+        try:
+            lpips = LPIPS(args.weights, device)
+        except (FileNotFoundError, ImportError) as error:
+            note = f"LPIPS is left empty: {error}"
         report = evaluate_lines(methods, subsets, judges, args.batch_size, lpips, args.seed)
         print(report.to_markdown(), end="")  # noqa: T201
         settings = {name: list(map(str, given[name])) for name in LISTS} | {"limit": args.limit}
         text = json.dumps({"settings": settings, **report.to_dict()}, indent=2, ensure_ascii=False)
         (args.output / "report.json").write_text(text + "\n", encoding="utf-8")
         (args.output / "report.md").write_text(report.to_markdown(), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}" if error.strerror else str(error)) from None
-    except MemoryError:
-        raise UserError(f"not enough memory: try a smaller --batch-size than {args.batch_size}") from None
-    except (ValueError, ImportError, RuntimeError, FloatingPointError) as error:
-        raise UserError(str(error)) from None
     if note:
         say(note)
     say(f"report.md and report.json in {args.output}")
@@ -117,13 +110,3 @@ def _read(path: Path) -> dict[str, Any]:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise UserError(f"{path}: {name} must be a list of texts (in quotes where a colon is followed by a space)")
     return values
-
-
-def _lpips(weights: Path | None, device: str) -> tuple[Any, str]:
-    """The metric, or None and why."""
-    from tadisr.metrics.perceptual import LPIPS
-
-    try:
-        return LPIPS(weights, device), ""
-    except (FileNotFoundError, ImportError) as error:
-        return None, f"LPIPS is left empty: {error}"

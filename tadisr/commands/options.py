@@ -1,7 +1,12 @@
 """What several commands do with their options."""
 
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tadisr.io.images import ImageError
 from tadisr.io.messages import UserError, one_line
 
 if TYPE_CHECKING:
@@ -9,11 +14,7 @@ if TYPE_CHECKING:
 
 
 def usable_device(name: str) -> str:
-    """The device of that name, or for "auto" the fastest here.
-
-    Raises:
-        UserError: a device that cannot be used.
-    """
+    """The device of that name, or for "auto" the fastest here; raises UserError for one that cannot be used."""
     from tadisr.loading.load import choose_device
 
     try:
@@ -23,11 +24,7 @@ def usable_device(name: str) -> str:
 
 
 def load_model(name: str, device: str, pipeline: str, dtype: str = "auto", **options: Any) -> "Restorer":
-    """See `tadisr.load`.
-
-    Raises:
-        UserError: a device or a model that cannot be used.
-    """
+    """See `tadisr.load`; raises UserError for a device or a model that cannot be used."""
     from tadisr.loading.load import load
 
     device = usable_device(device)
@@ -36,3 +33,35 @@ def load_model(name: str, device: str, pipeline: str, dtype: str = "auto", **opt
     except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
         advice = one_line(error).replace("base_model=FOLDER", "--base-model FOLDER")
         raise UserError(f"cannot load {name}: {advice}") from None
+
+
+def check_numbers(args: argparse.Namespace, *counts: str) -> None:
+    """Raise UserError for a count below 1, where one is given, or a seed below 0."""
+    for name, least in [*((name, 1) for name in counts), ("seed", 0)]:
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
+
+
+@contextmanager
+def one_line_errors(memory_advice: str) -> Iterator[None]:
+    """Within, whatever the data, the methods or the machine may raise becomes a `UserError`."""
+    try:
+        yield
+    except OSError as error:  # a data set that is not there, a disk that is full
+        raise UserError(f"{error.filename}: {error.strerror}" if error.strerror else str(error)) from None
+    except MemoryError:
+        raise UserError(f"not enough memory: try {memory_advice}") from None
+    except (ValueError, ImportError, RuntimeError, FloatingPointError) as error:
+        raise UserError(str(error)) from None
+
+
+@contextmanager
+def enough_memory(source: Path, advice: str) -> Iterator[None]:
+    """Within, an error of too little memory becomes an `ImageError` that gives advice."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
+            raise
+        raise ImageError(f"{source}: not enough memory: {advice}") from None

@@ -3,43 +3,36 @@
 import argparse
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tadisr.commands.options import load_model
+import numpy as np
+
+from tadisr.commands.options import enough_memory, load_model
 from tadisr.io.images import ImageError, read_image, write_image
 from tadisr.io.messages import UserError, say
 from tadisr.io.names import DEFAULT_FOLDER, output_paths
 
-if TYPE_CHECKING:
-    import numpy as np
-
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument("photo", metavar="PHOTO", type=Path, help="at its final size, such as another method's output")
-    parser.add_argument(
-        "-o", "--output", metavar="OUT", help="file or folder (default: tadisr-output/NAME_refined.png)"
+    add = parser.add_argument
+    add("photo", metavar="PHOTO", type=Path, help="at its final size, such as another method's output")
+    add("-o", "--output", metavar="OUT", help="file or folder (default: tadisr-output/NAME_refined.png)")
+    add(
+        "--model", default="textdiff-tiny", help="TextDiff pipeline: bundled, a folder or Hub id (default: %(default)s)"
     )
-    parser.add_argument(
-        "--model",
-        default="textdiff-tiny",
-        help="TextDiff pipeline: bundled, a folder or Hub id (default: %(default)s)",
-    )
-    parser.add_argument("--revision", help="revision of a Hub model")
-    parser.add_argument(
+    add("--revision", help="revision of a Hub model")
+    add(
         "--boxes",
         default="auto",
         metavar="auto|FILE",
         help="where the lines are: found by RapidOCR (needs the extra tadisr[ocr]), or a JSON file, a list of "
         '{"quad": [[x, y], ...]}, four corners in pixels, clockwise from the text\'s top left (default: %(default)s)',
     )
-    parser.add_argument("--steps", type=int, default=5, help="of diffusion, 1 to 200 (default: %(default)s)")
-    parser.add_argument(
-        "--strength", type=float, help="share of the change, 0 to 1 (default: the model's; textdiff-tiny's is 0.2)"
-    )
-    parser.add_argument("--temperature", type=float, help="of its noise, 0 (none) to 1 (default: the model's)")
-    parser.add_argument("--seed", type=int, default=0, help="of its noise (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, mps, ... (default: the fastest here)")
+    add("--steps", type=int, default=5, help="of diffusion, 1 to 200 (default: %(default)s)")
+    add("--strength", type=float, help="share of the change, 0 to 1 (default: the model's; textdiff-tiny's is 0.2)")
+    add("--temperature", type=float, help="of its noise, 0 (none) to 1 (default: the model's)")
+    add("--seed", type=int, default=0, help="of its noise (default: %(default)s)")
+    add("--device", default="auto", help="cpu, cuda, mps, ... (default: the fastest here)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,16 +54,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _refine(photo: "np.ndarray", args: argparse.Namespace) -> tuple["np.ndarray", str]:
+def _refine(photo: np.ndarray, args: argparse.Namespace) -> tuple[np.ndarray, str]:
     """The refined photo, and what was done, in words."""
     import torch
 
     from tadisr.models.textdiff.photo import find_boxes, read_boxes, refine_lines
+    from tadisr.ocr import load_photo_engine
 
-    quads = None
     try:
-        if args.boxes != "auto":
-            quads = read_boxes(args.boxes)
+        quads = None if args.boxes == "auto" else read_boxes(args.boxes)
     except OSError as error:
         raise UserError(f"--boxes: cannot read {args.boxes}: {error.strerror}") from None
     except ValueError as error:
@@ -82,11 +74,15 @@ def _refine(photo: "np.ndarray", args: argparse.Namespace) -> tuple["np.ndarray"
         message = re.sub(r"^(temperature|strength)", r"--\1", str(error).replace("num_inference_steps", "--steps"))
         raise UserError(message) from None
     if quads is None:
-        quads = find_boxes(photo, _engine())
+        try:
+            engine = load_photo_engine()
+        except ImportError as error:
+            raise UserError(f"--boxes auto: {error} Or name the lines in a file.") from None
+        quads = find_boxes(photo, engine)
     if not quads:
         return photo, "no text found, written unchanged" if args.boxes == "auto" else "no boxes, written unchanged"
 
-    def refiner(lines: "list[np.ndarray]") -> "list[np.ndarray]":
+    def refiner(lines: list[np.ndarray]) -> list[np.ndarray]:
         return pipe.refine(
             lines,
             args.steps,
@@ -99,20 +95,8 @@ def _refine(photo: "np.ndarray", args: argparse.Namespace) -> tuple["np.ndarray"
         ).images
 
     try:
-        refined = refine_lines(photo, quads, refiner)
+        with enough_memory(args.photo, "crop or shrink the photo"):
+            refined = refine_lines(photo, quads, refiner)
     except ValueError as error:
         raise UserError(str(error)) from None
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
-            raise
-        raise UserError(f"{args.photo}: not enough memory: crop or shrink the photo") from None
     return refined, f"{len(quads)} {'line' if len(quads) == 1 else 'lines'} of text refined"
-
-
-def _engine():
-    from tadisr.ocr import load_photo_engine
-
-    try:
-        return load_photo_engine()
-    except ImportError as error:
-        raise UserError(f"--boxes auto: {error} Or name the lines in a file.") from None

@@ -17,11 +17,7 @@ class AnnotatedLine(TypedDict):
 
 
 def checked_line(text: Any, quad: Any) -> AnnotatedLine:
-    """A line from the values in a file, checked.
-
-    Raises:
-        ValueError: not a text, or not four finite corners.
-    """
+    """A line from the values in a file; ValueError unless they are a text and four finite corners."""
     quad = np.asarray(quad, np.float64)
     if not isinstance(text, str) or quad.shape != (4, 2) or not np.isfinite(quad).all():
         raise ValueError(f"expected a text and four (x, y), got {text!r} and an array {quad.shape}")
@@ -29,11 +25,7 @@ def checked_line(text: Any, quad: Any) -> AnnotatedLine:
 
 
 def list_images(folder: Path) -> dict[str, Path]:
-    """{name without suffix: file} of a folder's images, sorted; empty where there is no folder.
-
-    Raises:
-        ValueError: two images of one name.
-    """
+    """{name without suffix: file} of a folder's images, sorted; empty without a folder, ValueError for equal names."""
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):

@@ -20,13 +20,8 @@ def find_databases(root: Path) -> list[Path]:
 class Database:
     """A database to read. Each process opens it on first use, so that it may be handed to data workers.
 
-    Args:
-        folder: holds data.mdb.
-        layout: the expected layout, for errors: "TextZoom's".
-
-    Raises:
-        ValueError: not a database, or `num-samples` is not a number.
-        ImportError: the lmdb package is missing.
+    `layout`: the expected layout, for errors: "TextZoom's". ValueError where there is no database, or `num-samples` is
+    not a number; ImportError without the package lmdb.
     """
 
     def __init__(self, folder: Path, layout: str):
@@ -68,31 +63,24 @@ def _open(folder: Path) -> Any:
     except ImportError:
         raise ImportError("Reading LMDB databases needs the package lmdb: pip install 'tadisr[synth]'.") from None
     key = (os.getpid(), str(folder.resolve()))
-    environment = _shared.get(key)
-    if environment is None:
-        for (process, place), inherited in list(_shared.items()):
-            if place == key[1] and process != key[0]:
-                inherited.close()  # the copy that a fork left here; the parent's stays open
-        try:
-            # without a lock file, which a read-only disk could not hold
-            environment = lmdb.open(key[1], readonly=True, lock=False, readahead=False, meminit=False)
-        except lmdb.Error as error:
-            raise ValueError(f"{folder} is not an LMDB: {error}") from None
-        _shared[key] = environment
+    if environment := _shared.get(key):
+        return environment
+    for (_, place), inherited in list(_shared.items()):
+        if place == key[1]:
+            inherited.close()  # the copy that a fork left here; the parent's stays open
+    try:
+        # without a lock file, which a read-only disk could not hold
+        _shared[key] = environment = lmdb.open(key[1], readonly=True, lock=False, readahead=False, meminit=False)
+    except lmdb.Error as error:
+        raise ValueError(f"{folder} is not an LMDB: {error}") from None
     return environment
 
 
 def write_database(folder: Path, samples: Iterable[dict[str, bytes]], size: int) -> None:
-    """Write a database.
+    """Write a database of samples, the keys and values of one each, in order.
 
-    Args:
-        folder: made where it is missing.
-        samples: the keys and values of one sample each; written in order, many samples at a time.
-        size: upper bound of the database in bytes; on most systems the file takes only what is in it.
-
-    Raises:
-        FileExistsError: there is a database in the folder.
-        OSError: it cannot be written; nothing of it stays.
+    `size`: upper bound of the database in bytes; on most systems the file takes only what is in it. FileExistsError
+    where there is a database in the folder; OSError where it cannot be written, and then nothing of it stays.
     """
     import lmdb
 

@@ -1,9 +1,6 @@
 """FTSR data sets, as `tadisr synthesize` makes them: triplets of HR image, text mask and LR image, with exact text.
 
 They come as Parquet shards (data/SPLIT-*.parquet, with `COLUMNS`) or as folders (SPLIT/hr, mask, lr, metadata.jsonl).
-There are three ways in: `open_pages` gives random access to either layout or to the Hub; `Shards` reads the files of a
-folder in order, without the package `datasets` and its cache; `open_stream` reads shards of a folder or of the Hub one
-after the other.
 """
 
 import json
@@ -28,8 +25,7 @@ COLUMNS = (*IMAGES, "text", "boxes")
 def decode_column(encoded: Any, column: str, where: str) -> np.ndarray:
     """The image of a column of `IMAGES` from its bytes: uint8, (H, W, 3) RGB or for a mask (H, W).
 
-    Raises:
-        ValueError: not an image; the message names `where`.
+    ValueError, with `where` in it, for what is no image.
     """
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), IMAGES[column]) if encoded else None
     if image is None:
@@ -37,22 +33,8 @@ def decode_column(encoded: Any, column: str, where: str) -> np.ndarray:
     return image
 
 
-class Pages(ABC):
+class _Pages(ABC):
     """Triplets by number. Images are uint8: hr (H, W, 3) and lr (H/4, W/4, 3) RGB, mask (H, W)."""
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def name(self, i: int) -> str:
-        """Where triplet i lies."""
-
-    @abstractmethod
-    def lines(self, i: int) -> list[AnnotatedLine]:
-        """The text in HR image i."""
-
-    @abstractmethod
-    def _image(self, column: str, i: int) -> np.ndarray: ...
 
     def hr(self, i: int) -> np.ndarray:
         return self._image("hr", i)
@@ -63,13 +45,15 @@ class Pages(ABC):
     def lr(self, i: int) -> np.ndarray:
         return self._image("lr", i)
 
+    @abstractmethod
+    def _image(self, column: str, i: int) -> np.ndarray: ...
 
-class _FolderPages(Pages):
+
+class FolderPages(_Pages):
     """Triplets in hr/, mask/, lr/; without metadata.jsonl they have no lines."""
 
     def __init__(self, folder: Path):
-        self._files = sorted((folder / "hr").glob("*.png"))
-        self._folder = folder
+        self._files, self._folder = sorted((folder / "hr").glob("*.png")), folder
 
     def __len__(self) -> int:
         return len(self._files)
@@ -95,8 +79,7 @@ class _FolderPages(Pages):
 def read_metadata(folder: Path) -> dict[str, list[AnnotatedLine]]:
     """{image name without suffix: lines} of the folder's metadata.jsonl, empty without one.
 
-    Raises:
-        ValueError: not UTF-8, or a row that is no such record.
+    ValueError for a file that is not UTF-8, or a row that is no such record.
     """
     path = folder / "metadata.jsonl"
     lines: dict[str, list[AnnotatedLine]] = {}
@@ -115,22 +98,7 @@ def read_metadata(folder: Path) -> dict[str, list[AnnotatedLine]]:
     return lines
 
 
-class _TablePages(Pages):
-    """Triplets in the columns of Arrow tables."""
-
-    @abstractmethod
-    def _cell(self, column: str, i: int) -> Any:
-        """An Arrow scalar."""
-
-    def _image(self, column: str, i: int) -> np.ndarray:
-        return decode_column(self._cell(column, i)["bytes"].as_buffer(), column, self.name(i))
-
-    def lines(self, i: int) -> list[AnnotatedLine]:
-        texts, boxes = (self._cell(name, i).as_py() for name in ("text", "boxes"))
-        return [{"text": text, "quad": np.reshape(box, (4, 2))} for text, box in zip(texts, boxes, strict=True)]
-
-
-class _ParquetPages(_TablePages):
+class ParquetPages(_Pages):
     """Triplets in Parquet shards, read through `datasets`: `source` is what `load_dataset` takes."""
 
     def __init__(self, source: str, split: str):
@@ -153,13 +121,18 @@ class _ParquetPages(_TablePages):
     def _cell(self, column: str, i: int) -> Any:
         return self._data.data.column(column)[i]  # by Arrow: `datasets` takes milliseconds, and Python's lock
 
+    def _image(self, column: str, i: int) -> np.ndarray:
+        return decode_column(self._cell(column, i)["bytes"].as_buffer(), column, self.name(i))
 
-class Shards(_TablePages):
-    """Triplets in Parquet files, one of which is held at a time: they are best asked for in order.
+    def lines(self, i: int) -> list[AnnotatedLine]:
+        texts, boxes = (self._cell(name, i).as_py() for name in ("text", "boxes"))
+        return [{"text": text, "quad": np.reshape(box, (4, 2))} for text, box in zip(texts, boxes, strict=True)]
 
-    Raises:
-        ValueError: a damaged file, or one without a column.
-        ImportError: pyarrow is missing.
+
+class Shards(ParquetPages):
+    """Triplets in Parquet files, read without `datasets`. One file is held at a time, so ask for them in order.
+
+    ValueError for a damaged file, or one without a column; ImportError without pyarrow.
     """
 
     def __init__(self, files: Sequence[Path]):
@@ -192,17 +165,15 @@ class Shards(_TablePages):
         return self._table(path)[column][row]
 
 
-def open_pages(source: str | Path, split: str = "train") -> Pages:
+def open_pages(source: str | Path, split: str = "train") -> FolderPages | ParquetPages:
     """An FTSR data set: a folder that `tadisr synthesize` wrote (either layout), one of its splits, or a Hub id.
 
-    Raises:
-        FileNotFoundError: a folder that holds no triplets.
-        ValueError: a data set of another kind.
+    FileNotFoundError for a folder that holds no triplets; ValueError for a data set of another kind.
     """
     folder = Path(source)
     for place in (folder / split, folder):
         if (place / "hr").is_dir():
-            pages = _FolderPages(place)
+            pages = FolderPages(place)
             if not len(pages):
                 raise FileNotFoundError(f"No hr/*.png in {place}: make pages with `tadisr synthesize`.")
             return pages
@@ -210,7 +181,7 @@ def open_pages(source: str | Path, split: str = "train") -> Pages:
     if not on_hub and not any((folder / "data").glob(f"{split}-*.parquet")):
         raise FileNotFoundError(f"{folder} has no {split} pages: make some with `tadisr synthesize -o {folder}`.")
     try:
-        return _ParquetPages(str(source), split)
+        return ParquetPages(str(source), split)
     except (FileNotFoundError, ConnectionError) as error:  # the Hub's answer, or none
         raise FileNotFoundError(
             f"{source} is neither a folder (make it with `tadisr synthesize -o {source}`) nor on the Hub: "
@@ -221,10 +192,7 @@ def open_pages(source: str | Path, split: str = "train") -> Pages:
 def open_stream(sources: Sequence[str | Path], split: str = "train") -> Any:
     """A `datasets.IterableDataset` of the images of all sources, one after the other, still encoded.
 
-    Raises:
-        FileNotFoundError: no such data set.
-        ValueError: a data set of another kind.
-        ImportError: the package `datasets` is missing.
+    Errors as `open_pages`; ImportError without the package `datasets`.
     """
     try:
         from datasets import Image, concatenate_datasets, load_dataset

@@ -16,12 +16,10 @@ _SUBSETS = ("easy", "medium", "hard")
 
 
 def mean_mask(hr: np.ndarray, polarity: bool = False) -> np.ndarray:
-    """The paper's mask of a crop: the pixels that are not brighter than the mean of the gray values.
+    """The paper's mask of a crop: the pixels that are not brighter than the mean gray value; (H, W) uint8, 255 on text.
 
     For light text on a dark ground this mask is inverted. `polarity`: invert it where most of the outermost pixels
-    would be text.
-
-    hr: (H, W, 3) uint8 RGB; returns (H, W) uint8, 255 on text.
+    would be text. hr: (H, W, 3) uint8 RGB.
     """
     gray = np.asarray(Image.fromarray(hr).convert("L"))
     text = gray <= gray.mean()
@@ -63,17 +61,15 @@ class TextZoomLines:
 def open_subsets(root: str | Path) -> dict[str, TextZoomLines]:
     """Every database in or below a folder by its folder's name; easy, medium, hard first, others in order.
 
-    Raises:
-        FileNotFoundError: no such folder, or no database in it.
-        ValueError: as `TextZoom`; two databases of one name.
+    FileNotFoundError where there is none; ValueError as `TextZoom`, and for two databases of one name.
     """
     folders = sorted((folder.resolve().name, folder) for folder in find_databases(Path(root)))
     if not folders:
         raise FileNotFoundError(
             f"No LMDB in {root}: expected a data.mdb there or in folders such as easy, medium, hard."
         )
-    names = [name for name, _ in folders]
-    if len(set(names)) < len(names):
-        raise ValueError(f"{root} holds several databases of one name ({', '.join(names)}): name one folder.")
-    folders.sort(key=lambda pair: _SUBSETS.index(pair[0]) if pair[0] in _SUBSETS else len(_SUBSETS))
-    return {name: TextZoomLines(folder) for name, folder in folders}
+    found = dict(folders)
+    if len(found) < len(folders):
+        names = ", ".join(name for name, _ in folders)
+        raise ValueError(f"{root} holds several databases of one name ({names}): name one folder.")
+    return {name: TextZoomLines(found[name]) for name in dict.fromkeys([*_SUBSETS, *found]) if name in found}

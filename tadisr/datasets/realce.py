@@ -12,13 +12,9 @@ ANNOTATIONS = {"val": ("annos", "", "gb18030"), "train": ("trans_annos_52mm_reno
 
 
 class RealCE:
-    """The pairs of one split: `files` is {name: (LR file, HR file)}, sorted by name.
+    """The pairs of one split, a key of `ANNOTATIONS`: `files` is {name: (LR file, HR file)}, sorted by name.
 
-    Args:
-        root: holds train/ and val/.
-        split: a key of `ANNOTATIONS`.
-        lr, hr: folders of the two focal lengths.
-        encoding: of the annotations; None: the official one.
+    `lr`, `hr`: folders of the two focal lengths. `encoding`: of the annotations; None: the official one.
     """
 
     def __init__(self, root: Path, split: str, lr: str = "13mm", hr: str = "52mm", encoding: str | None = None):
@@ -29,11 +25,7 @@ class RealCE:
         self.files = {name: (small[name], large[name]) for name in sorted(small.keys() & large.keys())}
 
     def lines(self, name: str) -> list[AnnotatedLine]:
-        """The text of pair `name`, in pixels of the 52 mm image; empty in a copy without annotations.
-
-        Raises:
-            ValueError: see `read_annotation`.
-        """
+        """The text of pair `name`, see `read_annotation`; empty in a copy without annotations."""
         if not self._annotations.is_dir():
             return []
         return read_annotation(self._annotations / f"{self._prefix}{name}.txt", self._encoding)
@@ -52,10 +44,9 @@ def align(lr: np.ndarray, hr: np.ndarray, scale: int) -> tuple[np.ndarray, np.nd
 
 
 def read_annotation(path: Path, encoding: str) -> list[AnnotatedLine]:
-    """Lines of text, "x1,y1,x2,y2,x3,y3,x4,y4,TEXT" each; corners as float32.
+    """Lines "x1,y1,x2,y2,x3,y3,x4,y4,TEXT", in pixels of the 52 mm image; corners as float32.
 
-    Raises:
-        ValueError: missing, in another encoding, or a line without eight numbers and a text.
+    ValueError for a file that is missing or in another encoding, and for a line without eight numbers and a text.
     """
     try:
         text = path.read_bytes().decode(encoding).removeprefix("\ufeff")

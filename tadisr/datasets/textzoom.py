@@ -36,12 +36,7 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 class TextZoom:
     """One database of the layout: a folder with data.mdb, such as TextZoom's train1, train2 or test/easy.
 
-    It is opened on first use in each process, so that it may be handed to data workers.
-
-    Raises:
-        FileNotFoundError: no such folder.
-        ValueError: not a database, or not of this layout.
-        ImportError: the lmdb package is missing.
+    Errors as `Database`; FileNotFoundError for no folder, ValueError for another layout.
     """
 
     def __init__(self, path: str | Path):
@@ -59,12 +54,7 @@ class TextZoom:
         return self._data.count
 
     def __getitem__(self, i: int) -> Line:
-        """Sample i, counted from 0.
-
-        Raises:
-            IndexError: no such sample.
-            ValueError: a missing key, a damaged image, a label that is not UTF-8; with the key's name.
-        """
+        """Sample i, from 0. IndexError beyond the last; ValueError, with the key, for what is missing or damaged."""
         number = (i if i >= 0 else i + len(self)) + 1
         if not 1 <= number <= len(self):
             raise IndexError(f"{self.path} has {len(self)} samples, not {i}.")
@@ -86,27 +76,23 @@ class TextZoom:
 
 
 def write_textzoom(path: str | Path, lines: Iterable[Line], count: int) -> None:
-    """Write `count` lines as a database of the layout, losslessly.
+    """Write `count` lines losslessly; errors as `write_database`, and ValueError for another number of lines.
 
     `num-samples` is written last, so that a database that was cut off is refused by `TextZoom`.
-
-    Raises:
-        FileExistsError, OSError: see `write_database`.
-        ValueError: the number of lines is not `count`.
     """
+
+    def entries() -> Iterator[dict[str, bytes]]:
+        written = 0
+        for written, line in enumerate(lines, 1):
+            images = {"image_hr": line.hr, "image_lr": line.lr, "image_mask": line.mask}
+            pngs = {f"{name}-{written:09d}": _png(pixels) for name, pixels in images.items() if pixels is not None}
+            yield pngs | {f"label-{written:09d}": line.label.encode()}
+        if written != count:
+            raise ValueError(f"Expected {count} lines, got {written}.")
+        yield {"num-samples": str(count).encode()}
+
     # a page of 4 KiB at least per value
-    write_database(Path(path), _entries(lines, count), (1 << 24) + count * (1 << 16))
-
-
-def _entries(lines: Iterable[Line], count: int) -> Iterator[dict[str, bytes]]:
-    written = 0
-    for written, line in enumerate(lines, 1):
-        images = {"image_hr": line.hr, "image_lr": line.lr, "image_mask": line.mask}
-        entries = {f"{name}-{written:09d}": _png(pixels) for name, pixels in images.items() if pixels is not None}
-        yield entries | {f"label-{written:09d}": line.label.encode()}
-    if written != count:
-        raise ValueError(f"Expected {count} lines, got {written}.")
-    yield {"num-samples": str(count).encode()}
+    write_database(Path(path), entries(), (1 << 24) + count * (1 << 16))
 
 
 def _png(pixels: np.ndarray) -> bytes:

@@ -1,41 +1,27 @@
 """report.html: an evaluation as one self-contained page, on which people can judge the lines and images themselves.
 
-Style, script and pictures (WebP) are part of the page, and its Content Security Policy admits no others, so it asks
-nothing of any server. Jinja escapes all text that comes from data. Without JavaScript everything is shown, in the
-data's order.
+Style, script and pictures are part of the page, and its Content Security Policy admits no others. Jinja escapes all
+text that comes from data. Without JavaScript everything is shown, in the data's order.
 """
 
 import base64
 import hashlib
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 from tadisr.evaluation.html_pictures import IMAGE_SIDE, LINE_SIZE, QUALITY, Images, Pictures
 from tadisr.evaluation.markdown import COLUMNS, MASK, shown_columns
 from tadisr.evaluation.methods import HR_ANCHOR
-from tadisr.evaluation.records import (
-    ColumnKey,
-    Comparison,
-    HeightMeans,
-    ImageRecord,
-    LineMeans,
-    Means,
-    MethodResult,
-    Report,
-    ScoredLine,
-)
+from tadisr.evaluation.records import LineRecord, MethodResult, Report
 from tadisr.io.atomic import write_atomically
 from tadisr.metrics.text import normalize_text
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """How a metric is shown: its head, with an arrow to the better values, and its format."""
 
-    key: ColumnKey
     head: str
     form: str
 
@@ -58,7 +44,7 @@ class Column:
         return text.replace("-", "−").replace("%", "\N{NARROW NO-BREAK SPACE}%")
 
 
-_COLUMNS = {key: Column(key, *shown) for key, shown in COLUMNS.items()}
+_COLUMNS = {key: Column(*shown) for key, shown in COLUMNS.items()}
 
 
 class Run(NamedTuple):
@@ -104,12 +90,9 @@ def _pieces(text: str, rule: str) -> list[tuple[str, str]]:
 
 
 def write_html(report: Report, images: Images, path: Path) -> None:
-    """Write a report as a page.
+    """Write a report as a page: its methods in their order, with changes counted from the first.
 
-    Args:
-        report: its methods are shown in their order; changes are counted from the first.
-        images: gives, for (method or "hr", image name), uint8 RGB (H, W, 3) of the HR image's size.
-        path: the HTML file.
+    images: gives, for (method or "hr", image name), uint8 RGB (H, W, 3) of the HR image's size.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -120,24 +103,28 @@ def write_html(report: Report, images: Images, path: Path) -> None:
     )
     script, style = ((home / f"report.html.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
     methods = [*(name for name in report["methods"] if name != HR_ANCHOR), HR_ANCHOR]
-    base = methods[0]
-    columns = [_COLUMNS[key] for key in shown_columns(report)]
+    columns = shown_columns(report)
+    best = {}  # values of columns, where there is a choice; anchors do not count
+    for key in columns:
+        values = [value for name in methods[1:-1] if (value := report["methods"][name][key]) is not None]
+        if _COLUMNS[key].better and len(values) > 1:
+            best[key] = (max if _COLUMNS[key].better > 0 else min)(values)
     pictures = Pictures(report, methods, images)
     numbers = {image["name"]: i for i, image in enumerate(report["images"])}
     lines = [_line(i, line, report, methods, pictures) for i, line in enumerate(report["lines"])]
     page = environment.get_template("report.html.jinja").render(
         report=report,
         methods=methods,
-        base=base,
-        candidates=methods[1:-1] or methods[:1],
+        base=methods[0],
+        own=methods[1:-1],
+        metrics=_COLUMNS,
         columns=columns,
-        rows=_rows(report["methods"], columns, base),
+        best=best,
         groups=_groups(report["methods"]),
-        masks=_masks(report["methods"]),
-        notes=report["settings"]["notes"],
-        paired=[_paired(test) for test in report["paired"]],
-        lines=[line | {"image_number": numbers[line["image"]]} for line in lines],
-        images=[_image(i, image, methods, lines, pictures) for i, image in enumerate(report["images"])],
+        masks=MASK,
+        lines=lines,
+        numbers=numbers,
+        pictures=pictures,
         pictureless_lines=len(lines) - len({i for i, _ in pictures.lines}),
         pictureless_images=len(numbers) - len({name for name, _ in pictures.images}),
         limits={"quality": QUALITY, "line": LINE_SIZE[1], "image": IMAGE_SIDE},
@@ -150,94 +137,30 @@ def write_html(report: Report, images: Images, path: Path) -> None:
     write_atomically(path, page)
 
 
-# ---- tables
-
-
-def _rows(methods: dict[str, MethodResult], columns: list[Column], base: str) -> list[dict[str, Any]]:
-    """One row per method, with a cell for each column. The best cell of a column is marked; anchors do not count."""
-    own = [name for name in methods if name not in (base, HR_ANCHOR)]
-    best = {}
-    for column in columns:
-        values = [value for name in own if _known(value := methods[name][column.key])]
-        if column.better and len(values) > 1:
-            best[column.key] = max(values, key=lambda value: value * column.better)
-    rows = []
-    for name, method in methods.items():
-        cells = []
-        for column in columns:
-            value = method[column.key]
-            delta, interval = method["delta"].get(column.key), method["intervals"].get(column.key)
-            cells.append(
-                {
-                    "value": column.show(value),
-                    "best": name in own and _known(value) and value == best.get(column.key),
-                    "interval": interval and [column.show(end) for end in interval],
-                    "delta": column.show(delta, sign=True) if _known(delta) and name in own else None,
-                    "good": (delta or 0) * column.better,
-                }
-            )
-        rows.append({"name": name, "anchor": name not in own, "cells": cells})
-    return rows
-
-
 def _groups(methods: dict[str, MethodResult]) -> list[dict[str, Any]]:
     """Further tables of one row per method: {"title", "heads": [(label, number of lines)], "rows"}."""
-
-    def shown(part: Means | LineMeans, n: int) -> tuple[list[str], int]:
-        return [_COLUMNS["ocr_a"].show(part["ocr_a"]), _COLUMNS["exact"].show(part["exact"])], n
-
-    by_script, by_height, by_engine = {}, {}, {}
-    for name, method in methods.items():
-        by_script[name] = {script: shown(part, part["n"]) for script, part in method["by_script"].items()}
-        by_height[name] = {_height_label(part): shown(part, part["n"]) for part in method["by_height"] if part["n"]}
-        by_engine[name] = {engine: shown(part, part["n_lines"]) for engine, part in method["engines"].items()}
+    titles = {"by_script": "By script", "by_height": "By height of the text", "engines": "Read by other engines"}
     tables = []
-    for title, groups in (
-        ("By script", by_script),
-        ("By height of the text", by_height),
-        ("Read by other engines", by_engine),
-    ):
-        heads = {label: n for parts in groups.values() for label, (_, n) in parts.items()}
-        rows = [{"name": name, "cells": [parts[label][0] for label in heads]} for name, parts in groups.items()]
-        tables += [{"title": title, "heads": heads.items(), "rows": rows}] if heads else []
+    for key, title in titles.items():
+        heads, rows = [], []
+        for name, method in methods.items():
+            parts = method[key]
+            if key == "by_height":
+                parts = {
+                    f"from {part['low']} px" if part["high"] is None else f"{part['low']} to {part['high']} px": part
+                    for part in parts
+                    if part["n"]
+                }
+            heads = [(label, part["n_lines" if key == "engines" else "n"]) for label, part in parts.items()]
+            cells = [[_COLUMNS[metric].show(part[metric]) for metric in ("ocr_a", "exact")] for part in parts.values()]
+            rows.append({"name": name, "cells": cells})
+        tables += [{"title": title, "heads": heads, "rows": rows}] if heads else []
     return tables
 
 
-def _masks(methods: dict[str, MethodResult]) -> dict[str, Any] | None:
-    """How well the methods' text masks fit; None where no method makes masks."""
-    rows = [
-        {"name": name, "cells": ["–" if scores[key] is None else f"{scores[key]:.3f}" for key in MASK]}
-        for name, method in methods.items()
-        if (scores := method["mask"])
-    ]
-    return {"heads": list(MASK.values()), "rows": rows} if rows else None
-
-
-def _height_label(part: HeightMeans) -> str:
-    return f"from {part['low']} px" if part["high"] is None else f"{part['low']} to {part['high']} px"
-
-
-def _paired(test: Comparison) -> dict[str, Any]:
-    column = _COLUMNS[test["metric"]]
-    return {
-        **test,
-        "label": column.label,
-        "difference": column.show(test["difference"], sign=True),
-        "interval": test["interval"] and [column.show(end, sign=True) for end in test["interval"]],
-        "p": "–" if test["p"] is None else f"{test['p']:.4f}",
-    }
-
-
-def _known(value: float | None) -> TypeGuard[float]:
-    return value is not None and math.isfinite(value)
-
-
-# ---- lines and pictures
-
-
-def _line(i: int, line: ScoredLine, report: Report, methods: list[str], pictures: Pictures) -> dict[str, Any]:
+def _line(i: int, line: LineRecord, report: Report, methods: list[str], pictures: Pictures) -> dict[str, Any]:
     """A line on the page: for each method its picture, its OCR-A and the engines' readings."""
-    scores = {name: score for name in methods if _known(score := line["ocr_a"].get(name))}
+    scores = {name: score for name in methods if (score := line["ocr_a"].get(name)) is not None}
     base = methods[0]
     changes = {name: round(scores[name] - scores[base], 4) for name in scores if base in scores}
     views = [
@@ -262,7 +185,7 @@ def _line(i: int, line: ScoredLine, report: Report, methods: list[str], pictures
     }
 
 
-def _readings(line: ScoredLine, method: str, report: Report) -> list[dict[str, Any]]:
+def _readings(line: LineRecord, method: str, report: Report) -> list[dict[str, Any]]:
     """The engines' readings, the judge's first. Where a reading is the truth, each engine has its own."""
     rule, judge = report["settings"]["normalization"], report["judge"]
     readings = []
@@ -274,27 +197,3 @@ def _readings(line: ScoredLine, method: str, report: Report) -> list[dict[str, A
         exact = bool(text and truth) and all(run.kind == "same" for run in runs)
         readings.append({"engine": engine, "judge": engine == judge, "text": text, "runs": runs, "exact": exact})
     return readings
-
-
-def _image(
-    number: int, image: ImageRecord, methods: list[str], lines: list[dict[str, Any]], pictures: Pictures
-) -> dict[str, Any]:
-    """A whole image on the page: for each method its picture and its metrics."""
-    return {
-        "number": number,
-        "name": image["name"],
-        "size": image["size"],
-        "lines": [(line["number"], line["index"]) for line in lines if line["image"] == image["name"]],
-        "views": [
-            {
-                "method": name,
-                "picture": pictures.images.get((image["name"], name)),
-                "values": [
-                    (_COLUMNS[key].label, _COLUMNS[key].show(value))
-                    for key, value in image["methods"][name].items()
-                    if value is not None
-                ],
-            }
-            for name in methods
-        ],
-    }

@@ -40,7 +40,10 @@ class Pictures:
     def __init__(self, report: Report, methods: list[str], images: Images):
         self.lines: dict[tuple[int, str], Picture] = {}
         self.images: dict[tuple[str, str], Picture] = {}
-        change = [_most_changed(line["ocr_a"], methods) for line in report["lines"]]
+        change = []
+        for line in report["lines"]:
+            known = [score for name in methods[:-1] if (score := line["ocr_a"].get(name)) is not None]
+            change.append(max(known) - min(known) if known else 0.0)
         sizes = [len(methods) * _area(line["quad"]) for line in report["lines"]]
         wanted = _within(LINE_PIXELS, sizes, change)
         of_image: dict[str, list[int]] = {image["name"]: [] for image in report["images"]}
@@ -50,7 +53,7 @@ class Pictures:
         change = [max((change[i] for i in of_image[image["name"]]), default=0) for image in report["images"]]
         whole = _within(IMAGE_PIXELS, sizes, change)
         for number, (name, numbers) in enumerate(of_image.items()):
-            numbers = [i for i in numbers if i in wanted]
+            numbers = wanted.intersection(numbers)
             if not numbers and number not in whole:
                 continue
             for method in methods:
@@ -59,11 +62,6 @@ class Pictures:
                     self.images[name, method] = _picture(pixels, (IMAGE_SIDE, IMAGE_SIDE))
                 for i in numbers:
                     self.lines[i, method] = _picture(crop_line(pixels, _widen(report["lines"][i]["quad"])), LINE_SIZE)
-
-
-def _most_changed(scores: dict[str, float | None], methods: list[str]) -> float:
-    known = [score for name in methods[:-1] if (score := scores.get(name)) is not None]
-    return max(known) - min(known) if known else 0.0
 
 
 def _area(quad: list[list[float]]) -> float:

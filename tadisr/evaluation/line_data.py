@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 class PhotoLines:
     """The lines of `Pairs` with Latin letters or digits: LR images 16 pixels high, HR images 32.
 
-    A line keeps its aspect, so that nothing is squeezed. Widths differ, and lines are evaluated one by one.
-
-    Raises:
-        ValueError: the pairs name no such line.
+    A line keeps its aspect, so widths differ, and lines are evaluated one by one. ValueError where there is no line.
     """
 
     batch_size = 1
@@ -34,7 +31,7 @@ class PhotoLines:
             annotated = [line for line in pair.lines if line.source == ANNOTATION]
             for line in annotated or pair.lines:  # an annotated line may be in the list again, as an engine read it
                 # `str_filt` drops letters of other scripts, so lines that hold some are left out
-                if str_filt(line.text) and all(char.isascii() for char in line.text):
+                if str_filt(line.text) and line.text.isascii():
                     try:
                         self.items.append(self._item(pair.lr, pair.hr, line, pairs.scale))
                     except ValueError as error:
@@ -49,12 +46,11 @@ class PhotoLines:
         if is_vertical(*large.shape[:2]):  # both are turned, whatever the rounded sides of the small one say
             small, large = np.rot90(small), np.rot90(large)
         width = max(1, round(LR_SIZE[0] * large.shape[1] / large.shape[0]))
-        factor = HR_SIZE[0] // LR_SIZE[0]
-        images = {"lr": (small, (width, LR_SIZE[0])), "hr": (large, (factor * width, HR_SIZE[0]))}
         item: dict[str, Any] = {"label": line.text}
-        for name, (image, size) in images.items():
+        for name, image, height in (("lr", small, LR_SIZE[0]), ("hr", large, HR_SIZE[0])):
+            size = (width * height // LR_SIZE[0], height)
             # OpenCV's area filter enlarges as nearest does
-            way = cv2.INTER_AREA if image.shape[0] > size[1] else cv2.INTER_CUBIC
+            way = cv2.INTER_AREA if image.shape[0] > height else cv2.INTER_CUBIC
             resized = cv2.resize(np.ascontiguousarray(image), size, interpolation=way)
             item[name] = torch.from_numpy(resized).permute(2, 0, 1).float() / 255
         return item
@@ -69,9 +65,7 @@ class PhotoLines:
 def open_line_sets(path: str | Path) -> dict[str, Any]:
     """The data sets in a folder by name: every database in or below it, or the lines of its photographs.
 
-    Raises:
-        FileNotFoundError: there is no such folder, or neither kind of data in it.
-        ValueError: the data cannot be read, or no line can be compared.
+    FileNotFoundError where neither is there, ValueError where data cannot be read, or no line can be compared.
     """
     folder = Path(path)
     if folder.is_dir() and not any(folder.rglob("data.mdb")) and (folder / "lr").is_dir():

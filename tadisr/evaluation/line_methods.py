@@ -16,14 +16,14 @@ On any of them `refine=MODEL` puts the residual diffusion of a TextDiff model (t
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tadisr.evaluation.line_recognizers import load_script
 from tadisr.evaluation.methods import parse_spec
 from tadisr.evaluation.text_lines import BICUBIC, bicubic
-from tadisr.io.messages import one_line
-from tadisr.loading.load import load
-from tadisr.loading.model_files import MODEL_SUFFIXES, load_model_file
+from tadisr.loading.load import MODEL_SUFFIXES, load, load_model_file
 from tadisr.models.textdiff.shares import Shares
 
 if TYPE_CHECKING:
@@ -39,18 +39,17 @@ TADISR_SCALE = 4
 def load_line_methods(specs: Sequence[str], device: str = "cpu") -> dict[str, LineMethod]:
     """The methods that `specs` name; each model is loaded once.
 
-    Raises:
-        ValueError: an unknown method or option, a name twice, a model that cannot be loaded.
-        FileNotFoundError: no such model.
+    ValueError for an unknown method or option, a name twice, or a model that cannot be loaded; FileNotFoundError
+    without the model.
     """
-    models: dict[str, Any] = {}
+    loaded = cache(partial(_load, device=device))
     methods: dict[str, LineMethod] = {}
     for spec in specs:
         spec, _, rest = spec.partition(":")
         name, what = parse_spec(spec)
         if name in methods:
             raise ValueError(f"Two methods are called {name}: name one of them, as NAME={what}.")
-        methods[name] = _method(name, what, _options(spec, rest), device, models)
+        methods[name] = _method(name, what, _options(spec, rest), device, loaded)
     return methods
 
 
@@ -70,12 +69,7 @@ def _options(spec: str, rest: str) -> dict[str, str]:
     return options
 
 
-def _method(name: str, what: str, options: dict[str, str], device: str, models: dict[str, Any]) -> LineMethod:
-    def loaded(what: str) -> Any:
-        if what not in models:
-            models[what] = _load(what, device)
-        return models[what]
-
+def _method(name: str, what: str, options: dict[str, str], device: str, loaded: Callable[[str], Any]) -> LineMethod:
     refine = options.get("refine")
     sampling = {name: float(options[name]) for name in _SHARES if name in options}
     sampling["num_inference_steps"] = int(options.get("steps", "5"))
@@ -112,23 +106,17 @@ def _method(name: str, what: str, options: dict[str, str], device: str, models: 
     def refined(lr: "torch.Tensor") -> "torch.Tensor":
         import torch
 
-        images = plain(lr).clamp(0, 1)
-        return torch.stack(sharpener.refine(images, **sampling, output_type="pt").images)
+        return torch.stack(sharpener.refine(plain(lr).clamp(0, 1), **sampling, output_type="pt").images)
 
     return refined
 
 
 def _load(what: str, device: str) -> Any:
     """A pipeline, or a module of another's."""
-    import torch
-
     if Path(what).suffix not in MODEL_SUFFIXES:
         return load(what, device).pipe
     if Path(what).suffix != ".pt":
         return load_model_file(Path(what), SCALE).to(device)
     if not Path(what).is_file():
         raise FileNotFoundError(f"No model file {what}.")
-    try:
-        return torch.jit.load(what, map_location=device).eval()
-    except Exception as error:  # whatever torch raises for a damaged or foreign file
-        raise ValueError(f"{what} is not a TorchScript file: {one_line(error)}") from None
+    return load_script(what, device)

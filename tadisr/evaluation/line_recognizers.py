@@ -11,6 +11,7 @@ import string
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,26 +51,27 @@ CONVENTIONS = {
 }
 
 
+def load_script(path: str | Path, device: str, limit: int = 300) -> "torch.jit.ScriptModule":
+    """The module in a TorchScript file, for inference; ValueError, with `limit` characters of why, for another file."""
+    import torch
+
+    try:
+        return torch.jit.load(str(path), map_location=device).eval()
+    except Exception as error:  # whatever torch raises for a damaged or foreign file
+        raise ValueError(f"{path} is not a TorchScript file: {one_line(error, limit)}") from None
+
+
 class ScriptedRecognizer:
-    """A recogniser in a TorchScript file.
+    """A recogniser in a TorchScript file; FileNotFoundError or ValueError where there is none.
 
     To export one, put `torch.jit.trace` or `script` around a module that takes the image alone; the module makes
     MORAN's text buffer and length, or ASTER's targets, itself.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a TorchScript file.
     """
 
     def __init__(self, path: str | Path, convention: Convention, device: str = "cpu"):
-        import torch
-
         if not Path(path).is_file():
             raise FileNotFoundError(f"No recogniser {path}: name a TorchScript file.")
-        try:
-            self._model = torch.jit.load(str(path), map_location=device).eval()
-        except Exception as error:  # whatever torch raises for a damaged or foreign file
-            raise ValueError(f"{path} is not a TorchScript file: {one_line(error, 200)}") from None
+        self._model = load_script(path, device, 200)
         self._path, self._convention, self._device = path, convention, device
 
     def __call__(self, images: "torch.Tensor") -> list[str]:
@@ -87,12 +89,11 @@ class ScriptedRecognizer:
             out = out.argmax(-1)
         elif out.is_floating_point():
             raise ValueError(f"{self._path}: class numbers (N, T) must be integers, not {out.dtype}.")
-        return [self._spell(row) for row in out.tolist()]
-
-    def _spell(self, numbers: list[int]) -> str:
-        numbers = numbers[: numbers.index(self._convention.end)] if self._convention.end in numbers else numbers
-        # other special classes (padding, unknown) stand for no character
-        return "".join(self._convention.alphabet[i] for i in numbers if i < len(self._convention.alphabet))
+        # special classes (padding, unknown) stand for no character
+        return [
+            "".join(rule.alphabet[i] for i in takewhile(lambda i: i != rule.end, row) if i < len(rule.alphabet))
+            for row in out.tolist()
+        ]
 
 
 class EngineRecognizer:
@@ -117,10 +118,8 @@ class EngineRecognizer:
 def load_recognizer(name: str, device: str = "cpu") -> Recognizer:
     """A judge by name, see the module.
 
-    Raises:
-        ValueError: an unknown name, or a file that holds something else.
-        FileNotFoundError: no such file.
-        ImportError: an engine that is not installed.
+    ValueError for an unknown name or a file that holds something else; FileNotFoundError without the file, ImportError
+    for an engine that is not installed.
     """
     kind, _, path = name.partition(":")
     if kind in ENGINES and not path:
@@ -128,24 +127,13 @@ def load_recognizer(name: str, device: str = "cpu") -> Recognizer:
     if kind in CONVENTIONS and path:
         return ScriptedRecognizer(path, CONVENTIONS[kind], device)
     if kind == "crnn" and path:
-        return _crnn(path, device)
+        from tadisr.models.textdiff.recognizer import load_crnn
+
+        model = load_crnn(path)
+        model.to(device)
+        return lambda images: model.read(images.float().to(device))
     known = ", ".join([*ENGINES, "crnn:PATH", *(f"{kind}:FILE" for kind in CONVENTIONS)])
     raise ValueError(f"No recogniser {name!r}: choose one of {known}.")
-
-
-def _crnn(path: str, device: str) -> Recognizer:
-    import torch
-
-    from tadisr.models.textdiff.recognizer import load_crnn
-
-    model = load_crnn(path)
-    model.to(device)
-
-    def read(images: torch.Tensor) -> list[str]:
-        with torch.inference_mode():
-            return model.read(images.float().to(device))
-
-    return read
 
 
 def _resize(images: "torch.Tensor", size: tuple[int, int]) -> "torch.Tensor":

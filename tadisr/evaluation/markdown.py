@@ -1,11 +1,11 @@
 """The report as Markdown."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any
 
-from tadisr.evaluation.records import ColumnKey, Comparison, LineMetric, MethodResult, Metric, Report
+from tadisr.evaluation.records import Comparison, MethodResult, Report
 
-COLUMNS: dict[ColumnKey, tuple[str, str]] = {
+COLUMNS = {
     "psnr": ("PSNR ↑", "{:.2f}"),
     "ssim": ("SSIM ↑", "{:.3f}"),
     "lpips": ("LPIPS ↓", "{:.3f}"),
@@ -17,11 +17,11 @@ COLUMNS: dict[ColumnKey, tuple[str, str]] = {
     "accuracy": ("accuracy, annotated ↑", "{:.1%}"),
     "seconds": ("seconds", "{:.2f}"),
 }
-_ALWAYS: tuple[ColumnKey, ...] = ("psnr", "ssim", "lpips", "fid", "ocr_a", "exact")  # Table 1's, and one more
-MASK: dict[Literal["iou", "f", "boundary_f"], str] = {"iou": "mask IoU ↑", "f": "mask F ↑", "boundary_f": "outline F ↑"}
+_ALWAYS = ("psnr", "ssim", "lpips", "fid", "ocr_a", "exact")  # Table 1's, and one more
+MASK = {"iou": "mask IoU ↑", "f": "mask F ↑", "boundary_f": "outline F ↑"}
 
 
-def shown_columns(report: Report) -> list[ColumnKey]:
+def shown_columns(report: Report) -> list[str]:
     """The columns of the main table: Table 1's, and those in which there is something."""
     rows = report["methods"].values()
     return [key for key in COLUMNS if key in _ALWAYS or any(row[key] is not None for row in rows)]
@@ -29,23 +29,28 @@ def shown_columns(report: Report) -> list[ColumnKey]:
 
 def main_table(report: Report) -> str:
     """Table 1 of the paper: a row per method, the anchors first and last."""
-    methods = report["methods"]
     shown = shown_columns(report)
-    masks = any(row["mask"] for row in methods.values())
-    rows = []
-    for name, row in methods.items():
-        label = {report["anchors"]["lr"]: f"{name} (LR)", report["anchors"]["hr"]: "HR"}.get(name, name)
-        cells = [_cell(COLUMNS[key][1], row[key]) for key in shown]
-        rows.append([label, *cells, *([_cell("{:.3f}", row["mask"] and row["mask"][key]) for key in MASK] * masks)])
-    return _table(["method", *(COLUMNS[key][0] for key in shown), *(MASK.values() if masks else ())], rows)
+    masks = MASK if any(row["mask"] for row in report["methods"].values()) else {}
+    labels = {report["anchors"]["lr"]: f"{report['anchors']['lr']} (LR)", report["anchors"]["hr"]: "HR"}
+    rows = [
+        [
+            labels.get(name, name),
+            *_cells(row, shown),
+            *(_cell("{:.3f}", row["mask"][key] if row["mask"] else None) for key in masks),
+        ]
+        for name, row in report["methods"].items()
+    ]
+    return _table([*_heads(shown), *masks.values()], rows)
 
 
 def to_markdown(report: Report) -> str:
     """report.md."""
     methods = report["methods"]
     first = next(iter(methods.values()))
-    finds = report["settings"]["finds_lines"]
-    reader = f"{report['judge']} reads" if finds else "an engine read, as the data set says,"
+    reader = (
+        f"{report['judge']} reads" if report["settings"]["finds_lines"] else "an engine read, as the data set says,"
+    )
+    compared = ("psnr", "ssim", "lpips", "ocr_a", "exact")
     parts = [
         f"# {report['data']}, {report['scale']}x",
         f"{first['n_images']} images, {first['n_lines']} lines that {reader} in the HR images, "
@@ -53,15 +58,30 @@ def to_markdown(report: Report) -> str:
         main_table(report),
         *(f"- {note}" for note in report["settings"]["notes"]),
         "## Against the LR images",
-        _against_lr(methods),
+        _table(_heads(compared), ([name, *(_interval(row, key) for key in compared)] for name, row in methods.items())),
     ]
     if report["paired"]:
-        parts += ["## Between methods, on the same images and lines", _paired(report["paired"])]
+        # the other metrics are in report.json
+        rows = [_paired(one) for one in report["paired"] if one["metric"] in ("psnr", "ssim", "lpips", "ocr_a", "ned")]
+        heads = ["methods", "metric", "difference", "95 % interval", "p", "n"]
+        parts += ["## Between methods, on the same images and lines", _table(heads, rows)]
     if first["n_lines"]:
-        parts += ["## OCR-A by script", _by_script(methods)]
-        parts += ["## OCR-A by height of the text, in HR pixels", _by_height(methods)]
+        rows = [[name, *_ocr_a(row["by_script"].values())] for name, row in methods.items()]
+        heads = [f"{script} (n = {part['n']})" for script, part in first["by_script"].items()]
+        parts += ["## OCR-A by script", _table(["method", *heads], rows)]
+        rows = [[name, *_ocr_a(row["by_height"]), _cell("{}", row["legible_from"])] for name, row in methods.items()]
+        heads = [
+            f"{part['low']}{'+' if part['high'] is None else '–' + str(part['high'])} (n = {part['n']})"
+            for part in first["by_height"]
+            if part["n"]
+        ]
+        table = _table(["method", *heads, "legible (0.8) from"], rows)
+        parts += ["## OCR-A by height of the text, in HR pixels", table]
+    read = ("ocr_a", "ocr_a_levenshtein", "exact", "ned", "accuracy")
     for engine in first["engines"]:
-        parts += [f"## Read by {engine}", _second(methods, engine)]
+        second = {name: row["engines"][engine] for name, row in methods.items()}
+        rows = [[name, *_cells(row, read), str(row["n_lines"])] for name, row in second.items()]
+        parts += [f"## Read by {engine}", _table([*_heads(read), "n"], rows)]
     parts += ["## Settings", _settings(report)]
     return "\n\n".join(parts) + "\n"
 
@@ -71,66 +91,37 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _cell(form: str, value: float | None) -> str:
+def _heads(keys: Iterable[str]) -> list[str]:
+    return ["method", *(COLUMNS[key][0] for key in keys)]
+
+
+def _cells(row: MethodResult, keys: Iterable[str]) -> list[str]:
+    return [_cell(COLUMNS[key][1], row[key]) for key in keys]
+
+
+def _cell(form: str, value: float | None, sign: bool = False) -> str:
+    form = form.replace(":", ":+") if sign else form
     return "–" if value is None else form.format(value).replace("%", " %")
 
 
-def _against_lr(methods: dict[str, MethodResult]) -> str:
-    keys: tuple[Metric, ...] = ("psnr", "ssim", "lpips", "ocr_a", "exact")
-    rows = [[name, *(_interval(row, key) for key in keys)] for name, row in methods.items()]
-    return _table(["method", *(COLUMNS[key][0] for key in keys)], rows)
+def _ocr_a(parts: Iterable[dict[str, Any]]) -> list[str]:
+    """The cells of scripts or heights, without those that no line has."""
+    return [_cell("{:.3f}", part["ocr_a"]) for part in parts if part["n"]]
 
 
-def _interval(row: MethodResult, key: Metric) -> str:
+def _interval(row: MethodResult, key: str) -> str:
     form = COLUMNS[key][1]
     text, interval, delta = _cell(form, row[key]), row["intervals"][key], row["delta"][key]
     if interval is not None:
         text += f" [{_cell(form, interval[0])}, {_cell(form, interval[1])}]"
-    return text if not delta else f"{text} ({_cell(form.replace(':', ':+'), delta)})"
+    return f"{text} ({_cell(form, delta, sign=True)})" if delta else text
 
 
-def _paired(paired: Sequence[Comparison]) -> str:
-    rows = []
-    for one in paired:
-        if one["metric"] not in ("psnr", "ssim", "lpips", "ocr_a", "ned"):  # the others are in report.json
-            continue
-        head, form = COLUMNS[one["metric"]]
-        interval = (
-            "–" if one["interval"] is None else " to ".join(_cell(form.replace(":", ":+"), x) for x in one["interval"])
-        )
-        difference = _cell(form.replace(":", ":+"), one["difference"])
-        rows.append([f"{one['b']} – {one['a']}", head, difference, interval, _cell("{:.4f}", one["p"]), str(one["n"])])
-    return _table(["methods", "metric", "difference", "95 % interval", "p", "n"], rows)
-
-
-def _by_script(methods: dict[str, MethodResult]) -> str:
-    scripts = next(iter(methods.values()))["by_script"]
-    heads = [f"{name} (n = {part['n']})" for name, part in scripts.items()]
-    rows = [[name, *(_cell("{:.3f}", row["by_script"][script]["ocr_a"]) for script in scripts)]
-            for name, row in methods.items()]  # fmt: skip
-    return _table(["method", *heads], rows)
-
-
-def _by_height(methods: dict[str, MethodResult]) -> str:
-    used = [i for i, part in enumerate(next(iter(methods.values()))["by_height"]) if part["n"]]
-    first = [next(iter(methods.values()))["by_height"][i] for i in used]
-    heads = [
-        f"{part['low']}{'+' if part['high'] is None else '–' + str(part['high'])} (n = {part['n']})" for part in first
-    ]
-    rows = [
-        [name, *(_cell("{:.3f}", row["by_height"][i]["ocr_a"]) for i in used), _cell("{}", row["legible_from"])]
-        for name, row in methods.items()
-    ]
-    return _table(["method", *heads, "legible (0.8) from"], rows)
-
-
-def _second(methods: dict[str, MethodResult], engine: str) -> str:
-    keys: tuple[LineMetric, ...] = ("ocr_a", "ocr_a_levenshtein", "exact", "ned", "accuracy")
-    rows = []
-    for name, method in methods.items():
-        row = method["engines"][engine]
-        rows.append([name, *(_cell(COLUMNS[key][1], row[key]) for key in keys), str(row["n_lines"])])
-    return _table(["method", *(COLUMNS[key][0] for key in keys), "n"], rows)
+def _paired(one: Comparison) -> list[str]:
+    head, form = COLUMNS[one["metric"]]
+    interval = "–" if one["interval"] is None else " to ".join(_cell(form, x, sign=True) for x in one["interval"])
+    difference = _cell(form, one["difference"], sign=True)
+    return [f"{one['b']} – {one['a']}", head, difference, interval, _cell("{:.4f}", one["p"]), str(one["n"])]
 
 
 def _settings(report: Report) -> str:

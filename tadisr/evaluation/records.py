@@ -1,39 +1,33 @@
-"""What an evaluation measures, and what report.json holds. All but `Records` are plain JSON values."""
+"""What an evaluation measures, and what report.json holds. All but `Records` are plain JSON values.
+
+"By method" includes the anchors. None stands for what was not measured, and for infinite values.
+"""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
-ImageMetric = Literal["psnr", "ssim", "lpips"]
-LineMetric = Literal["ocr_a", "ocr_a_levenshtein", "exact", "ned", "accuracy"]
-Metric = Literal[ImageMetric, LineMetric]
-ColumnKey = Literal[Metric, "fid", "seconds"]
-Interval = list[float] | None
-"""[low, high]; None where there are too few images for one."""
-
-
-class Reading(TypedDict):
-    """What an engine read, and how sure it is, in [0, 1]."""
-
-    text: str
-    score: float
+Value = float | None
 
 
 class ImageRecord(TypedDict):
-    """One image of the data set."""
-
     name: str
     hr: str
     """Where the HR image lies."""
     size: list[int]
     """Of the HR image: height, width."""
-    methods: dict[str, dict[ImageMetric, float | None]]
+    methods: dict[str, dict[str, Value]]
+    """By method and metric."""
+
+
+class Reading(TypedDict):
+    text: str
+    score: float
+    """How sure the engine is, in [0, 1]."""
 
 
 class LineRecord(TypedDict):
-    """One line of text, as it was read."""
-
     image: str
     index: int
     """Its number in the image."""
@@ -44,69 +38,8 @@ class LineRecord(TypedDict):
     height: float
     read: dict[str, dict[str, Reading]]
     """By method and engine."""
-
-
-class ScoredLine(LineRecord):
-    """A line in the report."""
-
-    ocr_a: dict[str, float | None]
-    """By method; empty for a line without text."""
-
-
-class Means(TypedDict):
-    """Of some lines; None without lines."""
-
-    ocr_a: float | None
-    exact: float | None
-    n: int
-
-
-class HeightMeans(Means):
-    """Of the lines from `low` to below `high` HR pixels; None: without limit."""
-
-    low: int
-    high: int | None
-
-
-class LineMeans(TypedDict):
-    """The line metrics' means; None where nothing was measured."""
-
-    ocr_a: float | None
-    ocr_a_levenshtein: float | None
-    exact: float | None
-    ned: float | None
-    accuracy: float | None
-    n_lines: int
-    n_annotated: int
-
-
-class MaskScores(TypedDict):
-    """Of a method's text masks."""
-
-    iou: float
-    f: float
-    boundary_f: float | None
-
-
-class MethodResult(LineMeans):
-    """A method's row of the report."""
-
-    psnr: float | None
-    ssim: float | None
-    lpips: float | None
-    fid: float | None
-    seconds: float | None
-    """In all; None for a method whose time says nothing."""
-    n_images: int
-    intervals: dict[ColumnKey, Interval]
-    delta: dict[ColumnKey, float | None]
-    """The difference to the LR anchor."""
-    by_script: dict[str, Means]
-    by_height: list[HeightMeans]
-    legible_from: int | None
-    engines: dict[str, LineMeans]
-    """Second opinions."""
-    mask: MaskScores | None
+    ocr_a: dict[str, Value]
+    """By method, from `summary.build_report`; empty for a line without text."""
 
 
 class Comparison(TypedDict):
@@ -114,24 +47,34 @@ class Comparison(TypedDict):
 
     a: str
     b: str
-    metric: Metric
+    metric: str
     difference: float
-    interval: Interval
-    p: float | None
+    interval: list[float] | None
+    p: Value
     n: int
 
 
-class Measured(TypedDict):
-    """The part of the report that is measured."""
+MethodResult = dict[str, Any]
+"""A method's values by metric, see `markdown.COLUMNS`, and
 
+- `n_images`, `n_lines`, `n_annotated`;
+- by metric: `intervals` ([low, high] or None) and `delta`, the differences to the LR anchor;
+- `by_script`: {script: {"ocr_a", "exact", "n"}}; `by_height`: a list of the same with "low" and "high", HR pixels, of
+  which the second is None for the tallest; `legible_from`: HR pixels or None;
+- `engines`: second opinions, {engine: values, "n_lines" and "n_annotated"};
+- `mask`: {"iou", "f", "boundary_f"}, or None.
+"""
+
+
+class Measured(TypedDict):
     methods: dict[str, MethodResult]
     paired: list[Comparison]
     images: list[ImageRecord]
-    lines: list[ScoredLine]
+    lines: list[LineRecord]
 
 
 class Report(Measured):
-    """What report.json holds."""
+    """report.json."""
 
     tadisr: str
     data: str
@@ -144,7 +87,7 @@ class Report(Measured):
 
 @dataclass
 class Records:
-    """What a run measured, image by image and line by line; `summary.build_report` makes the report of it."""
+    """What a run measured; `summary.build_report` makes the report of it."""
 
     images: list[ImageRecord] = field(default_factory=list)
     lines: list[LineRecord] = field(default_factory=list)

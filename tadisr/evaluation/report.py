@@ -58,16 +58,10 @@ def evaluate(
     options: EvaluationOptions,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
-    """Evaluate methods on a data set and write the reports.
+    """Evaluate methods (`load_methods`) on a data set (`open_data`); returns what report.json holds.
 
-    Args:
-        data: from `open_data`.
-        methods: from `load_methods`: the LR anchor first.
-        out: folder of the reports and of the restored images.
-        progress: called with the number of images restored so far, and with their number in all.
-
-    Returns:
-        What report.json holds.
+    `out`: folder of the reports and of the restored images. `progress`: called with the number of images restored so
+    far, and with their number in all.
 
     Raises:
         ValueError: an engine is unknown, or images cannot be read or do not fit.
@@ -112,9 +106,7 @@ def evaluate(
 def open_engine(spec: str, workers: int) -> tuple[str, OCREngine]:
     """The engine `NAME` or `NAME:KEY=VALUE;...`, with options of its class, reading on `workers` cores.
 
-    Raises:
-        ValueError: an unknown engine, or an option that it does not have.
-        ImportError: its package or program is not installed.
+    Errors as `load_engine`; ValueError also for an option that the class does not have.
     """
     name, _, rest = spec.partition(":")
     options: dict[str, Any] = {}
@@ -147,9 +139,7 @@ def _write(report: Report, data: Pairs, out: Path) -> None:
     index = {name: i for i, name in enumerate(data.names())}
 
     def picture(method: str, name: str) -> np.ndarray:
-        if method == HR_ANCHOR:
-            return data[index[name]].hr
-        return read_image(out / "images" / method / f"{name}.png").rgb
+        return data[index[name]].hr if method == HR_ANCHOR else read_image(out / "images" / method / f"{name}.png").rgb
 
     text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
     write_atomically(out / "report.json", text + "\n")

@@ -10,7 +10,7 @@ import numpy as np
 from tadisr.datasets.base import check_scale
 from tadisr.evaluation.methods import HR_ANCHOR, Method, Restored
 from tadisr.evaluation.pairs import ENGINE, Line, Pair, Pairs
-from tadisr.evaluation.records import ImageMetric, ImageRecord, LineRecord, Reading, Records
+from tadisr.evaluation.records import ImageRecord, LineRecord, Reading, Records
 from tadisr.io.images import write_image
 from tadisr.metrics.image import psnr, ssim
 from tadisr.metrics.segmentation import boundary_f, mask_counts
@@ -24,14 +24,10 @@ READ_AT_ONCE = 1024  # lines whose crops are collected before the engines read t
 
 
 class Runner:
-    """Measures methods on a data set.
+    """Measures methods, the LR anchor first, on a data set; the HR anchor is added.
 
-    Args:
-        data: the pairs.
-        methods: the LR anchor first; the HR anchor is added.
-        engines: by name, the judge first. Unless the data set says what an engine read, the judge also finds the lines.
-        out: restored images are written to `out/images/METHOD/NAME.png`, masks to `out/masks/`.
-        lpips, inception: None: the metric is left out.
+    The first engine judges. Unless the data set says what an engine read, the judge also finds the lines. Restored
+    images are written to `out/images/METHOD/NAME.png`, masks to `out/masks/`. None of `lpips` leaves the metric out.
     """
 
     def __init__(
@@ -49,12 +45,9 @@ class Runner:
         self._waiting: list[tuple[dict[str, Reading], np.ndarray]] = []  # where readings belong, and what is to be read
 
     def run(self, limit: int | None = None, progress: Callable[[int, int], None] = lambda done, total: None) -> Records:
-        """Measure the first `limit` pairs.
+        """Measure the first `limit` pairs, with `progress` as in `report.evaluate`.
 
-        progress: called with the number of images restored so far, and with their number in all.
-
-        Raises:
-            ValueError: no image can be read, or a method's output has a size that does not fit.
+        ValueError where no image can be read, or a method's output has a size that does not fit.
         """
         count = len(self._data) if limit is None else min(limit, len(self._data))
         records = Records(seconds={method.name: 0.0 for method in self._methods if method.timed})
@@ -85,8 +78,8 @@ class Runner:
         return records
 
     def _keep(self, pair: Pair, method: str, version: Restored) -> None:
-        sizes = [image.shape[:2] for image in (pair.lr, version.image)]
-        check_scale(f"the LR image {pair.name}", sizes[0], f"what {method} made of it", sizes[1], self._data.scale)
+        small, large = pair.lr.shape[:2], version.image.shape[:2]
+        check_scale(f"the LR image {pair.name}", small, f"what {method} made of it", large, self._data.scale)
         for folder, pixels in (("images", version.image), ("masks", version.mask)):
             if pixels is not None:
                 path = self._out / folder / method / f"{pair.name}.png"
@@ -94,7 +87,7 @@ class Runner:
                 write_image(path, pixels)
 
     def _measure(self, pair: Pair, versions: Mapping[str, Restored], records: Records) -> ImageRecord:
-        scores: dict[str, dict[ImageMetric, float | None]] = {}
+        scores: dict[str, dict[str, float | None]] = {}
         try:
             for name, version in versions.items():
                 image = version.image
@@ -116,10 +109,8 @@ class Runner:
 
     def _queue(self, pair: Pair, versions: Mapping[str, Restored]) -> Iterator[LineRecord]:
         """Yield a record for every line of the pair; `_read` adds the readings."""
-        lines = list(pair.lines)
-        if self._data.find_lines:
-            found = (line for line in self._judge.find(pair.hr) if is_box(line.quad))
-            lines = [Line(line.text, line.quad, ENGINE) for line in found] + lines
+        found = self._judge.find(pair.hr) if self._data.find_lines else []
+        lines = [Line(line.text, line.quad, ENGINE) for line in found if is_box(line.quad)] + pair.lines
         for index, line in enumerate(lines):
             record: LineRecord = {
                 "image": pair.name,
@@ -130,6 +121,7 @@ class Runner:
                 "script": script_of(line.text),
                 "height": round(line_height(line.quad), 1),
                 "read": {name: {} for name in versions},
+                "ocr_a": {},
             }
             for name, version in versions.items():
                 try:

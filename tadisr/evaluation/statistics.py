@@ -14,12 +14,7 @@ _CHUNK = 1000
 
 
 class Resampler:
-    """Draws images with replacement; every metric and method gets the same draws.
-
-    Args:
-        images: number of images.
-        seed: seed of the draws.
-    """
+    """Draws images, of which there are `images`, with replacement; every metric and method gets the same draws."""
 
     def __init__(self, images: int, seed: int):
         self._seed = seed
@@ -42,10 +37,8 @@ class Resampler:
     def p_value(self, differences: np.ndarray, counts: np.ndarray) -> float | None:
         """Two-sided sign-flip test: how often would chance alone make the methods differ at least as much?
 
-        Under the null hypothesis the two methods could be exchanged on any image. None where fewer than two images were
-        compared, or a difference is infinite.
-
-        differences: the sum over each image.
+        Under the null hypothesis the two methods could be exchanged on any image. `differences`: the sums over each
+        image. None where fewer than two images were compared, or a difference is infinite.
         """
         compared = differences[counts > 0]
         if len(compared) < 2 or not np.isfinite(compared).all():

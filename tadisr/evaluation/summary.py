@@ -2,28 +2,14 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
-from typing import Any, cast
+from itertools import combinations, pairwise, takewhile
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tadisr.evaluation.methods import HR_ANCHOR, LR_ANCHOR
+from tadisr.evaluation.methods import HR_ANCHOR
 from tadisr.evaluation.pairs import ANNOTATION, ENGINE
-from tadisr.evaluation.records import (
-    Comparison,
-    HeightMeans,
-    ImageMetric,
-    ImageRecord,
-    LineMeans,
-    LineMetric,
-    LineRecord,
-    MaskScores,
-    Means,
-    Measured,
-    Metric,
-    Records,
-)
+from tadisr.evaluation.records import Comparison, ImageRecord, LineRecord, Measured, Records
 from tadisr.evaluation.statistics import PERMUTATIONS, ROUNDS, Resampler
 from tadisr.metrics.image import DEFINITIONS as IMAGE_DEFINITIONS
 from tadisr.metrics.segmentation import THRESHOLDS, foreground_scores
@@ -51,76 +37,64 @@ DEFINITIONS = {
     "paired": f"bootstrap and two-sided sign-flip test over images, {PERMUTATIONS} permutations; lines of one image "
     "stay together",
 }
-_IMAGE_METRICS: tuple[ImageMetric, ...] = ("psnr", "ssim", "lpips")
-_LINE_METRICS: dict[LineMetric, tuple[str, Callable[[str, str], float]]] = {
+_IMAGE_METRICS = ("psnr", "ssim", "lpips")
+_LINE_METRICS: dict[str, tuple[str, Callable[[str, str], float]]] = {
     "ocr_a": (ENGINE, ocr_accuracy),
     "ocr_a_levenshtein": (ENGINE, ocr_accuracy_levenshtein),
     "exact": (ENGINE, lambda predicted, reference: float(predicted == reference)),
     "ned": (ANNOTATION, edit_similarity),
     "accuracy": (ANNOTATION, lambda predicted, reference: float(predicted == reference)),
 }
-_METRICS: tuple[Metric, ...] = (*_IMAGE_METRICS, *_LINE_METRICS)
-_COMPARED: tuple[Metric, ...] = (*_IMAGE_METRICS, "ocr_a", "exact", "ned")
+_METRICS = (*_IMAGE_METRICS, *_LINE_METRICS)
+_COMPARED = (*_IMAGE_METRICS, "ocr_a", "exact", "ned")
 """The metrics by which every two methods are compared."""
 _HEIGHTS = (0, 16, 24, 32, 48, 64)
 """Lower limits of the height classes, HR pixels."""
 _LEGIBLE, _ENOUGH = 0.8, 5
 """The OCR-A from which on text counts as legible, and the number of lines that a height class needs to be judged."""
 
-_Table = dict[Metric, tuple[np.ndarray, np.ndarray]]
+_Table = dict[str, tuple[np.ndarray, np.ndarray]]
 """By metric: its sums and counts over the images, see `statistics`."""
 
 
-@dataclass
-class _Line:
-    """A line and its scores."""
+class _Line(NamedTuple):
+    """A line and its scores by method and metric."""
 
     record: LineRecord
-    image: int
-    """The position of its image."""
-    ocr_a: dict[str, float | None]
-    """By method; empty where its text is empty."""
-    scores: dict[LineMetric, dict[str, float]]
-    """By metric and method; only the metrics of the line's source, and none where its text is empty."""
+    scores: dict[str, dict[str, float]]
 
 
 def build_report(records: Records, engines: Sequence[str], normalization: str = "none", seed: int = 0) -> Measured:
-    """The parts of the report that are measured.
-
-    engines: names, the judge first.
-    """
+    """The parts of the report that are measured. `engines`: names, the judge first."""
     judge, names = engines[0], list(records.images[0]["methods"])
-    positions = {image["name"]: i for i, image in enumerate(records.images)}
-    lines = [_scored(line, positions[line["image"]], names, judge, normalization) for line in records.lines]
+    lines = [_scored(line, names, judge, normalization) for line in records.lines]
     tables = {name: _tabulate(records.images, lines, name) for name in names}
     resampler = Resampler(len(records.images), seed)
-    means = {
-        name: {metric: _ratio(*tables[name][metric]) for metric in _METRICS} | {"fid": _fid(records, name)}
-        for name in names
-    }
-    methods = {}
-    for name in names:
+    methods, base = {}, {}
+    for name, table in tables.items():
+        means = {metric: _ratio(*table[metric]) for metric in _METRICS} | {"fid": _fid(records, name)}
+        base = base or means  # the LR anchor is the first method
         methods[name] = {
-            **means[name],
+            **means,
             "seconds": records.seconds.get(name),
             "n_images": len(records.images),
-            "n_lines": int(tables[name]["ocr_a"][1].sum()),
-            "n_annotated": int(tables[name]["ned"][1].sum()),
-            "intervals": {metric: resampler.interval(*tables[name][metric]) for metric in _METRICS},
-            "delta": {metric: _difference(value, means[LR_ANCHOR][metric]) for metric, value in means[name].items()},
+            "n_lines": int(table["ocr_a"][1].sum()),
+            "n_annotated": int(table["ned"][1].sum()),
+            "intervals": {metric: resampler.interval(*table[metric]) for metric in _METRICS},
+            "delta": {metric: _difference(value, base[metric]) for metric, value in means.items()},
             **_splits(lines, name),
             "engines": {engine: _second_opinion(records.lines, name, engine, normalization) for engine in engines[1:]},
             "mask": _mask(records, name),
         }
-    compared = [name for name in names if name != HR_ANCHOR]
     paired = [
         comparison
-        for a, b in combinations(compared, 2)
+        for a, b in combinations([name for name in names if name != HR_ANCHOR], 2)
         for metric in _COMPARED
         if (comparison := _compare(tables, a, b, metric, resampler))
     ]
-    scored = [{**line.record, "ocr_a": line.ocr_a} for line in lines]
-    return _rounded({"methods": methods, "paired": paired, "images": records.images, "lines": scored})
+    return _rounded(
+        {"methods": methods, "paired": paired, "images": records.images, "lines": [line.record for line in lines]}
+    )
 
 
 def definitions(normalization: str) -> dict[str, str]:
@@ -128,28 +102,31 @@ def definitions(normalization: str) -> dict[str, str]:
     return {**IMAGE_DEFINITIONS, **DEFINITIONS, "normalization": f"{normalization}: {NORMALIZATIONS[normalization]}"}
 
 
-def _scored(record: LineRecord, image: int, names: Sequence[str], judge: str, normalization: str) -> _Line:
+def _scored(record: LineRecord, names: Sequence[str], judge: str, normalization: str) -> _Line:
     reference = normalize_text(record["text"], normalization)
     read = {name: normalize_text(record["read"][name][judge]["text"], normalization) for name in names}
-    scores: dict[LineMetric, dict[str, float]] = {
-        metric: {name: score(read[name], reference) for name in names}
-        for metric, (source, score) in _LINE_METRICS.items()
-        if source == record["source"] and reference
-    }
-    return _Line(record, image, {name: ocr_accuracy(read[name], reference) for name in names if reference}, scores)
+    scores = {name: _scores(read[name], reference, record["source"]) for name in names}
+    ocr_a: dict[str, float | None] = {name: ocr_accuracy(read[name], reference) for name in names if reference}
+    return _Line({**record, "ocr_a": ocr_a}, scores)
+
+
+def _scores(read: str, reference: str, source: str) -> dict[str, float]:
+    """The metrics of a line from `source`; none where the reference is empty."""
+    fitting = ((metric, score) for metric, (of, score) in _LINE_METRICS.items() if of == source and reference)
+    return {metric: score(read, reference) for metric, score in fitting}
 
 
 def _tabulate(images: Sequence[ImageRecord], lines: Sequence[_Line], name: str) -> _Table:
     table: _Table = {metric: (np.zeros(len(images)), np.zeros(len(images))) for metric in _METRICS}
     for i, image in enumerate(images):
         for metric in _IMAGE_METRICS:
-            value = image["methods"][name][metric]
-            if value is not None:
+            if (value := image["methods"][name][metric]) is not None:
                 table[metric][0][i], table[metric][1][i] = value, 1
+    positions = {image["name"]: i for i, image in enumerate(images)}
     for line in lines:
-        for metric, values in line.scores.items():
-            table[metric][0][line.image] += values[name]
-            table[metric][1][line.image] += 1
+        for metric, value in line.scores[name].items():
+            table[metric][0][positions[line.record["image"]]] += value
+            table[metric][1][positions[line.record["image"]]] += 1
     return table
 
 
@@ -164,41 +141,39 @@ def _difference(value: float | None, base: float | None) -> float | None:
 
 def _splits(lines: Sequence[_Line], name: str) -> dict[str, Any]:
     """ "by_script", "by_height" and "legible_from", the least height (HR pixels) from which on all text is legible."""
-    read = [line for line in lines if "ocr_a" in line.scores]
+    read = [line for line in lines if "ocr_a" in line.scores[name]]
     by_script = {script: _means([line for line in read if line.record["script"] == script], name) for script in SCRIPTS}
-    by_height: list[HeightMeans] = []
-    legible = None
-    for low, high in zip(_HEIGHTS, (*_HEIGHTS[1:], None), strict=True):
+    by_height = []
+    for low, high in pairwise((*_HEIGHTS, None)):
         chosen = [line for line in read if low <= line.record["height"] < (high or math.inf)]
         by_height.append({"low": low, "high": high, **_means(chosen, name)})
-    for part in reversed(by_height):
-        if part["n"] >= _ENOUGH:
-            if (part["ocr_a"] or 0) < _LEGIBLE:
-                break
-            legible = part["low"]
-    by_script = {script: means for script, means in by_script.items() if means["n"]}
-    return {"by_script": by_script, "by_height": by_height, "legible_from": legible}
+    judged = [part for part in reversed(by_height) if part["n"] >= _ENOUGH]
+    legible = [part["low"] for part in takewhile(lambda part: (part["ocr_a"] or 0.0) >= _LEGIBLE, judged)]
+    return {
+        "by_script": {script: means for script, means in by_script.items() if means["n"]},
+        "by_height": by_height,
+        "legible_from": legible[-1] if legible else None,
+    }
 
 
-def _means(lines: Sequence[_Line], name: str) -> Means:
-    ocr_a, exact = (
-        float(np.mean([line.scores[metric][name] for line in lines])) if lines else None
+def _means(lines: Sequence[_Line], name: str) -> dict[str, Any]:
+    means = {
+        metric: float(np.mean([line.scores[name][metric] for line in lines])) if lines else None
         for metric in ("ocr_a", "exact")
-    )
-    return {"ocr_a": ocr_a, "exact": exact, "n": len(lines)}
+    }
+    return {**means, "n": len(lines)}
 
 
-def _second_opinion(lines: Sequence[LineRecord], name: str, engine: str, normalization: str) -> LineMeans:
+def _second_opinion(lines: Sequence[LineRecord], name: str, engine: str, normalization: str) -> dict[str, Any]:
     """OCR-A by another engine. Its own reading of the HR image is its truth; lines without one do not count."""
-    values: dict[LineMetric, list[float]] = {metric: [] for metric in _LINE_METRICS}
+    values: dict[str, list[float]] = {metric: [] for metric in _LINE_METRICS}
     for line in lines:
         read, own = (normalize_text(line["read"][x][engine]["text"], normalization) for x in (name, HR_ANCHOR))
         reference = own if line["source"] == ENGINE else normalize_text(line["text"], normalization)
-        for metric, (source, score) in _LINE_METRICS.items():
-            if source == line["source"] and reference:
-                values[metric].append(score(read, reference))
+        for metric, value in _scores(read, reference, line["source"]).items():
+            values[metric].append(value)
     means = {metric: float(np.mean(scores)) if scores else None for metric, scores in values.items()}
-    return cast(LineMeans, {**means, "n_lines": len(values["ocr_a"]), "n_annotated": len(values["ned"])})
+    return {**means, "n_lines": len(values["ocr_a"]), "n_annotated": len(values["ned"])}
 
 
 def _fid(records: Records, name: str) -> float | None:
@@ -209,7 +184,7 @@ def _fid(records: Records, name: str) -> float | None:
     return frechet_distance(np.stack(records.features[name]), np.stack(records.features[HR_ANCHOR]))
 
 
-def _mask(records: Records, name: str) -> MaskScores | None:
+def _mask(records: Records, name: str) -> dict[str, float | None] | None:
     if name not in records.mask_counts:
         return None
     scores = foreground_scores(np.stack(records.mask_counts[name]))
@@ -221,7 +196,7 @@ def _mask(records: Records, name: str) -> MaskScores | None:
     }
 
 
-def _compare(tables: Mapping[str, _Table], a: str, b: str, metric: Metric, resampler: Resampler) -> Comparison | None:
+def _compare(tables: Mapping[str, _Table], a: str, b: str, metric: str, resampler: Resampler) -> Comparison | None:
     """Method b against method a; None where one of the two has no values."""
     (sums_a, counts), (sums_b, _) = tables[a][metric], tables[b][metric]
     if not counts.any() or not np.isfinite(sums_a + sums_b).all():
@@ -242,7 +217,7 @@ def _rounded(value: Any) -> Any:
     """Six decimals, so that the order of additions does not change a report; None for infinite values."""
     if isinstance(value, dict):
         return {key: _rounded(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list):
         return [_rounded(part) for part in value]
     if isinstance(value, float):
         return round(value, 6) if np.isfinite(value) else None

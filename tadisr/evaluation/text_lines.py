@@ -5,6 +5,7 @@ A data set's items are {"lr" (3, h, w), "hr" (3, H, W), "label"}, as `TextZoomLi
 line by line, so that results do not depend on the batch size; only `psnr_per_batch` does, by its definition.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
 
 ALPHABET = frozenset("0123456789abcdefghijklmnopqrstuvwxyz")
 BICUBIC, HR, AVERAGE = "bicubic", "HR", "average"
-FIDELITY = ("psnr", "psnr_per_batch", "ssim", "lpips")
+_FORMS = {  # head, format, factor
+    "psnr": ("PSNR ↑", "{:.2f}", 1.0),
+    "psnr_per_batch": ("PSNR per batch ↑", "{:.2f}", 1.0),
+    "ssim": ("SSIM ↑", "{:.4f}", 1.0),
+    "lpips": ("LPIPS ↓", "{:.4f}", 1.0),
+}
+FIDELITY = tuple(_FORMS)
 DEFINITIONS = {
     "accuracy": "share of lines read exactly, after both texts are lower-cased and all but 0-9 and a-z dropped",
     "psnr": "dB, RGB in [0, 1], one mean squared error per image; mean over images",
@@ -83,6 +90,12 @@ class Score:
     value: float | None
     interval: list[float] | None = None
 
+    def show(self, form: str, factor: float) -> str:
+        if self.value is None:
+            return "–"
+        ends = ", ".join(form.format(factor * end) for end in self.interval or [])
+        return form.format(factor * self.value) + (f" [{ends}]" if ends else "")
+
 
 @dataclass(frozen=True)
 class LineReport:
@@ -104,15 +117,14 @@ class LineReport:
 
     def to_markdown(self) -> str:
         """A table for each measure: a row per method, a column per subset; brackets hold 95 % intervals."""
-        subsets = list(self.n)
         parts = []
         for measure in self.scores[BICUBIC][AVERAGE]:
-            head, form, factor = _heading(measure)
+            head, form, factor = _FORMS.get(measure) or (f"accuracy ↑, {measure.split('/', 1)[1]}, %", "{:.1f}", 100.0)
             head += f", batches of {self.batch_size}" if measure == "psnr_per_batch" else ""
-            lines = [f"| {head} | " + " | ".join(f"{name} (n = {self.n[name]})" for name in subsets) + " |"]
-            lines.append("|---|" + "---:|" * len(subsets))
+            lines = [f"| {head} | " + " | ".join(f"{name} (n = {n})" for name, n in self.n.items()) + " |"]
+            lines.append("|---|" + "---:|" * len(self.n))
             for method, scores in self.scores.items():
-                cells = (_cell(scores[name][measure], form, factor) for name in subsets)
+                cells = (scores[name][measure].show(form, factor) for name in self.n)
                 lines.append(f"| {method} | " + " | ".join(cells) + " |")
             parts.append("\n".join(lines))
         notes = [
@@ -122,21 +134,6 @@ class LineReport:
             if one["p"] is not None
         ]
         return "\n\n".join([*parts, *(["\n".join(notes)] if notes else [])]) + "\n"
-
-
-def _heading(measure: str) -> tuple[str, str, float]:
-    """Column head, number format, factor."""
-    if measure.startswith("accuracy/"):
-        return f"accuracy ↑, {measure.split('/', 1)[1]}, %", "{:.1f}", 100.0
-    heads = {"psnr": "PSNR ↑", "psnr_per_batch": "PSNR per batch ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓"}
-    return heads[measure], "{:.2f}" if measure.startswith("psnr") else "{:.4f}", 1.0
-
-
-def _cell(score: Score, form: str, factor: float) -> str:
-    if score.value is None:
-        return "–"
-    text = form.format(factor * score.value)
-    return text if score.interval is None else f"{text} [{', '.join(form.format(factor * x) for x in score.interval)}]"
 
 
 def evaluate_lines(
@@ -153,10 +150,10 @@ def evaluate_lines(
         methods: by name. Each gets a batch on the CPU and may return images on any device, which are clipped to [0, 1].
             A method that draws noise must draw it image by image, or its results depend on the batch size.
         subsets: data sets by name, see the module.
-        recognizers: by name; see `line_recognizers`.
+        recognizers: by name, see `line_recognizers`.
         batch_size: number of lines in a batch; a data set whose lines differ in size has an attribute `batch_size` = 1.
         lpips: None: the column stays empty.
-        seed: seed of the bootstrap and the tests.
+        seed: of the bootstrap and the tests.
 
     Raises:
         ValueError: a name is reserved, there is nothing to measure, or an output has a wrong size, number or value.
@@ -165,16 +162,11 @@ def evaluate_lines(
     from torch.utils.data import DataLoader
 
     _check(methods, subsets, batch_size)
-    named = [BICUBIC, *methods, HR]
-    measures = [f"accuracy/{name}" for name in recognizers]
-    n = {name: len(data) for name, data in subsets.items()}
+    named, measures = [BICUBIC, *methods, HR], [f"accuracy/{name}" for name in recognizers]
     # by (subset, method, measure): a value for each line; for psnr_per_batch one for each batch
-    values: dict[tuple[str, str, str], list[float]] = {
-        (subset, method, measure): [] for subset in subsets for method in named for measure in (*measures, *FIDELITY)
-    }
+    values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for subset, data in subsets.items():
-        together = getattr(data, "batch_size", None) or batch_size
-        for batch in DataLoader(data, together):
+        for batch in DataLoader(data, getattr(data, "batch_size", None) or batch_size):
             lr, hr, labels = batch["lr"], batch["hr"], [str_filt(label) for label in batch["label"]]
             for method in named:
                 with torch.inference_mode():
@@ -184,7 +176,9 @@ def evaluate_lines(
                     row |= _fidelity(sr, hr, lpips)
                 for measure, found in row.items():
                     values[subset, method, measure] += found
-    return _report(values, named, measures, n, batch_size, seed)
+                    values[AVERAGE, method, measure] += found
+    n = {name: len(data) for name, data in subsets.items()}
+    return _report(values, named, measures, {**n, AVERAGE: sum(n.values())}, batch_size, seed)
 
 
 def _check(methods: Mapping[str, Any], subsets: Mapping[str, Any], batch_size: int) -> None:
@@ -224,58 +218,49 @@ def _read(name: str, reader: Recognizer, images: "torch.Tensor", labels: Sequenc
 
 def _fidelity(sr: "torch.Tensor", hr: "torch.Tensor", lpips: "LPIPS | None") -> dict[str, list[float]]:
     errors = squared_errors(sr, hr)
-    found = {"psnr": _decibels(errors), "psnr_per_batch": _decibels(errors.mean(keepdims=True)), "ssim": ssim(sr, hr)}
+    with np.errstate(divide="ignore"):  # inf where there is no error
+        psnr, per_batch = -10 * np.log10(errors), -10 * np.log10(errors.mean(keepdims=True))
+    found = {"psnr": psnr, "psnr_per_batch": per_batch, "ssim": ssim(sr, hr)}
     if lpips is not None:
         pixels = [(x.permute(0, 2, 3, 1).cpu() * 255).round().byte().numpy() for x in (sr, hr)]
         found["lpips"] = np.array([lpips(image, reference) for image, reference in zip(*pixels, strict=True)])
     return {measure: array.tolist() for measure, array in found.items()}
 
 
-def _decibels(errors: np.ndarray) -> np.ndarray:
-    """PSNR of mean squared errors of values in [0, 1]; inf where there is no error."""
-    with np.errstate(divide="ignore"):
-        return -10 * np.log10(errors)
-
-
 def _report(
     values: Mapping[tuple[str, str, str], list[float]],
     methods: Sequence[str],
     accuracies: Sequence[str],
-    n: Mapping[str, int],
+    n: dict[str, int],
     batch_size: int,
     seed: int,
 ) -> LineReport:
-    total = sum(n.values())
     resamplers = {subset: Resampler(count, seed) for subset, count in n.items()}
-    resamplers[AVERAGE] = Resampler(total, seed)
+    ones = {subset: np.ones(count) for subset, count in n.items()}
 
     def score(subset: str, method: str, measure: str) -> Score:
         if subset == AVERAGE and measure == "psnr_per_batch":
-            known = [(mean, n[name]) for name in n if (mean := score(name, method, measure).value) is not None]
-            return Score(sum(mean * count for mean, count in known) / total if len(known) == len(n) else None)
-        found = pooled(method, measure) if subset == AVERAGE else np.array(values[subset, method, measure])
+            parts = [name for name in n if name != AVERAGE]
+            known = [(mean, n[name]) for name in parts if (mean := score(name, method, measure).value) is not None]
+            return Score(sum(mean * count for mean, count in known) / n[AVERAGE] if len(known) == len(parts) else None)
+        found = np.array(values[subset, method, measure])
         if not len(found) or not np.isfinite(found).all():
             return Score(None)
         if measure == "psnr_per_batch":
             return Score(float(found.mean()))
-        return Score(float(found.mean()), resamplers[subset].interval(found, np.ones(len(found))))
-
-    def pooled(method: str, measure: str) -> np.ndarray:
-        return np.concatenate([values[subset, method, measure] for subset in n])
+        return Score(float(found.mean()), resamplers[subset].interval(found, ones[subset]))
 
     def compare(method: str, measure: str) -> dict[str, Any]:
-        differences, ones = pooled(method, measure) - pooled(BICUBIC, measure), np.ones(total)
+        differences = np.subtract(values[AVERAGE, method, measure], values[AVERAGE, BICUBIC, measure])
         return {
             "difference": float(differences.mean()),
-            "interval": resamplers[AVERAGE].interval(differences, ones),
-            "p": resamplers[AVERAGE].p_value(differences, ones),
+            "interval": resamplers[AVERAGE].interval(differences, ones[AVERAGE]),
+            "p": resamplers[AVERAGE].p_value(differences, ones[AVERAGE]),
         }
 
+    measures = (*accuracies, *FIDELITY)
     scores = {
-        method: {
-            subset: {measure: score(subset, method, measure) for measure in (*accuracies, *FIDELITY)}
-            for subset in (*n, AVERAGE)
-        }
+        method: {subset: {measure: score(subset, method, measure) for measure in measures} for subset in n}
         for method in methods
     }
     against = {
@@ -283,4 +268,4 @@ def _report(
         for method in methods
         if method not in (BICUBIC, HR)
     }
-    return LineReport({**n, AVERAGE: total}, scores, against, batch_size, seed)
+    return LineReport(n, scores, against, batch_size, seed)

@@ -12,26 +12,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
-@contextmanager
-def replacing(path: Path, sync: bool = False) -> Iterator[Path]:
-    """A temporary path beside `path`, whose missing folders are made. The file written there takes `path`'s place.
+def write_atomically(path: Path, data: bytes | str, sync: bool = False) -> None:
+    """Write `data` to `path`, whose missing folders are made. After an exception `path` is as it was.
 
-    After an exception the temporary file is gone, and `path` is as it was. A link at `path` is replaced, not followed.
-
-    Args:
-        path: the file to replace.
-        sync: flush the file to the disk before the renaming, so that a power failure cannot leave an empty file.
-
-    Raises:
-        OSError: no space, no permission; its `filename` is set.
+    Text is written as UTF-8, lone surrogates of file names as backslash escapes. A link is replaced, not followed.
+    `sync`: the data are on the disk before the renaming, so that a power failure cannot leave an empty file.
+    Of an OSError (no space, no permission) the `filename` is set.
     """
+    if isinstance(data, str):
+        data = data.encode("utf-8", errors="backslashreplace")
     temporary = path.with_name(f".tadisr-{secrets.token_hex(8)}.part")
     try:
         if not os.path.exists(path.parent):  # mkdir would call a file in its place "File exists"
             path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        if sync:
-            with temporary.open("rb") as file:
+        with open(temporary, "xb") as file:  # not tempfile, which ignores the umask
+            file.write(data)
+            if sync:
+                file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException as error:
@@ -42,16 +39,8 @@ def replacing(path: Path, sync: bool = False) -> Iterator[Path]:
         raise
 
 
-def write_atomically(path: Path, data: bytes | str, sync: bool = False) -> None:
-    """Write `data`, text as UTF-8, see `replacing`. Lone surrogates of file names become backslash escapes."""
-    if isinstance(data, str):
-        data = data.encode("utf-8", errors="backslashreplace")
-    with replacing(path, sync) as temporary, open(temporary, "xb") as file:  # not tempfile, which ignores the umask
-        file.write(data)
-
-
 @contextmanager
-def replacing_folder(folder: Path, sync: bool = False) -> Iterator[Path]:
+def replacing_folder(folder: Path) -> Iterator[Path]:
     """An empty temporary folder beside `folder`. After the block it takes `folder`'s place; see `replace_folder`.
 
     After an exception the temporary folder is gone, and `folder` is as it was.
@@ -61,8 +50,6 @@ def replacing_folder(folder: Path, sync: bool = False) -> Iterator[Path]:
     part.mkdir(parents=True)
     try:
         yield part
-        if sync:
-            flush(part)
         replace_folder(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -88,13 +75,12 @@ def mend_folders(parent: Path, *names: str) -> None:
             place = old.with_name(old.name[1 : -len(".old")])
             if not place.exists():
                 old.rename(place)
-        for kind in ("part", "old"):
-            for folder in parent.glob(f".{name}.{kind}"):
-                shutil.rmtree(folder, ignore_errors=True)
+        for folder in (*parent.glob(f".{name}.part"), *parent.glob(f".{name}.old")):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def flush(folder: Path) -> None:
     """Have the disk hold what was written below `folder`."""
-    for path in [p for p in folder.rglob("*") if p.is_file()]:
+    for path in filter(Path.is_file, folder.rglob("*")):
         with path.open("rb") as file:
             os.fsync(file.fileno())

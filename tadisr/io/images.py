@@ -32,9 +32,7 @@ WRITABLE = {
 _UPRIGHT = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 _pillow_limit = threading.Lock()
 
-
-LUMA = (0.299, 0.587, 0.114)
-"""BT.601: the share of red, green and blue in gray."""
+LUMA = (0.299, 0.587, 0.114)  # BT.601: the share of red, green and blue in gray
 
 
 class ImageError(ValueError):
@@ -96,8 +94,7 @@ def _open_header(file: io.BufferedReader) -> Image.Image:
 def to_rgb(image: Image.Image) -> np.ndarray:
     """A PIL image as `read_image` reads its file: upright, (H, W, 3) uint8.
 
-    Raises:
-        ValueError: float or 32-bit values of no usual range.
+    Raises ValueError for float or 32-bit values of no usual range.
     """
     return _decode(image)[0]
 
@@ -164,15 +161,6 @@ def write_image(
     describe RGB; gray goes without. Raises ImageError where the file cannot be written, ValueError for wrong arrays.
     """
     path = Path(path)
-    data = _encode(path, pixels, alpha, icc_profile)
-    try:
-        write_atomically(path, data, sync=True)
-    except OSError as error:
-        reason = error.strerror or error
-        raise ImageError(f"cannot write {path}: {reason}: make room there or choose another folder") from error
-
-
-def _encode(path: Path, pixels: np.ndarray, alpha: np.ndarray | None, icc_profile: bytes | None) -> bytes:
     if path.suffix.lower() not in WRITABLE:
         raise ImageError(f"cannot write {path}: its name must end in {', '.join(WRITABLE)}")
     kind, options = WRITABLE[path.suffix.lower()]
@@ -189,15 +177,20 @@ def _encode(path: Path, pixels: np.ndarray, alpha: np.ndarray | None, icc_profil
         image.save(buffer, kind, **options)
     except Exception as error:  # larger than the format allows, out of memory
         raise ImageError(f"cannot write {path} as {kind}: {error}: try a name ending in .png or .tif") from error
-    return buffer.getvalue()
+    write_file(path, buffer.getvalue())
+
+
+def write_file(path: Path, data: bytes | str) -> None:
+    """`write_atomically` to the disk; raises ImageError where that fails."""
+    try:
+        write_atomically(path, data, sync=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ImageError(f"cannot write {path}: {reason}: make room there or choose another folder") from error
 
 
 def decode(data: bytes | np.ndarray, flags: int) -> np.ndarray:
-    """The image in the bytes of a file, by OpenCV, as `flags` (`cv2.IMREAD_...`) say.
-
-    Raises:
-        ValueError: not an image.
-    """
+    """The image in the bytes of a file, by OpenCV, as `flags` (`cv2.IMREAD_...`) say; else a ValueError."""
     import cv2
 
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)

@@ -7,12 +7,15 @@ A folder holds, for the VAE and for the backbone, each by its name in the pipeli
 - `NAME_layers.safetensors`, with the replaced layers' tensors, where there are any.
 """
 
+import copy
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from diffusers import ModelMixin
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
@@ -22,32 +25,66 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tadisr.io.messages import shortened
+from tadisr.loading.bases import backbone_component, load_base, resolve_base
+from tadisr.loading.memory import quantization_by_model
+from tadisr.loading.repositories import AdapterIndex
+from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.lora import ADAPTER
+from tadisr.models.network import check_fits
+from tadisr.models.prompt import TextPrompt
 
-if TYPE_CHECKING:
-    from diffusers import ModelMixin
-
-_LORA_FILE = "pytorch_lora_weights.safetensors"
 _LAYERS_KEY = "replaced_layers"  # in the LoRA file's metadata: JSON, the names of the tensors in the layers' file
 _REPLACED = "_tadisr_replaced_layers"  # on a model: the names of its parameters that an adapter has replaced
 
 
 class _Part(NamedTuple):
-    """One model's share of an adapter."""
-
     lora: dict[str, torch.Tensor]
     config: LoraConfig
     layers: dict[str, torch.Tensor]
 
 
-def load_adapter(folder: Path, models: Mapping[str, "ModelMixin"]) -> None:
+def load_adapted(
+    folder: Path,
+    index: AdapterIndex,
+    hub: dict[str, Any],
+    dtype: torch.dtype,
+    prompt: TextPrompt | None = None,
+    variant: str | None = None,
+    quantization_config: Any = None,
+    **others: Any,
+) -> dict[str, Any]:
+    """A pipeline's arguments: the adapter in `folder` on the base it names.
+
+    `hub`: as in `resolve`; `prompt`: instead of the saved one; `variant`: of the base's weight files;
+    `quantization_config`: diffusers'. Of `others` there may be `use_safetensors`, which is so anyway. Raises ValueError
+    for a base that the adapter does not fit; a FileNotFoundError says what to fetch or make.
+    """
+    if odd := sorted(set(others) - {"use_safetensors"}):
+        raise ValueError(f"An adapter is not loaded with {', '.join(odd)}: leave it out, and use to() to move it.")
+    component = backbone_component(folder, "_lora")
+    if prompt is None and not (folder / "prompt").is_dir():
+        words = f", {index.prompt!r}" if index.prompt else ""
+        raise FileNotFoundError(
+            f"The adapter in {folder} has no prompt/: make it once with the base's text encoder, by tadisr.models."
+            f"prompt.TextPrompt.from_base({index.base_model!r}{words}).save_pretrained({str(folder / 'prompt')!r})."
+        )
+    base = resolve_base(index, component, variant, **hub)
+    used: Any = copy.deepcopy(prompt)
+    used = TextPrompt.from_pretrained(folder, subfolder="prompt", dtype=dtype) if used is None else used.to(dtype)
+    joint_decoder = JointSegmentationDecoder.from_pretrained(folder, subfolder="joint_decoder", dtype=dtype)
+    quantization = quantization_by_model(quantization_config, component)
+    models, scheduler = load_base(base, dtype, variant, quantization)
+    check_fits(models["vae"], models[component], used)
+    load_adapter(folder, models)
+    origin = {"base_model": index.base_model, "base_revision": index.base_revision, "native_scale": index.native_scale}
+    return {**models, "scheduler": scheduler, "prompt": used, "joint_decoder": joint_decoder, **origin}
+
+
+def load_adapter(folder: Path, models: Mapping[str, ModelMixin]) -> None:
     """Put the adapter in `folder` on a base's models, by name, as adapters named "tadisr".
 
-    Every name and shape is checked against the models first: after an exception they are as they were.
-
-    Raises:
-        FileNotFoundError: a file of the adapter is missing.
-        ValueError: a damaged file, a model that the adapter does not fit, or one that carries an adapter already.
+    Every name and shape is checked against the models first: after an exception they are as they were. Raises
+    FileNotFoundError for a missing file, ValueError for a damaged one or a model that cannot take the adapter.
     """
     parts = {}
     for name, model in models.items():
@@ -69,12 +106,8 @@ def load_adapter(folder: Path, models: Mapping[str, "ModelMixin"]) -> None:
         model.load_lora_adapter(lora, prefix=None, adapter_name=ADAPTER, metadata=config.to_dict())
 
 
-def save_adapter(folder: Path, models: Mapping[str, "ModelMixin"]) -> None:
-    """Write what the adapters named "tadisr" on these models add and replace, for `load_adapter`.
-
-    Raises:
-        ValueError: a model without such an adapter.
-    """
+def save_adapter(folder: Path, models: Mapping[str, ModelMixin]) -> None:
+    """Write what the adapters named "tadisr" on these models add and replace; raises ValueError where one has none."""
     for name, model in models.items():
         if ADAPTER not in getattr(model, "peft_config", {}):
             raise ValueError(f"The {name} carries no TADiSR adapter.")
@@ -85,54 +118,42 @@ def save_adapter(folder: Path, models: Mapping[str, "ModelMixin"]) -> None:
 
 
 def write_adapter(
-    folder: Path,
-    name: str,
-    lora: Mapping[str, torch.Tensor],
-    config: LoraConfig,
-    layers: Mapping[str, torch.Tensor] | None = None,
+    folder: Path, name: str, lora: Mapping[str, torch.Tensor], config: LoraConfig, layers: Mapping[str, torch.Tensor]
 ) -> None:
-    """Write one model's share of an adapter.
+    """Write the share that the model called `name` has of the adapter in `folder`.
 
-    Args:
-        folder: the adapter's.
-        name: the model's in the pipeline.
-        lora: "LAYER.lora_A.weight" and "LAYER.lora_B.weight" to tensors.
-        config: of the LoRA.
-        layers: names of parameters to the tensors that replace them.
+    `lora` maps "LAYER.lora_A.weight" and "LAYER.lora_B.weight" to tensors, `layers` names of parameters to the tensors
+    that replace them.
     """
-    layers = layers or {}
     metadata = {
         "format": "pt",
         LORA_ADAPTER_METADATA_KEY: json.dumps(config.to_dict(), default=sorted, sort_keys=True),  # its sets as lists
         _LAYERS_KEY: json.dumps(sorted(layers)),
     }
-    path = _lora_path(folder, name)
+    path, layers_path = _paths(folder, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({key: tensor.detach().contiguous() for key, tensor in lora.items()}, path, metadata)
     if layers:
         tensors = {key: tensor.detach().contiguous() for key, tensor in layers.items()}
-        save_file(tensors, _layers_path(folder, name), {"format": "pt"})
+        save_file(tensors, layers_path, {"format": "pt"})
 
 
-def _lora_path(folder: Path, name: str) -> Path:
-    return folder / f"{name}_lora" / _LORA_FILE
-
-
-def _layers_path(folder: Path, name: str) -> Path:
-    return folder / f"{name}_layers.safetensors"
+def _paths(folder: Path, name: str) -> tuple[Path, Path]:
+    """The files of the LoRA and of the replaced layers."""
+    return folder / f"{name}_lora" / "pytorch_lora_weights.safetensors", folder / f"{name}_layers.safetensors"
 
 
 def _read(folder: Path, name: str) -> _Part:
-    path = _lora_path(folder, name)
+    path, layers_path = _paths(folder, name)
     lora, metadata = _read_tensors(path)
     try:
         config = LoraConfig(**json.loads(metadata[LORA_ADAPTER_METADATA_KEY]))
         expected = json.loads(metadata.get(_LAYERS_KEY, "[]"))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"The metadata of {path} are missing or not for this version of peft: {error}") from None
-    layers = _read_tensors(_layers_path(folder, name))[0] if expected else {}
+    layers = _read_tensors(layers_path)[0] if expected else {}
     if sorted(layers) != expected:
-        raise ValueError(f"{_layers_path(folder, name)} does not hold the layers that {path} names: {expected}.")
+        raise ValueError(f"{layers_path} does not hold the layers that {path} names: {expected}.")
     return _Part(lora, config, layers)
 
 
@@ -150,10 +171,10 @@ def _mistakes(part: _Part, model: nn.Module) -> Iterator[str]:
     """In words, every tensor of `part` that has no place in `model`, and every one that is missing."""
     if not part.lora:
         yield "no LoRA weights"
-    layers: dict[str, dict[str, tuple[int, ...]]] = {}
+    layers: dict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
     for key, tensor in part.lora.items():
         layer, _, rest = key.partition(".lora_")
-        layers.setdefault(layer, {})[f"lora_{rest}"] = tuple(tensor.shape)
+        layers[layer][f"lora_{rest}"] = tuple(tensor.shape)
     modules = dict(model.named_modules())
     for layer, found in layers.items():
         module = modules.get(layer)

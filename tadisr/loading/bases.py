@@ -19,13 +19,11 @@ from tadisr.models.one_step import Scheduler
 def backbone_component(folder: Path, ending: str = "") -> str:
     """The backbone's name in the pipeline that is saved in `folder`, or, with the ending "_lora", in the adapter there.
 
-    Raises:
-        FileNotFoundError: no backbone is there.
+    Raises FileNotFoundError where no backbone is.
     """
     components = backbone_components()
-    for component in components:
-        if (folder / f"{component}{ending}").is_dir():
-            return component
+    if found := [component for component in components if (folder / f"{component}{ending}").is_dir()]:
+        return found[0]
     wanted = " nor ".join(f"{component}{ending}" for component in components)
     raise FileNotFoundError(f"{folder} is incomplete: neither {wanted} is there.")
 
@@ -33,13 +31,8 @@ def backbone_component(folder: Path, ending: str = "") -> str:
 def base_family(folder: Path, component: str | None = None) -> Family:
     """The family of the base in `folder`, by the class names in its model_index.json or its config.json files.
 
-    Args:
-        folder: the base, or no more than its model_index.json.
-        component: the name of an adapter's backbone, which the base's backbone must have, too.
-
-    Raises:
-        FileNotFoundError: no base is there.
-        ValueError: one of no family, or one that the adapter is not for.
+    `component`: the name of an adapter's backbone, which the base's backbone must have, too. Raises FileNotFoundError
+    where no base is, ValueError for one of no family, or one that the adapter is not for.
     """
     index_path = folder / "model_index.json"
     index = read_json(index_path) if index_path.is_file() else {}
@@ -70,12 +63,8 @@ def fetch_base(name: str | Path, component: str, variant: str | None = None, **h
 
     Text encoders, most of a base's bytes, stay where they are, and so do weight files of another variant.
 
-    Args:
-        name: folder or Hub id.
-        component: the backbone's name in the pipeline.
-        variant: of the weight files. None: plain ones; where a repository has none, such as Kolors' with its fp16
-            files, whatever it has.
-        hub: as in `resolve`, whose errors are raised.
+    `variant`: of the weight files. None: plain ones; where a repository has none, such as Kolors' with its fp16 files,
+    whatever it has. `hub`: as in `resolve`, whose errors are raised.
     """
     folders = ("vae", component)
     stem = f"diffusion_pytorch_model.{variant}" if variant else "diffusion_pytorch_model"
@@ -91,11 +80,8 @@ def fetch_base(name: str | Path, component: str, variant: str | None = None, **h
 def resolve_base(index: AdapterIndex, component: str, variant: str | None = None, **hub: Any) -> Path:
     """The local folder of an adapter's base whose backbone is called `component`, see `fetch_base`.
 
-    A base of the wrong kind is refused by its model_index.json, before anything large is downloaded.
-
-    Raises:
-        FileNotFoundError: the base is not here and cannot be fetched, or a part of it is missing: what to fetch.
-        ValueError: another kind of base.
+    By its model_index.json another kind of base is refused with a ValueError, before anything large is downloaded.
+    Where the base or a part of it is missing, a FileNotFoundError says what to fetch.
     """
     name, revision = index.base_model, index.base_revision
     try:
@@ -103,8 +89,8 @@ def resolve_base(index: AdapterIndex, component: str, variant: str | None = None
         base = fetch_base(name, component, variant, revision=revision, **hub)
         for sub in ("vae", component):
             weights_variant(base / sub)
-        if not (base / "scheduler" / "scheduler_config.json").is_file():
-            raise FileNotFoundError(f"no {base / 'scheduler' / 'scheduler_config.json'}")
+        if not (config := base / "scheduler" / "scheduler_config.json").is_file():
+            raise FileNotFoundError(f"no {config}")
     except (OSError, HFValidationError) as error:
         reason = one_line(error, 200).rstrip(". ")
         wanted = f"model_index.json vae/ {component}/ scheduler/"
@@ -120,8 +106,7 @@ def resolve_base(index: AdapterIndex, component: str, variant: str | None = None
 def weights_variant(folder: Path) -> str | None:
     """The variant of the weights in a diffusers model's folder: None for plain files, which go first, or "fp16", ...
 
-    Raises:
-        FileNotFoundError: no safetensors there.
+    Raises FileNotFoundError where no safetensors are.
     """
     pattern = re.compile(r"diffusion_pytorch_model(?:\.(\w+))?(?:-\d+-of-\d+)?\.safetensors")
     matches = [pattern.fullmatch(path.name) for path in folder.glob("*.safetensors")]
@@ -132,32 +117,18 @@ def weights_variant(folder: Path) -> str | None:
 
 
 def load_base(
-    folder: Path,
-    dtype: torch.dtype,
-    variant: str | None = None,
-    quantization: Mapping[str, Any] | None = None,
+    folder: Path, dtype: torch.dtype, variant: str | None = None, quantization: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], Scheduler]:
     """What restoring needs of the base in `folder`: its VAE and its backbone, by their names, and its scheduler.
 
-    Args:
-        folder: as `fetch_base` leaves it.
-        dtype: of the weights.
-        variant: of the weight files, such as fp16. None: plain ones where there are any.
-        quantization: a model's name to diffusers' configuration.
-
-    Raises:
-        ValueError: a base of no family, or a scheduler of the wrong kind for its backbone.
+    `variant`: of the weight files, such as fp16. None: plain ones where there are any. `quantization`: models' names to
+    diffusers' configurations. Raises ValueError where the scheduler is of the wrong kind for the backbone.
     """
     family = base_family(folder)
     scheduler = family.make_scheduler(read_json(folder / "scheduler" / "scheduler_config.json"))
-    models = {
-        name: cls.from_pretrained(
-            folder,
-            subfolder=name,
-            variant=variant or weights_variant(folder / name),
-            dtype=dtype,
-            quantization_config=(quantization or {}).get(name),
-        )
-        for name, cls in (("vae", AutoencoderKL), (family.component, getattr(diffusers, family.backbone_class)))
-    }
+    models = {}
+    for name, cls in (("vae", AutoencoderKL), (family.component, getattr(diffusers, family.backbone_class))):
+        files = variant or weights_variant(folder / name)
+        how = (quantization or {}).get(name)
+        models[name] = cls.from_pretrained(folder, subfolder=name, variant=files, dtype=dtype, quantization_config=how)
     return models, scheduler

@@ -1,8 +1,12 @@
-"""`tadisr.load`: from a model's name to something that restores images, in the one way that every front end uses."""
+"""`tadisr.load`: from a model's name to something that restores images, in the one way that every front end uses.
+
+Networks of others come from files, by `load_model_file`.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +17,11 @@ from tadisr.loading.repositories import pipeline_kind, resolve
 
 if TYPE_CHECKING:
     import torch
+    from spandrel import ImageModelDescriptor
 
     from tadisr.trust.check import TrustReport
+
+MODEL_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +100,7 @@ def load(
         FileNotFoundError: there is no such model, or an adapter's base is not here; the message says what to fetch.
         ValueError: another kind of model, damaged or incomplete weights, or a device that cannot be used.
 
-    Example:
+    Examples:
         >>> import numpy as np, tadisr
         >>> restorer = tadisr.load("tadisr-tiny", device="cpu", dtype="float32")
         >>> restorer.restore(np.zeros((16, 24, 3), np.uint8)).image.shape
@@ -106,11 +113,9 @@ def load(
     device = choose_device(device)
     hub = {key: options.pop(key) for key in ("revision", "token", "cache_dir", "local_files_only") if key in options}
     folder = resolve(name, pipeline, **hub)
-    kind = pipeline_kind(folder, pipeline)
-    if kind == "TADiSRPipeline":
-        # The base of an adapter is fetched now; its revision is the adapter's affair.
+    cls = TADiSRPipeline if pipeline_kind(folder, pipeline) == "TADiSRPipeline" else TextDiffPipeline
+    if cls is TADiSRPipeline:  # the base of an adapter is fetched now; its revision is the adapter's affair
         options |= {key: value for key, value in hub.items() if key != "revision"}
-    cls = TADiSRPipeline if kind == "TADiSRPipeline" else TextDiffPipeline
     with quiet():
         pipe = cls.from_pretrained(folder, dtype=as_dtype(dtype, device), **options).to(device)
     pipe.set_progress_bar_config(disable=True)
@@ -120,11 +125,7 @@ def load(
 
 
 def choose_device(name: "str | torch.device" = "auto") -> str:
-    """The device of that name; for "auto" the fastest here.
-
-    Raises:
-        ValueError: a device that cannot be used.
-    """
+    """The device of that name; for "auto" the fastest here. Raises ValueError for one that cannot be used."""
     import torch
 
     if name == "auto":
@@ -134,3 +135,37 @@ def choose_device(name: "str | torch.device" = "auto") -> str:
     except Exception as error:  # its class depends on how this torch was built
         raise ValueError(f"cannot use device {name}: {one_line(error)}") from None
     return str(name)
+
+
+def import_spandrel(extra: str = "metrics") -> ModuleType:
+    """The package spandrel; where it is missing, the ImportError names the `extra` of this package that brings it."""
+    try:
+        import spandrel
+    except ImportError:
+        raise ImportError(f"Model files need spandrel: pip install 'tadisr[{extra}]'.") from None
+    return spandrel
+
+
+def load_model_file(path: Path, scale: int | None = None, extra: str = "metrics") -> "ImageModelDescriptor":
+    """The network in a file that spandrel loads (Real-ESRGAN, HAT, SwinIR, some forty more), on the CPU, for inference.
+
+    `scale`: the factor that the network must have; None takes any. `extra`: as in `import_spandrel`. Raises ValueError
+    for anything but a network from RGB to RGB images of that scale.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"No model file {path}.")
+    if path.suffix.lower() not in MODEL_SUFFIXES:
+        raise ValueError(f"{path} is no {', '.join(MODEL_SUFFIXES[:-1])} or {MODEL_SUFFIXES[-1]} file.")
+    spandrel = import_spandrel(extra)
+    try:
+        model = spandrel.ModelLoader("cpu").load_from_file(path).eval()
+    except Exception as error:  # whatever torch, pickle, safetensors and spandrel raise for a bad file
+        raise ValueError(f"{path} holds no model that spandrel can load: {one_line(error)}") from None
+    channels = (model.input_channels, model.output_channels)
+    if not isinstance(model, spandrel.ImageModelDescriptor) or channels != (3, 3) or scale not in (None, model.scale):
+        wanted = "an RGB model" if scale is None else f"an RGB model for {scale} times"
+        raise ValueError(
+            f"{path} holds {model.architecture.name}, a model for {model.purpose}, {channels[0]} channels to "
+            f"{channels[1]}, {model.scale} times larger: expected {wanted}."
+        )
+    return model

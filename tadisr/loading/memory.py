@@ -62,13 +62,8 @@ def fuse_adapter(model: nn.Module, adapter: str, generator: torch.Generator | No
     at random, with probabilities that make them right on average: rounded to the nearest, most of an adapter that is
     far smaller than its weights would be lost. Quantised weights keep the adapter beside them.
 
-    Args:
-        model: with the adapter.
-        adapter: its name.
-        generator: of the random rounding, on the weights' device. None: one seeded with 0.
-
-    Raises:
-        ValueError: the weights are offloaded one by one.
+    `generator`: of the random rounding, on the weights' device. None: one seeded with 0. Raises ValueError where the
+    weights are offloaded one by one.
     """
     for layer in model.modules():
         if not isinstance(layer, BaseTunerLayer) or adapter in layer.merged_adapters:
@@ -81,31 +76,22 @@ def fuse_adapter(model: nn.Module, adapter: str, generator: torch.Generator | No
         generator = torch.Generator(weight.device).manual_seed(0) if generator is None else generator
         fused = weight.detach().float() + cast(Any, layer).get_delta_weight(adapter).float()
         if weight.dtype != torch.float32:
-            fused = _dithered(fused, weight.dtype, generator)
+            # With noise of the width of the dtype's steps: rounded to the nearest it is right on average.
+            noise = torch.rand(fused.shape, generator=generator, device=fused.device).sub_(0.5)
+            power = (fused.view(torch.int32) & 0x7F800000).view(torch.float32)  # the power of two at or below each
+            fused = torch.addcmul(fused, noise, power, value=torch.finfo(weight.dtype).eps)
         # Not in place: weights may be a view of the file that they were loaded from.
-        weight.data = fused.to(weight.dtype).contiguous(memory_format=_layout(weight))
+        channels_last = weight.dim() == 4 and not weight.is_contiguous()
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        weight.data = fused.to(weight.dtype).contiguous(memory_format=layout)
         layer.merged_adapters.append(adapter)
-
-
-def _dithered(exact: torch.Tensor, dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
-    """`exact`, float32, with noise of the width of `dtype`'s steps: rounded to the nearest it is right on average."""
-    noise = torch.rand(exact.shape, generator=generator, device=exact.device).sub_(0.5)
-    power = (exact.view(torch.int32) & 0x7F800000).view(torch.float32)  # the power of two at or below each value
-    return torch.addcmul(exact, noise, power, value=torch.finfo(dtype).eps)
-
-
-def _layout(weight: torch.Tensor) -> torch.memory_format:
-    last = weight.dim() == 4 and not weight.is_contiguous()
-    return torch.channels_last if last else torch.contiguous_format
 
 
 def quantization_by_model(config: Any, backbone: str) -> dict[str, Any]:
     """A model's name in the pipeline to diffusers' configuration of how to quantise its weights.
 
-    Args:
-        config: a `PipelineQuantizationConfig`, whose entries name the models; or another configuration of diffusers
-            (`BitsAndBytesConfig`, `TorchAoConfig`, ...) for the backbone alone; or None.
-        backbone: the backbone's name in the pipeline.
+    `config`: a `PipelineQuantizationConfig`, whose entries name the models; or another configuration of diffusers
+    (`BitsAndBytesConfig`, `TorchAoConfig`, ...) for the backbone alone, whose name is `backbone`; or None.
     """
     if config is None:
         return {}

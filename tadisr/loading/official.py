@@ -33,8 +33,7 @@ class Conversion(NamedTuple):
     """What was converted."""
 
     release: Release
-    released: bool
-    """The file is byte for byte the one that the authors published."""
+    released: bool  # byte for byte the file that the authors published
     base_model: str
     has_prompt: bool
 
@@ -52,26 +51,27 @@ def convert(
         releases: the layouts to expect, by default the two that were published.
 
     Raises:
-        FileNotFoundError: no such file. FileExistsError: `output` is taken.
         ValueError: the file is damaged, holds more than tensors, or has another layout.
-        OSError: a file could not be written, or the base's text encoder not loaded.
+        OSError: no such file, `output` is taken or cannot be written, or the base's text encoder cannot be loaded.
     """
     if not path.is_file():
         raise FileNotFoundError(f"No file {path}.")
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise FileExistsError(f"{output} exists already: name a new folder.")
     checkpoint = read_checkpoint(path)
-    release = recognise(checkpoint, RELEASES if releases is None else releases)
+    releases = RELEASES if releases is None else releases
+    release = next((release for release in releases if release.backbone_group in checkpoint), None)
+    if release is None:
+        known = " or ".join(f"{release.file} ({release.backbone_group})" for release in releases)
+        raise ValueError(f"This checkpoint has the entries {shortened(map(str, checkpoint))}; known are {known}.")
     decoder_group = next((group for group in DECODER_GROUPS if group in checkpoint), DECODER_GROUPS[0])
     layout = release.layout(decoder_group)
-    if mistakes := list(_mistakes(checkpoint, layout, release.other_entries)):
+    component = release.family.component
+    others = {f"rank_{component}", f"{component}_lora_target_modules"}  # without tensors
+    if mistakes := list(_mistakes(checkpoint, layout, others)):
         raise ValueError(f"{path} has not the layout of {release.file}: {shortened(mistakes, 5)}.")
-    done = Conversion(
-        release=release,
-        released=path.stat().st_size == release.size and sha256(path) == release.sha256,
-        base_model=base_model or release.base_model,
-        has_prompt=base_model is not None,
-    )
+    released = path.stat().st_size == release.size and sha256(path) == release.sha256
+    done = Conversion(release, released, base_model or release.base_model, has_prompt=base_model is not None)
     with replacing_folder(output) as folder:
         _write(checkpoint, layout, decoder_group, done, folder)
     return done
@@ -80,42 +80,25 @@ def convert(
 def read_checkpoint(path: Path) -> Checkpoint:
     """A checkpoint's entries, its tensors on the CPU and mapped from the file where its format allows that.
 
-    Raises:
-        ValueError: a damaged file, or one of which the pickle would call anything but what tensors are made of.
+    Raises ValueError for a damaged file, or one whose pickle would call anything but what tensors are made of.
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except OSError:
         raise
     except Exception as error:  # a damaged pickle raises nearly anything
+        said = "is no PyTorch checkpoint, or damaged: compare its size and SHA-256."
         if called := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise ValueError(
-                f"{path} would call {called[1]} when loaded, which tensors do not need: refused, nothing of it was run."
-            ) from None
-        raise ValueError(f"{path} is no PyTorch checkpoint, or damaged: compare its size and SHA-256.") from None
+            said = f"would call {called[1]} when loaded, which tensors do not need: refused, nothing of it was run."
+        raise ValueError(f"{path} {said}") from None
     if not isinstance(checkpoint, Mapping):
         raise ValueError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint's groups of tensors.")
     return checkpoint
 
 
-def recognise(checkpoint: Checkpoint, releases: Sequence[Release]) -> Release:
-    """The release of which the checkpoint has the groups.
-
-    Raises:
-        ValueError: none.
-    """
-    for release in releases:
-        if release.backbone_group in checkpoint:
-            return release
-    known = " or ".join(f"{release.file} ({release.backbone_group})" for release in releases)
-    raise ValueError(f"This checkpoint has the entries {shortened(map(str, checkpoint))}; known are {known}.")
-
-
 def _mistakes(checkpoint: Checkpoint, layout: Layout, others: set[str]) -> Iterator[str]:
     """Where the checkpoint differs from the layout, in words."""
-    for entry in checkpoint:
-        if entry not in layout and entry not in others:
-            yield f"unknown entry {entry}"
+    yield from (f"unknown entry {entry}" for entry in checkpoint if entry not in layout and entry not in others)
     for group, slots in layout.items():
         found = checkpoint.get(group)
         if not isinstance(found, Mapping):
@@ -150,7 +133,16 @@ def _write(checkpoint: Checkpoint, layout: Layout, decoder_group: str, done: Con
     decoder.load_state_dict(_decoder_weights(checkpoint, layout, decoder_group), assign=True)
     decoder.save_pretrained(folder / "joint_decoder")
     if done.has_prompt:
-        _write_prompt(done, folder / "prompt")
+        from tadisr.models.prompt import TextPrompt
+
+        prompt = TextPrompt.from_base(done.base_model, release.prompt, dtype=release.text_encoder_dtype)
+        wanted, made = release.prompt_widths(), (prompt.config.embed_dim, prompt.config.pooled_dim)
+        if made != wanted:
+            raise ValueError(
+                f"{done.base_model} encodes prompts with {made} values, and {release.file} needs {wanted} (text, "
+                f"pooled): give a copy of {release.base_model}."
+            )
+        prompt.float().save_pretrained(folder / "prompt")
     AdapterIndex(done.base_model, prompt=None if done.has_prompt else release.prompt).save(folder)
     (folder / "README.md").write_text(_card(done), encoding="utf-8")
 
@@ -165,37 +157,20 @@ def _decoder_weights(checkpoint: Checkpoint, layout: Layout, group: str) -> dict
             weights |= {name: part.clone() for name, part in zip(slot.ours, parts, strict=True)}
     vae = checkpoint["state_dict_vae"]
     for i in SKIPS[1:]:  # their LoRA merged
-        base, a, b = (
-            vae[f"decoder.skip_conv_{i}.{part}.weight"] for part in ("base_layer", "lora_A.vae_skip", "lora_B.vae_skip")
-        )
+        parts = ("base_layer", "lora_A.vae_skip", "lora_B.vae_skip")
+        base, a, b = (vae[f"decoder.skip_conv_{i}.{part}.weight"] for part in parts)
         update = (b.flatten(1).double() @ a.flatten(1).double()) * (LORA_ALPHA / RANK_VAE)
         weights[f"skips.{i - 1}.weight"] = (base.double() + update.view_as(base)).to(base.dtype)
     return weights
-
-
-def _write_prompt(done: Conversion, folder: Path) -> None:
-    from tadisr.models.prompt import TextPrompt
-
-    release = done.release
-    prompt = TextPrompt.from_base(done.base_model, release.prompt, dtype=release.text_encoder_dtype)
-    wanted, made = release.prompt_widths(), (prompt.config.embed_dim, prompt.config.pooled_dim)
-    if made != wanted:
-        raise ValueError(
-            f"{done.base_model} encodes prompts with {made} values, and {release.file} needs {wanted} (text, pooled): "
-            f"give a copy of {release.base_model}."
-        )
-    prompt.float().save_pretrained(folder)
 
 
 def _card(done: Conversion) -> str:
     release = done.release
     backbone = release.family.component
     base = "" if Path(done.base_model).exists() else f"\nbase_model: {done.base_model}"
-    origin = (
-        f"byte for byte the released file (SHA-256 `{release.sha256}`)"
-        if done.released
-        else "a file of the same layout as the released one, but **not the released file**"
-    )
+    origin = "a file of the same layout as the released one, but **not the released file**"
+    if done.released:
+        origin = f"byte for byte the released file (SHA-256 `{release.sha256}`)"
     whole = "".join(f"; its `{layer}` whole" for layer in release.replaced_layers)
     prompt = "" if done.has_prompt else " Its embeddings are still to be made, see `tadisr convert --help`."
     return f"""---

@@ -42,21 +42,16 @@ class Release:
 
     name: str
     file: str
-    size: int
-    """Bytes."""
+    size: int  # bytes
     sha256: str
     trained_on: str
-    base_model: str
-    """Hub id of the diffusers pipeline that it belongs on."""
+    base_model: str  # Hub id of the diffusers pipeline that it belongs on
     prompt: str
-    text_encoder_dtype: torch.dtype
-    """As the base's text encoder is published."""
-    family: Family
-    """Of its base."""
+    text_encoder_dtype: torch.dtype  # as the base's text encoder is published
+    family: Family  # of its base
     backbone_config: Mapping[str, Any]
     backbone_targets: Sequence[str]
-    replaced_layers: Sequence[str]
-    """Of the backbone, stored whole."""
+    replaced_layers: Sequence[str]  # of the backbone, stored whole
     vae_config: Mapping[str, Any]
     interaction: str
     mask_block_out_channels: Sequence[int]
@@ -66,23 +61,16 @@ class Release:
         """The checkpoint's group that holds the denoiser's weights; it tells the releases apart."""
         return f"state_dict_{self.family.component}"
 
-    @property
-    def other_entries(self) -> set[str]:
-        """The checkpoint's entries without tensors."""
-        return {f"rank_{self.family.component}", f"{self.family.component}_lora_target_modules"}
-
     def decoder(self) -> JointSegmentationDecoder:
         """Our joint decoder of this architecture, without memory (on the meta device)."""
         config = _model("AutoencoderKL", self.vae_config).config
+        shared = ("latent_channels", "layers_per_block", "norm_num_groups", "mid_block_add_attention")
         with torch.device("meta"):
             return JointSegmentationDecoder(
                 attention_layers=[],
                 attention_heads=[],
-                latent_channels=config.latent_channels,
                 block_out_channels=list(config.block_out_channels),
-                layers_per_block=config.layers_per_block,
-                norm_num_groups=config.norm_num_groups,
-                mid_block_add_attention=config.mid_block_add_attention,
+                **{name: config[name] for name in shared},
                 encoder_skips=[level - 1 for level in SKIPS[1:]],
                 mask_source="mid_block",
                 interaction=self.interaction,
@@ -102,7 +90,12 @@ class Release:
             for name, parameter in backbone.get_submodule(layer).named_parameters(prefix=layer):
                 keys[name] = Slot(tuple(parameter.shape), (name,))
         vae = dict(_lora_slots(_model("AutoencoderKL", self.vae_config), VAE_TARGETS, RANK_VAE, "vae_skip"))
-        vae |= dict(_skip_slots(list(self.vae_config["block_out_channels"])))
+        widths = list(self.vae_config["block_out_channels"])
+        inputs, outputs = [widths[0], *widths[:-1]][::-1], [widths[-1], *widths[::-1][:-1]]
+        for i, into, out in zip(SKIPS, inputs, outputs, strict=True):
+            vae[f"decoder.skip_conv_{i}.base_layer.weight"] = Slot((out, into, 1, 1), ())
+            vae[f"decoder.skip_conv_{i}.lora_A.vae_skip.weight"] = Slot((RANK_VAE, into, 1, 1), ())
+            vae[f"decoder.skip_conv_{i}.lora_B.vae_skip.weight"] = Slot((out, RANK_VAE, 1, 1), ())
         decoder = dict(_decoder_slots(self.decoder(), self.interaction))
         return {self.backbone_group: keys, "state_dict_vae": vae, decoder_group: decoder}
 
@@ -119,16 +112,6 @@ def _lora_slots(model: nn.Module, targets: Sequence[str], rank: int, adapter: st
             outputs, *inputs = layer.weight.shape
             for side, shape in (("A", (rank, *inputs)), ("B", (outputs, rank, *[1] * (len(inputs) - 1)))):
                 yield f"{name}.lora_{side}.{adapter}.weight", Slot(shape, (f"{name}.lora_{side}.weight",))
-
-
-def _skip_slots(widths: Sequence[int]) -> Iterator[tuple[str, Slot]]:
-    encoder, decoder = [widths[0], *widths[:-1]][::-1], [widths[-1], *widths[::-1][:-1]]
-    for i in SKIPS:
-        inputs, outputs = encoder[i - 1], decoder[i - 1]
-        name = f"decoder.skip_conv_{i}"
-        yield f"{name}.base_layer.weight", Slot((outputs, inputs, 1, 1), ())
-        yield f"{name}.lora_A.vae_skip.weight", Slot((RANK_VAE, inputs, 1, 1), ())
-        yield f"{name}.lora_B.vae_skip.weight", Slot((outputs, RANK_VAE, 1, 1), ())
 
 
 # The authors' names, "*" standing for "l" and "r", the two streams that share the layer, and ours. Where the halves of
@@ -167,11 +150,8 @@ def _decoder_slots(decoder: JointSegmentationDecoder, kind: str) -> Iterator[tup
         for layer, names in _LAYERS[kind].items():
             for key, parameter in block.get_submodule(names[0]).named_parameters():
                 shape = (len(names) * parameter.shape[0], *parameter.shape[1:])
-                for stream in "lr":
-                    yield (
-                        f"{theirs}.{layer.replace('*', stream)}.{key}",
-                        Slot(shape, tuple(f"{ours}.{name}.{key}" for name in names)),
-                    )
+                slot = Slot(shape, tuple(f"{ours}.{name}.{key}" for name in names))
+                yield from ((f"{theirs}.{layer.replace('*', stream)}.{key}", slot) for stream in "lr")
     for theirs, ours in (("up_blocks", "up_blocks"), ("out_block.0", "conv_norm_out"), ("out_block.2", "conv_out")):
         for key, parameter in decoder.mask_decoder.get_submodule(ours).named_parameters():
             yield f"{theirs}.{key}", Slot(tuple(parameter.shape), (f"mask_decoder.{ours}.{key}",))
@@ -180,30 +160,19 @@ def _decoder_slots(decoder: JointSegmentationDecoder, kind: str) -> Iterator[tup
 _VAE = {"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4}
 
 KOLORS = Release(
-    name="tadisr-kolors-ftsr",
-    file="tadisr_kolors_ftsr_526000.pkl",
-    size=195_866_454,
+    name="tadisr-kolors-ftsr", file="tadisr_kolors_ftsr_526000.pkl", size=195_866_454,
     sha256="4baef8b1fad319caf7d606c82539035c6fc9483c81f94601377c64813251e7f7",
     trained_on="FTSR",
-    base_model="Kwai-Kolors/Kolors-diffusers",
-    prompt=DEFAULT_PROMPT,
-    text_encoder_dtype=torch.float16,
-    family=FAMILIES["kolors"],
+    base_model="Kwai-Kolors/Kolors-diffusers", family=FAMILIES["kolors"],
+    prompt=DEFAULT_PROMPT, text_encoder_dtype=torch.float16,
     backbone_config={
-        "in_channels": 4,
-        "out_channels": 4,
+        "in_channels": 4, "out_channels": 4,
         "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
         "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
-        "block_out_channels": [320, 640, 1280],
-        "layers_per_block": 2,
-        "transformer_layers_per_block": [1, 2, 10],
-        "attention_head_dim": [5, 10, 20],
-        "cross_attention_dim": 2048,
-        "use_linear_projection": True,
-        "encoder_hid_dim": 4096,
-        "encoder_hid_dim_type": "text_proj",
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 256,
+        "block_out_channels": [320, 640, 1280], "layers_per_block": 2, "transformer_layers_per_block": [1, 2, 10],
+        "attention_head_dim": [5, 10, 20], "cross_attention_dim": 2048, "use_linear_projection": True,
+        "encoder_hid_dim": 4096, "encoder_hid_dim_type": "text_proj",
+        "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
         "projection_class_embeddings_input_dim": 5632,
     },
     backbone_targets=[
@@ -212,47 +181,32 @@ KOLORS = Release(
     ],
     replaced_layers=["conv_in"],
     vae_config=_VAE | {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "latent_channels": 4},
-    interaction="mugi_shared",
-    mask_block_out_channels=[256, 256, 512, 512],
+    interaction="mugi_shared", mask_block_out_channels=[256, 256, 512, 512],
 )  # fmt: skip
 
 COGVIEW4 = Release(
-    name="tadisr-cogview4-realce",
-    file="tadisr_cogview4_realce_17500.pkl",
-    size=785_453_495,
+    name="tadisr-cogview4-realce", file="tadisr_cogview4_realce_17500.pkl", size=785_453_495,
     sha256="7cec8d0917305037cbafcb1b1bf81062add1613b561f5d7e2d1e599fe0baf5e0",
     trained_on="FTSR and Real-CE",
-    base_model="zai-org/CogView4-6B",
+    base_model="zai-org/CogView4-6B", family=FAMILIES["cogview4"],
     prompt="Cinematic, High Contrast, highly detailed, taken using a Canon EOS R camera, hyper detailed photo - "
     "realistic maximum detail, 32k, Color Grading, ultra HD, extreme meticulous detailing, skin pore detailing, hyper "
     "sharpness, perfect without deformations,text",
     text_encoder_dtype=torch.bfloat16,
-    family=FAMILIES["cogview4"],
     backbone_config={
-        "patch_size": 2,
-        "in_channels": 16,
-        "out_channels": 16,
-        "num_layers": 28,
-        "attention_head_dim": 128,
-        "num_attention_heads": 32,
-        "text_embed_dim": 4096,
+        "patch_size": 2, "in_channels": 16, "out_channels": 16, "num_layers": 28, "attention_head_dim": 128,
+        "num_attention_heads": 32, "text_embed_dim": 4096,
     },
     backbone_targets=[
         "attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0", "attn2.to_q", "attn2.to_k", "attn2.to_v",
         "attn2.to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out",
     ],
     replaced_layers=[],
-    vae_config=_VAE
-    | {
-        "block_out_channels": [128, 512, 1024, 1024],
-        "layers_per_block": 3,
-        "latent_channels": 16,
-        "mid_block_add_attention": False,
-        "use_quant_conv": False,
-        "use_post_quant_conv": False,
+    vae_config=_VAE | {
+        "block_out_channels": [128, 512, 1024, 1024], "layers_per_block": 3, "latent_channels": 16,
+        "mid_block_add_attention": False, "use_quant_conv": False, "use_post_quant_conv": False,
     },
-    interaction="cdib_ca_shared",
-    mask_block_out_channels=[128, 512, 1024, 1024],
+    interaction="cdib_ca_shared", mask_block_out_channels=[128, 512, 1024, 1024],
 )  # fmt: skip
 
 RELEASES = (KOLORS, COGVIEW4)

@@ -18,13 +18,10 @@ ADAPTER_FILE = "tadisr_adapter.json"
 class AdapterIndex:
     """What `tadisr_adapter.json` says: the base that an adapter belongs on."""
 
-    base_model: str
-    """Folder or Hub id of a diffusers pipeline."""
+    base_model: str  # folder or Hub id of a diffusers pipeline
     base_revision: str | None = None
-    prompt: str | None = None
-    """The fixed prompt's words, in an adapter whose embeddings of it (prompt/) are still to be made."""
-    native_scale: int | None = None
-    """See TADiSRPipeline."""
+    prompt: str | None = None  # the fixed prompt's words, where its embeddings (prompt/) are still to be made
+    native_scale: int | None = None  # see TADiSRPipeline
 
     def save(self, folder: Path) -> None:
         """Write the file that marks `folder` as an adapter."""
@@ -40,14 +37,12 @@ def bundled_names(pipeline: str = "") -> list[str]:
 def resolve(name: str | Path, pipeline: str | None = None, allow_patterns: list[str] | None = None, **hub: Any) -> Path:
     """The local folder of a model, downloading it if `name` is neither bundled nor a folder.
 
-    Hub repositories are fetched before loading, because diffusers refuses to resolve components of other packages
-    through the Hub.
+    Diffusers refuses to resolve components of other packages through the Hub, so all is fetched before loading.
 
     Args:
         name: a bundled name, a folder, or a Hub id.
         pipeline: the wanted class of pipelines, or "" for either of ours; an error names its bundled models. Another
-            class's pipeline on the Hub is refused before its weights are fetched. None: no pipeline of ours is wanted,
-            but a base or a part of one.
+            class's pipeline on the Hub is refused before its weights are fetched. None: a base is wanted, or a part.
         allow_patterns: which files to fetch. None: configurations, safetensors and cards.
         hub: `revision`, `token`, `cache_dir`, `local_files_only`, as in `snapshot_download`.
 
@@ -77,9 +72,8 @@ def _fetch(name: str | Path, allow_patterns: list[str] | None, **hub: Any) -> Pa
         if not Path(name).parent.is_dir():
             raise
         # Perhaps a folder was meant that should lie beside others. The Hub's message would not say so.
-        raise FileNotFoundError(
-            f"No folder {name} here, and no such model could be fetched: {one_line(error)}"
-        ) from error
+        said = f"No folder {name} here, and no such model could be fetched: {one_line(error)}"
+        raise FileNotFoundError(said) from error
 
 
 def is_hub_id(name: str) -> bool:
@@ -88,11 +82,7 @@ def is_hub_id(name: str) -> bool:
 
 
 def read_adapter_index(folder: Path) -> AdapterIndex | None:
-    """The adapter's index, or None where `folder` holds a whole pipeline.
-
-    Raises:
-        FileNotFoundError: neither. ValueError: a damaged index.
-    """
+    """The adapter's index, or None where `folder` holds a whole pipeline; raises FileNotFoundError where neither is."""
     path = folder / ADAPTER_FILE
     if path.is_file():
         try:
@@ -104,27 +94,14 @@ def read_adapter_index(folder: Path) -> AdapterIndex | None:
     raise FileNotFoundError(f"{folder} holds neither a pipeline (model_index.json) nor an adapter ({ADAPTER_FILE}).")
 
 
-def pipeline_class(folder: Path) -> str | None:
-    """The class of the pipeline saved in `folder`.
-
-    Raises:
-        FileNotFoundError: none is. ValueError: its model_index.json is damaged.
-    """
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise FileNotFoundError(f"{folder} holds no pipeline: there is no model_index.json.")
-    return read_json(index).get("_class_name")
-
-
 def pipeline_kind(folder: Path, wanted: str = "") -> str:
     """The class of the pipeline in `folder`, for an adapter too.
 
-    Raises:
-        FileNotFoundError: there is neither a pipeline nor an adapter.
-        ValueError: it is not of the class `wanted`; or, for "", not of any of ours.
+    Raises ValueError if it is not of the class `wanted`; or, for "", not of any of ours.
     """
-    found = PIPELINES[0] if read_adapter_index(folder) is not None else pipeline_class(folder)
-    if found is None or found not in ((wanted,) if wanted else PIPELINES):
+    adapter = read_adapter_index(folder)
+    found: Any = PIPELINES[0] if adapter else read_json(folder / "model_index.json").get("_class_name")
+    if found not in ((wanted,) if wanted else PIPELINES):
         raise ValueError(f"{folder} holds a {found}, not a {wanted or ' or a '.join(PIPELINES)}.")
     return found
 

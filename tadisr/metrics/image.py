@@ -20,11 +20,7 @@ def psnr(image: np.ndarray, reference: np.ndarray) -> float:
 
 
 def ssim(image: np.ndarray, reference: np.ndarray) -> float:
-    """Structural similarity of the luma of two uint8 RGB images (H, W, 3): scikit-image's default 7x7 window.
-
-    Raises:
-        ValueError: a side below 7 pixels.
-    """
+    """Structural similarity of the luma of two uint8 RGB images (H, W, 3); ValueError for a side below 7 pixels."""
     _check(image, reference)
     if min(image.shape[:2]) < SSIM_WINDOW:
         raise ValueError(f"SSIM needs at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, got {image.shape}.")

@@ -1,13 +1,10 @@
-"""LPIPS and FID. Both need a trained network, from a local folder or downloaded once into torch.hub's cache.
-
-Images are uint8 RGB, (H, W, 3).
-"""
+"""LPIPS and FID, of uint8 RGB images (H, W, 3). Both need a trained network, see `find_weights`."""
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -26,8 +23,7 @@ SMALLEST = 32  # pixels; AlexNet's pooling leaves nothing of smaller images
 def find_weights(url: str, folder: Path | None = None) -> Path:
     """The file that `url` ends in: in `folder` if given, else in torch.hub's cache, downloaded on first use.
 
-    Raises:
-        FileNotFoundError: `folder` does not hold it, or it cannot be downloaded.
+    FileNotFoundError where `folder` does not hold it, or it cannot be downloaded.
     """
     name = url.rsplit("/", 1)[1]
     if folder is not None:
@@ -47,30 +43,19 @@ def find_weights(url: str, folder: Path | None = None) -> Path:
     return path
 
 
-def _load(path: Path, load: Callable[[], Any]) -> Any:
+@contextmanager
+def _loading(path: Path) -> Iterator[None]:
     try:
-        return load()
+        yield
     except Exception as error:  # whatever torch and pickle raise for a damaged or foreign file
         raise ValueError(f"{path} does not hold the expected weights: {one_line(error, 200)}") from None
-
-
-def _describe(path: Path) -> dict[str, Any]:
-    return {"weights": path.name, "sha256": sha256(path)}
 
 
 class LPIPS:
     """Learned perceptual distance (version 0.1, AlexNet) of whole images, 0 for equal ones.
 
-    Sides of less than 32 pixels are filled up.
-
-    Args:
-        folder: where torchvision's AlexNet file lies; None: torch.hub's cache.
-        device: where it runs.
-
-    Raises:
-        FileNotFoundError: no weights, see `find_weights`.
-        ValueError: a file that holds others.
-        ImportError: lpips or torchvision is not installed.
+    Sides of less than 32 pixels are filled up. `folder`: where torchvision's AlexNet file lies, see `find_weights`;
+    ValueError for another file. ImportError without lpips or torchvision.
     """
 
     def __init__(self, folder: Path | None = None, device: str = "cpu"):
@@ -83,34 +68,29 @@ class LPIPS:
             warnings.simplefilter("ignore")  # lpips names the backbone in torchvision's old way
             model = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
 
-        def load() -> None:
+        with _loading(path):
             features = torch.load(path, map_location="cpu", weights_only=True)
             # the backbone keeps torchvision's numbers, in slices: "slice2.3.weight" is "features.3.weight"
             own = {key: features[f"features.{key.split('.', 1)[1]}"] for key in model.net.state_dict()}
             model.net.load_state_dict(own)
-
-        _load(path, load)
-        self._model = model.to(device).eval()
-        self._device = device
-        self.description = _describe(path)
+        self._model, self._device = model.to(device).eval(), device
+        self.description = {"weights": path.name, "sha256": sha256(path)}
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray, reference: np.ndarray) -> float:
-        x, y = (_tensor(_fill_up(pixels)).to(self._device) / 127.5 - 1 for pixels in (image, reference))
+        bottom, right = (max(0, SMALLEST - side) for side in image.shape[:2])
+        x, y = (
+            _tensor(cv2.copyMakeBorder(pixels, 0, bottom, 0, right, cv2.BORDER_REPLICATE)).to(self._device) / 127.5 - 1
+            for pixels in (image, reference)
+        )
         return self._model(x, y).item()
 
 
 class InceptionFeatures:
     """The features that FID compares: 2048 of Inception-v3 (torch-fidelity's; TensorFlow's 2015 weights and resizing).
 
-    Args:
-        folder: where torch-fidelity's Inception file lies; None: torch.hub's cache.
-        device: where it runs.
-
-    Raises:
-        FileNotFoundError: no weights, see `find_weights`.
-        ValueError: a file that holds others.
-        ImportError: torch-fidelity is not installed.
+    `folder`: where torch-fidelity's Inception file lies, see `find_weights`; ValueError for another file. ImportError
+    without torch-fidelity.
     """
 
     def __init__(self, folder: Path | None = None, device: str = "cpu"):
@@ -119,15 +99,11 @@ class InceptionFeatures:
             from torch_fidelity import feature_extractor_inceptionv3 as inception
         except ImportError as error:
             raise ImportError(f"FID needs {error.name}: pip install 'tadisr[metrics]'.") from None
-        model = _load(
-            path,
-            lambda: inception.FeatureExtractorInceptionV3(
-                "inception", ["2048"], feature_extractor_weights_path=str(path)
-            ),
-        )
-        self._model = model.to(device).eval()
-        self._device = device
-        self.description = _describe(path)
+        make = inception.FeatureExtractorInceptionV3
+        with _loading(path):
+            model = make("inception", ["2048"], feature_extractor_weights_path=str(path))
+        self._model, self._device = model.to(device).eval(), device
+        self.description = {"weights": path.name, "sha256": sha256(path)}
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> np.ndarray:
@@ -145,21 +121,13 @@ def frechet_distance(features: np.ndarray, reference: np.ndarray) -> float:
     """
     if min(len(features), len(reference)) < 2:
         raise ValueError(f"A covariance needs at least 2 images, got {len(features)} and {len(reference)}.")
-    means = [x.mean(0) for x in (features, reference)]
     # the triangular factors R: a covariance is R'R / (n - 1)
-    r1, r2 = (
-        np.linalg.qr(x - mean, mode="r") / (len(x) - 1) ** 0.5
-        for x, mean in zip((features, reference), means, strict=True)
-    )
+    r1, r2 = (np.linalg.qr(x - x.mean(0), mode="r") / (len(x) - 1) ** 0.5 for x in (features, reference))
     # tr sqrt(S1 S2) is the nuclear norm of R1 R2', which needs no square root of a singular matrix
     cross = np.linalg.norm(r1 @ r2.T, "nuc")
-    return float(max(0.0, np.sum((means[0] - means[1]) ** 2) + np.sum(r1**2) + np.sum(r2**2) - 2 * cross))
+    apart = np.sum((features.mean(0) - reference.mean(0)) ** 2)
+    return float(max(0.0, apart + np.sum(r1**2) + np.sum(r2**2) - 2 * cross))
 
 
 def _tensor(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]  # (1, 3, H, W)
-
-
-def _fill_up(image: np.ndarray) -> np.ndarray:
-    missing = [max(0, SMALLEST - side) for side in image.shape[:2]]
-    return cv2.copyMakeBorder(image, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE) if any(missing) else image

@@ -48,16 +48,13 @@ def boundary_f(mask: np.ndarray, truth: np.ndarray, tolerance: int = 2) -> float
         raise ValueError(
             f"Expected boolean masks of one size, got {mask.shape} {mask.dtype}, {truth.shape} {truth.dtype}."
         )
-    one, other = (_boundary(x) for x in (mask, truth))
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    one, other = (
+        x & ~cv2.erode(x.astype(np.uint8), cross, borderType=cv2.BORDER_REPLICATE).astype(bool) for x in (mask, truth)
+    )
     if not one.any() or not other.any():
         return float(one.any() == other.any() and mask.any() == truth.any())
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * tolerance + 1, 2 * tolerance + 1))
     precision = (one & cv2.dilate(other.astype(np.uint8), disc).astype(bool)).sum() / one.sum()
     recall = (other & cv2.dilate(one.astype(np.uint8), disc).astype(bool)).sum() / other.sum()
     return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
-
-
-def _boundary(mask: np.ndarray) -> np.ndarray:
-    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    inside = cv2.erode(mask.astype(np.uint8), cross, borderType=cv2.BORDER_REPLICATE)
-    return mask & ~inside.astype(bool)

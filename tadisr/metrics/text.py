@@ -12,13 +12,10 @@ SCRIPTS = ("latin", "chinese", "digits", "mixed", "other")
 
 
 def normalize_text(text: str, rule: str = "none") -> str:
-    """The text as it is compared, by one of `NORMALIZATIONS`.
+    """The text as it is compared, by one of `NORMALIZATIONS`; ValueError for an unknown rule.
 
     >>> normalize_text("Exit-１２ B", "alnum")
     'exit12b'
-
-    Raises:
-        ValueError: an unknown rule.
     """
     if rule not in NORMALIZATIONS:
         raise ValueError(f"No text normalisation {rule!r}: choose one of {', '.join(NORMALIZATIONS)}.")
@@ -87,16 +84,10 @@ def script_of(text: str) -> str:
     >>> [script_of(text) for text in ("Exit 12", "二等座", "53.0", "07车12B号", "できれいな")]
     ['latin', 'chinese', 'digits', 'mixed', 'other']
     """
-    letters = {_letter_script(char) for char in text if char.isalpha()}
-    if not letters:
+    names = [unicodedata.name(char, "") for char in text if char.isalpha()]
+    if not names:
         return "digits" if any(char.isdigit() for char in text) else "other"
-    if "other" in letters:
+    chinese = [name.startswith("CJK") for name in names]
+    if not all(han or "LATIN" in name for han, name in zip(chinese, names, strict=True)):
         return "other"
-    return letters.pop() if len(letters) == 1 else "mixed"
-
-
-def _letter_script(char: str) -> str:
-    name = unicodedata.name(char, "")
-    if name.startswith("CJK"):
-        return "chinese"
-    return "latin" if "LATIN" in name else "other"
+    return "chinese" if all(chinese) else "mixed" if any(chinese) else "latin"

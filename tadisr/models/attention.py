@@ -30,19 +30,13 @@ def record_text_attention(
     layers: Sequence[str],
     maps: dict[str, torch.Tensor] | None = None,
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Record the logit of the prompt's word "text" in the named cross-attention layers (Eq. 3).
+    """Record the logits of the prompt's word "text", by its `text_positions`, in the named attention layers (Eq. 3).
 
     The layers' previous processors are put back on exit, also after an exception. With gradient checkpointing, keep the
     context open until after `backward`, which runs the layers again.
 
-    Args:
-        backbone: the denoiser that is run inside the context.
-        text_positions: indices of the word's tokens in the prompt.
-        layers: names of layers, as in `cross_attention_layers`.
-        maps: the dict to fill; a new one by default.
-
     Yields:
-        The dict that every forward pass of `backbone` fills: layer name -> (B, n, L).
+        The dict that every forward pass of `backbone` fills, `maps` or a new one: layer name -> (B, n, L).
 
     Raises:
         KeyError: a layer name that `backbone` does not have.

@@ -41,13 +41,8 @@ class TextAttnProcessor:
             encoder_hidden_states = attn.norm_encoder_hidden_states(encoder_hidden_states)
         if attention_mask is not None:
             attention_mask = attn.prepare_attention_mask(attention_mask, tokens, batch).unflatten(0, (batch, -1))
-
-        def heads(x: torch.Tensor) -> torch.Tensor:
-            return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-
-        q = heads(attn.to_q(hidden_states))  # (B, n, L, d)
-        k = heads(attn.to_k(encoder_hidden_states))  # (B, n, T, d)
-        v = heads(attn.to_v(encoder_hidden_states))
+        projected = (attn.to_q(hidden_states), attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states))
+        q, k, v = (x.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in projected)  # (B, n, L or T, d)
         if attn.norm_q is not None:
             q, k = attn.norm_q(q), attn.norm_k(k)
         text_key = k[:, :, self.text_positions].mean(dim=2, keepdim=True) * attn.scale  # (B, n, 1, d)

@@ -73,12 +73,11 @@ def _unet_predict(
     backbone: Any, latents: torch.Tensor, timestep: float, prompt: "TextPrompt", pixels_per_latent: int
 ) -> torch.Tensor:
     embeds, pooled = prompt(len(latents))
-    added = {}
+    added = None
     if pooled is not None:
         time_ids = torch.tensor([prompt.config.time_ids], dtype=embeds.dtype, device=embeds.device)
-        conditions = {"text_embeds": pooled, "time_ids": time_ids.expand(len(latents), -1)}
-        added = {"added_cond_kwargs": conditions}
-    return backbone(latents, timestep, encoder_hidden_states=embeds, **added, return_dict=False)[0]
+        added = {"text_embeds": pooled, "time_ids": time_ids.expand(len(latents), -1)}
+    return backbone(latents, timestep, encoder_hidden_states=embeds, added_cond_kwargs=added, return_dict=False)[0]
 
 
 def _unet_encode(pipe: Any, prompt: str) -> EncodedPrompt:
@@ -170,11 +169,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def family_of(backbone: nn.Module) -> Family:
-    """The family that has such a backbone; of several the first.
-
-    Raises:
-        ValueError: none has.
-    """
+    """The family that has such a backbone, of several the first, or a ValueError."""
     for cls in type(backbone).__mro__:
         if family := family_by_class(cls.__name__):
             return family
@@ -187,11 +182,7 @@ def family_by_class(name: str | None) -> Family | None:
 
 
 def family_by_pipeline(name: str) -> Family:
-    """The family of the pipeline class `name`.
-
-    Raises:
-        ValueError: none has such pipelines.
-    """
+    """The family of the pipeline class `name`, or a ValueError."""
     for family in FAMILIES.values():
         if re.match(family.pipelines, name):
             return family

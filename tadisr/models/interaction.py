@@ -13,13 +13,10 @@ INTERACTIONS = ("cdib", "cdib_ca_shared", "mugi_shared")
 
 
 def interaction_block(kind: str, channels: int, groups: int = 32) -> nn.Module:
-    """The block of that name, mapping (image, mask), both (B, C, H', W'), to the same.
+    """The block of that name, which maps (image, mask), both (B, C, H', W'), to the same.
 
     "cdib": the paper's. "cdib_ca_shared": the authors' CogView4 release, with channel attention and one set of
     weights for both streams. "mugi_shared": their Kolors release. An untrained block of any kind is the identity.
-
-    Raises:
-        ValueError: another kind.
     """
     if kind == "cdib":
         return CrossDecoderInteractionBlock(channels, groups)
@@ -77,30 +74,18 @@ class CrossDecoderInteractionBlock(nn.Module):
 
     Each branch has a ResBlock and a 1x1 convolution to twice the channels. One half goes on; the other half, through a
     sigmoid, gates the *other* branch. GroupNorm, SiLU, a 1x1 convolution and a residual connection follow. The scale of
-    the residual connection starts at zero, so that an untrained block is the identity.
-
-    Args:
-        channels: C.
-        groups: of the group normalisations.
-        shared: both streams use the image branch's weights, and each has its own scale.
-        channel_attention: on the gated half, before the last GroupNorm.
-        out_eps: of the last GroupNorm.
+    the residual connection starts at zero, so that an untrained block is the identity. With `shared` both streams use
+    the image branch's weights, and each has its own scale. Channel attention is before the last GroupNorm.
     """
 
     def __init__(
-        self,
-        channels: int,
-        groups: int = 32,
-        shared: bool = False,
-        channel_attention: bool = False,
-        out_eps: float = 1e-6,
+        self, channels: int, groups: int, shared: bool = False, channel_attention: bool = False, out_eps: float = 1e-6
     ):
         super().__init__()
         self.image = _Branch(channels, groups, channel_attention, out_eps)
         self.mask = _Residual(channels) if shared else _Branch(channels, groups, channel_attention, out_eps)
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Image and mask features, both (B, C, H', W'), to the same."""
         mask_branch = self.mask if isinstance(self.mask, _Branch) else self.image
         image_value, image_gate = self.image.value_and_gate(image)
         mask_value, mask_gate = mask_branch.value_and_gate(mask)
@@ -144,7 +129,6 @@ class MutualGateInteractionBlock(nn.Module):
         self.first, self.second = _Residual(channels), _Residual(channels)
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Image and mask features, both (B, C, H', W'), to the same; the image stays as it is."""
         gated = self.value1(self.norm1(mask)) * self.gate1(self.norm1(image))
         mask = self.first(mask, self.out1(self.attention(gated)))
         gated = self.value2(self.norm2(mask)) * self.gate2(self.norm2(image))

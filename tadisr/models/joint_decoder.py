@@ -21,6 +21,7 @@ from tadisr.models.softening import Softening
 
 _LATENTS = "latents"  # what stands in for attention maps where there are none
 _MASK_SOURCES = ("attention", "latents", "mid_block")
+_OF_THE_VAE = ("latent_channels", "layers_per_block", "norm_num_groups", "act_fn", "mid_block_add_attention")
 
 
 def _entering_up_blocks(block_out_channels: Sequence[int]) -> list[int]:
@@ -158,9 +159,8 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         encoder_widths = [block_out_channels[0], *block_out_channels[:-1]][::-1]
         self.skips = nn.ModuleDict()
         for level in skip_levels:
-            skip = nn.Conv2d(encoder_widths[level], widths[level], 1, bias=False)
+            self.skips[str(level)] = skip = nn.Conv2d(encoder_widths[level], widths[level], 1, bias=False)
             nn.init.zeros_(skip.weight)
-            self.skips[str(level)] = skip
         if lean:
             drop_group_norms(self)
             drop_mid_block(self.mask_decoder)
@@ -187,13 +187,9 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         return cls(
             attention_layers=list(layers),
             attention_heads=list(layers.values()),
-            latent_channels=vae.config["latent_channels"],
             patch=vae_patch(vae),
             block_out_channels=list(vae.config["block_out_channels"]),
-            layers_per_block=vae.config["layers_per_block"],
-            norm_num_groups=vae.config["norm_num_groups"],
-            act_fn=vae.config["act_fn"],
-            mid_block_add_attention=vae.config["mid_block_add_attention"],
+            **{name: vae.config[name] for name in _OF_THE_VAE},
             encoder_skips=encoder_skips,
             image_residual=image_residual,
             lean=isinstance(vae, LeanAutoencoderKL),
@@ -208,7 +204,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         features: Sequence[torch.Tensor] = (),
         image: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Decode both streams.
+        """Decode the image (B, 3, H, W), nominally in [-1, 1] and not clamped, and the mask logits (B, 1, H, W).
 
         Args:
             vae: the base VAE; its decoder is the image stream.
@@ -216,9 +212,6 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             attention_maps: what `record_text_attention` recorded, layer name -> (B, n, L).
             features: the encoder's, from `encode_mode`; used where the config has `encoder_skips`.
             image: the encoded image (B, 3, H, W), best in float32; used where the config has `image_residual`.
-
-        Returns:
-            The image (B, 3, H, W), nominally in [-1, 1] and not clamped, and the mask logits (B, 1, H, W).
         """
         decoder, config = _image_stream(vae).decoder, vae.config
         z = latents / config["scaling_factor"]
@@ -226,8 +219,11 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             z = z + config["shift_factor"]
         if vae.post_quant_conv is not None:
             z = vae.post_quant_conv(z)
-        x = decoder.mid_block(decoder.conv_in(z))
-        m = self._mask_start(latents, attention_maps, x)
+        x = m = decoder.mid_block(decoder.conv_in(z))
+        if self.config.mask_source != "mid_block":
+            maps = {_LATENTS: latents.flatten(2)} if self.config.mask_source == "latents" else attention_maps
+            a_tex = self.attention(maps, tuple(latents.shape[-2:]))  # (B, c, h, w)
+            m = self.mask_decoder.mid_block(self.mask_decoder.conv_in(a_tex))
         for level, (image_block, mask_block, interaction) in enumerate(
             zip(decoder.up_blocks, self.mask_decoder.up_blocks, self.interactions, strict=True)
         ):
@@ -251,17 +247,6 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         """How the correction is damped on text; of no effect by default."""
         config = self.config
         return Softening(config.text_strength, config.clear_text_strength, config.coarse_text_strength)
-
-    def _mask_start(
-        self, latents: torch.Tensor, attention_maps: dict[str, torch.Tensor], image_mid: torch.Tensor
-    ) -> torch.Tensor:
-        """What the mask stream's first level reads (B, C, h, w)."""
-        if self.config.mask_source == "mid_block":
-            return image_mid
-        if self.config.mask_source == "latents":
-            attention_maps = {_LATENTS: latents.flatten(2)}
-        a_tex = self.attention(attention_maps, tuple(latents.shape[-2:]))  # (B, c, h, w)
-        return self.mask_decoder.mid_block(self.mask_decoder.conv_in(a_tex))
 
     def _run(self, block: nn.Module, *inputs: torch.Tensor) -> Any:
         """The block's output; with gradient checkpointing backward runs it again instead of keeping its activations."""

@@ -44,21 +44,14 @@ class LossWeights:
 
 
 def sobel(image: torch.Tensor) -> torch.Tensor:
-    """Horizontal and vertical Sobel derivatives (kernel 1 2 1, not normalised), (B, C, H, W) to (B, 2C, H, W).
-
-    Borders are replicated.
-    """
+    """Horizontal and vertical Sobel derivatives, not normalised, (B, C, H, W) to (B, 2C, H, W); borders repeated."""
     kernel = image.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
     weight = torch.stack([kernel, kernel.T]).unsqueeze(1).repeat(image.shape[1], 1, 1, 1)  # (2C, 1, 3, 3)
     return F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), weight, groups=image.shape[1])
 
 
 def luma_ssim(image: torch.Tensor, target: torch.Tensor, window: int = 7) -> torch.Tensor:
-    """Mean SSIM of the lumas of images (B, 3, H, W) in [-1, 1], as `tadisr.metrics.image.ssim` measures it.
-
-    Raises:
-        ValueError: a side shorter than the window.
-    """
+    """Mean SSIM of the lumas of images (B, 3, H, W) in [-1, 1], as `tadisr.metrics.image.ssim` measures it."""
     if min(image.shape[-2:]) < window:
         raise ValueError(f"SSIM needs at least {window} x {window} pixels, got {tuple(image.shape)}.")
     luma = image.new_tensor(LUMA)
@@ -95,10 +88,7 @@ def focal_loss(
     alpha: float = 0.25,
     has_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Binary focal loss for soft targets: cross-entropy times (1 - p_correct)^gamma, averaged.
-
-    Text weighs `alpha`, the rest 1 - `alpha`.
-    """
+    """Mean of cross-entropy times (1 - p_correct)^gamma for soft targets; text weighs `alpha`, the rest 1 - `alpha`."""
     cross_entropy = F.binary_cross_entropy_with_logits(mask_logits, target_mask, reduction="none")
     mask = mask_logits.sigmoid()
     correct = mask * target_mask + (1 - mask) * (1 - target_mask)
@@ -107,21 +97,14 @@ def focal_loss(
 
 
 def dice_loss(
-    mask: torch.Tensor,
-    target_mask: torch.Tensor,
-    squares: bool = False,
-    eps: float = 1.0,
-    has_mask: torch.Tensor | None = None,
+    mask: torch.Tensor, target_mask: torch.Tensor, squares: bool = False, has_mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """`1 - 2 sum(s^ s) / (sum(s^) + sum(s))` per image, averaged; `eps` makes two empty masks agree.
-
-    `squares`: square both in the denominator. Either form is 0 for a perfect binary prediction.
-    """
+    """`1 - (2 sum(s^ s) + 1) / (sum(s^) + sum(s) + 1)` per image, averaged; `squares` of both in the denominator."""
     mask, target_mask = mask.flatten(1), target_mask.flatten(1)
-    overlap = 2 * (mask * target_mask).sum(1) + eps
+    overlap = 2 * (mask * target_mask).sum(1) + 1  # 1 on both sides: two empty masks agree
     if squares:
         mask, target_mask = mask.square(), target_mask.square()
-    return _mean(1 - overlap / (mask.sum(1) + target_mask.sum(1) + eps), has_mask)
+    return _mean(1 - overlap / (mask.sum(1) + target_mask.sum(1) + 1), has_mask)
 
 
 def _mean(values: torch.Tensor, has_mask: torch.Tensor | None) -> torch.Tensor:
@@ -133,11 +116,6 @@ def _mean(values: torch.Tensor, has_mask: torch.Tensor | None) -> torch.Tensor:
     if has_mask is not None:
         values = values * has_mask.view(-1, *[1] * (values.ndim - 1)).to(values.dtype)
     return values.mean()
-
-
-def text_weights(target_mask: torch.Tensor, text_weight: float = 3.0) -> torch.Tensor:
-    """`1 + text_weight` within 4 pixels of text, else 1. A pixel loss alone smooths strokes: they are few."""
-    return 1 + text_weight * F.max_pool2d(target_mask, 9, stride=1, padding=4)
 
 
 def tadisr_loss(
@@ -155,13 +133,9 @@ def tadisr_loss(
         image, target: (B, 3, H, W) in [-1, 1].
         mask_logits: (B, 1, H, W). None: there is no mask stream, and no term that needs one.
         target_mask: (B, 1, H, W), probabilities; all zeros where it is not known.
-        weights: of the terms.
         lpips: compares two images in [-1, 1]; None only where its weight is 0.
         has_mask: (B,), 0 for images whose `target_mask` is not known. They are left out of the terms of masks. None:
             all are known.
-
-    Raises:
-        ValueError: LPIPS has a weight, and no network is given.
     """
     with torch.autocast(image.device.type, enabled=False):
         image, target, target_mask = (x.float() for x in (image, target, target_mask))
@@ -171,7 +145,9 @@ def tadisr_loss(
                 raise ValueError("LPIPS has a weight but no network: pass one, or set the weight to 0.")
             terms["lpips"] = weights.lpips * lpips(image, target).mean()
         if weights.text_l1 or weights.text_mse:
-            near_text, error = text_weights(target_mask, weights.text_weight), image - target
+            # Within 4 pixels of text. A pixel loss alone smooths strokes: they are few.
+            near_text = 1 + weights.text_weight * F.max_pool2d(target_mask, 9, stride=1, padding=4)
+            error = image - target
             if weights.text_l1:
                 terms["text_l1"] = weights.text_l1 * (near_text * error.abs()).mean()
             if weights.text_mse:
@@ -186,7 +162,6 @@ def tadisr_loss(
             focal_edges = modified_focal_loss(image, target, mask, target_mask, gamma, has_mask)
             terms["modified_focal"] = weights.modified_focal * focal_edges
         terms["mask_mse"] = _mean((mask - target_mask) ** 2, has_mask)
-        focal = focal_loss(mask_logits, target_mask, gamma, weights.focal_alpha, has_mask)
-        terms["focal"] = weights.focal * focal
-        terms["dice"] = weights.dice * dice_loss(mask, target_mask, weights.dice_squares, has_mask=has_mask)
+        terms["focal"] = weights.focal * focal_loss(mask_logits, target_mask, gamma, weights.focal_alpha, has_mask)
+        terms["dice"] = weights.dice * dice_loss(mask, target_mask, weights.dice_squares, has_mask)
     return terms

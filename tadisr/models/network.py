@@ -35,17 +35,12 @@ def check_fits(vae: AutoencoderKL, backbone: ModelMixin, prompt: TextPrompt) -> 
 
 
 def denoise(
-    backbone: ModelMixin,
-    latents: torch.Tensor,
-    prompt: TextPrompt,
-    scheduler: Scheduler,
-    pixels_per_latent: int,
-    timestep: int = TIMESTEP,
+    backbone: ModelMixin, latents: torch.Tensor, prompt: TextPrompt, scheduler: Scheduler, pixels_per_latent: int
 ) -> torch.Tensor:
     """z_L to z_H, both (B, c, h, w): one prediction and one step."""
     is_flow = isinstance(scheduler, FlowMatchEulerDiscreteScheduler)
-    told = flow_point(scheduler, timestep)[0] if is_flow else timestep
-    return one_step(latents, predict(backbone, latents, told, prompt, pixels_per_latent), scheduler, timestep)
+    timestep = flow_point(scheduler)[0] if is_flow else TIMESTEP
+    return one_step(latents, predict(backbone, latents, timestep, prompt, pixels_per_latent), scheduler)
 
 
 class TADiSRNetwork(nn.Module):
@@ -63,14 +58,12 @@ class TADiSRNetwork(nn.Module):
         prompt: TextPrompt,
         joint_decoder: JointSegmentationDecoder,
         scheduler: Scheduler,
-        timestep: int = TIMESTEP,
     ):
         super().__init__()
         self.component = family_of(backbone).component
         self.vae = vae
         self.add_module(self.component, backbone)
-        self.prompt, self.joint_decoder = prompt, joint_decoder
-        self.scheduler, self.timestep = scheduler, timestep
+        self.prompt, self.joint_decoder, self.scheduler = prompt, joint_decoder, scheduler
         self.attention_maps: dict[str, torch.Tensor] = {}
 
     @property
@@ -86,9 +79,8 @@ class TADiSRNetwork(nn.Module):
 
     def denoise(self, latents: torch.Tensor) -> torch.Tensor:
         """z_L to z_H, both (B, c, h, w), recording the text attention on the way."""
-        return denoise(self.backbone, latents, self.prompt, self.scheduler, vae_factor(self.vae), self.timestep)
+        return denoise(self.backbone, latents, self.prompt, self.scheduler, vae_factor(self.vae))
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         latents, features = encode_mode(self.vae, image)  # (B, c, h, w)
-        latents = self.denoise(latents)
-        return self.joint_decoder(self.vae, latents, self.attention_maps, features, image)
+        return self.joint_decoder(self.vae, self.denoise(latents), self.attention_maps, features, image)

@@ -1,4 +1,4 @@
-"""The one denoising step (Eq. 1), by the noise schedule of the base."""
+"""The one denoising step (Eq. 1), by the noise schedule of the base. A schedule of the wrong kind is a ValueError."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -12,67 +12,50 @@ Scheduler = DDPMScheduler | FlowMatchEulerDiscreteScheduler
 
 
 def ddpm_scheduler(config: Mapping[str, Any]) -> DDPMScheduler:
-    """The base's noise schedule as a `DDPMScheduler`, from the config of whichever scheduler the base comes with.
-
-    Raises:
-        ValueError: a scheduler without a DDPM noise schedule, such as flow matching.
-    """
+    """The base's noise schedule as a `DDPMScheduler`, from the config of whichever scheduler the base comes with."""
     if "beta_schedule" not in config:
         raise ValueError(f"The base's {config['_class_name']} has no DDPM noise schedule, which the one step needs.")
     return cast(DDPMScheduler, DDPMScheduler.from_config(dict(config)))
 
 
 def flow_scheduler(config: Mapping[str, Any]) -> FlowMatchEulerDiscreteScheduler:
-    """A flow-matching base's schedule, from the config of whichever flow-matching scheduler the base comes with.
-
-    Raises:
-        ValueError: a scheduler that does not match flows.
-    """
+    """A flow-matching base's schedule, from the config of whichever flow-matching scheduler the base comes with."""
     if not config["_class_name"].startswith("FlowMatch"):
         raise ValueError(f"The base's {config['_class_name']} has no flow-matching schedule, which the one step needs.")
     return cast(FlowMatchEulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler.from_config(dict(config)))
 
 
-def one_step_coefficients(scheduler: Scheduler, timestep: int = TIMESTEP) -> tuple[float, float]:
-    """`(alpha_t, beta_t)` of Eq. 1: sqrt(alpha-bar_t) and sqrt(1 - alpha-bar_t) from the base's own noise schedule.
-
-    Raises:
-        ValueError: a scheduler without a DDPM noise schedule.
-    """
+def one_step_coefficients(scheduler: Scheduler) -> tuple[float, float]:
+    """`(alpha_t, beta_t)` of Eq. 1: sqrt(alpha-bar_t) and sqrt(1 - alpha-bar_t) from the base's own noise schedule."""
     if not hasattr(scheduler, "alphas_cumprod"):
         raise ValueError(
             f"{type(scheduler).__name__} has no DDPM noise schedule, which the one step needs: use DDPMScheduler."
         )
-    alpha_bar = float(scheduler.alphas_cumprod[timestep])
+    alpha_bar = float(scheduler.alphas_cumprod[TIMESTEP])
     return alpha_bar**0.5, (1 - alpha_bar) ** 0.5
 
 
-def flow_point(scheduler: FlowMatchEulerDiscreteScheduler, timestep: int = TIMESTEP) -> tuple[float, float]:
-    """`(t, sigma)`: the timestep of the training schedule that is nearest to `timestep`, and the share of noise there.
+def flow_point(scheduler: FlowMatchEulerDiscreteScheduler) -> tuple[float, float]:
+    """`(t, sigma)`: the timestep of the training schedule that is nearest to `TIMESTEP`, and the share of noise there.
 
     That schedule is the scheduler as its config makes it, before any `set_timesteps`: all `num_train_timesteps`, with
     a constant `shift` applied and without dynamic shifting, which depends on the image's size. CogView4 shifts
     dynamically, so this is (200, 0.2) for it, as in the authors' release.
     """
     schedule = cast(Any, FlowMatchEulerDiscreteScheduler.from_config(scheduler.config))
-    index = int((schedule.timesteps - timestep).abs().argmin())
+    index = int((schedule.timesteps - TIMESTEP).abs().argmin())
     return float(schedule.timesteps[index]), float(schedule.sigmas[index])
 
 
-def one_step(
-    latents: torch.Tensor, prediction: torch.Tensor, scheduler: Scheduler, timestep: int = TIMESTEP
-) -> torch.Tensor:
+def one_step(latents: torch.Tensor, prediction: torch.Tensor, scheduler: Scheduler) -> torch.Tensor:
     r"""`z_H = (z_L - beta_t n) / alpha_t` (Eq. 1), all (B, c, h, w).
 
     A base that predicts v is converted: `n = alpha_t v + beta_t z_L`, hence `z_H = alpha_t z_L - beta_t v`. One that
-    matches flows predicts noise minus image: `z_H = z_L - sigma_t v`.
-
-    Raises:
-        ValueError: a base that predicts neither epsilon nor v and does not match flows.
+    matches flows predicts noise minus image: `z_H = z_L - sigma_t v`. Any other base is a ValueError.
     """
     if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
-        return latents - flow_point(scheduler, timestep)[1] * prediction
-    alpha, beta = one_step_coefficients(scheduler, timestep)
+        return latents - flow_point(scheduler)[1] * prediction
+    alpha, beta = one_step_coefficients(scheduler)
     kind = scheduler.config["prediction_type"]
     if kind == "epsilon":
         return (latents - beta * prediction) / alpha

@@ -24,8 +24,7 @@ class TextPrompt(ModelMixin, ConfigMixin):
     a base with a text encoder and learned for a base trained from scratch.
 
     Args:
-        num_tokens: T.
-        embed_dim: D.
+        num_tokens, embed_dim: T and D.
         text_positions: indices of the word's tokens in the padded sequence.
         pooled_dim: P, or None where the backbone takes no pooled embedding.
         time_ids: SDXL's (original height, width, crop top, left, target height, width), or None.
@@ -59,23 +58,15 @@ class TextPrompt(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_base(
-        cls,
-        base: str | Path,
-        prompt: str = DEFAULT_PROMPT,
-        keyword: str = "text",
-        size: int = 1024,
-        **options: Any,
+        cls, base: str | Path, prompt: str = DEFAULT_PROMPT, keyword: str = "text", size: int = 1024, **options: Any
     ) -> "TextPrompt":
-        """Encode `prompt` with the text encoders of a base; nothing else of it is loaded.
+        """As `from_pipeline`, with the text encoders of a base, a folder or Hub id; nothing else of it is loaded.
 
         Args:
-            base: folder or Hub id.
-            prompt, keyword, size: as in `from_pipeline`.
             options: `dtype`, `revision`, `variant`, ... as in `DiffusionPipeline.from_pretrained`.
 
         Raises:
             ImportError: a package that the tokenizer needs is not installed, as for Kolors.
-            ValueError: as `from_pipeline`.
         """
         hub = {key: options[key] for key in ("revision", "token", "cache_dir", "local_files_only") if key in options}
         index = cast(dict[str, Any], DiffusionPipeline.load_config(base, **hub))
@@ -94,7 +85,6 @@ class TextPrompt(ModelMixin, ConfigMixin):
 
         Args:
             pipe: of a family in `tadisr.models.families`.
-            prompt: the words.
             keyword: the word whose position is recorded.
             size: the side, in pixels, that SDXL and Kolors are told the image has.
 
@@ -125,9 +115,6 @@ def find_keyword(tokens: Sequence[str], keyword: str) -> list[int]:
 
     >>> find_keyword(["<pad>", "<pad>", "▁sharp", ",", "te", "xt"], "text")
     [4, 5]
-
-    Raises:
-        ValueError: the prompt does not hold the word.
     """
     text, owners = "", []  # the sequence as written, and the token that each of its characters belongs to
     for index, token in enumerate(tokens):

@@ -12,17 +12,8 @@ from functools import wraps
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
+from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel  # noqa: F401 - from_pretrained looks for ModelMixin
 from torch import nn
-
-__all__ = [
-    "LeanAutoencoderKL",
-    "LeanUNet2DConditionModel",
-    "ModelMixin",
-    "drop_group_norms",
-    "drop_mid_block",
-    "initialize",
-]
 
 
 class _Pass(nn.Module):

@@ -17,18 +17,14 @@ _CLEAR_BELOW, _DOUBTFUL_ABOVE = 0.15, 0.35  # of the averaged doubt
 
 @dataclass(frozen=True)
 class Softening:
-    """Damps a correction near text; far from text all of it is kept.
-
-    Attributes:
-        text: share of the correction that is kept on text. Readers forgive soft strokes, but not wrong ones.
-        clear: share that is kept where the mask is sure of its strokes, see `text_doubt`. None: `text`.
-        coarse: share of the correction's low frequencies that is kept on doubtful text; OCR is insensitive to them.
-            None: `text`.
-    """
+    """Damps a correction near text; far from text all of it is kept."""
 
     text: float = 1.0
+    """Share of the correction that is kept on text. Readers forgive soft strokes, but not wrong ones."""
     clear: float | None = None
+    """Share that is kept where the mask is sure of its strokes, see `text_doubt`. None: `text`."""
     coarse: float | None = None
+    """Share of its low frequencies that is kept on doubtful text; OCR is insensitive to them. None: `text`."""
 
     @property
     def is_identity(self) -> bool:
@@ -43,7 +39,8 @@ class Softening:
         to a quarter of the difference.
         """
         mask = mask_logits.sigmoid()
-        near = _blur(_dilate((4 * mask).clamp(max=1), _TEXT_MARGIN), _TEXT_MARGIN)
+        near = pad((4 * mask).clamp(max=1), [_TEXT_MARGIN] * 4)  # zeros change no maximum
+        near = _blur(sliding_reduce(near, _TEXT_MARGIN, torch.maximum), _TEXT_MARGIN)
         doubtful = near if self.clear is None else near * text_doubt(mask)
         clear = self.text if self.clear is None else self.clear
         damped = correction * (1 - (1 - clear) * near - (clear - self.text) * doubtful)
@@ -53,17 +50,11 @@ class Softening:
 
 
 def text_doubt(mask: torch.Tensor) -> torch.Tensor:
-    """From 0 where the mask is sure of the strokes around a pixel, to 1 where it is not.
+    """From 0 where a mask is sure of the strokes around a pixel, to 1 where it is not; probabilities (B, 1, H, W) both.
 
     The doubt is `sum m (1 - m) / sum m` over about a letter: thin and crowded strokes make a mask of halves. It tells
     whether text can be read: of bicubic text a reader reads 0.96 where this is below 0.3, and 0.15 where it is above
     0.7. The result rises from 0 to 1 while the doubt rises from 0.15 to 0.35.
-
-    Args:
-        mask: probabilities of text (B, 1, H, W).
-
-    Returns:
-        (B, 1, H, W) in [0, 1].
     """
     sums = torch.cat([mask, mask * (1 - mask)], dim=1)
     margin, size = _DOUBT_MARGIN, 2 * _DOUBT_MARGIN + 1
@@ -73,11 +64,6 @@ def text_doubt(mask: torch.Tensor) -> torch.Tensor:
     doubt = doubt / (text + 0.01)  # 0.01: a mask of almost nothing is no doubt
     doubt = ((doubt - _CLEAR_BELOW) / (_DOUBTFUL_ABOVE - _CLEAR_BELOW)).clamp(0, 1)
     return interpolate(doubt, mask.shape[-2:], mode="bilinear", align_corners=False)
-
-
-def _dilate(x: torch.Tensor, margin: int) -> torch.Tensor:
-    """The maximum over squares of `2 margin + 1` pixels, of an `x` that is nowhere negative."""
-    return sliding_reduce(pad(x, [margin] * 4), margin, torch.maximum)
 
 
 def _blur(x: torch.Tensor, margin: int) -> torch.Tensor:

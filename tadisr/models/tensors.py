@@ -22,8 +22,7 @@ def upsample(image: torch.Tensor, scale: int) -> torch.Tensor:
 def to_tensors(image: Image.Image | np.ndarray | torch.Tensor | Sequence) -> list[torch.Tensor]:
     """Whatever the pipeline takes, as tensors (1, 3, H, W) in [0, 1]; PIL images as `tadisr upscale` reads their files.
 
-    Raises:
-        TypeError, ValueError: what the input is and what was expected.
+    A TypeError or ValueError says what the input is and what was expected.
     """
     if isinstance(image, (list, tuple)):
         return [tensor for item in image for tensor in to_tensors(item)]
@@ -65,11 +64,6 @@ def to_images(image: torch.Tensor, output_type: str) -> list:
     return arrays if output_type == "uint8" else [Image.fromarray(x) for x in arrays]
 
 
-def to_masks(mask_logits: torch.Tensor, output_type: str) -> list:
-    """(B, 1, H, W) logits to a list of probabilities, as PIL "L", (H, W) arrays or (1, H, W) tensors."""
-    return to_images(mask_logits.sigmoid(), output_type)
-
-
 def fix_color(image: torch.Tensor, lr: torch.Tensor, method: str) -> None:
     """Bring the colours of a restored image back to its input's, in place, clamped to [0, 1].
 
@@ -80,27 +74,18 @@ def fix_color(image: torch.Tensor, lr: torch.Tensor, method: str) -> None:
         return
     small = F.interpolate(image, size=lr.shape[-2:], mode="area")
     if method == "adain":
-        for channel in range(3):
-            have, want = small[0, channel], lr[0, channel]
+        for channel, have, want in zip(image[0], small[0], lr[0], strict=True):
             gain = want.std(unbiased=False) / have.std(unbiased=False).clamp_min(1e-4)
-            image[0, channel].sub_(have.mean()).mul_(gain).add_(want.mean()).clamp_(0, 1)
+            channel.sub_(have.mean()).mul_(gain).add_(want.mean()).clamp_(0, 1)
         return
     drift = lr - small
-    for level in range(4):  # the low-pass half of an a-trous wavelet transform
-        drift = _blur(drift, 2**level)
-    for channel in range(3):
-        image[:, channel : channel + 1] += F.interpolate(
-            drift[:, channel : channel + 1], size=image.shape[-2:], mode="bilinear", align_corners=False
-        )
+    binomial = torch.tensor([0.25, 0.5, 0.25])
+    kernel = torch.outer(binomial, binomial).expand(3, 1, 3, 3)
+    for hole in (1, 2, 4, 8):  # the low-pass half of an a-trous wavelet transform
+        drift = F.conv2d(F.pad(drift, (hole,) * 4, mode="replicate"), kernel, dilation=hole, groups=3)
+    for channel, change in zip(image.split(1, dim=1), drift.split(1, dim=1), strict=True):
+        channel += F.interpolate(change, size=image.shape[-2:], mode="bilinear", align_corners=False)
     image.clamp_(0, 1)
-
-
-def _blur(image: torch.Tensor, dilation: int) -> torch.Tensor:
-    """Depthwise 3x3 binomial filter with holes, borders replicated."""
-    kernel = torch.tensor([0.25, 0.5, 0.25])
-    weight = torch.outer(kernel, kernel).expand(image.shape[1], 1, 3, 3)
-    padded = F.pad(image, (dilation,) * 4, mode="replicate")
-    return F.conv2d(padded, weight, dilation=dilation, groups=image.shape[1])
 
 
 def on_arrays(

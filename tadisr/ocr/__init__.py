@@ -21,8 +21,7 @@ __all__ = [
 
 class _Entry(NamedTuple):
     make: Callable[..., OCREngine]
-    on_cores: Callable[[int], dict[str, Any]]
-    """The options with which the engine reads fastest on that many processor cores."""
+    on_cores: Callable[[int], dict[str, Any]]  # the options with which it reads fastest on that many processor cores
 
 
 ENGINES = {
@@ -30,7 +29,6 @@ ENGINES = {
     "paddleocr": _Entry(PaddleOCREngine, lambda cores: {"threads": cores}),
     "tesseract": _Entry(TesseractEngine, lambda cores: {"workers": cores}),
 }
-"""Every engine by name."""
 
 LARGEST_PHOTO = 3000
 """Pixels: the longest side at which `load_photo_engine` searches a photo."""
@@ -51,14 +49,10 @@ def load_engine(name: str = "rapidocr", cores: int | None = None, **options: Any
     """
     if name not in ENGINES:
         raise ValueError(f"No OCR engine {name!r}: choose one of {', '.join(ENGINES)}.")
-    entry = ENGINES[name]
-    return entry.make(**({} if cores is None else entry.on_cores(cores)) | options)
+    fastest = {} if cores is None else ENGINES[name].on_cores(cores)
+    return ENGINES[name].make(**fastest | options)
 
 
 def load_photo_engine() -> OCREngine:
-    """RapidOCR for whole photos: by itself it reduces them to 2000 pixels before it searches them for text.
-
-    Raises:
-        ImportError: RapidOCR is not installed.
-    """
+    """RapidOCR for whole photos: by itself it reduces them to 2000 pixels before it searches them for text."""
     return load_engine("rapidocr", params={"Global.max_side_len": LARGEST_PHOTO})

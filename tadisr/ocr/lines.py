@@ -50,8 +50,7 @@ def crop_line(image: np.ndarray, quad: ArrayLike) -> np.ndarray:
 def cut_line(image: np.ndarray, quad: ArrayLike) -> np.ndarray:
     """Cut a line out by its corners, bicubic, as a rectangle; a vertical line stays tall.
 
-    Raises:
-        ValueError: a box without area.
+    Raises ValueError for a box without area.
     """
     import cv2
 
@@ -61,13 +60,8 @@ def cut_line(image: np.ndarray, quad: ArrayLike) -> np.ndarray:
     if width < 1 or height < 1:
         raise ValueError(f"The box {quad.tolist()} has no area.")
     target = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-    return cv2.warpPerspective(
-        image,
-        cv2.getPerspectiveTransform(quad, target),
-        (width, height),
-        flags=cv2.INTER_CUBIC,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    matrix = cv2.getPerspectiveTransform(quad, target)
+    return cv2.warpPerspective(image, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 def pad_strip(image: np.ndarray) -> np.ndarray:
@@ -78,9 +72,8 @@ def pad_strip(image: np.ndarray) -> np.ndarray:
     """
     import cv2
 
-    height, width = image.shape[:2]
-    if max(height, width) > 8 * min(height, width):
-        least = max(height, width) // 4
-        pad = [max(0, least - side) for side in (height, width)]
-        image = cv2.copyMakeBorder(image, 0, pad[0], 0, pad[1], cv2.BORDER_REPLICATE)
-    return image
+    sides = image.shape[:2]
+    if max(sides) <= 8 * min(sides):
+        return image
+    below, right = (max(0, max(sides) // 4 - side) for side in sides)
+    return cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE)

@@ -22,10 +22,7 @@ class PaddleOCREngine:
         batch_size: lines in one call of the network; see `RapidOCREngine`.
         mkldnn: use oneDNN on a CPU. With paddlepaddle 3.3 and oneDNN, PP-OCRv4's detector fails.
 
-    Raises:
-        ImportError: the packages are not installed.
-        FileNotFoundError: a folder without a model.
-        ValueError: a folder whose `inference.yml` names no model.
+    Raises FileNotFoundError for a folder without a model, ValueError where its `inference.yml` names none.
     """
 
     def __init__(
@@ -45,14 +42,10 @@ class PaddleOCREngine:
                 "This engine needs PaddleOCR 3: pip install 'tadisr[paddle]', in an environment of its own, because "
                 "it brings another OpenCV and an older NumPy."
             ) from None
-        detection_name, detection_folder = _paddle_model(detection)
-        recognition_name, recognition_folder = _paddle_model(recognition)
         self._batch_size = batch_size
         self._pipeline = PaddleOCR(
-            text_detection_model_name=detection_name,
-            text_detection_model_dir=detection_folder,
-            text_recognition_model_name=recognition_name,
-            text_recognition_model_dir=recognition_folder,
+            **_paddle_model("detection", detection),
+            **_paddle_model("recognition", recognition),
             text_recognition_batch_size=batch_size,
             use_doc_orientation_classify=False,  # these three need further models
             use_doc_unwarping=False,
@@ -80,17 +73,18 @@ class PaddleOCREngine:
         return describe_files("paddleocr", ("paddleocr", "paddlepaddle"), files)
 
 
-def _paddle_model(model: str | Path) -> tuple[str, str | None]:
-    """PaddleOCR's name of a model, and the model's folder; None if `model` is a name."""
+def _paddle_model(kind: str, model: str | Path) -> dict[str, str | None]:
+    """PaddleOCR's options for a model: its name, and its folder unless `model` is a name."""
     import yaml  # paddleocr depends on it
 
     folder = Path(model)
     if not folder.exists() and len(folder.parts) == 1:
-        return str(model), None
+        return {f"text_{kind}_model_name": str(model), f"text_{kind}_model_dir": None}
     config = folder / "inference.yml"
     if not config.is_file():
         raise FileNotFoundError(f"{folder} is no folder of a PaddleOCR model: there is no {config}.")
     try:
-        return str(yaml.safe_load(config.read_text(encoding="utf-8"))["Global"]["model_name"]), str(folder)
+        name = str(yaml.safe_load(config.read_text(encoding="utf-8"))["Global"]["model_name"])
     except (yaml.YAMLError, KeyError, TypeError):
         raise ValueError(f"{config} does not name its model: it needs Global: model_name.") from None
+    return {f"text_{kind}_model_name": name, f"text_{kind}_model_dir": str(folder)}

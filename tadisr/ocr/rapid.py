@@ -1,8 +1,9 @@
 """PP-OCR on ONNX Runtime: the `rapidocr` package, whose models come inside its wheel, so it works offline."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,10 @@ class RapidOCREngine:
             not depend on the lines beside it. On a CPU one line a call is as fast as many (20 ms a line on one core).
         workers: calls that run at the same time. On a CPU this is faster than more `threads`.
         params: RapidOCR's own settings by dotted name, such as {"EngineConfig.onnxruntime.use_cuda": True}.
-
-    Raises:
-        ImportError: the package is not installed.
     """
 
     def __init__(
-        self,
-        threads: int | None = None,
-        batch_size: int = 1,
-        workers: int = 1,
-        params: Mapping[str, Any] | None = None,
+        self, threads: int | None = None, batch_size: int = 1, workers: int = 1, params: Mapping[str, Any] | None = None
     ):
         if min(batch_size, workers) < 1:
             raise ValueError(f"batch_size and workers must be at least 1, not {batch_size} and {workers}.")
@@ -42,8 +36,7 @@ class RapidOCREngine:
             raise ImportError("Reading text needs RapidOCR: pip install 'tadisr[ocr]'.") from None
         settings = {"Global.log_level": "error", "Global.text_score": 0.0, "Rec.rec_batch_num": batch_size}
         if threads is not None:
-            settings["EngineConfig.onnxruntime.intra_op_num_threads"] = threads
-            settings["EngineConfig.onnxruntime.inter_op_num_threads"] = threads
+            settings |= {f"EngineConfig.onnxruntime.{kind}_op_num_threads": threads for kind in ("intra", "inter")}
         self._engine: Any = RapidOCR(params=settings | dict(params or {}))
         self._batch_size, self._workers = batch_size, workers
 
@@ -59,15 +52,13 @@ class RapidOCREngine:
             for start in range(0, len(groups[width]), self._batch_size)
         ]
 
-        def read_batch(batch: list[int]) -> list[Reading]:
+        def read_batch(batch: list[int]) -> Iterator[tuple[int, Reading]]:
             # Not `self._engine(...)`, which rounds the sides of lines under 30 pixels to multiples of 32.
             result = self._engine.recognize_txt([images[i] for i in batch])
-            return to_readings(result.txts, result.scores)
+            return zip(batch, to_readings(result.txts, result.scores), strict=True)
 
-        readings: dict[int, Reading] = {}
         with ThreadPoolExecutor(self._workers) as pool:
-            for batch, results in zip(batches, pool.map(read_batch, batches), strict=True):
-                readings.update(zip(batch, results, strict=True))
+            readings = dict(chain.from_iterable(pool.map(read_batch, batches)))
         return [readings[i] for i in range(len(images))]
 
     def find(self, image: np.ndarray) -> list[TextLine]:
@@ -89,12 +80,11 @@ class RapidOCREngine:
     def describe(self) -> dict[str, Any]:
         from rapidocr.inference_engine.base import FileInfo, InferSession
 
-        files = []
-        for net in (self._engine.cfg.Det, self._engine.cfg.Cls, self._engine.cfg.Rec):
+        config, files = self._engine.cfg, []
+        for net in (config.Det, config.Cls, config.Rec):
             path = net.model_path
             if path is None:
                 info = FileInfo(net.engine_type, net.ocr_version, net.task_type, net.lang_type, net.model_type)
-                name = Path(InferSession.get_model_url(info)["model_dir"]).name
-                path = Path(self._engine.cfg.Global.model_root_dir) / name
+                path = Path(config.Global.model_root_dir, Path(InferSession.get_model_url(info)["model_dir"]).name)
             files.append(Path(path))
         return describe_files("rapidocr", ("rapidocr", "onnxruntime"), files)

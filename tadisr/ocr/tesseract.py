@@ -30,32 +30,22 @@ class TesseractEngine:
             model as `tesseract-ocr-LANGUAGE`.
         workers: processes that run at the same time, each with one thread: Tesseract is slower with more threads.
         program: the command.
-
-    Raises:
-        ImportError: the program or a language is not installed, or the program is older.
     """
 
     def __init__(
-        self,
-        languages: Sequence[str] | str = ("chi_sim", "eng"),
-        workers: int = 1,
-        program: str = "tesseract",
+        self, languages: Sequence[str] | str = ("chi_sim", "eng"), workers: int = 1, program: str = "tesseract"
     ):
         if workers < 1:
             raise ValueError(f"workers must be at least 1, not {workers}.")
         if shutil.which(program) is None:
-            raise ImportError(
-                f"There is no program {program}: install Tesseract (Debian: apt install tesseract-ocr "
-                "tesseract-ocr-chi-sim)."
-            )
+            packages = "tesseract-ocr tesseract-ocr-chi-sim"
+            raise ImportError(f"There is no program {program}: install Tesseract (Debian: apt install {packages}).")
         languages = languages.split("+") if isinstance(languages, str) else languages
         self._program, self._languages, self._workers = program, tuple(languages), workers
         lines = self._run("--list-langs").splitlines()
         if missing := sorted(set(languages) - set(lines[1:])):
-            raise ImportError(
-                f"Tesseract has no model {missing[0]} (Debian: apt install "
-                f"tesseract-ocr-{missing[0].replace('_', '-')})."
-            )
+            package = f"tesseract-ocr-{missing[0].replace('_', '-')}"
+            raise ImportError(f"Tesseract has no model {missing[0]} (Debian: apt install {package}).")
         folder = re.search(r'"(.*)"', lines[0])
         if folder is None:  # version 4 does not say where its models are
             raise ImportError(f"The program {program} does not name the folder of its models: install Tesseract 5.")
@@ -83,17 +73,16 @@ class TesseractEngine:
             boxes = np.array([[int(word[key]) for key in ("left", "top", "width", "height")] for word in words])
             (left, top), (right, bottom) = boxes[:, :2].min(0), (boxes[:, :2] + boxes[:, 2:]).max(0)
             quad = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
-            reading = _join(words)
-            lines.append(TextLine(reading.text, quad, reading.score))
+            text, score = _join(words)
+            lines.append(TextLine(text, quad, score))
         return lines
 
     def describe(self) -> dict[str, Any]:
-        files = [self._models / f"{language}.traineddata" for language in self._languages]
         return {
             "engine": "tesseract",
             "packages": {"tesseract": self._run("--version").split()[1]},
             "languages": list(self._languages),
-            "models": hashes(files),
+            "models": hashes(self._models / f"{language}.traineddata" for language in self._languages),
         }
 
     def _words(self, images: Sequence[np.ndarray], segmentation: int) -> Iterator[dict[str, str]]:
@@ -101,15 +90,13 @@ class TesseractEngine:
         for image in images:
             check_image(image)
         with tempfile.TemporaryDirectory() as folder:
-            files = [Path(folder) / f"{i}.png" for i in range(len(images))]
-            for file, image in zip(files, images, strict=True):
-                Image.fromarray(np.ascontiguousarray(image)).save(file, compress_level=1)
             pages = Path(folder) / "pages.txt"
-            pages.write_text("".join(f"{file}\n" for file in files), encoding="utf-8")
-            languages = "+".join(self._languages)
-            table = self._run(
-                str(pages), "stdout", "-l", languages, "--oem", "1", "--psm", str(segmentation), "--dpi", "300", "tsv"
-            )
+            with pages.open("w", encoding="utf-8") as names:
+                for i, image in enumerate(images):
+                    Image.fromarray(np.ascontiguousarray(image)).save(f"{folder}/{i}.png", compress_level=1)
+                    names.write(f"{folder}/{i}.png\n")
+            options = ["-l", "+".join(self._languages), "--oem", "1", "--psm", str(segmentation), "--dpi", "300"]
+            table = self._run(str(pages), "stdout", *options, "tsv")
         for row in csv.DictReader(io.StringIO(table), delimiter="\t", quoting=csv.QUOTE_NONE):
             if row["level"] == "5" and row["text"].strip():  # a word
                 yield row

@@ -103,11 +103,7 @@ class TrustReport:
 
 @functools.cache
 def trust_engine() -> OCREngine:
-    """The engine that reports use, loaded once.
-
-    Raises:
-        ImportError: a package is missing; the message names the extra to install.
-    """
+    """The engine that reports use, loaded once; an ImportError names the extra to install."""
     try:
         import rapidfuzz  # noqa: F401  `agreement` needs it
     except ImportError:
@@ -136,16 +132,23 @@ def check_text(
     engine = engine or trust_engine()
     report = functools.partial(TrustReport, sr.shape[:2], engine.describe(), thresholds)
     try:
-        return report(_check_lines(enlarged, sr, thresholds, engine))
+        regions = match_lines(_find(enlarged, engine), _find(sr, engine), thresholds.min_overlap)
+        # Both pictures are read in the same regions, so a line that was found in two parts is compared as a whole.
+        before, after = (engine.read([crop_line(image, quad) for quad, _ in regions]) for image in (enlarged, sr))
+        lines = [
+            check_line(quad, found_in, old, new, thresholds)
+            for (quad, found_in), old, new in zip(regions, before, after, strict=True)
+            if old.text.strip() or new.text.strip()
+        ]
     except Exception as error:  # engines raise errors of any kind
         return report(error=one_line(error, limit=None))
+    return report(lines)
 
 
 def enlarge(lr: np.ndarray, sr: np.ndarray) -> np.ndarray:
     """The input `lr` (h, w, 3), enlarged to the size of `sr` (H, W, 3) with Pillow's bicubic interpolation.
 
-    Raises:
-        ValueError: other arrays, or two of different aspects.
+    Raises ValueError for other arrays, and for two of different aspects.
     """
     check_image(lr)
     check_image(sr)
@@ -155,31 +158,19 @@ def enlarge(lr: np.ndarray, sr: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(lr).resize(sr.shape[1::-1], Image.Resampling.BICUBIC))
 
 
-def _check_lines(enlarged: np.ndarray, sr: np.ndarray, thresholds: Thresholds, engine: OCREngine) -> list[CheckedLine]:
-    regions = match_lines(_find(enlarged, engine), _find(sr, engine), thresholds.min_overlap)
-    # Both pictures are read in the same regions, so a line that was found in two parts is compared as a whole.
-    before, after = (engine.read([crop_line(image, quad) for quad, _ in regions]) for image in (enlarged, sr))
-    return [
-        check_line(quad, found_in, old, new, thresholds)
-        for (quad, found_in), old, new in zip(regions, before, after, strict=True)
-        if old.text.strip() or new.text.strip()
-    ]
-
-
 def check_line(quad: np.ndarray, found_in: str, before: Reading, after: Reading, thresholds: Thresholds) -> CheckedLine:
     """Judge a line that reads `before` in the input and `after` in the restored photo."""
     from tadisr.metrics.text import agreement  # and RapidFuzz, for which `trust_engine` asks
 
     similarity = agreement(before.text, after.text)
-    reason = None
-    if found_in != BOTH:
-        reason = ONLY_IN_OUTPUT if found_in == OUTPUT else ONLY_IN_INPUT
-    elif similarity < thresholds.min_agreement:
-        reason = READINGS_DIFFER
-    elif before.score - after.score > thresholds.max_score_drop:
-        reason = CONFIDENCE_FELL
-    elif after.score < thresholds.min_score:
-        reason = HARDLY_LEGIBLE
+    reasons = {
+        ONLY_IN_OUTPUT: found_in == OUTPUT,
+        ONLY_IN_INPUT: found_in == INPUT,
+        READINGS_DIFFER: similarity < thresholds.min_agreement,
+        CONFIDENCE_FELL: before.score - after.score > thresholds.max_score_drop,
+        HARDLY_LEGIBLE: after.score < thresholds.min_score,
+    }
+    reason = next((reason for reason, holds in reasons.items() if holds), None)
     return CheckedLine(
         quad=np.round(quad.astype(float), 1).tolist(),
         found_in=found_in,

@@ -6,6 +6,7 @@ mark. So the picture can be read without colours.
 
 import functools
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import cv2
@@ -21,21 +22,15 @@ MAX_ROWS = 40  # lines to check that are shown; a page of noise may hold hundred
 _INK, _PAPER, _GRAY = (32, 32, 32), (255, 255, 255), (96, 96, 96)
 # Both have a contrast of at least 5:1 against white; the colour-blind can tell them apart.
 _COLORS = {AGREE: (0, 90, 156), CHECK: (190, 70, 0)}
-# Pillow's own font knows ASCII. These are looked for where the system keeps its fonts.
+# Looked for where the system keeps its fonts.
 _FONTS = (
     "DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "DroidSansFallbackFull.ttf", "wqy-microhei.ttc", "msyh.ttc",
     "Hiragino Sans GB.ttc", "Arial Unicode.ttf",
 )  # fmt: skip
-_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-_NO_FONT = "(no font for it: see the JSON)"
 
 
 def draw_overlay(lr: np.ndarray, sr: np.ndarray, report: TrustReport) -> np.ndarray:
-    """Draw a report and the two images (uint8 RGB) that `check_text` made it from: uint8 RGB, at least 720 pixels wide.
-
-    Raises:
-        ValueError: as `check_text`.
-    """
+    """A uint8 RGB picture, at least 720 pixels wide, of a report and the two images that `check_text` made it from."""
     enlarged = enlarge(lr, sr)
     scale = min(max(1.0, SIDES[0] / max(sr.shape[:2])), SIDES[1] / max(sr.shape[:2]))
     photo = Image.fromarray(sr)
@@ -109,12 +104,11 @@ def _header(report: TrustReport, width: int, size: int) -> Image.Image:
         return _sentence("No text was found, neither in the restored picture nor in its input.", width, size)
     header = Image.new("RGB", (width, round(4.4 * size)), _PAPER)
     count = len(report.to_check)
-    for row, (verdict, text) in enumerate(
-        {
-            CHECK: f"{count} to check: the text may have changed, compare it with the input",
-            AGREE: f"{len(report.lines) - count} read the same in the restored picture and in its input",
-        }.items()
-    ):
+    meanings = {
+        CHECK: f"{count} to check: the text may have changed, compare it with the input",
+        AGREE: f"{len(report.lines) - count} read the same in the restored picture and in its input",
+    }
+    for row, (verdict, text) in enumerate(meanings.items()):
         top = round((0.5 + 1.9 * row) * size)
         pixels = np.array(header)
         corners = np.array([[1, 0.1], [4.5, 0.1], [4.5, 1.4], [1, 1.4]]) * size + [0, top]
@@ -122,9 +116,8 @@ def _header(report: TrustReport, width: int, size: int) -> Image.Image:
         header = Image.fromarray(pixels)
         badge = _badge(1, verdict, round(0.7 * size))
         header.paste(badge, (round(2.75 * size - badge.width / 2), round(top + 0.75 * size - badge.height / 2)))
-        ImageDraw.Draw(header).text(
-            (5.5 * size, top + 0.75 * size), text, fill=_INK, font=ImageFont.load_default(size), anchor="lm"
-        )
+        at, font = (5.5 * size, top + 0.75 * size), ImageFont.load_default(size)
+        ImageDraw.Draw(header).text(at, text, fill=_INK, font=font, anchor="lm")
     return header
 
 
@@ -165,9 +158,9 @@ def _compared(
 def _draw_fitting(draw: ImageDraw.ImageDraw, position: tuple[float, float], text: str, width: float, size: int) -> None:
     """Draw text on one line; what is wider than `width` pixels is cut off with dots."""
     text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-    font = _font_for(text, size)
+    font = next((font for font in _fonts(size) if all(_has(font, letter) for letter in set(text))), None)
     if font is None:
-        text, font = _NO_FONT, ImageFont.load_default(size)
+        text, font = "(no font for it: see the JSON)", ImageFont.load_default(size)
     if font.getlength(text) > width:
         while text and font.getlength(text + "...") > width:
             text = text[:-1]
@@ -182,25 +175,17 @@ def _sentence(text: str, width: int, size: int) -> Image.Image:
     return row
 
 
-def _font_for(text: str, size: int) -> _Font | None:
-    """The first font that has every character of a text, or None."""
-    for name in (None, *_FONTS):
-        font = _open_font(name, size)
-        if font is not None and all(_has(name, size, letter) for letter in set(text)):
-            return font
-    return None
+@functools.cache
+def _fonts(size: int) -> list[Any]:
+    """Pillow's own font, which knows ASCII, and those of `_FONTS` that the system has."""
+    found = [ImageFont.load_default(size)]
+    for name in _FONTS:
+        with suppress(OSError):
+            found.append(ImageFont.truetype(name, size))
+    return found
 
 
 @functools.cache
-def _open_font(name: str | None, size: int) -> _Font | None:
-    try:
-        return ImageFont.truetype(name, size) if name else ImageFont.load_default(size)
-    except OSError:
-        return None
-
-
-@functools.cache
-def _has(name: str | None, size: int, letter: str) -> bool:
+def _has(font: Any, letter: str) -> bool:
     """Whether a font knows a character: it draws it otherwise than one that no font knows."""
-    font: Any = _open_font(name, size)
     return letter == " " or bytes(font.getmask(letter)) != bytes(font.getmask("\uffff"))

@@ -9,32 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from helpers import workers
 from tadisr.data_synthesis.parallel import run_tasks
-
-
-def square(x):
-    return x * x
-
-
-def threads(_):
-    import cv2
-    import torch
-
-    return cv2.getNumThreads(), torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]
-
-
-def refuse(x):
-    raise ValueError(f"no {x}")
-
-
-def die(x):
-    os._exit(9)
 
 
 def test_every_task_once_on_one_thread():
     environment = dict(os.environ)
-    assert sorted(run_tasks(square, [3, 1, 2], 2)) == [(1, 1), (2, 4), (3, 9)]
-    assert [result for _, result in run_tasks(threads, [0], 1)] == [(1, 1, "1")]
+    assert sorted(run_tasks(workers.square, [3, 1, 2], 2)) == [(1, 1), (2, 4), (3, 9)]
+    assert [result for _, result in run_tasks(workers.threads, [0], 1)] == [(1, 1, "1")]
     assert dict(os.environ) == environment
 
 
@@ -60,23 +42,23 @@ def test_ray_gives_the_same():
 
 
 def test_nothing_to_do():
-    assert list(run_tasks(square, [])) == []
+    assert list(run_tasks(workers.square, [])) == []
 
 
 def test_errors_come_through():
     with pytest.raises(ValueError, match="no 7"):
-        list(run_tasks(refuse, [7], 2))
+        list(run_tasks(workers.refuse, [7], 2))
 
 
 def test_a_dead_worker_is_told():
     with pytest.raises(RuntimeError, match="A worker process died.*smaller --num-proc"):
-        list(run_tasks(die, [1], 1))
+        list(run_tasks(workers.die, [1], 1))
 
 
 def test_ray_that_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r"pip install 'tadisr\[ray\]'"):
-        list(run_tasks(square, [1], 1, "ray"))
+        list(run_tasks(workers.square, [1], 1, "ray"))
 
 
 SLEEPERS = """

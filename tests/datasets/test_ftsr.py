@@ -1,44 +1,116 @@
-"""Both layouts of a data set read the same, and what is not there is told."""
+"""FTSR: every way into a data set gives the same triplets; damaged data and data of another kind are named."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from datasets import Dataset
+from pyarrow.parquet import read_table, write_table
 
-from helpers import pages
-from tadisr.datasets.ftsr import open_pages
+from helpers.evaluation_samples import TEXTS, reduced, scene, write_ftsr_folders, write_ftsr_parquet
+from tadisr.datasets.ftsr import IMAGES, Shards, decode_column, open_pages, open_stream
 
 
-def test_mistakes(tmp_path):
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch):
+    """`datasets` waits five seconds for its threads after every pass."""
+    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1)
+
+
+def shards(root):
+    return Shards(sorted((root / "data").glob("test-*.parquet")))
+
+
+def test_every_way_in_gives_the_same_triplets(tmp_path):
+    folders, parquet = write_ftsr_folders(tmp_path / "folders"), write_ftsr_parquet(tmp_path / "parquet")
+    ways = [open_pages(folders, "test"), open_pages(folders / "test"), open_pages(parquet, "test"), shards(parquet)]
+    rows = list(open_stream([parquet], "test"))
+    for i, words in enumerate(TEXTS):
+        hr, mask, lines = scene(words, i)
+        streamed = {column: decode_column(rows[i][column]["bytes"], column, "") for column in IMAGES}
+        images = [(pages.lr(i), pages.hr(i), pages.mask(i)) for pages in ways]
+        for found in [*images, tuple(streamed.values())]:
+            for image, wanted in zip(found, (reduced(hr), hr, 255 * mask), strict=True):
+                np.testing.assert_array_equal(image, wanted)
+        for pages in ways:
+            assert len(pages) == len(rows) == len(TEXTS)
+            assert [line["text"] for line in pages.lines(i)] == list(words)
+            np.testing.assert_array_equal([line["quad"] for line in pages.lines(i)], [quad for _, quad in lines])
+    assert [pages.name(2) for pages in ways[1:]] == [
+        str(folders / "test/hr/0000002.png"),
+        f"{parquet} (test), row 2",
+        f"{parquet / 'data/test-00001-of-00002.parquet'}, row 0",
+    ]
+    assert len(list(open_stream([parquet, parquet], "test"))) == 2 * len(TEXTS)
+
+
+def test_what_is_not_there(tmp_path):
+    (tmp_path / "empty").mkdir()
     with pytest.raises(
         FileNotFoundError, match=r"empty has no train pages: make some with `tadisr synthesize -o .*empty`"
     ):
-        (tmp_path / "empty").mkdir()
         open_pages(tmp_path / "empty")
     with pytest.raises(FileNotFoundError, match="/nowhere/at/all has no test pages"):
         open_pages("/nowhere/at/all", "test")
+    with pytest.raises(FileNotFoundError, match="nothing cannot be streamed"):
+        open_stream([tmp_path / "nothing"])
     (tmp_path / "bare" / "hr").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=r"No hr/\*.png in .*bare"):
         open_pages(tmp_path / "bare")
+    with pytest.raises(FileNotFoundError, match="bare has no train shards in data/: streaming needs the Parquet"):
+        open_stream([tmp_path / "bare"])
 
 
 def test_a_data_set_of_another_kind(tmp_path):
-    (tmp_path / "other/data").mkdir(parents=True)
-    Dataset.from_dict({"hr": [1], "text": ["a"]}).to_parquet(tmp_path / "other/data/train-00000-of-00001.parquet")
-    with pytest.raises(ValueError, match="which has lr, hr, mask, text, boxes: there is no column lr"):
-        open_pages(tmp_path / "other")
+    (tmp_path / "data").mkdir()
+    Dataset.from_dict({"hr": [1], "text": ["a"]}).to_parquet(tmp_path / "data/test-00000-of-00001.parquet")
+    for way in (open_pages, lambda root, split: open_stream([root], split)):
+        with pytest.raises(ValueError, match="which has lr, hr, mask, text, boxes: there is no column lr"):
+            way(tmp_path, "test")
+    with pytest.raises(ValueError, match=r"test-00000-of-00001.parquet has no column boxes"):
+        shards(tmp_path)
 
 
-def test_a_page_without_its_mask(tmp_path):
-    data = pages.data_set(tmp_path / "set", 2, 64, "folders")
-    (data / "train/mask/0000001.png").unlink()
-    part = open_pages(data)
-    assert part.hr(1).shape == (64, 64, 3) and part.mask(0).shape == (64, 64)
+def test_damaged_shards(tmp_path):
+    shard = write_ftsr_parquet(tmp_path) / "data" / "test-00001-of-00002.parquet"
+    table = read_table(shard)
+    place = table.column_names.index("hr")
+    for value in (b"none", b"", None):
+        bad = pa.array([{"bytes": value, "path": None}], table["hr"].type)
+        write_table(table.set_column(place, "hr", bad), shard)
+        with pytest.raises(ValueError, match=r"test-00001-of-00002.parquet, row 0: hr is not an image"):
+            shards(tmp_path).hr(2)
+        with pytest.raises(ValueError, match=r"\(test\), row 2: hr is not an image"):
+            open_pages(tmp_path, "test").hr(2)
+    write_table(table.drop_columns(["mask"]), shard)  # the first one has it
+    with pytest.raises(ValueError, match=r"test-00001-of-00002.parquet has no column mask"):
+        shards(tmp_path)
+    shard.write_bytes(b"PAR1 and no more PAR1")
+    with pytest.raises(ValueError, match=r"test-00001-of-00002.parquet is damaged"):
+        shards(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["\u2028one line for JSON", "two\u0085"])
+def test_damaged_folders(tmp_path, text):
+    folder = write_ftsr_folders(tmp_path) / "test"
+    (folder / "mask/0000001.png").unlink()
+    pages = open_pages(folder)
     with pytest.raises(FileNotFoundError, match="0000001.png is missing or not an image"):
-        part.mask(1)
-
-
-def test_folders_without_metadata_have_no_lines(tmp_path):
-    data = pages.data_set(tmp_path / "set", 2, 64, "folders")
-    assert np.shape(open_pages(data).lines(0)[0]["quad"]) == (4, 2)
-    (data / "train/metadata.jsonl").unlink()
-    assert open_pages(data).lines(0) == []
+        pages.mask(1)
+    metadata = folder / "metadata.jsonl"
+    row = f'{{"file_name": "0000000.png", "lines": [{{"text": "{text}", "quad": [[0,0],[9,0],[9,9],[0,9]]}}]}}\n'
+    metadata.write_text(row, encoding="utf-8")
+    assert [line["text"] for line in pages.lines(0)] == [text] and pages.lines(1) == []
+    for damaged, message in (
+        (row + '{"file_name": "0000001.png"}\n', "metadata.jsonl, line 2: KeyError: 'lines'"),
+        (row.replace("[0,9]]", "[0]]"), "metadata.jsonl, line 1: ValueError"),
+        (row.replace("[0,9]]", "[0,9],[0,8]]"), "line 1: ValueError: expected a text and four"),
+        (row.encode("utf-16").decode("latin-1"), "metadata.jsonl, line 1: JSONDecodeError"),
+    ):
+        metadata.write_text(damaged, encoding="utf-8")
+        with pytest.raises(ValueError, match=message):
+            open_pages(folder).lines(0)
+    metadata.write_bytes(b"\xff")
+    with pytest.raises(ValueError, match="metadata.jsonl is not UTF-8"):
+        open_pages(folder).lines(0)
+    metadata.unlink()
+    assert open_pages(folder).lines(0) == []

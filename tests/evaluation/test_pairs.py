@@ -95,19 +95,10 @@ def test_real_ce_is_cut_to_a_multiple(tmp_path):
     assert pair.hr.shape == (100, 120, 3) and pair.lr.shape == (25, 30, 3) and pair.lines == []
 
 
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda r: (r / "val" / "valid_list.txt").write_text("a_1.png\nz.png\n"), "names z, which is not in both"),
-        (lambda r: (r / "val" / "annos" / "a_1.txt").write_text("1,2,3\n"), "line 1: expected eight coordinates"),
-        (lambda r: (r / "val" / "annos" / "a_1.txt").write_bytes(b"1,1,2,1,2,2,1,2,\xff\n"), "not encoded in gb18030"),
-        (lambda r: (r / "val" / "annos" / "a_1.txt").unlink(), "a_1.txt cannot be read: No such file"),
-    ],
-)  # fmt: skip
-def test_damaged_real_ce_is_refused(tmp_path, damage, message):
-    damage(write_realce(tmp_path))
-    with pytest.raises(ValueError, match=message):
-        open_data(tmp_path)[0]
+def test_real_ce_with_a_wrong_list(tmp_path):
+    (write_realce(tmp_path) / "val" / "valid_list.txt").write_text("a_1.png\nz.png\n")
+    with pytest.raises(ValueError, match="names z, which is not in both"):
+        open_data(tmp_path)
 
 
 def test_real_ce_without_pairs_or_splits(tmp_path):
@@ -166,24 +157,6 @@ def test_damaged_synthesised_folders_are_refused(tmp_path, damage, message):
     with pytest.raises(ValueError, match=message):
         data = open_data(tmp_path)
         [data[i] for i in range(3)]
-
-
-def test_damaged_parquet_is_refused(tmp_path):
-    import pyarrow as pa
-    from pyarrow.parquet import read_table, write_table
-
-    shard = write_ftsr_parquet(tmp_path) / "data" / "test-00001-of-00002.parquet"
-    table = read_table(shard)
-    write_table(table.drop_columns(["mask"]), shard)
-    with pytest.raises(ValueError, match=r"test-00001-of-00002.parquet has no column mask"):
-        open_data(tmp_path)
-    bad = pa.array([{"bytes": b"none", "path": None}], table["hr"].type)
-    write_table(table.set_column(table.column_names.index("hr"), "hr", bad), shard)
-    with pytest.raises(ValueError, match=r"test-00001-of-00002.parquet, row 0: hr is not an image"):
-        open_data(tmp_path)[2]
-    shard.write_bytes(b"PAR1 and no more PAR1")
-    with pytest.raises(ValueError, match=r"test-00001-of-00002.parquet is damaged"):
-        open_data(tmp_path)
 
 
 def test_what_is_no_data_set(tmp_path):

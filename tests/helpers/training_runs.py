@@ -93,6 +93,12 @@ def weights(out, folder: str = "weights") -> dict[str, torch.Tensor]:
     return {f"{file.parent.name}/{k}": v for file in files for k, v in load_file(file).items()}
 
 
+def same_items(one, other) -> bool:
+    """Whether two items of a data set are equal to the bit."""
+    assert one.keys() == other.keys()
+    return all(torch.equal(one[k], other[k]) if torch.is_tensor(one[k]) else one[k] == other[k] for k in one)
+
+
 def assert_same(one, other) -> None:
     """Two runs ended with the same weights and wrote the same log, to the bit."""
     a, b = weights(one), weights(other)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.nn.functional import avg_pool2d, max_pool2d
+from torch.nn.functional import avg_pool2d, max_pool2d, pad
 
 from tadisr.models import softening
 from tadisr.models.softening import Softening, text_doubt
@@ -34,7 +34,7 @@ def test_text_is_softened_by_its_strength_and_nothing_far_from_it():
 def test_margins_are_those_of_pooling(margin, dtype):
     x = torch.rand(2, 3, 40, 33).to(dtype)
     pooling = {"kernel_size": 2 * margin + 1, "stride": 1, "padding": margin}
-    assert torch.equal(softening._dilate(x, margin), max_pool2d(x, **pooling))
+    assert torch.equal(softening.sliding_reduce(pad(x, [margin] * 4), margin, torch.maximum), max_pool2d(x, **pooling))
     inner = (..., slice(2 * margin, -2 * margin), slice(2 * margin, -2 * margin))  # borders are repeated
     means = avg_pool2d(avg_pool2d(x.float(), **pooling), **pooling)
     blurred = softening._blur(x, margin)

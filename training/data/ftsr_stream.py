@@ -82,10 +82,10 @@ class FTSRStream(IterableDataset):
         while True:
             # The index differs between processes and workers, and from the indices of other data sets.
             index = (count * workers + worker) * 2**16 + self.rank
-            realce = is_realce(self.seed, index, self.share)
-            row = None if realce else next(rows)
+            realce = self.realce if is_realce(self.seed, index, self.share) else None
+            row = next(rows) if realce is None else {}
             if count >= skip:
-                yield self.realce[index] if realce else self._crop(row, index)
+                yield self._crop(row, index) if realce is None else realce[index]
             count += 1
 
     def _crop(self, row: dict, index: int) -> dict:

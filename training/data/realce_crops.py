@@ -23,19 +23,8 @@ class RealCECrops(Dataset):
 
     Item i depends on (seed, i) alone: hr (3, S, S), lr (3, S/scale, S/scale), mask (1, S, S), float32 in [0, 1];
     has_mask, 1.0, or 0.0 with a mask of zeros for an image that has none in `mask_dir`; index; name.
-
-    Args:
-        path: holds Real-CE's train/.
-        size: S, the side of a crop in HR pixels.
-        seed: seed of the draws.
-        scale: HR pixels per LR pixel and side.
-        text_share: share of the crops that are cut around a point of a line of text.
-        aligned_list: names the pairs to use, an image a line.
-        mask_dir: folder of the masks, IMAGE.png each.
-
-    Raises:
-        FileNotFoundError: Real-CE is not there.
-        ValueError: the list names images that are not there.
+    `text_share`: the share of crops that are cut around a point of a line of text. `aligned_list`, `path`: see the
+    source `RealCE`, which also says what is raised.
     """
 
     def __init__(

@@ -118,9 +118,7 @@ def load_checkpoint(accelerator: Accelerator, checkpoint: Path, ema: EMAModel | 
 def read_best(output_dir: Path, step: int | None = None) -> dict[str, Any] | None:
     """The best validation so far, from best.json: its step, metric, value and all scores.
 
-    Args:
-        step: the step that the run starts at. A best validation of a later step does not count: it is another run's,
-            or will be repeated.
+    One of a step later than `step`, where the run starts, does not count: it is another run's, or will be repeated.
     """
     path = output_dir / BEST_FILE
     best = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

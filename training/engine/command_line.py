@@ -28,14 +28,9 @@ def mistakes_in_one_line() -> Iterator[None]:
 
 
 def parse(argv: list[str] | None, kind: type[C]) -> C:
-    """Settings from `--config FILE.yaml` and from flags; a flag wins.
+    """Settings, a dataclass `kind`, from `--config FILE.yaml` and from flags; a flag wins.
 
-    Args:
-        argv: the command line's words; None: those of this program.
-        kind: the dataclass of the settings.
-
-    Raises:
-        SystemExit: an unknown key or flag, or a wrong value; its message is one line.
+    `argv` None is this program's command line. SystemExit's one line names an unknown key or flag, or a wrong value.
     """
     argv = sys.argv[1:] if argv is None else argv
     argv = [part for arg in argv for part in (arg.split("=", 1) if arg.startswith("--") else [arg])]
@@ -56,11 +51,7 @@ def parse(argv: list[str] | None, kind: type[C]) -> C:
 
 
 def read_settings(path: Path, kind: type) -> dict[str, Any]:
-    """The values of a YAML file, see `read_with_extends`, for the dataclass `kind`.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_with_extends`; a key that `kind` does not have.
-    """
+    """`read_with_extends` for the dataclass `kind`; ValueError also for a key that it does not have."""
 
     def check(path: Path, values: dict[str, Any]) -> None:
         if unknown := sorted(set(values) - {f.name for f in fields(kind)}):
@@ -77,11 +68,8 @@ def read_settings(path: Path, kind: type) -> dict[str, Any]:
 def read_with_extends(path: Path, check: Callable[[Path, dict[str, Any]], None]) -> dict[str, Any]:
     """The values of a YAML or JSON file. `extends: FILE`, relative to it, names a file whose values it changes.
 
-    Where both files have an object of one name, the values in it are changed one by one.
-
-    Args:
-        path: the file; its suffix .json means JSON.
-        check: called with each file and its own values; raises ValueError for values that cannot be.
+    Where both files have an object of one name, the values in it are changed one by one. `check` is called with each
+    file and its own values, and raises ValueError for values that cannot be.
 
     Raises:
         FileNotFoundError: no such file. ValueError: it cannot be read, or `check` raised it.

@@ -54,12 +54,8 @@ def fit(config: C, task_class: type[Task[C]]) -> None:
     parameters = trainable(task.network)
     count = sum(p.numel() for p in parameters)
     optimizer = build_optimizer(config, parameters)
-    schedule = get_scheduler(
-        config.lr_scheduler,
-        optimizer,
-        num_warmup_steps=config.lr_warmup_steps,
-        num_training_steps=config.max_train_steps,
-    )
+    warmup, steps = config.lr_warmup_steps, config.max_train_steps
+    schedule = get_scheduler(config.lr_scheduler, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
     batches = task.batches(step)
     if accelerator.is_main_process:
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -81,10 +77,9 @@ def fit(config: C, task_class: type[Task[C]]) -> None:
         load_checkpoint(accelerator, checkpoint, ema)
     state = TrainState(accelerator, config, network, optimizer, schedule, ema, Log(accelerator, config, step))
     keeper = WeightsKeeper(task, state)
-    accelerator.print(f"{count:,} trained parameters; steps {step} to {config.max_train_steps}", flush=True)
+    accelerator.print(f"{count:,} trained parameters; steps {step} to {steps}", flush=True)
 
     # 3. Steps.
-    network.train()
     with task.running():
         for batch in batches:
             if state.is_done:

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from tadisr.training.engine.loop_config import LoopConfig
 
 Batch = dict[str, Any]
+Terms = dict[str, torch.Tensor]
 C = TypeVar("C", bound=LoopConfig)
-LOWER_IS_BETTER = ("lpips",)
 
 
 class Validation(NamedTuple):
@@ -30,7 +30,7 @@ class Validation(NamedTuple):
     def value(self) -> float:
         """The score that says which weights are best, larger being better."""
         value = self.scores.get(self.metric, float("-inf"))  # an infinite PSNR is left out of the scores
-        return -value if self.metric in LOWER_IS_BETTER else value
+        return -value if self.metric == "lpips" else value
 
 
 class Task(ABC, Generic[C]):
@@ -44,7 +44,7 @@ class Task(ABC, Generic[C]):
 
     @abstractmethod
     def __init__(self, config: C, accelerator: Accelerator):
-        """Build everything. `network` need not be on the device."""
+        """Build everything. `network` need not be on the device; training begins in the mode that it is in."""
         self.config, self.accelerator = config, accelerator
 
     @abstractmethod
@@ -55,7 +55,7 @@ class Task(ABC, Generic[C]):
         """
 
     @abstractmethod
-    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Terms:
         """Named, weighted losses of a batch; `network` is `self.network` as the processes share it."""
 
     @abstractmethod

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from tadisr.io.atomic import write_atomically
 from tadisr.training.engine.loop_config import LoopConfig
 from tadisr.training.engine.processes import reduced
-
-Terms = dict[str, torch.Tensor]
+from tadisr.training.engine.task import Batch, Terms
 
 
 def trainable(network: nn.Module) -> list[nn.Parameter]:
@@ -44,9 +44,8 @@ def build_optimizer(config: LoopConfig, parameters: Sequence[nn.Parameter]) -> t
     try:
         return create_optimizer_v2(parameters, config.optimizer, lr=rate, weight_decay=decay, betas=betas)
     except (AssertionError, IndexError, RuntimeError, TypeError) as error:  # three betas, compiled kernels
-        raise ValueError(
-            f"{config.optimizer} does not work with these settings ({error}): take adamw or muon."
-        ) from None
+        message = f"{config.optimizer} does not work with these settings ({error}): take adamw or muon."
+        raise ValueError(message) from None
 
 
 def step_generator(seed: int, batch: int, process: int) -> torch.Generator:
@@ -75,7 +74,7 @@ class Log:
             kept = [line for line in lines if line.endswith("}\n") and json.loads(line).get("step", 0) <= step]
             write_atomically(self.path, "".join(kept))
 
-    def add(self, terms: dict[str, torch.Tensor]) -> None:
+    def add(self, terms: Terms) -> None:
         """Add the terms of one batch to the next means."""
         self.count += 1
         for name, value in terms.items():
@@ -114,48 +113,40 @@ class Log:
             file.write(json.dumps(record) + "\n")
 
 
+@dataclass(eq=False)
 class TrainState:
     """How far a run is: `step` optimiser steps are done, each of `gradient_accumulation_steps` batches.
 
     All that is random in a batch depends on (seed, batch, process) alone, so a resumed run equals an unbroken one.
+    Network, optimiser and schedule are prepared ones, at the step that the log begins at.
     """
 
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        config: LoopConfig,
-        network: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        schedule: LRScheduler,
-        ema: EMAModel | None,
-        log: Log,
-    ):
-        """Network, optimiser and schedule as prepared, at the step that the log begins at."""
-        self.accelerator, self.config, self.network = accelerator, config, network
-        self.optimizer, self.schedule, self.ema, self.log = optimizer, schedule, ema, log
-        self.parameters = trainable(accelerator.unwrap_model(network))
-        self.step = log.first_step
-        self.batch = self.step * config.gradient_accumulation_steps
+    accelerator: Accelerator
+    config: LoopConfig
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: LRScheduler
+    ema: EMAModel | None
+    log: Log
+
+    def __post_init__(self):
+        self.parameters = trainable(self.accelerator.unwrap_model(self.network))
+        self.step = self.log.first_step
+        self.batch = self.step * self.config.gradient_accumulation_steps
         self.drop_step = False
 
-    def advance(self, batch: dict[str, Any], terms: Callable[[torch.Generator], Terms]) -> bool:
-        """Train on one batch.
+    def advance(self, batch: Batch, terms: Callable[[torch.Generator], Terms]) -> bool:
+        """Train on one batch, which holds "index" and "name" of its items; returns whether it completed a step.
 
-        A loss that is not finite in any process takes its whole step with it: the weights stay as they are.
-
-        Args:
-            batch: it holds "index" and "name" of its items.
-            terms: computes the batch's named, weighted losses; its argument is the source of their noise.
-
-        Returns:
-            Whether the batch completed an optimiser step.
+        `terms` computes its named, weighted losses; the argument is the source of their noise. A loss that is not
+        finite in any process takes its whole step with it: the weights stay as they are.
         """
         accelerator, config = self.accelerator, self.config
         with accelerator.accumulate(self.network):
             values = terms(step_generator(config.seed, self.batch, accelerator.process_index))
             first, *others = values.values()
             loss = sum(others, first)
-            if self._all_finite(loss):
+            if float(reduced(accelerator, (~torch.isfinite(loss.detach())).float(), "sum")) == 0:
                 accelerator.backward(loss)
                 self.log.add(values)
             else:
@@ -180,7 +171,6 @@ class TrainState:
 
     @property
     def is_done(self) -> bool:
-        """Whether all steps are done."""
         return self.step >= self.config.max_train_steps
 
     def is_due(self, every: int) -> bool:
@@ -200,16 +190,8 @@ class TrainState:
         finally:
             self.ema.restore(self.parameters)
 
-    def _all_finite(self, loss: torch.Tensor) -> bool:
-        """Whether the loss is finite in every process."""
-        return float(reduced(self.accelerator, (~torch.isfinite(loss.detach())).float(), "sum")) == 0
-
-    def _report_bad_batch(self, batch: dict[str, Any], terms: Terms) -> None:
-        """Name the items of a batch whose loss is not finite in nan_batch.json; called by all processes.
-
-        Raises:
-            ValueError: `on_nan` says stop.
-        """
+    def _report_bad_batch(self, batch: Batch, terms: Terms) -> None:
+        """Name the items of a batch in nan_batch.json, and stop if `on_nan` says so; called by all processes."""
         step, process = self.step + 1, self.accelerator.process_index
         crops = [{"index": int(index), "name": name} for index, name in zip(batch["index"], batch["name"], strict=True)]
         values = {name: str(float(value.detach())) for name, value in terms.items()}  # JSON has no nan

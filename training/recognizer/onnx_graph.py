@@ -7,6 +7,7 @@ steps cost more than the convolutions between them, and in training each one kee
 import tempfile
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -144,10 +145,12 @@ class _Fusion:
         with self.graph.inserting_before(node):
             self.replace(node, self.graph.call_function(torch.add, (constant, x), {"alpha": factor}))
 
-    def layer(self, node: fx.Node) -> nn.Module | None:
+    # In these graphs a node's arguments are nodes, which fx does not say.
+
+    def layer(self, node: Any) -> Any:
         return self.module.get_submodule(node.target) if node.op == "call_module" else None
 
-    def convolution(self, node: fx.Node) -> nn.Conv2d | None:
+    def convolution(self, node: Any) -> Any:
         layer = self.layer(node)
         if not isinstance(layer, nn.Conv2d):
             return None
@@ -155,12 +158,12 @@ class _Fusion:
             layer.bias = nn.Parameter(torch.zeros(layer.out_channels), requires_grad=False)
         return layer
 
-    def operation(self, node: fx.Node) -> str | None:
+    def operation(self, node: Any) -> str | None:
         """The name of an elementwise operation: add, mul, div."""
         function = getattr(self.layer(node), "math_op_function", None)
         return function and function.__name__.removeprefix("_onnx_")
 
-    def operands(self, node: fx.Node, name: str) -> tuple[fx.Node, float | None] | tuple[None, None]:
+    def operands(self, node: Any, name: str) -> tuple[Any, Any]:
         """(x, c) of an elementwise "add", "mul" or "div", c where the other operand is one constant; else two None."""
         if self.operation(node) != name:
             return None, None
@@ -169,10 +172,10 @@ class _Fusion:
             first, second = second, first
         return first, self.scalar(second)
 
-    def scalar(self, node: fx.Node) -> float | None:
+    def scalar(self, node: Any) -> float | None:
         value = attrgetter(node.target)(self.module) if node.op == "get_attr" else None
         return float(value) if value is not None and value.numel() == 1 else None
 
-    def replace(self, old: fx.Node, new: fx.Node) -> None:
+    def replace(self, old: Any, new: Any) -> None:
         old.replace_all_uses_with(new)
         self.graph.erase_node(old)

@@ -26,7 +26,6 @@ from tadisr.training.engine.command_line import read_with_extends
 from tadisr.training.restoration.train_config import TrainConfig
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-NO_TEXT = -10.0  # mask logit where there is no mask stream
 
 
 def build_network(config: TrainConfig) -> TADiSRNetwork:
@@ -35,13 +34,15 @@ def build_network(config: TrainConfig) -> TADiSRNetwork:
     Raises:
         ValueError: a base that does not fit. FileNotFoundError: no such base.
     """
-    shape = _read_base_config(Path(config.base_config)) if config.base_config else {}
+    shape = read_with_extends(Path(config.base_config), _check_parts) if config.base_config else {}
     vae, backbone, prompt, scheduler = _from_scratch(shape) if config.base_config else _on_base(config)
-    joint_decoder = _joint_decoder(vae, backbone, config, shape.get("joint_decoder", {}))
+    options = ({} if config.text_attention else {"text_attention": False}) | shape.get("joint_decoder", {})
+    skips, residual = config.encoder_skips, config.image_residual
+    joint_decoder = JointSegmentationDecoder.from_base(vae, backbone, skips, residual, **options)
     network = TADiSRNetwork(vae, backbone, prompt, joint_decoder, scheduler)
     if config.base_config:
         initialize(vae, backbone, joint_decoder)
-        if config.image_residual:  # start at the upsampled input
+        if residual:  # start at the upsampled input
             nn.init.zeros_(vae.decoder.conv_out.weight)
             nn.init.zeros_(vae.decoder.conv_out.bias)
     if config.init_from:
@@ -59,8 +60,7 @@ def build_network(config: TrainConfig) -> TADiSRNetwork:
 def start_from(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     """Load `weights` of the same model or of one with fewer layers per block; the ResBlocks it lacks start as identity.
 
-    Raises:
-        ValueError: another architecture.
+    Any other architecture is a ValueError.
     """
     for key, own in model.state_dict().items():
         if key in weights and weights[key].shape != own.shape:
@@ -77,14 +77,9 @@ def start_from(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
             nn.init.zeros_(model.get_parameter(key))
 
 
-def _read_base_config(path: Path) -> dict[str, dict[str, Any]]:
-    """The parts of a base from scratch: {"vae": its arguments, ...}; see `read_with_extends`."""
-
-    def check(path: Path, parts: dict[str, Any]) -> None:
-        if not all(isinstance(values, dict) for values in parts.values()):
-            raise ValueError(f"base_config {path}: each part, such as vae, must be an object.")
-
-    return read_with_extends(path, check)
+def _check_parts(path: Path, parts: dict[str, Any]) -> None:
+    if not all(isinstance(values, dict) for values in parts.values()):
+        raise ValueError(f"base_config {path}: each part, such as vae, must be an object.")
 
 
 _Parts = tuple[AutoencoderKL, ModelMixin, TextPrompt, Scheduler]
@@ -151,28 +146,16 @@ def load_prompt(config: TrainConfig) -> TextPrompt:
     The process that finds none there makes them: have one process go first.
     """
     folder = Path(config.output_dir) / "prompt"
-    origin = [config.pretrained_model_name_or_path, config.revision, config.prompt]
+    name = config.pretrained_model_name_or_path
+    origin = [name, config.revision, config.prompt]
     mark = folder / "made_from.json"
     if mark.is_file() and json.loads(mark.read_text(encoding="utf-8")) == origin:
         return TextPrompt.from_pretrained(folder).requires_grad_(False)
-    prompt = TextPrompt.from_base(
-        config.pretrained_model_name_or_path,
-        config.prompt,
-        revision=config.revision,
-        variant=config.variant,
-        dtype=DTYPES[config.mixed_precision],
-    )
-    prompt = prompt.float().requires_grad_(False)
+    options = {"revision": config.revision, "variant": config.variant, "dtype": DTYPES[config.mixed_precision]}
+    prompt = TextPrompt.from_base(name, config.prompt, **options).float().requires_grad_(False)
     prompt.save_pretrained(folder)
     mark.write_text(json.dumps(origin), encoding="utf-8")
     return prompt
-
-
-def _joint_decoder(
-    vae: AutoencoderKL, backbone: ModelMixin, config: TrainConfig, shape: Mapping[str, Any]
-) -> JointSegmentationDecoder:
-    options = dict(shape) if config.text_attention else {"text_attention": False, **shape}
-    return JointSegmentationDecoder.from_base(vae, backbone, config.encoder_skips, config.image_residual, **options)
 
 
 def drop_mask_stream(decoder: JointSegmentationDecoder) -> None:
@@ -187,4 +170,4 @@ def drop_mask_stream(decoder: JointSegmentationDecoder) -> None:
         if name.endswith(".scale"):
             nn.init.zeros_(parameter)
     nn.init.zeros_(decoder.mask_decoder.conv_out.weight)
-    nn.init.constant_(decoder.mask_decoder.conv_out.bias, NO_TEXT)
+    nn.init.constant_(decoder.mask_decoder.conv_out.bias, -10.0)  # the logit of "no text"

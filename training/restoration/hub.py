@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import yaml
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import EvalResult, ModelCardData, create_repo, upload_folder
 
 from tadisr.io.messages import one_line
 from tadisr.training.restoration.train_config import TrainConfig
@@ -21,10 +21,9 @@ METRICS = {
 
 def command_line(argv: Sequence[str] | None = None, processes: int = 1) -> str:
     """The command that trains this, as far as this process knows it."""
-    argv = sys.argv if argv is None else argv
-    script = "training/train_lora.py"
     several = f" --num_processes {processes}" if processes > 1 else ""
-    return " ".join([f"accelerate launch{several} {script}", *argv[1:]])
+    arguments = (sys.argv if argv is None else argv)[1:]
+    return " ".join([f"accelerate launch{several} training/train_lora.py", *arguments])
 
 
 def model_card(
@@ -36,25 +35,19 @@ def model_card(
     shown = {METRICS[key]: value for key, value in scores.items() if key in METRICS}
     results = [
         EvalResult(
-            task_type="image-to-image",
-            task_name="text-aware super-resolution",
-            dataset_type=Path(config.validation_data_dir or "").name,
-            dataset_name="FTSR test split",
-            metric_type=key,
-            metric_name=METRICS[key],
-            metric_value=round(value, 4),
+            task_type="image-to-image", task_name="text-aware super-resolution",
+            dataset_type=Path(config.validation_data_dir or "").name, dataset_name="FTSR test split",
+            metric_type=key, metric_name=METRICS[key], metric_value=round(value, 4),
         )
         for key, value in scores.items()
         if key in METRICS and key not in ("images", "ocr_lines") and not key.endswith("_bicubic")
-    ]
+    ]  # fmt: skip
     front = ModelCardData(
-        library_name="diffusers",
-        pipeline_tag="image-to-image",
+        library_name="diffusers", pipeline_tag="image-to-image",
         tags=["tadisr", "super-resolution", "text", *(["lora"] if base else [])],
         base_model=base if base and not Path(base).exists() else None,
-        model_name=title if results else None,
-        eval_results=results or None,
-    )
+        model_name=title if results else None, eval_results=results or None,
+    )  # fmt: skip
     lines = [
         "---", front.to_yaml(), "---", "",
         f"# {title}", "",
@@ -86,12 +79,11 @@ def create_repository(config: TrainConfig) -> str:
     Raises:
         ValueError: not logged in, no such user, no connection; a base that nobody else has.
     """
-    from huggingface_hub import create_repo
-
-    if config.pretrained_model_name_or_path and Path(config.pretrained_model_name_or_path).is_dir():
+    base = config.pretrained_model_name_or_path
+    if base and Path(base).is_dir():
         raise ValueError(
-            f"An adapter on the folder {config.pretrained_model_name_or_path} can be loaded by nobody else: name the "
-            "base by its Hub id, or leave push_to_hub off."
+            f"An adapter on the folder {base} can be loaded by nobody else: name the base by its Hub id, or leave "
+            "push_to_hub off."
         )
     name = config.hub_model_id or Path(config.output_dir).resolve().name
     try:
@@ -104,13 +96,7 @@ def create_repository(config: TrainConfig) -> str:
 
 
 def push(folder: Path, repo_id: str, step: int) -> str:
-    """Upload the folder of weights that were made at `step`; returns the commit's address.
-
-    Raises:
-        ValueError: the upload failed; the weights are where they were.
-    """
-    from huggingface_hub import upload_folder
-
+    """Upload the folder of weights that were made at `step`; returns the commit's address, or raises ValueError."""
     try:
         return str(upload_folder(repo_id=repo_id, folder_path=folder, commit_message=f"Step {step}"))
     except Exception as error:

@@ -53,12 +53,10 @@ def loss_terms(
     lpips: nn.Module | None = None,
     recognizer: RecognizerLoss | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Named, weighted loss terms.
+    """Named, weighted loss terms of a `TADiSRNetwork`, recording.
 
-    Args:
-        network: a `TADiSRNetwork`, recording.
-        batch: crops: hr, lr, mask and has_mask.
-        lines: strips of text lines: hr, lr, mask and box. With a recogniser, each term is the mean of crops and strips.
+    A batch of crops holds hr, lr, mask and has_mask; `lines`, strips of text lines, hold hr, lr, mask and box. With a
+    recogniser, each term is the mean of crops and strips.
     """
 
     def losses(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

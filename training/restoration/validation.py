@@ -14,6 +14,7 @@ from torch import nn
 from tadisr.datasets.ftsr import open_pages
 from tadisr.io.hashing import sha256
 from tadisr.metrics.image import SSIM_WINDOW, psnr, ssim
+from tadisr.metrics.perceptual import LPIPS
 from tadisr.models.families import latent_multiple
 from tadisr.models.joint_decoder import vae_factor
 from tadisr.models.network import TADiSRNetwork
@@ -38,8 +39,7 @@ class Validator:
     """Scores a network on the first images of a test split. Every process does its share.
 
     Raises:
-        FileNotFoundError, ValueError: no such data set.
-        ValueError: a judge that is also the recogniser in the loss; best_metric lpips without weights.
+        FileNotFoundError, ValueError: no such data set; a judge that is also in the loss; no weights for best_metric.
         ImportError: an engine that is not installed.
     """
 
@@ -48,7 +48,13 @@ class Validator:
         self.pages = open_pages(str(config.validation_data_dir), "test")
         self.count = min(len(self.pages), config.num_validation_images)
         self.judge = load_judge(config.validation_ocr, config.recognizer) if config.validation_ocr else None
-        self.lpips = load_lpips_metric(config.validation_lpips, accelerator.device)
+        folder, cache = config.validation_lpips, Path(torch.hub.get_dir()) / "checkpoints"
+        self.lpips: LPIPS | None = None
+        try:  # nothing is downloaded
+            self.lpips = LPIPS(cache if folder is None else Path(folder), str(accelerator.device))
+        except (FileNotFoundError, ImportError):
+            if folder is not None:
+                raise
         if config.best_metric == "lpips" and self.lpips is None:
             raise ValueError("best_metric lpips needs AlexNet's weights: name their folder in validation_lpips.")
 
@@ -64,7 +70,7 @@ class Validator:
         for start in range(0, self.count, processes):
             # All processes gather sharded weights together, so a process without an image left repeats one.
             number = start + rank
-            images = self._restore(network, number if number < self.count else number % self.count)
+            images = self._restore(network, number % self.count)
             if number < self.count:
                 records.append(self._measure(images, self.pages.lines(number)))
                 rows += [images] if len(rows) < SHEET_ROWS else []
@@ -90,7 +96,7 @@ class Validator:
             "mask": _to_uint8(mask_logits.float().sigmoid())[..., 0],
         }  # fmt: skip
 
-    def _measure(self, images: dict[str, np.ndarray], lines: Sequence[dict]) -> dict[str, Any]:
+    def _measure(self, images: dict[str, np.ndarray], lines: Sequence[Any]) -> dict[str, Any]:
         hr, sr = images["hr"], images["sr"]
         text, found = images["true_mask"] > 127, images["mask"] > 127
         record = {
@@ -107,9 +113,9 @@ class Validator:
         return record
 
 
-def _read(judge: OCREngine, image: np.ndarray, lines: Sequence[dict]) -> list[float]:
+def _read(judge: OCREngine, image: np.ndarray, lines: Sequence[Any]) -> list[float]:
     """OCR-A of each line that lies within the image."""
-    from tadisr.metrics.text import ocr_accuracy
+    from tadisr.metrics.text import ocr_accuracy  # training does not need rapidfuzz
 
     corner = np.array(image.shape[1::-1], np.float32)
     quads = [(line["text"], np.array(line["quad"], np.float32)) for line in lines]
@@ -138,11 +144,7 @@ def summarize(records: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def main_metric(scores: dict[str, float], wanted: str | None) -> str:
-    """The name of the score that says which weights are best: `wanted`, or OCR-A where measured, else PSNR.
-
-    Raises:
-        ValueError: `wanted` was not measured.
-    """
+    """The name of the score that says which weights are best: `wanted`, or OCR-A where measured, else PSNR."""
     name = wanted or ("ocr_accuracy" if "ocr_accuracy" in scores else "psnr")
     if name not in scores:
         raise ValueError(f"best_metric is {name}, but validation measured {', '.join(scores)}.")
@@ -150,11 +152,7 @@ def main_metric(scores: dict[str, float], wanted: str | None) -> str:
 
 
 def load_judge(engine: str, recognizers: Sequence[str]) -> OCREngine:
-    """The OCR engine that judges.
-
-    Raises:
-        ValueError: it reads with one of `recognizers`. ImportError: it is not installed.
-    """
+    """The OCR engine that judges; ValueError if it reads with one of `recognizers`."""
     judge = load_engine(engine)
     known = judge.describe().get("models", {}).values()
     for recognizer in filter(Path.is_file, (graph_file(Path(name)) for name in recognizers)):
@@ -163,28 +161,14 @@ def load_judge(engine: str, recognizers: Sequence[str]) -> OCREngine:
     return judge
 
 
-def load_lpips_metric(folder: str | None, device: torch.device) -> Any | None:
-    """LPIPS (AlexNet) if its weights are in `folder` or torch.hub's cache. Validation downloads nothing."""
-    from tadisr.metrics.perceptual import LPIPS
-
-    if folder is not None:
-        return LPIPS(Path(folder), str(device))
-    try:
-        return LPIPS(Path(torch.hub.get_dir()) / "checkpoints", str(device))
-    except (FileNotFoundError, ImportError):
-        return None
-
-
 def _to_uint8(image: torch.Tensor) -> np.ndarray:
     return (image[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
 def draw_sheet(rows: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
     """One row per image: `SHEET_COLUMNS`, scaled to fit, each named at the top; (H, W, 3) uint8 RGB."""
-    sheet = []
-    for row in rows:
-        pictures = [row["lr"], row["bicubic"], row["sr"], row["hr"], row["mask"], row["true_mask"]]
-        sheet.append(np.hstack([_fit(picture) for picture in pictures]))
+    pictures = ("lr", "bicubic", "sr", "hr", "mask", "true_mask")
+    sheet = [np.hstack([_fit(row[name]) for name in pictures]) for row in rows]
     head = np.full((24, sheet[0].shape[1], 3), 255, np.uint8)
     for i, name in enumerate(SHEET_COLUMNS):
         cv2.putText(head, name, (i * SHEET_SIDE + 6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)

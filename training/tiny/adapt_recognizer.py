@@ -41,7 +41,6 @@ def mixed(lr: torch.Tensor, restorer: TADiSRPipeline) -> torch.Tensor:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Adapt as the flags say; None: those of this program's command line."""
     parser = argparse.ArgumentParser(description="Teach a recogniser to read soft lines.")
     parser.add_argument("recognizer", type=Path, help="PP-OCR ONNX file")
     parser.add_argument("-o", "--output", type=Path, required=True, help="safetensors file beside it")

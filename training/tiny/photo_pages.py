@@ -38,7 +38,6 @@ def crops(image: np.ndarray, side: int, count: int, rng: np.random.Generator) ->
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Make pages as the flags say; None: those of this program's command line."""
     parser = argparse.ArgumentParser(description="Make text-free pages of photographs.")
     parser.add_argument("--photo-list", type=Path, required=True, help="image files, one a line")
     parser.add_argument("-o", "--output", type=Path, required=True)

@@ -30,11 +30,7 @@ ON_TEXT = ("text_strength", "clear_text_strength", "coarse_text_strength")
 
 
 def average(pipe: DiffusionPipeline, others: Sequence[Path]) -> None:
-    """Give `pipe` the mean of its own weights and those of pipelines of the same architecture, in place.
-
-    Raises:
-        ValueError: another architecture.
-    """
+    """Give `pipe` the mean of its own weights and those of pipelines of the same architecture, in place."""
     pipes = [pipe, *(type(pipe).from_pretrained(other) for other in others)]
     for name, part in pipe.components.items():
         if isinstance(part, torch.nn.Module):
@@ -47,12 +43,7 @@ def average(pipe: DiffusionPipeline, others: Sequence[Path]) -> None:
 
 
 @quiet()  # on casting, diffusers names the modules to be kept in float32, of which there are none
-def release(
-    source: Path,
-    target: Path,
-    others: Sequence[Path] = (),
-    **strengths: float | None,
-) -> None:
+def release(source: Path, target: Path, others: Sequence[Path] = (), **strengths: float | None) -> None:
     """Write `source`, a whole pipeline, as float16 to `target`, averaged with `others`.
 
     `strengths` are named as the flags. A strength that is None or not given stays.
@@ -100,7 +91,6 @@ def release(
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Release as the flags say; None: those of this program's command line."""
     parser = argparse.ArgumentParser(description="Make the bundled form of a trained pipeline.")
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)

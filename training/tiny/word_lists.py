@@ -22,19 +22,15 @@ WORDNET = Path("/usr/share/wordnet")
 JIEBA = Path("/usr/lib/python3/dist-packages/jieba/dict.txt")
 
 
-def glosses(folder: Path) -> list[str]:
-    """The explanations and examples in WordNet's data files, without repetitions."""
-    found: dict[str, None] = {}
-    for file in sorted(folder.glob("data.*")):
-        for line in file.read_text(encoding="utf-8").splitlines():
-            if " | " in line:
-                parts = re.split(r'[;"]', line.split(" | ", 1)[1])
-                found.update((part, None) for part in (" ".join(part.split()) for part in parts) if len(part) > 3)
-    return list(found)
+def english(folder: Path, count: int, rng: np.random.Generator) -> Iterator[str]:
+    """Pieces of 1 to 12 words of WordNet's explanations and examples.
 
-
-def english(texts: list[str], count: int, rng: np.random.Generator) -> Iterator[str]:
-    """Pieces of 1 to 12 words, as they are, capitalised or in capitals, with and without a full stop."""
+    They are as they are, capitalised or in capitals, with and without a full stop.
+    """
+    files = (file.read_text(encoding="utf-8") for file in sorted(folder.glob("data.*")))
+    lines = (line.split(" | ", 1)[1] for file in files for line in file.splitlines() if " | " in line)
+    parts = (" ".join(part.split()) for line in lines for part in re.split(r'[;"]', line))
+    texts = list(dict.fromkeys(part for part in parts if len(part) > 3))
     for number in rng.integers(len(texts), size=count):
         words = texts[number].split()
         length = int(rng.integers(1, 13))
@@ -64,7 +60,6 @@ def chinese(dictionary: Path, count: int, rng: np.random.Generator) -> Iterator[
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Make the lists as the flags say; None: those of this program's command line."""
     parser = argparse.ArgumentParser(description="Make lists of English and Chinese lines of text.")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--num", type=int, default=60_000, help="lines of each (default: %(default)s)")
@@ -76,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
         if not path.exists():
             raise FileNotFoundError(f"{path} is not there: install Debian's {package}.")
     for name, lines in (
-        ("english", english(glosses(args.wordnet), args.num, np.random.default_rng([args.seed, 0]))),
+        ("english", english(args.wordnet, args.num, np.random.default_rng([args.seed, 0]))),
         ("chinese", chinese(args.jieba, args.num, np.random.default_rng([args.seed, 1]))),
     ):
         write_atomically(args.output / f"{name}.txt", "\n".join(dict.fromkeys(lines)) + "\n")

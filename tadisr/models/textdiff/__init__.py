@@ -1,4 +1,1 @@
-"""TextDiff (Liu et al., 2023): text enhancement module, mask-guided residual diffusion, and the text recogniser.
-
-Import from the modules: `recognizer`, `enhancement`, `residual_unet`, `network`.
-"""
+"""TextDiff (Liu et al., 2023): text enhancement module, mask-guided residual diffusion, and the text recogniser."""

@@ -92,8 +92,7 @@ class DoubleSequentialResidualBlock(nn.Module):
     def forward(self, x: torch.Tensor, prior: torch.Tensor, half_prior: torch.Tensor) -> torch.Tensor:
         """`x` (N, C, h, w), `prior` (N, d, h, w), `half_prior` (N, d, h/2, w/2) to (N, C, h, w)."""
         bands = self.wavelet(self.mix(haar_analysis(x)), half_prior)
-        frequency = haar_synthesis(self.unmix(bands))
-        return x + self.fuse(torch.cat([self.spatial(x, prior), frequency], dim=1))
+        return x + self.fuse(torch.cat([self.spatial(x, prior), haar_synthesis(self.unmix(bands))], dim=1))
 
 
 class SampleInception(nn.Module):
@@ -137,19 +136,8 @@ class TextEnhancementModule(ModelMixin, ConfigMixin):
 
     The coarse image is the bicubic image plus a correction, which is zero before training: Eq. 1 compares gradients
     only and would leave colours to chance. Sides may have any length: an odd one is padded by its last row or column.
-
-    Args:
-        channels: width, a multiple of 4.
-        blocks: number of DSRBs.
-        num_classes: classes of the text prior.
-        prior_channels: width of the semantic map, a multiple of 2 `heads`.
-        heads: attention heads of the interpreter.
-        scale: SR size over LR size.
-        mask_branch: False: no mask (Table 3's ablation).
-        mask_channels: width of the mask branch.
-
-    Raises:
-        ValueError: a width that is not such a multiple.
+    `blocks` is the number of DSRBs, and `prior_channels` the width of the semantic map. Table 3's ablation has no
+    `mask_branch`.
     """
 
     config: Any  # diffusers declares a dict, but its items are attributes, too
@@ -190,17 +178,9 @@ class TextEnhancementModule(ModelMixin, ConfigMixin):
         self.mask = _mask_branch(3 + channels, mask_channels, scale) if mask_branch else None
 
     def forward(self, lr: torch.Tensor, prior: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Enhance LR crops.
+        """LR crops (N, 3, h, w) in [0, 1] and probabilities (N, T, classes) to the coarse image and the mask.
 
-        Args:
-            lr: (N, 3, h, w) in [0, 1].
-            prior: probabilities (N, T, classes).
-
-        Returns:
-            The coarse image (N, 3, sh, sw), near [0, 1] but not clamped, and mask logits (N, 1, sh, sw), or None.
-
-        Raises:
-            ValueError: not a non-empty batch of RGB images, or a prior of another batch or alphabet.
+        The image (N, 3, sh, sw) is near [0, 1] but not clamped. The mask, logits (N, 1, sh, sw), can be None.
         """
         if lr.ndim != 4 or lr.shape[1] != 3 or not lr.numel():
             raise ValueError(f"Expected RGB images (N, 3, h, w), N, h and w at least 1, got {tuple(lr.shape)}.")
@@ -214,8 +194,7 @@ class TextEnhancementModule(ModelMixin, ConfigMixin):
 
         stem = self.stem(lr)  # (N, C, h, w)
         semantics = self.interpreter(stem, prior.to(lr.dtype))  # (N, d, h, w)
-        half_semantics = F.avg_pool2d(semantics, 2)
-        x = stem
+        x, half_semantics = stem, F.avg_pool2d(semantics, 2)
         for block in self.residual_blocks:
             x = block(x, semantics, half_semantics)
         correction = self.to_image(stem + self.body(x))  # (N, 3, sh, sw)

@@ -31,18 +31,13 @@ class _CrossAttention(nn.Module):
         self.feed_forward = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
 
-    def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (N, heads, L, d / heads)
-
     def forward(
         self, pixels: torch.Tensor, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
     ) -> torch.Tensor:
         """`pixels` (N, h*w, d) and their positions `queries`; `keys` and `values` (N, T, d); to (N, h*w, d)."""
-        attended = F.scaled_dot_product_attention(
-            self._heads(self.to_query(pixels + queries)),
-            self._heads(self.to_key(keys)),
-            self._heads(self.to_value(values)),
-        )
+        projected = (self.to_query(pixels + queries), self.to_key(keys), self.to_value(values))
+        q, k, v = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in projected)  # (N, heads, L, d / heads)
+        attended = F.scaled_dot_product_attention(q, k, v)
         pixels = self.norm1(pixels + self.to_out(attended.transpose(1, 2).flatten(2)))
         return self.norm2(pixels + self.feed_forward(pixels))
 

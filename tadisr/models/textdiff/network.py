@@ -4,6 +4,7 @@ Letters: N batch, h, w pixels of the LR image, s scale, H = sh, W = sw, T steps 
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -22,10 +23,8 @@ TRAIN_TIMESTEPS = 200
 def textdiff_scheduler(corrected: bool = False, prediction_type: str = "sample") -> DDIMScheduler:
     """The paper's noise schedule: T = 200, betas linear from 1e-6 to 1e-2, x0 predicted, sampling from T - 1 down.
 
-    Args:
-        corrected: scale the betas, which were made for 1000 steps, by 1000 / 200. As published, alpha-bar at T - 1 is
-            0.37, so training never shows the U-Net the pure noise that sampling starts from; corrected it is 0.006.
-        prediction_type: "sample", or "epsilon" for Table 3's ablation.
+    `corrected` scales the betas, which were made for 1000 steps, by 1000 / 200. As published, alpha-bar at T - 1 is
+    0.37, so training never shows the U-Net the pure noise that sampling starts from; corrected it is 0.006.
     """
     factor = 1000 / TRAIN_TIMESTEPS if corrected else 1
     settings: dict[str, Any] = {
@@ -44,11 +43,7 @@ def textdiff_scheduler(corrected: bool = False, prediction_type: str = "sample")
 def clean_residual(
     scheduler: DDIMScheduler, prediction: torch.Tensor, noisy: torch.Tensor, timesteps: torch.Tensor
 ) -> torch.Tensor:
-    """x0 from the U-Net's prediction for `noisy` x_t at `timesteps` (N,): the prediction itself, or from Eq. 7.
-
-    Raises:
-        ValueError: a scheduler that predicts neither "sample" nor "epsilon".
-    """
+    """x0 from the U-Net's prediction for `noisy` x_t at `timesteps` (N,): the prediction itself, or from Eq. 7."""
     kind = scheduler.config["prediction_type"]
     if kind == "sample":
         return prediction
@@ -91,16 +86,10 @@ class TextDiffNetwork(nn.Module):
     """TPG, TEM, MRD and their schedule, trained jointly: one module for DDP, and for inference.
 
     Args:
-        enhancement: TEM.
         recognizer: the trainable prior generator (TPG); the losses have a frozen copy of their own.
-        unet: MRD.
-        scheduler: as from `textdiff_scheduler`; `prediction_type` "sample" or "epsilon".
         diffusion: False: MRD is a plain U-Net, one pass at timestep 0 without noise (Table 3's ablation).
         detach_condition: x_sr and the mask condition the U-Net without a gradient into TEM, as in DocDiff. TEM still
             learns from the residual hr - sr and from the joint loss.
-
-    Raises:
-        ValueError: modules that do not fit each other.
     """
 
     def __init__(
@@ -148,7 +137,8 @@ class TextDiffNetwork(nn.Module):
 
         The steps are spread over T as the scheduler says, and each goes from its timestep to the next one. The
         scheduler's own `step` is not used: it goes T // num_inference_steps down, which is wrong where that number does
-        not divide T, as with 110 steps. With `diffusion` off there is one pass at timestep 0, without noise.
+        not divide T, as with 110 steps. With `diffusion` off there is one pass at timestep 0, without noise. The result
+        is float32 and not clamped.
 
         Args:
             images: (N, 3, H, W) in [0, 1].
@@ -159,12 +149,6 @@ class TextDiffNetwork(nn.Module):
                 noise prediction.
             temperature: factor of all noise that is drawn. 1 is as published: a sample of what the line may be, with
                 strokes that noise has chosen. 0 needs no `generator` and comes closer to the truth.
-
-        Returns:
-            (N, 3, H, W) float32, not clamped.
-
-        Raises:
-            ValueError: steps outside 1 to 200, a temperature outside 0 to 1, or as `ResidualUNet.forward`.
         """
         limit = self.scheduler.config["num_train_timesteps"]
         if not 1 <= num_inference_steps <= limit:
@@ -176,7 +160,7 @@ class TextDiffNetwork(nn.Module):
         if not self.diffusion:
             return images + self.unet(torch.zeros_like(condition[0]), 0, *condition).float()
         if eta is None:
-            eta = 1.0 if self.scheduler.config["prediction_type"] == "epsilon" else 0.0
+            eta = float(self.scheduler.config["prediction_type"] == "epsilon")
         self.scheduler.set_timesteps(num_inference_steps)
         timesteps = self.scheduler.timesteps[:num_inference_steps]  # by rounding a few, such as 29, are one too long
 
@@ -186,9 +170,8 @@ class TextDiffNetwork(nn.Module):
             return factor * randn_tensor(images.shape, generator=generator, device=images.device, dtype=images.dtype)
 
         x = noise_of_size(temperature)
-        for timestep, previous in zip(timesteps.tolist(), [*timesteps[1:].tolist(), -1], strict=True):
-            alpha_bar = float(self.scheduler.alphas_cumprod[timestep])
-            alpha_bar_previous = float(self.scheduler.alphas_cumprod[previous]) if previous >= 0 else 1.0
+        alpha_bars = pairwise([*self.scheduler.alphas_cumprod[timesteps].tolist(), 1.0])
+        for timestep, (alpha_bar, alpha_bar_previous) in zip(timesteps.tolist(), alpha_bars, strict=True):
             prediction = self.unet(x.to(dtype), timestep, *condition).float()
             x0 = clean_residual(self.scheduler, prediction, x, torch.tensor([timestep], device=x.device))
             noise = (x - alpha_bar**0.5 * x0) / (1 - alpha_bar) ** 0.5
@@ -205,25 +188,24 @@ class TextDiffNetwork(nn.Module):
         first_lines: int = 0,
         foreign: float = 0.0,
     ) -> TextDiffPrediction:
-        """One step of Algorithm 1 up to its losses.
+        """One step of Algorithm 1 up to its losses, for images (N, 3, h, w) and (N, 3, H, W) in [0, 1].
 
         Args:
-            lr: (N, 3, h, w) in [0, 1].
-            hr: (N, 3, H, W) in [0, 1].
             generator: source of the timesteps, which are uniform, and of the noise, which is normal.
             first_lines: number of lines that get a `first_estimate`.
-            foreign: share of lines, from 0 to 1, for which MRD sharpens a mixture of TEM's image and the bicubic one:
-                so it learns to sharpen the images of other methods.
-
-        Raises:
-            ValueError: `hr` is not `scale` times as large as `lr`.
+            foreign: share of lines, from 0 to 1, for which MRD sharpens a random mixture of TEM's image and the
+                bicubic one: so it learns to sharpen the images of other methods.
         """
         prior = self.text_prior(lr)
         # The prior generator learns from the text prior loss only, as in TATT.
         sr, mask_logits = self.enhancement(lr, prior.detach())
         if hr.shape != sr.shape:
             raise ValueError(f"Expected HR images {tuple(sr.shape)}, got {tuple(hr.shape)}.")
-        base = self._mixed(sr, lr, foreign, generator) if foreign else sr
+        base, device = sr, lr.device if generator is None else generator.device
+        if foreign:
+            draw, weight = torch.rand(2, len(lr), 1, 1, 1, generator=generator, device=device).to(lr.device)
+            bicubic = upsample(lr, self.enhancement.config.scale).to(sr.dtype)
+            base = torch.lerp(sr, bicubic, weight * (draw < foreign))
         residual = hr - base
         seen, mask = base, mask_logits.sigmoid() if self.unet.config.mask else None
         if self.detach_condition:
@@ -233,10 +215,8 @@ class TextDiffNetwork(nn.Module):
             first = prediction[:first_lines] if first_lines else None
             return TextDiffPrediction(sr, mask_logits, prior, prediction, residual, residual, prediction, first, base)
 
-        device = generator.device if generator is not None else lr.device
-        timesteps: Any = torch.randint(  # diffusers declares int32
-            self.scheduler.config["num_train_timesteps"], (len(lr),), generator=generator, device=device
-        ).to(lr.device)
+        steps = self.scheduler.config["num_train_timesteps"]
+        timesteps: Any = torch.randint(steps, (len(lr),), generator=generator, device=device).to(lr.device)
         noise = randn_tensor(sr.shape, generator=generator, device=sr.device, dtype=sr.dtype)
         noisy = self.scheduler.add_noise(residual, noise, timesteps)  # Eq. 7
         prediction = self.unet(noisy, timesteps, seen, mask)
@@ -244,18 +224,7 @@ class TextDiffNetwork(nn.Module):
         target = noise if self.scheduler.config["prediction_type"] == "epsilon" else residual
         first = None
         if first_lines:
-            first = self._first_estimate(seen[:first_lines], None if mask is None else mask[:first_lines])
+            seen, mask = seen[:first_lines], None if mask is None else mask[:first_lines]
+            start, last = torch.zeros_like(seen), torch.full((len(seen),), steps - 1, device=seen.device)
+            first = clean_residual(self.scheduler, self.unet(start, last, seen, mask), start, last)
         return TextDiffPrediction(sr, mask_logits, prior, prediction, target, residual, estimate, first, base)
-
-    def _mixed(
-        self, sr: torch.Tensor, lr: torch.Tensor, share: float, generator: torch.Generator | None
-    ) -> torch.Tensor:
-        """TEM's images; in `share` of the lines mixed with the bicubic ones at random."""
-        device = generator.device if generator is not None else lr.device
-        draw, weight = torch.rand(2, len(lr), 1, 1, 1, generator=generator, device=device).to(lr.device)
-        return torch.lerp(sr, upsample(lr, self.enhancement.config.scale).to(sr.dtype), weight * (draw < share))
-
-    def _first_estimate(self, sr: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        x = torch.zeros_like(sr)
-        last = torch.full((len(sr),), self.scheduler.config["num_train_timesteps"] - 1, device=sr.device)
-        return clean_residual(self.scheduler, self.unet(x, last, sr, mask), x, last)

@@ -94,15 +94,10 @@ def textdiff_loss(
     """Eq. 16 as named terms, weights applied; their sum is the total loss.
 
     Args:
-        output: of `TextDiffNetwork.forward`.
         hr: ground truth (N, 3, H, W) in [0, 1].
         mask: ground-truth text mask (N, 1, H, W), 1 on text; not used without a mask branch.
-        weights: of the terms.
         recognizer: frozen, in eval mode, not the network's own copy. It reads `hr` for the text prior loss and gives
             the joint loss its features; needed if either has a weight.
-
-    Raises:
-        ValueError: no recogniser where one is needed, or one that is not frozen.
     """
     if weights.joint or weights.text_prior:
         if recognizer is None:

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,12 +24,7 @@ Refiner = Callable[[list[np.ndarray]], Sequence[np.ndarray]]
 
 
 def read_boxes(path: str | os.PathLike) -> list[np.ndarray]:
-    """The quads of a JSON file, a list of {"quad": ...}; other keys are ignored.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it holds something else, or a quad that `plan_cut` refuses.
-    """
+    """The quads of a JSON file, a list of {"quad": ...}; other keys are ignored. A ValueError says what is wrong."""
     with open(path, encoding="utf-8") as file:
         try:
             boxes = json.load(file)
@@ -75,9 +70,8 @@ class Cut(NamedTuple):
 
     def outline(self) -> np.ndarray:
         """The cut's corners in the photo, homogeneous (4, 3); beyond the horizon the third number is negative."""
-        width, height = self.width, self.height
-        corners = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]], float)
-        return corners @ np.linalg.inv(self.matrix).T
+        w, h = self.width, self.height
+        return np.array([[0, 0, 1], [w, 0, 1], [w, h, 1], [0, h, 1]], float) @ np.linalg.inv(self.matrix).T
 
     def feather(self) -> np.ndarray:
         """Weights of the change, (height, width) float32: 1 in the box, falling to 0 over the margin."""
@@ -92,8 +86,7 @@ class Cut(NamedTuple):
 def plan_cut(quad: np.ndarray) -> Cut:
     """Plan the upright rectangle for a quad, with its margin. Upright quads of whole numbers keep their pixels.
 
-    Raises:
-        ValueError: the corners do not go clockwise around a convex area of at least 1 x 1 pixels.
+    ValueError unless the corners go clockwise around a convex area of at least 1 x 1 pixels.
     """
     sides = np.roll(quad, -1, axis=0).astype(float) - quad  # vectors: top, right, bottom, left
     before = np.roll(sides, 1, axis=0)
@@ -120,32 +113,23 @@ def refine_lines(photo: np.ndarray, quads: Sequence[np.ndarray], refiner: Refine
     """Refine the lines of a photo; pixels that no line changes stay bit-identical.
 
     The refiner's changes are added to the photo, not its lines, so cutting out costs no sharpness. A change fades away
-    over a margin around its box. Where boxes overlap, their changes are averaged.
-
-    Args:
-        photo: (H, W, 3) uint8 RGB.
-        quads: one for each line, see the module; they may reach beyond the photo.
-        refiner: gets all lines at once, each as an upright rectangle of its size in the photo; a vertical line is tall.
-
-    Returns:
-        A new array, (H, W, 3) uint8.
-
-    Raises:
-        ValueError: another array; a quad that `plan_cut` refuses, or that lies outside the photo; lines of other sizes
-            from the refiner.
+    over a margin around its box. Where boxes overlap, their changes are averaged. Quads may reach beyond the photo. The
+    refiner gets all lines at once, each as an upright rectangle of its size in the photo; a vertical line is tall.
+    Quads that `plan_cut` refuses, and those outside the photo, are a ValueError.
     """
     if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
         raise ValueError(f"Expected a uint8 RGB photo (H, W, 3), got {photo.dtype} {photo.shape}.")
-    cuts, places, lines = [], [], []
-    for quad in quads:
-        quad = np.asarray(quad, np.float32)
+    cuts, lines = [], []
+    for quad in (np.asarray(quad, np.float32) for quad in quads):
         cut = plan_cut(quad)
-        place = _place(cut, *photo.shape[:2])
+        rows, columns = place = _place(cut, *photo.shape[:2])
         if not photo[place].size:
             raise ValueError(f"The line {quad.tolist()} lies outside the photo of {photo.shape[1]} x {photo.shape[0]}.")
-        cuts.append(cut)
-        places.append(place)
-        lines.append(_warp_out(photo, cut, place))
+        part, size = photo[place].astype(np.float32) / 255, (cut.width, cut.height)
+        matrix = cut.matrix @ np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1]], float)  # for the part
+        line = cv2.warpPerspective(part, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        lines.append(line.clip(0, 1))
+        cuts.append((cut, matrix, place))
     if not lines:
         return photo.copy()
     refined = refiner(lines)
@@ -154,42 +138,24 @@ def refine_lines(photo: np.ndarray, quads: Sequence[np.ndarray], refiner: Refine
 
     # The system gives these arrays memory only where they are written: little for a large photo with little text.
     change, weight = np.zeros(photo.shape, np.float32), np.zeros(photo.shape[:2], np.float32)
-    for cut, (rows, columns), before, after in zip(cuts, places, lines, refined, strict=True):
+    for (cut, matrix, place), before, after in zip(cuts, lines, refined, strict=True):
         feather = cut.feather()
         difference = (np.asarray(after, np.float32) - before) * feather[..., None]
-        size = (columns.stop - columns.start, rows.stop - rows.start)
-        back = {"M": _shifted(cut, rows, columns), "dsize": size, "borderMode": cv2.BORDER_CONSTANT}
+        back: dict[str, Any] = {"M": matrix, "dsize": weight[place].shape[::-1], "borderMode": cv2.BORDER_CONSTANT}
         flags = cv2.WARP_INVERSE_MAP
-        change[rows, columns] += cv2.warpPerspective(difference, flags=flags | cv2.INTER_CUBIC, **back)
-        weight[rows, columns] += cv2.warpPerspective(feather, flags=flags | cv2.INTER_LINEAR, **back)
+        change[place] += cv2.warpPerspective(difference, flags=flags | cv2.INTER_CUBIC, **back)
+        weight[place] += cv2.warpPerspective(feather, flags=flags | cv2.INTER_LINEAR, **back)
     result = photo.copy()
-    for rows, columns in places:  # where places overlap, the same values are written twice
-        mean = change[rows, columns] / np.maximum(weight[rows, columns], 1)[..., None]
-        result[rows, columns] = np.rint(photo[rows, columns] + 255 * mean).clip(0, 255)
+    for _, _, place in cuts:  # where places overlap, the same values are written twice
+        mean = change[place] / np.maximum(weight[place], 1)[..., None]
+        result[place] = np.rint(photo[place] + 255 * mean).clip(0, 255)
     return result
 
 
 def _place(cut: Cut, height: int, width: int) -> tuple[slice, slice]:
     """Rows and columns of the photo that a cut touches, and a few around them for interpolation."""
-    outline = cut.outline()
-    corners = outline[:, :2] / outline[:, 2:]
+    corners = cut.outline()
+    corners = corners[:, :2] / corners[:, 2:]
     left, top = (np.floor(corners.min(0)) - 3).clip(0, (width, height)).astype(int)
     right, bottom = (np.ceil(corners.max(0)) + 4).clip(0, (width, height)).astype(int)
     return slice(top, bottom), slice(left, right)
-
-
-def _shifted(cut: Cut, rows: slice, columns: slice) -> np.ndarray:
-    """The cut's matrix for points of the photo's part in these rows and columns."""
-    return cut.matrix @ np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1]], float)
-
-
-def _warp_out(photo: np.ndarray, cut: Cut, place: tuple[slice, slice]) -> np.ndarray:
-    """The upright line (height, width, 3) float32 in [0, 1]; outside the photo its border is repeated."""
-    line = cv2.warpPerspective(
-        photo[place].astype(np.float32) / 255,
-        _shifted(cut, *place),
-        (cut.width, cut.height),
-        flags=cv2.INTER_CUBIC,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    return line.clip(0, 1)

@@ -33,18 +33,10 @@ def run_pieces(
 ) -> list[torch.Tensor]:
     """Apply `function` to pieces of every line, batch by batch, and blend its results.
 
-    A vertical line is turned by 90 degrees counterclockwise first. A line is cut into pieces of at most the aspect of
-    `crop_size`, which overlap by about a letter. A piece is resized to its `work_size`, and its maps are resized back.
-
-    Args:
-        function: see `PieceFunction`; its result for a piece must not depend on the pieces beside it.
-        lines: (1, C, H, W) in [0, 1] each.
-        crop_size: height and width that `function` was trained on, wider than high.
-        scale: s.
-        batch_size: largest N.
-
-    Returns:
-        (1, C', s H, s W) float32 on the CPU for each line.
+    Lines (1, C, H, W) in [0, 1] become maps (1, C', s H, s W), float32 on the CPU. A vertical line is turned by 90
+    degrees counterclockwise first. A line is cut into pieces of at most the aspect of `crop_size`, the height and
+    greater width that `function` was trained on. Pieces overlap by about a letter. A piece is resized to its
+    `work_size`, and its maps are resized back. They must not depend on the pieces beside it.
     """
     vertical = [is_vertical(*line.shape[2:]) for line in lines]
     upright = [line.rot90(dims=(2, 3)) if turned else line for line, turned in zip(lines, vertical, strict=True)]
@@ -88,12 +80,10 @@ def _cut(height: int, width: int, crop_size: tuple[int, int], scale: int) -> lis
     overlap = max(height, MIN_HEIGHT)
     spans = windows(width, round(overlap * crop_size[1] / crop_size[0]), overlap)
     columns = [slice(scale * start, scale * stop) for start, stop in spans]
-    weights = [
-        torch.from_numpy(blend_weights((one.start, one.stop), scale * width, scale * overlap)) for one in columns
-    ]
-    total = torch.zeros(scale * width)
-    for one, weight in zip(columns, weights, strict=True):
-        total[one] += weight
+    weights, total = [], torch.zeros(scale * width)
+    for one in columns:
+        weights.append(torch.from_numpy(blend_weights((one.start, one.stop), scale * width, scale * overlap)))
+        total[one] += weights[-1]
     return [(*span, weight / total[one]) for span, one, weight in zip(spans, columns, weights, strict=True)]
 
 

@@ -40,15 +40,8 @@ class CRNN(ModelMixin, ConfigMixin):
     """Seven convolutions, two bidirectional LSTMs: logits over characters for each of 26 steps.
 
     Parameters have the names of the widely used public checkpoint (`load_public_crnn`). Call `eval()` before reading:
-    in training mode batch normalisation makes a reading depend on the other images of the batch.
-
-    Args:
-        channels: widths of the seven convolutions.
-        hidden: width of each LSTM direction.
-        num_classes: the blank and the characters.
-
-    Raises:
-        ValueError: not seven widths.
+    in training mode batch normalisation makes a reading depend on the other images of the batch. `hidden` is the width
+    of each LSTM direction; the classes are the blank and the characters.
     """
 
     config: Any  # diffusers declares a dict, but its items are attributes, too
@@ -87,9 +80,6 @@ class CRNN(ModelMixin, ConfigMixin):
 
         Bicubic without antialiasing and BT.601 gray without mean or deviation, as TATT does it; a crop more than
         twice as high or wide as CRNN's input is antialiased, for plain bicubic would skip pixels.
-
-        Raises:
-            ValueError: anything but a non-empty batch of RGB images.
         """
         if images.ndim != 4 or images.shape[1] != 3 or not images.numel():
             raise ValueError(f"Expected RGB images (N, 3, H, W), N, H and W at least 1, got {tuple(images.shape)}.")
@@ -101,11 +91,7 @@ class CRNN(ModelMixin, ConfigMixin):
 
     @apply_forward_hook
     def features(self, gray: torch.Tensor) -> list[torch.Tensor]:
-        """The maps after each of the seven ReLUs, for `gray` (N, 1, 32, 100) in [0, 1]; the last is (N, C, 1, 26).
-
-        Raises:
-            ValueError: another number of channels or another height.
-        """
+        """The maps after each of the seven ReLUs, for `gray` (N, 1, 32, 100) in [0, 1]; the last is (N, C, 1, 26)."""
         if gray.ndim != 4 or gray.shape[1:3] != (1, HEIGHT):
             raise ValueError(f"Expected gray images (N, 1, {HEIGHT}, {WIDTH}), got {tuple(gray.shape)}.")
         maps = []
@@ -126,18 +112,13 @@ class CRNN(ModelMixin, ConfigMixin):
 
     @staticmethod
     def decode(logits: torch.Tensor) -> list[str]:
-        """Greedy CTC of logits or probabilities (N, T, 37): the best class of each step, repeats and blanks dropped.
-
-        Raises:
-            ValueError: not 37 classes.
-        """
+        """Greedy CTC of logits or probabilities (N, T, 37): the best class of each step, repeats and blanks dropped."""
         if logits.ndim != 3 or logits.shape[-1] != len(ALPHABET) + 1:
             raise ValueError(
                 f"Expected (N, T, {len(ALPHABET) + 1}), the blank and {ALPHABET}, got {tuple(logits.shape)}."
             )
-        return [
-            "".join(ALPHABET[step - 1] for step, _ in groupby(steps) if step) for steps in logits.argmax(-1).tolist()
-        ]
+        best = logits.argmax(-1).tolist()
+        return ["".join(ALPHABET[step - 1] for step, _ in groupby(steps) if step) for steps in best]
 
     @torch.no_grad()
     def read(self, images: torch.Tensor) -> list[str]:
@@ -148,9 +129,7 @@ class CRNN(ModelMixin, ConfigMixin):
 def load_crnn(path: str | Path) -> CRNN:
     """A CRNN in eval mode, float32: the bundled "crnn-tiny", a folder, or a file of the public weights.
 
-    Raises:
-        FileNotFoundError: none of these is there.
-        ValueError: something else is there, or a CRNN of another alphabet.
+    FileNotFoundError if none of these is there, ValueError for anything else or a CRNN of another alphabet.
     """
     folder = BUNDLED / BUNDLED_CRNN if str(path) == BUNDLED_CRNN else Path(path)
     if folder.is_file():
@@ -174,11 +153,7 @@ def load_public_crnn(path: str | Path) -> CRNN:
 
     The file holds a state dict (`cnn.conv0.weight`, `cnn.batchnorm2.running_mean`, `rnn.0.rnn.weight_ih_l0`,
     `rnn.0.embedding.weight`, ...), each name possibly after `module.`; widths and classes follow from the shapes. Read
-    with `weights_only`, so nothing in it is executed.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not such a state dict; names lack or are unknown; shapes do not fit together.
+    with `weights_only`, so nothing in it is executed. Any other file is a ValueError.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"No CRNN checkpoint at {path}.")

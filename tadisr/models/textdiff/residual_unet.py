@@ -60,12 +60,7 @@ class _Block(nn.Module):
     def __init__(self, inputs: int, channels: int, time_channels: int, groups: int, dropout: float, attention: bool):
         super().__init__()
         self.resnet = _Resnet(
-            in_channels=inputs,
-            out_channels=channels,
-            temb_channels=time_channels,
-            groups=groups,
-            groups_out=groups,
-            dropout=dropout,
+            in_channels=inputs, out_channels=channels, temb_channels=time_channels, groups=groups, dropout=dropout
         )
         self.attention = None
         if attention:
@@ -92,17 +87,10 @@ class ResidualUNet(ModelMixin, ConfigMixin):
     the deepest level's pixel.
 
     Args:
-        block_out_channels: width of each level; every level has half the size of the level before.
-        dropout: in every residual block.
-        attention: self-attention in the blocks.
+        block_out_channels: widths, multiples of `norm_groups`; every level has half the size of the level before.
         attention_from: first level with self-attention. The paper does not name the levels. At full size each of 4096
             pixels would attend to 4096, which takes longer than all other layers together.
         mask: False: no mask is read (Table 3's ablation).
-        dilations: of the gated convolutions.
-        norm_groups: groups of the group normalisations; must divide every width.
-
-    Raises:
-        ValueError: no level, or a width that `norm_groups` does not divide.
     """
 
     config: Any  # diffusers declares a dict, but its items are attributes, too
@@ -151,19 +139,13 @@ class ResidualUNet(ModelMixin, ConfigMixin):
     def forward(
         self, residual: torch.Tensor, timestep: int | torch.Tensor, sr: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor:
-        """Predict the clean residual, or the noise in it, as the scheduler's `prediction_type` says.
+        """Predict the clean residual (N, 3, H, W), or the noise in it, as the scheduler's `prediction_type` says.
 
         Args:
             residual: x_t (N, 3, H, W), the noisy residual; a clean one is in [-1, 1].
             timestep: 0 to 199, one for all images, or (N,).
             sr: the coarse image x_sr (N, 3, H, W) in [0, 1].
             mask: text probability x_m (N, 1, H, W); None if this U-Net reads no mask.
-
-        Returns:
-            (N, 3, H, W); zero before training.
-
-        Raises:
-            ValueError: shapes that differ; a missing mask, or one that is not read.
         """
         if sr.ndim != 4 or sr.shape[1] != 3 or not sr.numel() or residual.shape != sr.shape:
             raise ValueError(

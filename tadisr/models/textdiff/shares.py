@@ -5,11 +5,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Shares:
-    """Three settings from 0 to 1; with 1, the default, everything is as in the paper.
-
-    Raises:
-        ValueError: a value outside 0 to 1.
-    """
+    """Three settings from 0 to 1; with 1, the default, everything is as in the paper."""
 
     temperature: float = 1.0
     """Factor of the noise that sampling starts from. 1: the result is one of the images that the line may be. 0: no

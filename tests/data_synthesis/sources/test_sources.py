@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from helpers import source_samples as samples
-from tadisr.data_synthesis.sources import READERS, Pair, find_images, open_source, split_names, split_of
+from helpers import workers
+from tadisr.data_synthesis.sources import READERS, find_images, open_source, split_names, split_of
 from tadisr.data_synthesis.sources.free import _licence, _matches
 
 
@@ -21,19 +22,13 @@ def paper(tmp_path_factory):
     return samples.write_paper_sources(tmp_path_factory.mktemp("paper"))
 
 
-def read_first(source):
-    """Runs in another process."""
-    sample = source[0]
-    return sample.name, (sample.hr if isinstance(sample, Pair) else sample).image.sum()
-
-
 def test_sources_work_in_spawned_and_forked_workers(paper):
     sources = [open_source(f"{kind}:{path}") for kind, path in paper.items()]
     sources.append(open_source({"kind": "textseg", "path": str(paper["textseg"]), "crops": True}))
-    expected = [read_first(source) for source in sources]
+    expected = [workers.read_first(source) for source in sources]
     for method in {"spawn", "fork"} & {*multiprocessing.get_all_start_methods()}:
         with multiprocessing.get_context(method).Pool(1) as pool:
-            assert pool.map(read_first, sources) == expected
+            assert pool.map(workers.read_first, sources) == expected
 
 
 @pytest.mark.parametrize("kind", sorted(set(READERS) - {"free", "folder", "datasets"}))

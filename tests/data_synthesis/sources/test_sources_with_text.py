@@ -11,7 +11,6 @@ from helpers import source_samples as samples
 from tadisr.data_synthesis.sources import open_source
 from tadisr.data_synthesis.sources.annotated import read_words, stroke_mask
 from tadisr.data_synthesis.sources.base import open_gray
-from tadisr.datasets.realce import read_annotation
 
 
 @pytest.fixture(scope="module")
@@ -188,35 +187,14 @@ def test_ctr_reads_every_database_from_key_one(paper):
 
 def test_damaged_ctr_databases(tmp_path):
     image, _ = samples.text_line("OPEN")
-    samples.write_lmdb(
-        tmp_path / "a",
-        {
-            "num-samples": b"4",
-            "image-000000001": samples.encoded(image),
-            "label-000000001": b"OPEN",
-            "image-000000002": b"no image",
-            "label-000000002": b"x",
-            "label-000000003": b"x",
-            "image-000000004": samples.encoded(image),
-            "label-000000004": "出口".encode("gbk"),
-        },
-    )
-    source = open_source(f"ctr:{tmp_path / 'a'}")
+    entries = {"num-samples": b"3", "image-000000001": samples.encoded(image), "label-000000001": b"OPEN"}
+    damaged = {"image-000000002": b"no image", "label-000000002": b"x", "label-000000003": b"x"}
+    source = open_source(f"ctr:{samples.write_lmdb(tmp_path / 'a', entries | damaged)}")
     assert source[0].text == "OPEN"
     with pytest.raises(ValueError, match="a: image-000000002 cannot be read as an image"):
         source[1]
-    with pytest.raises(ValueError, match="a has no key image-000000003"):
+    with pytest.raises(ValueError, match="a has no key image-000000003: it is not of CTR's layout"):
         source[2]
-    with pytest.raises(ValueError, match="a: label-000000004 is not UTF-8"):
-        source[3]
-    with pytest.raises(ValueError, match="has no key num-samples"):
-        open_source(f"ctr:{samples.write_lmdb(tmp_path / 'b', {'x': b''})}")
-    with pytest.raises(ValueError, match="num-samples is b'many', not a number"):
-        open_source(f"ctr:{samples.write_lmdb(tmp_path / 'c', {'num-samples': b'many'})}")
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "data.mdb").write_bytes(b"no database" * 1000)
-    with pytest.raises(ValueError, match="d is not an LMDB: "):
-        open_source(f"ctr:{tmp_path / 'd'}")
 
 
 # --- Real-CE
@@ -246,7 +224,7 @@ def test_realce_aligned_list_selects(paper, tmp_path):
         open_source(spec)
 
 
-def test_realce_annotation_errors(paper, tmp_path):
+def test_realce_annotations_may_be_encoded_otherwise_or_missing(paper, tmp_path):
     root = shutil.copytree(paper["realce"], tmp_path / "copy")
     path = root / "val" / "annos" / "a_1.txt"
     path.write_text("0,0,9,0,9,9,0,9,咖啡\n", encoding="utf-8")  # 6 bytes: also valid GBK, but other characters
@@ -255,15 +233,7 @@ def test_realce_annotation_errors(paper, tmp_path):
     assert reencoded[1].lines == [{"text": "咖啡", "quad": [[0, 0], [9, 0], [9, 9], [0, 9]]}]
     with pytest.raises(ValueError, match="a_2.txt is not encoded in utf-8"):
         reencoded[0]
-    path.write_text("0,0,9,0,9,9,0,9,fine\n\n0,0,9,0,9,text\n")
-    with pytest.raises(ValueError, match="a_1.txt, line 3: expected eight coordinates and a text"):
-        open_source(f"realce:{root}")[1]
-    path.unlink()
-    with pytest.raises(ValueError, match="a_1.txt cannot be read: No such file"):
-        open_source(f"realce:{root}")[1]
     shutil.rmtree(root / "val" / "annos")
     assert open_source(f"realce:{root}")[1].lines == []
     with pytest.raises(ValueError, match="focal lengths 13mm, 26mm, 52mm, not 14mm"):
         open_source({"kind": "realce", "path": str(root), "lr": "14mm"})
-    (empty := tmp_path / "none.txt").write_text("")
-    assert read_annotation(empty, "gbk") == []

@@ -261,7 +261,10 @@ def test_painting_follows_the_generator_alone_and_reaches_no_further_than_it_say
 
 def test_effects_come_as_often_as_asked():
     inks = [Effects().draw(rng(seed)) for seed in range(3000)]
-    share = lambda test: sum(map(test, inks)) / len(inks)  # noqa: E731
+
+    def share(test):
+        return sum(map(test, inks)) / len(inks)
+
     assert share(lambda i: i.material == "neon") == pytest.approx(0.05, abs=0.015)
     assert share(lambda i: i.material == "raised") == pytest.approx(0.06, abs=0.015)
     assert share(lambda i: i.material == "engraved") == pytest.approx(0.05, abs=0.015)

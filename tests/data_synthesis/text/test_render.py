@@ -214,7 +214,10 @@ def test_growing_adds_a_border_of_the_wanted_width():
 def test_random_shapes_come_as_often_as_asked_and_from_the_generator():
     shapes = [Shapes().draw(np.random.default_rng(seed)) for seed in range(2000)]
     assert shapes[7] == Shapes().draw(np.random.default_rng(7)) and shapes[7] != shapes[8]
-    share = lambda test: sum(map(test, shapes)) / len(shapes)  # noqa: E731
+
+    def share(test):
+        return sum(map(test, shapes)) / len(shapes)
+
     assert share(lambda s: s.direction == "stacked") == pytest.approx(0.04, abs=0.015)
     assert share(lambda s: s.arc != 0) == pytest.approx(0.08, abs=0.02)
     assert share(lambda s: s.angle != 0) == pytest.approx(0.25, abs=0.03)

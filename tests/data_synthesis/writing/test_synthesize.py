@@ -290,7 +290,10 @@ def test_another_run_in_the_same_folder_is_refused(recipe, made, request, capsys
 def test_a_full_disk(recipe, tmp_path):
     """Files may not grow beyond 8 KiB: what `write` answers then differs from a full disk's answer in one number."""
     out = tmp_path / "full"
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))  # noqa: E731
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
     process = run_in_background(command(recipe, out, "--num-proc", 1, "--size", 256), preexec_fn=limit)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2

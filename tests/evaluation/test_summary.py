@@ -1,0 +1,152 @@
+"""The tables of a report: known answers from hand-made records."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from tadisr.evaluation.pairs import ANNOTATION, ENGINE
+from tadisr.evaluation.records import Records
+from tadisr.evaluation.summary import build_report
+from tadisr.metrics.segmentation import boundary_f, mask_counts
+
+
+def record(image, text, bicubic, mine, source=ENGINE, height=20.0, script="latin", other=None):
+    """A line's record: what the judge "a" reads on each version; `other`: what "b" reads on (bicubic, mine, hr)."""
+    versions = {"bicubic": bicubic, "mine": mine, "hr": text}
+    read = {name: {"a": {"text": said, "score": 0.9}} for name, said in versions.items()}
+    for name, said in zip(versions, other or (), strict=bool(other)):
+        read[name]["b"] = {"text": said, "score": 0.5}
+    quad = [[0, 0], [9, 0], [9, 9], [0, 9]]
+    return {"image": str(image), "index": 0, "quad": quad, "text": text, "source": source,
+            "script": script, "height": height, "read": read}  # fmt: skip
+
+
+def image(number, bicubic, mine, lpips=(None, None)):
+    methods = {
+        name: {"psnr": psnr, "ssim": min(psnr, 100) / 100, "lpips": distance}
+        for name, psnr, distance in zip(
+            ("bicubic", "mine", "hr"), (bicubic, mine, math.inf), (*lpips, 0.0), strict=True
+        )
+    }
+    return {"name": str(number), "hr": f"{number}.png", "size": [8, 8], "methods": methods}
+
+
+@pytest.fixture
+def records():
+    return Records(
+        images=[image(0, 20.0, 23.0), image(1, 30.0, 31.0)],
+        lines=[
+            record(0, "abcd", "abxd", "abcd", other=("ab", "abcd", "abcd")),
+            record(0, "12", "", "12", height=40.0, script="digits", other=("", "", "")),
+            record(1, "二等座", "二等庄", "二等庄", height=64.0, script="chinese", other=("二", "二等座", "二等")),
+            record(1, "Exit", "Exit", "Exlt", source=ANNOTATION, other=("Ex", "Exit", "Exit")),
+            record(1, "", "x", "", other=("x", "", "")),
+        ],
+        seconds={"bicubic": 0.5},
+    )
+
+
+def test_means_by_hand(records):
+    methods = build_report(records, ["a"])["methods"]
+    assert list(methods) == ["bicubic", "mine", "hr"]
+    bicubic, mine, hr = methods.values()
+    assert bicubic["psnr"] == 25 and mine["psnr"] == 27 and hr["psnr"] is None  # infinite
+    assert bicubic["lpips"] is None and hr["lpips"] == 0 and bicubic["fid"] is None
+    assert bicubic["ocr_a"] == pytest.approx((6 / 8 + 0 + 4 / 6) / 3, abs=1e-6)
+    assert mine["ocr_a"] == pytest.approx((1 + 1 + 4 / 6) / 3, abs=1e-6)
+    assert bicubic["ocr_a_levenshtein"] == pytest.approx((7 / 8 + 0 + 5 / 6) / 3, abs=1e-6)
+    assert (bicubic["exact"], mine["exact"], hr["exact"]) == pytest.approx((0, 2 / 3, 1), abs=1e-6)
+    assert (bicubic["ned"], mine["ned"], bicubic["accuracy"], mine["accuracy"]) == (1, 0.75, 1, 0)
+    assert (bicubic["n_images"], bicubic["n_lines"], bicubic["n_annotated"]) == (2, 3, 1)  # the empty line is out
+    assert bicubic["seconds"] == 0.5 and hr["seconds"] is None
+    assert mine["delta"]["psnr"] == 2 and mine["delta"]["ned"] == -0.25 and bicubic["delta"]["ocr_a"] == 0
+    assert hr["delta"]["psnr"] is None
+
+
+def test_splits_by_hand(records):
+    methods = build_report(records, ["a"])["methods"]
+    assert methods["bicubic"]["by_script"] == {
+        "latin": {"ocr_a": 0.75, "exact": 0, "n": 1},
+        "chinese": {"ocr_a": pytest.approx(4 / 6, abs=1e-6), "exact": 0, "n": 1},
+        "digits": {"ocr_a": 0, "exact": 0, "n": 1},
+    }
+    heights = {(part["low"], part["high"]): (part["n"], part["ocr_a"]) for part in methods["mine"]["by_height"]}
+    assert heights[16, 24] == (1, 1) and heights[32, 48] == (1, 1) and heights[24, 32] == (0, None)
+    assert heights[64, None] == (1, pytest.approx(4 / 6, abs=1e-6))
+    assert methods["mine"]["legible_from"] is None  # no class holds enough lines
+
+
+@pytest.mark.parametrize(
+    ("legible", "expected"), [((16, 24, 32, 48), 16), ((24, 48), 48), ((16, 32, 48), 32), ((), None)]
+)
+def test_the_smallest_legible_height(legible, expected):
+    heights = (16, 24, 32, 48)
+    lines = [
+        record(0, "abcd", "abcd" if h in legible else "wxyz", "", height=float(h)) for h in heights for _ in range(5)
+    ]
+    lines.append(record(0, "abcd", "", "", height=70.0))  # too few to count
+    report = build_report(Records(images=[image(0, 1.0, 1.0)], lines=lines), ["a"])
+    assert report["methods"]["bicubic"]["legible_from"] == expected
+
+
+def test_a_second_opinion_by_hand(records):
+    methods = build_report(records, ["a", "b"])["methods"]
+    assert methods["bicubic"]["engines"]["b"] == {
+        "ocr_a": pytest.approx(
+            (4 / 6 + 2 / 3) / 2, abs=1e-6
+        ),  # "ab" of "abcd", "二" of "二等"; of "12" it reads nothing
+        "ocr_a_levenshtein": pytest.approx((4 / 6 + 2 / 3) / 2, abs=1e-6),
+        "exact": 0,
+        "ned": 0.5,
+        "accuracy": 0,
+        "n_lines": 2,
+        "n_annotated": 1,
+    }
+    assert methods["hr"]["engines"]["b"]["ocr_a"] == 1
+    assert list(methods["mine"]["engines"]) == ["b"]
+
+
+def test_normalisation_is_applied():
+    lines = [record(0, "Exit 12", "EXIT-12", "exit 12"), record(0, "—", "-", "")]
+    made = [build_report(Records([image(0, 1.0, 1.0)], lines), ["a"], rule) for rule in ("none", "alnum")]
+    assert [report["methods"]["bicubic"]["exact"] for report in made] == [0, 1]
+    assert [report["methods"]["bicubic"]["n_lines"] for report in made] == [2, 1]  # a dash alone is no text then
+
+
+def test_pairs_of_methods_by_hand(records):
+    paired = {(one["a"], one["b"], one["metric"]): one for one in build_report(records, ["a"])["paired"]}
+    assert {key[:2] for key in paired} == {("bicubic", "mine")}
+    assert {key[2] for key in paired} == {"psnr", "ssim", "ocr_a", "exact", "ned"}
+    assert paired["bicubic", "mine", "psnr"]["difference"] == 2 and paired["bicubic", "mine", "psnr"]["n"] == 2
+    ocr_a = paired["bicubic", "mine", "ocr_a"]
+    assert ocr_a["difference"] == pytest.approx((0.25 + 1 + 0) / 3, abs=1e-6) and ocr_a["n"] == 3
+    assert paired["bicubic", "mine", "ned"]["p"] is None  # one image alone
+
+
+def test_an_image_that_equals_its_hr_has_no_finite_mean():
+    images = [image(0, 20.0, math.inf), image(1, 20.0, 30.0)]
+    report = build_report(Records(images=images), ["a"])
+    assert report["methods"]["mine"]["psnr"] is None and report["methods"]["mine"]["delta"]["psnr"] is None
+    assert {one["metric"] for one in report["paired"]} == {"ssim"}
+    json.dumps(report, allow_nan=False)
+
+
+def test_nothing_but_one_image():
+    report = build_report(Records(images=[image(0, 20.0, 21.0)]), ["a"])
+    row = report["methods"]["mine"]
+    assert row["psnr"] == 21 and row["ocr_a"] is None and row["n_lines"] == 0 and row["by_script"] == {}
+    assert set(row["intervals"].values()) == {None} and report["paired"][0]["p"] is None
+
+
+def test_mask_scores_by_hand():
+    records = Records(images=[image(0, 1.0, 1.0), image(1, 1.0, 1.0)])
+    truth = np.zeros((20, 20), bool)
+    truth[5:15, 5:15] = True
+    half = truth & (np.arange(20) < 10)
+    records.mask_counts["mine"] = [mask_counts(mask.astype(np.float32), truth) for mask in (half, truth)]
+    records.boundary_f["mine"] = [boundary_f(mask, truth) for mask in (half, truth)]
+    mask = build_report(records, ["a"])["methods"]["mine"]["mask"]
+    assert mask["iou"] == 0.75 and mask["f"] == pytest.approx(2 * 0.75 / 1.75, abs=1e-6)
+    assert mask["boundary_f"] == pytest.approx((boundary_f(half, truth) + 1) / 2, abs=1e-6)
