@@ -167,18 +167,16 @@ def kill_and_resume(data, tmp_path, kills, steps, seed):
         "validation_data_dir": data, "dataloader_num_workers": 1,
     }  # fmt: skip
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    run = start_training(runs.flags(data, whole, **settings))
-    started = time.time()
-    assert run.wait() == 0
-    duration = time.time() - started
+    assert start_training(runs.flags(data, whole, **settings)).wait() == 0
     chance, died_at = random.Random(seed), []
     while len(died_at) < kills:
         run = start_training(runs.flags(data, broken, **settings, resume_from_checkpoint="latest"))
-        time.sleep(chance.uniform(0, 1.2 * duration / kills))
+        for _ in range(chance.randrange(1, steps // kills)):  # each step says a line
+            run.stdout.readline()
+        time.sleep(chance.uniform(0, 0.2))
         if run.poll() is None:
             os.killpg(run.pid, signal.SIGKILL)
-        killed = run.wait() == -signal.SIGKILL
-        if not killed:  # it was through before
+        if run.wait() != -signal.SIGKILL:  # it was through before
             break
         last = latest_checkpoint(broken)
         died_at.append(int(last.name.split("-")[1]) if last else 0)
