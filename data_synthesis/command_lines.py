@@ -21,7 +21,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the database; 0 when it is there."""
     try:
-        from tadisr.data_synthesis.lines import RenderedLines, export
+        from tadisr.data_synthesis.rendered_lines import RenderedLines, export
 
         lines = RenderedLines(args.num, args.split, args.seed, args.severity, "stroke", args.fonts, not args.no_photos)
         export(lines, args.output, args.num_proc)

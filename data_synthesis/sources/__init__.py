@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from tadisr.data_synthesis.sources.annotated import BTS, TextSeg
-from tadisr.data_synthesis.sources.base import Pair, Sample, Source, split_names, split_of
 from tadisr.data_synthesis.sources.ctr import CTR
 from tadisr.data_synthesis.sources.free import Free
 from tadisr.data_synthesis.sources.photographs import DIV2K, LSDIR, Flickr2K, Folder, find_images
 from tadisr.data_synthesis.sources.realce import RealCE
+from tadisr.data_synthesis.sources.source import Pair, Sample, Source, split_names, split_of
 from tadisr.data_synthesis.sources.tables import Table
 
 __all__ = [

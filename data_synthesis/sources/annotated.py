@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from tadisr.data_synthesis.sources.base import (
+from tadisr.data_synthesis.sources.source import (
     PHOTO_SUFFIXES,
     Sample,
     Source,

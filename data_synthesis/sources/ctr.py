@@ -1,6 +1,6 @@
 """Cropped text lines in LMDB: the Chinese text recognition benchmark, and any database written like it."""
 
-from tadisr.data_synthesis.sources.base import Sample, Source, image_size, open_image
+from tadisr.data_synthesis.sources.source import Sample, Source, image_size, open_image
 from tadisr.datasets.databases import Database, find_databases
 
 

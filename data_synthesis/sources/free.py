@@ -11,8 +11,8 @@ from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
-from tadisr.data_synthesis.sources.base import PHOTO_SUFFIXES
 from tadisr.data_synthesis.sources.photographs import ImageFiles
+from tadisr.data_synthesis.sources.source import PHOTO_SUFFIXES
 
 _ROOTS = ("/usr/share/backgrounds", "/usr/share/wallpapers")
 # Photographs are distributed there as JPEG, drawings as PNG, SVG and WebP; these JPEGs are drawings, renderings, logos

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from tadisr.data_synthesis.sources.base import (
+from tadisr.data_synthesis.sources.source import (
     PHOTO_SUFFIXES,
     Sample,
     Source,

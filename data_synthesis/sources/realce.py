@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tadisr.data_synthesis.sources.base import Pair, Sample, Source, image_size, open_image
 from tadisr.data_synthesis.sources.photographs import select
+from tadisr.data_synthesis.sources.source import Pair, Sample, Source, image_size, open_image
 from tadisr.datasets import realce
 
 _FOCAL_LENGTHS = ("13mm", "26mm", "52mm")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tadisr.data_synthesis.sources.base import Sample, Source, image_size, open_gray, open_image
+from tadisr.data_synthesis.sources.source import Sample, Source, image_size, open_gray, open_image
 
 
 class Table(Source):

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tadisr.datasets.base import AnnotatedLine, checked_line
+from tadisr.datasets.folders import AnnotatedLine, checked_line
 from tadisr.io.messages import one_line
 
 IMAGES = {"lr": cv2.IMREAD_COLOR_RGB, "hr": cv2.IMREAD_COLOR_RGB, "mask": cv2.IMREAD_GRAYSCALE}

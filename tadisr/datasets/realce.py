@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tadisr.datasets.base import AnnotatedLine, list_images
+from tadisr.datasets.folders import AnnotatedLine, list_images
 
 ANNOTATIONS = {"val": ("annos", "", "gb18030"), "train": ("trans_annos_52mm_renov", "res_", "utf-8")}
 """By split: the folder and the prefix of the annotations, and their encoding."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from PIL import Image
 
-from tadisr.datasets.base import check_scale, list_images
+from tadisr.datasets.folders import check_scale, list_images
 from tadisr.evaluation.pairs import Pairs
 from tadisr.io.hashing import hashes
 from tadisr.io.images import image_size, read_image

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tadisr.datasets.base import AnnotatedLine, check_scale, checked_line, list_images
+from tadisr.datasets.folders import AnnotatedLine, check_scale, checked_line, list_images
 from tadisr.datasets.ftsr import Shards, read_metadata
 from tadisr.datasets.realce import ANNOTATIONS, RealCE, align
 from tadisr.io.images import image_size, read_image

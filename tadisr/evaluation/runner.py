@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tadisr.datasets.base import check_scale
+from tadisr.datasets.folders import check_scale
 from tadisr.evaluation.methods import HR_ANCHOR, Method, Restored
 from tadisr.evaluation.pairs import ENGINE, Line, Pair, Pairs
 from tadisr.evaluation.records import ImageRecord, LineRecord, Reading, Records

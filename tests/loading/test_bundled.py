@@ -95,7 +95,7 @@ def test_lines_get_closer_to_the_truth():
 
     from tadisr import TextDiffPipeline
     from tadisr.data_synthesis.degrade import degrade
-    from tadisr.data_synthesis.lines import SEVERITIES
+    from tadisr.data_synthesis.rendered_lines import SEVERITIES
     from tadisr.evaluation.text_lines import bicubic
 
     folder = BUNDLED / "textdiff-tiny"

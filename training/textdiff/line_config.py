@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from tadisr.data_synthesis.lines import SEVERITIES
+from tadisr.data_synthesis.rendered_lines import SEVERITIES
 from tadisr.models.textdiff.network import TRAIN_TIMESTEPS
 from tadisr.models.textdiff.objective import TextDiffLossWeights
 from tadisr.training.engine.loop_config import LoopConfig

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from tadisr.data_synthesis.degrade import degrade
-from tadisr.data_synthesis.lines import SEVERITIES, RenderedLines
+from tadisr.data_synthesis.rendered_lines import SEVERITIES, RenderedLines
 from tadisr.datasets.line_items import TextZoomLines, with_mask
 from tadisr.datasets.textzoom import HR_SIZE, LR_SIZE, Line, TextZoom
 from tadisr.evaluation.text_lines import str_filt

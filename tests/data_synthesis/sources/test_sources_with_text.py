@@ -10,7 +10,7 @@ from PIL import Image
 from helpers import source_samples as samples
 from tadisr.data_synthesis.sources import open_source
 from tadisr.data_synthesis.sources.annotated import read_words, stroke_mask
-from tadisr.data_synthesis.sources.base import open_gray
+from tadisr.data_synthesis.sources.source import open_gray
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from helpers.tiny_fonts import write_font
 from tadisr import cli
 from tadisr.data_synthesis import command_lines
-from tadisr.data_synthesis.lines import (
+from tadisr.data_synthesis.rendered_lines import (
     MAX_CHARS,
     SEVERITIES,
     SPLITS,
