@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 AT_THE_ROOT = ("pipelines", "training", "data_synthesis")
-LIMITS = {"training": 24, "data_synthesis": 263}
+LIMITS = {"training": 22}
 SETTINGS = {
     "include": ["tadisr"],
     "extraPaths": ["."],

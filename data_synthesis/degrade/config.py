@@ -169,7 +169,8 @@ def _check(config: Any) -> None:
         value: Any = getattr(config, f.name)
         if isinstance(value, list):
             setattr(config, f.name, value := tuple(value))
-        if f.name.endswith("_prob") and not (isinstance(value, (int, float)) and 0 <= value <= 1):
+        is_number = isinstance(value, (int, float))
+        if f.name.endswith("_prob") and not (is_number and 0 <= value <= 1):
             raise ValueError(f"{f.name} must lie between 0 and 1; got {value!r}.")
         if f.type in (Range, tuple[int, int]) and not (_numbers(value) and len(value) == 2 and value[0] <= value[1]):
             raise ValueError(f"{f.name} must be [low, high] with 0 <= low <= high; got {value!r}.")

@@ -182,7 +182,7 @@ class TextSegmenter(nn.Module):
             raise ValueError(f"The weights in {folder} do not fit: {len(wrong)} tensors differ, such as {wrong[0]}.")
         with torch.no_grad():
             for name, tensor in own.items():
-                tensor.copy_(state[name])
+                tensor.copy_(state[str(name)])
         return segmenter.eval()
 
 

@@ -1,7 +1,5 @@
 """What is set in rows and cells: tables, forms, receipts, menus, tickets."""
 
-from typing import Any
-
 import numpy as np
 
 from tadisr.data_synthesis.layouts import figures, marks
@@ -102,10 +100,11 @@ def _fields(sheet: Canvas, s: Setter, colors: Palette, body: float) -> None:
 
 def _stamp(sheet: Canvas, s: Setter, x: float, y: float, radius: float) -> None:
     """A ring in red or blue with a line of its own, where nothing is written yet."""
-    corners: Any = np.array([x, y], np.float32) + radius * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float32)
+    corners = np.array([x, y], np.float32) + radius * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float32)
     if sheet.is_free(corners):
         color = np.asarray([0.75, 0.12, 0.15] if s.chance(0.7) else [0.15, 0.2, 0.55], np.float32)
-        sheet.box(*corners[0], *corners[2], color, radius, max(2.0, radius * 0.06), 0.75)
+        (left, top), (right, bottom) = corners[0], corners[2]
+        sheet.box(left, top, right, bottom, color, radius, max(2.0, radius * 0.06), 0.75)
         s.label(sheet, s.head, (x - radius * 0.8, y - radius * 0.35, x + radius * 0.8, y + radius * 0.35), color)
 
 

@@ -145,7 +145,7 @@ def _splits(lines: Sequence[_Line], name: str) -> dict[str, Any]:
     by_script = {script: _means([line for line in read if line.record["script"] == script], name) for script in SCRIPTS}
     by_height = []
     for low, high in pairwise((*_HEIGHTS, None)):
-        chosen = [line for line in read if low <= line.record["height"] < (high or math.inf)]
+        chosen = [line for line in read if (low or 0) <= line.record["height"] < (high or math.inf)]
         by_height.append({"low": low, "high": high, **_means(chosen, name)})
     judged = [part for part in reversed(by_height) if part["n"] >= _ENOUGH]
     legible = [part["low"] for part in takewhile(lambda part: (part["ocr_a"] or 0.0) >= _LEGIBLE, judged)]
