@@ -127,12 +127,10 @@ def load_recognizer(name: str, device: str = "cpu") -> Recognizer:
     if kind in CONVENTIONS and path:
         return ScriptedRecognizer(path, CONVENTIONS[kind], device)
     if kind == "crnn" and path:
-        import torch
-
         from tadisr.models.textdiff.recognizer import load_crnn
 
         model = load_crnn(path)
-        model.to(torch.device(device))
+        model.to(device)  # pyright: ignore[reportArgumentType]: diffusers wraps `to` without its `self`
         return lambda images: model.read(images.float().to(device))
     known = ", ".join([*ENGINES, "crnn:PATH", *(f"{kind}:FILE" for kind in CONVENTIONS)])
     raise ValueError(f"No recogniser {name!r}: choose one of {known}.")
