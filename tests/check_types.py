@@ -3,7 +3,7 @@
 The folders pipelines/, training/ and data_synthesis/ are parts of the package `tadisr` only once it is installed, and a
 type checker reads no such mapping. So it reads a copy of them, laid out as installed.
 
-A part without a limit has no errors. A limit may only go down: fewer errors than it says is a failure too.
+A part without a limit has no errors. A limit only goes down: with fewer errors than it says, lower it.
 """
 
 import json
@@ -58,9 +58,10 @@ def main() -> int:
     wrong = False
     for part in sorted({*found, *LIMITS}):
         count, limit = len(found[part]), LIMITS.get(part, 0)
-        if count != limit:
+        if count > limit:
             wrong = True
             print("\n".join(found[part]))
+        if count != limit:
             print(f"{part}: {count} errors of types, and the limit is {limit}{': lower it' if count < limit else ''}")
     return int(wrong)
 
