@@ -5,7 +5,7 @@ Shapes: B batch, H, W pixels of the output, h, w latent size.
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from diffusers import (
     ModelMixin,
     PipelineQuantizationConfig,
 )
-from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import nn
 
@@ -36,27 +35,12 @@ from tadisr.models.lora import ADAPTER
 from tadisr.models.network import denoise
 from tadisr.models.prompt import TextPrompt
 from tadisr.models.tensors import COLOR_FIXES, OUTPUT_TYPES, fix_color, on_arrays, to_images, to_tensors, upsample
+from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
 from tadisr.tiling import TilePlan, auto_tile, group_by_size, run_tiled
 from tadisr.trust.check import Thresholds, TrustReport, check_text, trust_engine
 
 ImageInput = Image.Image | np.ndarray | torch.Tensor
 MIN_SIDE = 64  # pixels of the output: smaller images are padded, so that every normalisation has something to measure
-
-
-@dataclass
-class TADiSRPipelineOutput(BaseOutput):
-    """Restored images and where their text is, one of each per input image, in the requested `output_type`.
-
-    images: "pil": RGB; "uint8": arrays (H, W, 3); "np": arrays (H, W, 3) float32 in [0, 1]; "pt": CPU tensors
-        (3, H, W) float32 in [0, 1].
-    text_masks: the probability that a pixel is text: "pil": "L", 255 is 1; "uint8": (H, W), 255 is 1; "np": (H, W)
-        float32; "pt": (1, H, W) float32.
-    reports: which lines of text to check; None if that was not asked for.
-    """
-
-    images: list[Image.Image] | list[np.ndarray] | list[torch.Tensor]
-    text_masks: list[Image.Image] | list[np.ndarray] | list[torch.Tensor]
-    reports: list[TrustReport] | None = None
 
 
 class TADiSRPipeline(DiffusionPipeline):

@@ -5,7 +5,7 @@ Shapes: N batch, h, w pixels of an LR crop, s scale of the enhancement module, H
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, DiffusionPipeline
-from diffusers.utils import BaseOutput
 from PIL import Image
 
 from tadisr.loading.memory import contiguous_weights
@@ -25,24 +24,11 @@ from tadisr.models.textdiff.pieces import PieceFunction, run_pieces
 from tadisr.models.textdiff.recognizer import CRNN
 from tadisr.models.textdiff.residual_unet import ResidualUNet
 from tadisr.models.textdiff.shares import Shares
+from tadisr.pipelines.pipeline_output import TextDiffPipelineOutput
 
 ImageInput = Image.Image | np.ndarray | torch.Tensor
 Generators = torch.Generator | Sequence[torch.Generator] | None
 _MODELS = ("enhancement", "prior", "residual")
-
-
-@dataclass
-class TextDiffPipelineOutput(BaseOutput):
-    """Restored crops, where their text is, and TEM's coarse images, one of each per crop, in the `output_type`.
-
-    images: as in `TADiSRPipelineOutput`.
-    text_masks: as in `TADiSRPipelineOutput`; None if the model has no mask.
-    coarse_images: as `images`; None from `refine`, which starts from another method's images.
-    """
-
-    images: list[Image.Image] | list[np.ndarray] | list[torch.Tensor]
-    text_masks: list[Image.Image] | list[np.ndarray] | list[torch.Tensor] | None
-    coarse_images: list[Image.Image] | list[np.ndarray] | list[torch.Tensor] | None = None
 
 
 class TextDiffPipeline(DiffusionPipeline):

@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from tadisr.loading.load import Restored, Restorer, load
     from tadisr.models.prompt import TextPrompt
     from tadisr.ocr import load_engine
-    from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline, TADiSRPipelineOutput
-    from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline, TextDiffPipelineOutput
+    from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput, TextDiffPipelineOutput
+    from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
+    from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
     from tadisr.trust.check import check_text
 
 __all__ = [
@@ -23,8 +24,9 @@ _NAMES = {
     "tadisr.loading.load": ("Restored", "Restorer", "load"),
     "tadisr.models.prompt": ("TextPrompt",),
     "tadisr.ocr": ("load_engine",),
-    "tadisr.pipelines.pipeline_tadisr": ("TADiSRPipeline", "TADiSRPipelineOutput"),
-    "tadisr.pipelines.pipeline_textdiff": ("TextDiffPipeline", "TextDiffPipelineOutput"),
+    "tadisr.pipelines.pipeline_output": ("TADiSRPipelineOutput", "TextDiffPipelineOutput"),
+    "tadisr.pipelines.pipeline_tadisr": ("TADiSRPipeline",),
+    "tadisr.pipelines.pipeline_textdiff": ("TextDiffPipeline",),
     "tadisr.trust.check": ("check_text",),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}

@@ -119,7 +119,7 @@ def load(
     with quiet():
         pipe = cls.from_pretrained(folder, dtype=as_dtype(dtype, device), **options).to(device)
     pipe.set_progress_bar_config(disable=True)
-    if isinstance(pipe, TADiSRPipeline) and pipe.device.type != "cpu":  # there it takes longer than a few tiles gain
+    if isinstance(pipe, TADiSRPipeline) and pipe.device.type != "cpu":  # on a CPU fusing takes longer than it saves
         pipe.fuse_lora()
     return Restorer(str(name), folder, pipe)
 

@@ -14,17 +14,21 @@ from diffusers.models.embeddings import apply_rotary_emb
 
 
 @dataclass(eq=False)
-class TextAttnProcessor:
+class _Recorder:
+    """The layer's name, the text's positions in the prompt, and where the logits go."""
+
+    name: str
+    text_positions: list[int]
+    maps: dict[str, torch.Tensor]
+
+
+class TextAttnProcessor(_Recorder):
     """The layer's own attention by `scaled_dot_product_attention`, plus the scaled logit q.k of one prompt token.
 
     Only the column of the attention matrix that belongs to the text token is computed (B n L values), so memory stays
     that of the fused kernel. Where the word spans several sub-word tokens their logits are averaged, which equals the
     logit against the averaged key.
     """
-
-    name: str
-    text_positions: list[int]
-    maps: dict[str, torch.Tensor]
 
     def __call__(
         self,
@@ -53,17 +57,12 @@ class TextAttnProcessor:
         return attn.to_out[1](attn.to_out[0](out)) / attn.rescale_output_factor
 
 
-@dataclass(eq=False)
-class JointTextAttnProcessor:
+class JointTextAttnProcessor(_Recorder):
     """The same for CogView4, whose layers attend over prompt and image tokens together (our addition to the paper).
 
     Recorded are the logits of the image tokens' queries, after normalisation and rotary embedding, with the text
     token's key, which in this architecture changes with the image from layer to layer and has no rotary embedding.
     """
-
-    name: str
-    text_positions: list[int]
-    maps: dict[str, torch.Tensor]
 
     def __call__(
         self,

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from helpers import tiny_textdiff
+from helpers.signs import quick_engine, sign
 from tadisr import cli, ocr
-from tadisr.ocr import load_engine
 
 
 def write(path, boxes):
@@ -20,14 +20,7 @@ def write(path, boxes):
 
 @pytest.fixture(scope="session")
 def engine():
-    return load_engine("rapidocr", threads=1, params={"Det.limit_side_len": 160})
-
-
-def sign(*texts, size=(220, 110)):
-    image = Image.new("RGB", size, "white")
-    for number, text in enumerate(texts):
-        ImageDraw.Draw(image).text((14, 10 + 45 * number), text, fill="black", font=ImageFont.load_default(26))
-    return image
+    return quick_engine()
 
 
 @pytest.fixture(scope="session")

@@ -8,29 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 import tadisr
 from helpers.command_line import bicubic, never, noise, opened, three, tree
+from helpers.signs import quick_engine
+from helpers.signs import small_sign as sign
 from tadisr import cli
-from tadisr.ocr import load_engine
 from tadisr.trust import check as trust
 
 
 @pytest.fixture(scope="session")
 def small_engine():
-    return load_engine("rapidocr", threads=1, params={"Det.limit_side_len": 160})  # small photos, quickly searched
+    return quick_engine()
 
 
 @pytest.fixture
 def engine(monkeypatch, small_engine):
     monkeypatch.setattr(trust, "trust_engine", lambda: small_engine)
-
-
-def sign(text):
-    image = Image.new("RGB", (100, 40), "white")
-    ImageDraw.Draw(image).text((10, 8), text, fill="black", font=ImageFont.load_default(20))
-    return image
 
 
 def test_report(run, engine):

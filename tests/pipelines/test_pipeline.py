@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 import torch
 from diffusers import CMStochasticIterativeScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from helpers import tiny
+from helpers.signs import quick_engine
+from helpers.signs import small_sign as sign
 from tadisr import TADiSRPipeline
 from tadisr.io.images import read_image
 from tadisr.models.families import predict
 from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.one_step import one_step, one_step_coefficients
 from tadisr.models.tensors import to_tensors, upsample
-from tadisr.ocr import load_engine
 from tadisr.pipelines import pipeline_tadisr
 from tadisr.trust import check as trust
 
@@ -247,16 +248,10 @@ def bicubic(monkeypatch):
     pipe = tiny.lean()
     torch.nn.init.zeros_(pipe.vae.decoder.conv_out.weight)
     torch.nn.init.zeros_(pipe.vae.decoder.conv_out.bias)
-    engine = load_engine("rapidocr", threads=1, params={"Det.limit_side_len": 160})
+    engine = quick_engine()
     monkeypatch.setattr(trust, "trust_engine", lambda: engine)
     monkeypatch.setattr(pipeline_tadisr, "trust_engine", lambda: engine)
     return pipe
-
-
-def sign(text):
-    image = Image.new("RGB", (100, 40), "white")
-    ImageDraw.Draw(image).text((10, 8), text, fill="black", font=ImageFont.load_default(20))
-    return image
 
 
 def test_reports(bicubic):

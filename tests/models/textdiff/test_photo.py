@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw, ImageFont
 
+from helpers.signs import quick_engine, sign
 from tadisr.models.textdiff.photo import MARGIN, find_boxes, plan_cut, read_boxes, refine_lines
-from tadisr.ocr import load_engine
 
 RECTANGLE = np.float32([[30, 20], [110, 20], [110, 40], [30, 40]])
 TURNED = np.float32([[40.3, 15.2], [112.8, 35.9], [107.1, 55.4], [34.6, 34.7]])
@@ -224,14 +223,7 @@ def test_files_that_hold_no_boxes(tmp_path, content, message):
 
 @pytest.fixture(scope="session")
 def engine():
-    return load_engine("rapidocr", threads=1, params={"Det.limit_side_len": 160})
-
-
-def sign(*texts, size=(220, 110)):
-    image = Image.new("RGB", size, "white")
-    for number, text in enumerate(texts):
-        ImageDraw.Draw(image).text((14, 10 + 45 * number), text, fill="black", font=ImageFont.load_default(26))
-    return image
+    return quick_engine()
 
 
 def test_boxes_of_a_photo(engine):
