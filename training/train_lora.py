@@ -72,19 +72,23 @@ class Restoration(Task[TrainConfig]):
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator):
         super().__init__(config, accelerator)
+        # The base comes last: whatever is wrong with the rest is known before its gigabytes are fetched.
         self.repository = create_repository(config) if config.push_to_hub and accelerator.is_main_process else None
-        with accelerator.main_process_first():  # it downloads the base and encodes the prompt for all
+        with torch.random.fork_rng(devices=[]):  # a network from scratch begins with the same weights, whatever is here
+            self.data = Batches(config, accelerator)
+            self.validator = Validator(config, accelerator) if config.validation_data_dir else None
+            with accelerator.main_process_first():  # it downloads for all
+                self.lpips = load_lpips(config)
+            self.recognizer = RecognizerLoss(config.recognizer).to(accelerator.device) if config.recognizer else None
+        with accelerator.main_process_first():  # it encodes the prompt, too
             self.network = build_network(config)
-        if config.resolution % (factor := network_factor(self.network)):
-            raise ValueError(f"With this base resolution must be a multiple of {factor}, not {config.resolution}.")
-        self.lpips = load_lpips(config)
         if self.lpips is not None:
             self.lpips.to(accelerator.device)
-        self.recognizer = RecognizerLoss(config.recognizer).to(accelerator.device) if config.recognizer else None
-        self.validator = Validator(config, accelerator) if config.validation_data_dir else None
+        if config.resolution % (factor := network_factor(self.network)):
+            raise ValueError(f"With this base resolution must be a multiple of {factor}, not {config.resolution}.")
 
     def batches(self, step: int) -> Iterable[Batch]:
-        return Batches(self.config, self.accelerator, step)
+        return self.data.start(step)
 
     def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Terms:
         """The losses of crops (Eq. 7 to 9), and of line strips what the recogniser reads."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -63,18 +64,23 @@ class TextPrompt(ModelMixin, ConfigMixin):
         """As `from_pipeline`, with the text encoders of a base, a folder or Hub id; nothing else of it is loaded.
 
         Args:
-            options: `dtype`, `revision`, `variant`, ... as in `DiffusionPipeline.from_pretrained`.
+            options: `dtype`, `revision`, `variant`, ... as in `DiffusionPipeline.from_pretrained`. Without `variant`,
+                fp16 files are taken where there are no plain ones, as in Kolors' repository.
 
         Raises:
             ImportError: a package that the tokenizer needs is not installed, as for Kolors.
+            OSError: no such base, or no weights of its text encoders.
         """
         hub = {key: options[key] for key in ("revision", "token", "cache_dir", "local_files_only") if key in options}
         index = cast(dict[str, Any], DiffusionPipeline.load_config(base, **hub))
         family = family_by_pipeline(index["_class_name"])
         if family.needs and find_spec(family.needs[0]) is None:
             raise ImportError(f"{family.name} needs {family.needs[0]}: pip install '{family.needs[1]}'.")
-        left_out = {part: None for part in ("vae", family.component) if part in index}
-        return cls.from_pipeline(DiffusionPipeline.from_pretrained(base, **left_out, **options), prompt, keyword, size)
+        parts = [name for name, origin in index.items() if isinstance(origin, list)]
+        left_out: dict[str, Any] = {part: None for part in parts if not part.startswith(("text_encoder", "tokenizer", "scheduler"))}
+        if "safety_checker" in left_out:
+            left_out["requires_safety_checker"] = False  # or leaving it out would be warned of
+        return cls.from_pipeline(_load(base, **left_out, **options), prompt, keyword, size)
 
     @classmethod
     @torch.no_grad()
@@ -108,6 +114,16 @@ class TextPrompt(ModelMixin, ConfigMixin):
         if model.pooled_prompt_embeds is not None and pooled is not None:
             model.pooled_prompt_embeds.copy_(pooled)
         return model.requires_grad_(False)
+
+
+def _load(base: str | Path, variant: str | None = None, **options: Any) -> DiffusionPipeline:
+    try:
+        return DiffusionPipeline.from_pretrained(base, variant=variant, **options)
+    except (OSError, ValueError):
+        if variant is None:
+            with suppress(OSError, ValueError):
+                return DiffusionPipeline.from_pretrained(base, variant="fp16", **options)
+        raise
 
 
 def find_keyword(tokens: Sequence[str], keyword: str) -> list[int]:

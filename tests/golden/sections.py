@@ -296,6 +296,7 @@ def train_tadisr(folder: Path, thorough: bool) -> Items:
             **often, "train_data_dir": data, "output_dir": folder / family / "run", "resolution": 32, "lpips": 0,
             "pretrained_model_name_or_path": folder / family / "base", "learning_rate": 1e-2, "train_batch_size": 2,
             "dataloader_num_workers": 0, "logging_steps": 1, "validation_steps": STEPS, "max_grad_norm": 1.0,
+            "mixed_precision": "no", "gradient_checkpointing": False, "validation_tile": 1024,
         }  # fmt: skip
         training_runs.fresh()
         train_lora.main(textdiff_runs.flags(settings))

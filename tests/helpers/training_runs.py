@@ -36,7 +36,7 @@ SETTINGS = {
     "encoder_skips": True, "image_residual": True, "resolution": 32, "train_batch_size": 2, "lpips": 0.0,
     "learning_rate": 1e-3, "lr_scheduler": "cosine", "lr_warmup_steps": 2, "text_l1": 10.0, "degradation": "mild",
     "max_train_steps": 6, "checkpointing_steps": 2, "validation_steps": 100, "dataloader_num_workers": 0,
-    "logging_steps": 1,
+    "logging_steps": 1, "gradient_checkpointing": False,
 }  # fmt: skip
 
 
@@ -62,6 +62,11 @@ def train(data, out, **changes) -> Path:
     fresh()
     train_lora.main(flags(data, out, **changes))
     return out
+
+
+def settings(out) -> dict:
+    """The settings that a run was made with."""
+    return yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
 
 
 def command(arguments, launch: list[str] | None = None) -> list[str]:

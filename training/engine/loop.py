@@ -5,6 +5,7 @@ scores in best.json.
 """
 
 import shutil
+import tempfile
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -47,7 +48,10 @@ def fit(config: C, task_class: type[Task[C]]) -> None:
         raise ValueError("FSDP is for bases that do not fit a GPU whole, this network does: take accelerate/ddp.yaml.")
     set_seed(config.seed)
 
-    # 1. Components and data.
+    # 1. Components and data; before them, what is cheap to find out.
+    if accelerator.is_main_process:
+        check_folder(output_dir)
+    build_optimizer(config, [torch.nn.Parameter(torch.zeros(2, 2))])
     task = task_class(config, accelerator)
     if is_sharded:
         prepare_for_fsdp(accelerator, task.network)
@@ -58,7 +62,6 @@ def fit(config: C, task_class: type[Task[C]]) -> None:
     schedule = get_scheduler(config.lr_scheduler, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
     batches = task.batches(step)
     if accelerator.is_main_process:
-        output_dir.mkdir(parents=True, exist_ok=True)
         mend_folders(output_dir, "checkpoint-*", "weights", "best")
         config.save(output_dir / "config.yaml")
 
@@ -94,6 +97,16 @@ def fit(config: C, task_class: type[Task[C]]) -> None:
         best = keeper.best
         task.finish(output_dir / ("best" if best else "weights"), best["step"] if best else state.step)
     accelerator.end_training()
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder; raises ValueError where nothing can be written in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"Nothing can be written in output_dir {folder}: {error.strerror}.") from None
 
 
 class WeightsKeeper:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING
 
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
@@ -15,37 +15,54 @@ from tadisr.training.data.realce_crops import MixedCrops, RealCECrops, make_mask
 from tadisr.training.engine.task import Batch, share, total_batches
 from tadisr.training.restoration.train_config import STORED, TrainConfig
 
+if TYPE_CHECKING:
+    from tadisr.training.data.ftsr_stream import FTSRStream
+
 
 class Batches:
-    """The run's batches from step `step` on, on the device: crops and, with a recogniser, "lines", a batch of strips.
+    """The run's batches, on the device: crops and, with a recogniser, "lines", a batch of strips.
 
     A data set has one item for each crop of the whole run, so a step always sees the same crops. A stream is read on
-    from where the run stopped.
+    from where the run stopped. The data are opened at once, and their first item is made, so that what is wrong with
+    them is known before a base is fetched.
     """
 
-    def __init__(self, config: TrainConfig, accelerator: Accelerator, step: int):
+    def __init__(self, config: TrainConfig, accelerator: Accelerator):
         self.config, self.accelerator = config, accelerator
-        self.surplus = 0
+        self.surplus, self.loaders = 0, []
         fixed = None if config.degradation == STORED else Degradation.preset(config.degradation)
         if fixed is not None:
             fixed.scale = config.scale
         cropping = Cropping(config.resolution, fixed, config.text_share, config.augmentation, scale=config.scale)
         realce = self._realce(config.realce_data_dir) if config.realce_data_dir else None
-        options: dict[str, Any] = {"batch_size": config.train_batch_size, "num_workers": config.dataloader_num_workers}
+        self.stream, self.data = None, []
         if config.streaming:
-            self.loaders = [self._stream(cropping, realce, step, options)]
+            self.stream = self._stream(cropping, realce)
             return
         pages = ConcatPages(config.train_data_dir, config.degradation == STORED, config.cache_pages)
         count = total_batches(config, accelerator)
         crops = FTSRCrops(pages, cropping, count * config.train_batch_size, config.seed)
+        first = [crops] if realce is None else [crops, realce]
         if realce is not None:
             crops = MixedCrops(crops, realce, config.realce_share, config.seed)
-        loaders = [DataLoader(crops, **options)]
+        self.data = [(crops, config.train_batch_size)]
         if config.recognizer:
             length = count * config.recognizer_lines
             strips = FTSRLines(pages, length, config.seed, degradation=fixed, augmentation=config.augmentation)
-            loaders.append(DataLoader(strips, config.recognizer_lines, num_workers=config.dataloader_num_workers))
-        self.loaders = [share(loader, config, accelerator, step) for loader in loaders]
+            first.append(strips)
+            self.data.append((strips, config.recognizer_lines))
+        for items in first:
+            items[0]
+
+    def start(self, step: int) -> "Batches":
+        """The batches from step `step` on."""
+        workers = self.config.dataloader_num_workers
+        if self.stream is not None:
+            self.loaders = [self._from_stream(self.stream, step, workers)]
+        else:
+            loaders = [DataLoader(items, size, num_workers=workers) for items, size in self.data]
+            self.loaders = [share(loader, self.config, self.accelerator, step) for loader in loaders]
+        return self
 
     def _realce(self, folder: str) -> RealCECrops:
         config, accelerator = self.config, self.accelerator
@@ -56,21 +73,23 @@ class Batches:
             accelerator.wait_for_everyone()
         return RealCECrops(folder, config.resolution, config.seed, config.scale, config.text_share, aligned, masks)
 
-    def _stream(self, cropping: Cropping, realce: RealCECrops | None, step: int, options: dict[str, Any]) -> DataLoader:
+    def _stream(self, cropping: Cropping, realce: RealCECrops | None) -> "FTSRStream":
         from tadisr.training.data.ftsr_stream import FTSRStream
 
         config, accelerator = self.config, self.accelerator
-        stream = FTSRStream(
+        return FTSRStream(
             config.train_data_dir, cropping, config.seed, config.shuffle_buffer, accelerator.process_index,
             accelerator.num_processes, realce, config.realce_share, config.train_batch_size,
         )  # fmt: skip
-        workers = min(options["num_workers"], stream.shards)
+
+    def _from_stream(self, stream: "FTSRStream", step: int, workers: int) -> DataLoader:
+        workers = min(workers, stream.shards)
         # A loader begins with its first worker, so only whole rounds can be skipped. The batches that were seen of the
         # last round are read again, and left out by `__iter__`.
-        seen = step * config.gradient_accumulation_steps
+        seen = step * self.config.gradient_accumulation_steps
         self.surplus = seen % max(workers, 1)
         stream.skip = seen - self.surplus
-        return DataLoader(stream, **options | {"num_workers": workers})
+        return DataLoader(stream, self.config.train_batch_size, num_workers=workers)
 
     def __iter__(self) -> Iterator[Batch]:
         for batches in islice(zip(*self.loaders, strict=True), self.surplus, None):

@@ -66,10 +66,12 @@ class TrainConfig(LossWeights, LoopConfig):
 
     # The steps.
     max_train_steps: int = 200_000
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = True
+    """Run the network's blocks again in backward instead of keeping what they computed: half the memory or less."""
     learning_rate: float = 5e-5
-    mixed_precision: str = "no"
-    """no, fp16 or bf16. A pretrained base's frozen weights are then kept in that type."""
+    mixed_precision: str = "auto"
+    """no, fp16 or bf16. A pretrained base's frozen weights are then kept in that type. auto: bf16 on a pretrained base,
+    else no."""
     lpips_weights: str | None = None
     """File of torchvision's vgg16 weights for the LPIPS loss, if they are not to be downloaded."""
     recognizer: list[str] = field(default_factory=list)
@@ -86,6 +88,9 @@ class TrainConfig(LossWeights, LoopConfig):
     validation_data_dir: str | None = None
     """FTSR data set whose test split is validated on."""
     num_validation_images: int = 40
+    validation_tile: int | None = None
+    """Side of the tiles that validation restores, pixels; None: as large as the crops on a pretrained base, where a
+    whole page would need more memory than a training step, else whole pages."""
     validation_ocr: str | None = None
     """OCR engine (of `tadisr.ocr.ENGINES`) that judges the lines of text; not the one of the recogniser loss."""
     validation_lpips: str | None = None
@@ -104,13 +109,19 @@ class TrainConfig(LossWeights, LoopConfig):
             raise ValueError("Set exactly one of pretrained_model_name_or_path and base_config.")
         if not self.train_data_dir:
             raise ValueError("Set train_data_dir to at least one FTSR data set (make one with `tadisr synthesize`).")
+        if self.mixed_precision == "auto":
+            self.mixed_precision = "no" if self.base_config else "bf16"
         super().__post_init__()
         self.check_choices(
             degradation=("real-esrgan", "mild", STORED),
             best_metric=(None, "psnr", "ssim", "lpips", "ocr_accuracy", "mask_iou"),
         )
+        if self.validation_tile is None and not self.base_config:
+            self.validation_tile = self.resolution
         self.check_counts("resolution", "scale", "num_validation_images", "recognizer_lines", "shuffle_buffer")
         self.check_shares("recognizer_strength")
+        if self.validation_tile and self.validation_tile < self.scale:
+            raise ValueError(f"validation_tile must be at least {self.scale} pixels, not {self.validation_tile}.")
         if self.resolution % self.scale:
             raise ValueError(f"resolution must be a multiple of scale, not {self.resolution} of {self.scale}.")
         if not 0 <= self.realce_share < 1:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, gather_object
 from torch import nn
 
 from tadisr.datasets.ftsr import open_pages
@@ -18,13 +18,15 @@ from tadisr.metrics.perceptual import LPIPS
 from tadisr.models.families import latent_multiple
 from tadisr.models.joint_decoder import vae_factor
 from tadisr.models.network import TADiSRNetwork
-from tadisr.models.tensors import upsample
+from tadisr.models.tensors import on_arrays, upsample
 from tadisr.ocr import OCREngine, crop_line, load_engine
+from tadisr.tiling import run_tiled, tile_grid
 from tadisr.training.data.page_crops import to_tensor
 from tadisr.training.engine.task import Validation
 from tadisr.training.recognizer.onnx_graph import graph_file
 from tadisr.training.restoration.train_config import TrainConfig
 
+OVERLAP = 64  # of validation's tiles, pixels
 SHEET_ROWS = 4
 SHEET_COLUMNS = ("LR", "bicubic", "SR", "HR", "mask", "true mask")
 SHEET_SIDE = 256  # side of a picture on the sheet, pixels
@@ -88,13 +90,25 @@ class Validator:
         hr, true_mask = (x[: height * scale, : width * scale] for x in (pages.hr(number), pages.mask(number)))
         if hr.shape[:2] != (height * scale, width * scale) or true_mask.shape != hr.shape[:2]:
             raise ValueError(f"{pages.name(number)}: LR, HR and mask do not fit each other at scale {scale}.")
-        x = network_input(to_tensor(lr)[None].to(self.accelerator.device), scale)
-        image, mask_logits = network(x)
+        image, mask_logits = self._tiles(network, to_tensor(lr)[None])
         return {
             "lr": lr, "hr": np.ascontiguousarray(hr), "true_mask": true_mask,
-            "sr": _to_uint8(image.float() / 2 + 0.5), "bicubic": _to_uint8(x / 2 + 0.5),
-            "mask": _to_uint8(mask_logits.float().sigmoid())[..., 0],
+            "sr": _to_uint8(image / 2 + 0.5), "bicubic": _to_uint8(network_input(to_tensor(lr)[None], scale) / 2 + 0.5),
+            "mask": _to_uint8(mask_logits.sigmoid())[..., 0],
         }  # fmt: skip
+
+    def _tiles(self, network: nn.Module, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """lr (1, 3, h, w) in [0, 1] to the image in [-1, 1] and the mask logits, float32 on the CPU, tile by tile."""
+        scale, accelerator = self.config.scale, self.accelerator
+        side = (self.config.validation_tile or max(lr.shape[-2:]) * scale) // scale
+        overlap = min(OVERLAP // scale, side // 2)
+        apply = on_arrays(lambda part: network(network_input(part, scale)), accelerator.device)
+        image, mask_logits = map(torch.from_numpy, run_tiled(apply, lr.numpy(), side, overlap, scale))
+        if accelerator.distributed_type is DistributedType.FSDP:  # all gather the weights for each tile of the largest
+            count = len(tile_grid(*lr.shape[-2:], side, overlap))
+            for _ in range(max(gather_object([count])) - count):
+                apply(lr[..., :side, :side].numpy())
+        return image, mask_logits
 
     def _measure(self, images: dict[str, np.ndarray], lines: Sequence[Any]) -> dict[str, Any]:
         hr, sr = images["hr"], images["sr"]

@@ -62,7 +62,7 @@ def test_streams_through_data_workers_resume(two_shards, tmp_path, step):
     config = parse(runs.flags(two_shards, tmp_path / "run", **settings), TrainConfig)
     accelerator = start_accelerator(config)
     whole, later = (
-        [batch["hr"] for batch, _ in zip(Batches(config, accelerator, at), range(count), strict=False)]
+        [batch["hr"] for batch, _ in zip(Batches(config, accelerator).start(at), range(count), strict=False)]
         for at, count in ((0, 6), (step, 6 - step))
     )
     assert all(torch.equal(a, b) for a, b in zip(whole[step:], later, strict=True))
