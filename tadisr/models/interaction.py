@@ -12,14 +12,14 @@ from torch import nn
 INTERACTIONS = ("cdib", "cdib_ca_shared", "mugi_shared")
 
 
-def interaction_block(kind: str, channels: int, groups: int = 32) -> nn.Module:
+def interaction_block(kind: str, channels: int, groups: int = 32, resblocks: int = 1) -> nn.Module:
     """The block of that name, which maps (image, mask), both (B, C, H', W'), to the same.
 
-    "cdib": the paper's. "cdib_ca_shared": the authors' CogView4 release, with channel attention and one set of
+    "cdib": the paper's, with so many `resblocks` in each branch; the paper's figure can be read as one or as two. "cdib_ca_shared": the authors' CogView4 release, with channel attention and one set of
     weights for both streams. "mugi_shared": their Kolors release. An untrained block of any kind is the identity.
     """
     if kind == "cdib":
-        return CrossDecoderInteractionBlock(channels, groups)
+        return CrossDecoderInteractionBlock(channels, groups, resblocks=resblocks)
     if kind == "cdib_ca_shared":
         return CrossDecoderInteractionBlock(channels, groups, shared=True, channel_attention=True, out_eps=1e-5)
     if kind == "mugi_shared":
@@ -53,9 +53,13 @@ class _Residual(nn.Module):
 class _Branch(_Residual):
     """One stream's half of the block: everything but the exchange."""
 
-    def __init__(self, channels: int, groups: int, channel_attention: bool, out_eps: float):
+    def __init__(self, channels: int, groups: int, channel_attention: bool, out_eps: float, resblocks: int):
         super().__init__(channels)
-        self.resnet = ResnetBlock2D(in_channels=channels, temb_channels=cast(Any, None), groups=groups, eps=1e-6)
+        self.resnet, *more = (
+            ResnetBlock2D(in_channels=channels, temb_channels=cast(Any, None), groups=groups, eps=1e-6)
+            for _ in range(resblocks)
+        )
+        self.more_resnets = nn.ModuleList(more)
         self.split = nn.Conv2d(channels, 2 * channels, 1)
         self.attention = ChannelAttention(channels) if channel_attention else nn.Identity()
         self.out = nn.Sequential(
@@ -63,7 +67,9 @@ class _Branch(_Residual):
         )
 
     def value_and_gate(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.split(self.resnet(x, None)).chunk(2, dim=1)
+        for resnet in (self.resnet, *self.more_resnets):
+            x = resnet(x, None)
+        return self.split(x).chunk(2, dim=1)
 
     def update(self, gated: torch.Tensor) -> torch.Tensor:
         return self.out(self.attention(gated))
@@ -72,18 +78,25 @@ class _Branch(_Residual):
 class CrossDecoderInteractionBlock(nn.Module):
     r"""`z^i, a^i = CDIB^i(z^{i-1}, a^{i-1})` (Eq. 6).
 
-    Each branch has a ResBlock and a 1x1 convolution to twice the channels. One half goes on; the other half, through a
+    Each branch has ResBlocks, one by default, and a 1x1 convolution to twice the channels. One half goes on; the other half, through a
     sigmoid, gates the *other* branch. GroupNorm, SiLU, a 1x1 convolution and a residual connection follow. The scale of
     the residual connection starts at zero, so that an untrained block is the identity. With `shared` both streams use
     the image branch's weights, and each has its own scale. Channel attention is before the last GroupNorm.
     """
 
     def __init__(
-        self, channels: int, groups: int, shared: bool = False, channel_attention: bool = False, out_eps: float = 1e-6
+        self,
+        channels: int,
+        groups: int,
+        shared: bool = False,
+        channel_attention: bool = False,
+        out_eps: float = 1e-6,
+        resblocks: int = 1,
     ):
         super().__init__()
-        self.image = _Branch(channels, groups, channel_attention, out_eps)
-        self.mask = _Residual(channels) if shared else _Branch(channels, groups, channel_attention, out_eps)
+        how = (channels, groups, channel_attention, out_eps, resblocks)
+        self.image = _Branch(*how)
+        self.mask = _Residual(channels) if shared else _Branch(*how)
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         mask_branch = self.mask if isinstance(self.mask, _Branch) else self.image

@@ -88,6 +88,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             "latents": at the denoised latents, the default where there are none. "mid_block": at the image decoder's
             mid block; the mask decoder then has none of its own.
         interaction: the blocks between the streams, see `tadisr.models.interaction`.
+        interaction_resblocks: ResBlocks in each branch of a "cdib"; the paper's figure can be read as 1 or as 2.
         mask_block_out_channels, mask_layers_per_block: of the mask decoder, where they differ from the VAE's.
         text_strength, clear_text_strength, coarse_text_strength: with `image_residual`, the `Softening` of the
             correction on text.
@@ -116,6 +117,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         lean: bool = False,
         mask_source: str | None = None,
         interaction: str = "cdib",
+        interaction_resblocks: int = 1,
         mask_block_out_channels: Sequence[int] | None = None,
         mask_layers_per_block: int | None = None,
         text_strength: float = 1.0,
@@ -155,7 +157,9 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             act_fn=act_fn,
             mid_block_add_attention=mid_block_add_attention,
         )
-        self.interactions = nn.ModuleList(interaction_block(interaction, c, norm_num_groups) for c in widths)
+        self.interactions = nn.ModuleList(
+            interaction_block(interaction, c, norm_num_groups, interaction_resblocks) for c in widths
+        )
         encoder_widths = [block_out_channels[0], *block_out_channels[:-1]][::-1]
         self.skips = nn.ModuleDict()
         for level in skip_levels:
@@ -178,6 +182,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         image_residual: bool = False,
         text_attention: bool = True,
         mask_layers_per_block: int | None = None,
+        interaction_resblocks: int = 1,
     ) -> "JointSegmentationDecoder":
         """An untrained decoder that fits `vae` and reads every cross-attention layer of `backbone`.
 
@@ -194,6 +199,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             image_residual=image_residual,
             lean=isinstance(vae, LeanAutoencoderKL),
             mask_layers_per_block=mask_layers_per_block,
+            interaction_resblocks=interaction_resblocks,
         )
 
     def forward(

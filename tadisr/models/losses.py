@@ -3,8 +3,7 @@
 Images (B, 3, H, W) in [-1, 1]; masks (B, 1, H, W); every term is a mean, so it does not depend on batch or image size.
 All run in float32, also inside autocast.
 
-The paper does not say in which range it measures. The authors' code does in [0, 1], where squared differences, of
-images and of their edges, weigh a quarter as much.
+The paper does not say in which range it measures. The authors' code does in [0, 1], which `unit_range` gives.
 """
 
 from collections.abc import Callable
@@ -20,6 +19,9 @@ from tadisr.io.images import LUMA
 class LossWeights:
     """Eq. 7-9's balancing coefficients, with the paper's values, and what it leaves to Hi-SAM's losses."""
 
+    unit_range: bool = False
+    """Measure squared errors, of images and of edges, in [0, 1], as the authors' code does, instead of in [-1, 1]: they
+    then weigh a quarter as much beside LPIPS and the terms of masks. The paper does not say."""
     lpips: float = 5.0
     """lambda_1."""
     modified_focal: float = 10.0
@@ -139,7 +141,8 @@ def tadisr_loss(
     """
     with torch.autocast(image.device.type, enabled=False):
         image, target, target_mask = (x.float() for x in (image, target, target_mask))
-        terms = {"mse": F.mse_loss(image, target)}
+        squared = 0.25 if weights.unit_range else 1.0  # half the difference, squared
+        terms = {"mse": squared * F.mse_loss(image, target)}
         if weights.lpips:
             if lpips is None:
                 raise ValueError("LPIPS has a weight but no network: pass one, or set the weight to 0.")
@@ -160,7 +163,7 @@ def tadisr_loss(
         mask, gamma = mask_logits.sigmoid(), weights.gamma
         if weights.modified_focal:
             focal_edges = modified_focal_loss(image, target, mask, target_mask, gamma, has_mask)
-            terms["modified_focal"] = weights.modified_focal * focal_edges
+            terms["modified_focal"] = squared * weights.modified_focal * focal_edges
         terms["mask_mse"] = _mean((mask - target_mask) ** 2, has_mask)
         terms["focal"] = weights.focal * focal_loss(mask_logits, target_mask, gamma, weights.focal_alpha, has_mask)
         terms["dice"] = weights.dice * dice_loss(mask, target_mask, weights.dice_squares, has_mask)

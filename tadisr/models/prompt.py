@@ -77,7 +77,9 @@ class TextPrompt(ModelMixin, ConfigMixin):
         if family.needs and find_spec(family.needs[0]) is None:
             raise ImportError(f"{family.name} needs {family.needs[0]}: pip install '{family.needs[1]}'.")
         parts = [name for name, origin in index.items() if isinstance(origin, list)]
-        left_out: dict[str, Any] = {part: None for part in parts if not part.startswith(("text_encoder", "tokenizer", "scheduler"))}
+        left_out: dict[str, Any] = {
+            part: None for part in parts if not part.startswith(("text_encoder", "tokenizer", "scheduler"))
+        }
         if "safety_checker" in left_out:
             left_out["requires_safety_checker"] = False  # or leaving it out would be warned of
         return cls.from_pipeline(_load(base, **left_out, **options), prompt, keyword, size)

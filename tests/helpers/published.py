@@ -104,5 +104,3 @@ def _with_safety_checker(folder: Path) -> None:
     (folder / "safety_checker/config.json").write_text('{"architectures": ["StableDiffusionSafetyChecker"]}')
     (folder / "feature_extractor").mkdir()
     (folder / "feature_extractor/preprocessor_config.json").write_text('{"crop_size": 224}')
-
-

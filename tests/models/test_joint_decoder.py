@@ -106,6 +106,19 @@ def test_shared_weights_are_kept_once():
     assert block.image.out[0].eps == 1e-5 and interaction_block("cdib", 8, groups=4).image.out[0].eps == 1e-6
 
 
+def test_resblocks_of_an_interaction():
+    torch.manual_seed(0)
+    one, two = (interaction_block("cdib", 8, 4, resblocks=count) for count in (1, 2))
+    assert {name.split(".more_resnets.0")[0] for name in set(two.state_dict()) - set(one.state_dict())} == {
+        "image", "mask",
+    }  # fmt: skip
+    image, mask = noise(1, 8, 5, 7), noise(1, 8, 5, 7, seed=1)
+    assert torch.equal(two(image, mask)[0], image)
+    tiny.shake(two, "scale")
+    by_hand = two.image.more_resnets[0](two.image.resnet(image, None), None)
+    assert torch.equal(torch.cat(two.image.value_and_gate(image), 1), two.image.split(by_hand))
+
+
 def test_unknown_interactions():
     with pytest.raises(ValueError, match="interaction must be one of cdib, cdib_ca_shared, mugi_shared, got 'cdi'"):
         interaction_block("cdi", 8)

@@ -78,6 +78,13 @@ def test_default_weights_are_the_papers_and_terms_add_up(batch):
         assert torch.allclose(terms[name], value), name
 
 
+def test_the_authors_range_weighs_squared_errors_of_images_and_edges_a_quarter(batch):
+    own, theirs = (tadisr_loss(*batch, LossWeights(lpips=0, unit_range=unit)) for unit in (False, True))
+    for name, value in own.items():
+        share = 0.25 if name in ("mse", "modified_focal") else 1
+        assert torch.allclose(theirs[name], share * value), name
+
+
 def test_terms_do_not_depend_on_batch_size_and_stay_in_float32(batch):
     once = tadisr_loss(*batch, LossWeights(lpips=0))
     twice = tadisr_loss(*(torch.cat([x, x]) for x in batch), LossWeights(lpips=0))

@@ -36,7 +36,8 @@ def build_network(config: TrainConfig) -> TADiSRNetwork:
     """
     shape = read_with_extends(Path(config.base_config), _check_parts) if config.base_config else {}
     vae, backbone, prompt, scheduler = _from_scratch(shape) if config.base_config else _on_base(config)
-    options = ({} if config.text_attention else {"text_attention": False}) | shape.get("joint_decoder", {})
+    options = {"text_attention": config.text_attention, "interaction_resblocks": config.interaction_resblocks}
+    options |= shape.get("joint_decoder", {})
     skips, residual = config.encoder_skips, config.image_residual
     joint_decoder = JointSegmentationDecoder.from_base(vae, backbone, skips, residual, **options)
     network = TADiSRNetwork(vae, backbone, prompt, joint_decoder, scheduler)

@@ -30,6 +30,8 @@ class TrainConfig(LossWeights, LoopConfig):
     encoder_skips: bool = False
     """Only with base_config; see JointSegmentationDecoder, as for the next one."""
     image_residual: bool = False
+    interaction_resblocks: int = 1
+    """ResBlocks in each branch of a CDIB. The paper's figure can be read as 1 or as 2."""
     joint_decoder: bool = True
     """False: without joint segmentation decoders (Table 2, w/o JSD): neither mask stream nor mask losses."""
     text_attention: bool = True
@@ -118,7 +120,10 @@ class TrainConfig(LossWeights, LoopConfig):
         )
         if self.validation_tile is None and not self.base_config:
             self.validation_tile = self.resolution
-        self.check_counts("resolution", "scale", "num_validation_images", "recognizer_lines", "shuffle_buffer")
+        self.check_counts(
+            "resolution", "scale", "num_validation_images", "recognizer_lines", "shuffle_buffer",
+            "interaction_resblocks",
+        )  # fmt: skip
         self.check_shares("recognizer_strength")
         if self.validation_tile and self.validation_tile < self.scale:
             raise ValueError(f"validation_tile must be at least {self.scale} pixels, not {self.validation_tile}.")
