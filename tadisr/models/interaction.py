@@ -15,8 +15,9 @@ INTERACTIONS = ("cdib", "cdib_ca_shared", "mugi_shared")
 def interaction_block(kind: str, channels: int, groups: int = 32, resblocks: int = 1) -> nn.Module:
     """The block of that name, which maps (image, mask), both (B, C, H', W'), to the same.
 
-    "cdib": the paper's, with so many `resblocks` in each branch; the paper's figure can be read as one or as two. "cdib_ca_shared": the authors' CogView4 release, with channel attention and one set of
-    weights for both streams. "mugi_shared": their Kolors release. An untrained block of any kind is the identity.
+    "cdib": the paper's, with so many `resblocks` in each branch; the paper's figure can be read as one or as two.
+    "cdib_ca_shared": the authors' CogView4 release, with channel attention and one set of weights for both streams.
+    "mugi_shared": their Kolors release. An untrained block of any kind is the identity.
     """
     if kind == "cdib":
         return CrossDecoderInteractionBlock(channels, groups, resblocks=resblocks)
@@ -78,10 +79,11 @@ class _Branch(_Residual):
 class CrossDecoderInteractionBlock(nn.Module):
     r"""`z^i, a^i = CDIB^i(z^{i-1}, a^{i-1})` (Eq. 6).
 
-    Each branch has ResBlocks, one by default, and a 1x1 convolution to twice the channels. One half goes on; the other half, through a
-    sigmoid, gates the *other* branch. GroupNorm, SiLU, a 1x1 convolution and a residual connection follow. The scale of
-    the residual connection starts at zero, so that an untrained block is the identity. With `shared` both streams use
-    the image branch's weights, and each has its own scale. Channel attention is before the last GroupNorm.
+    Each branch has ResBlocks, one by default, and a 1x1 convolution to twice the channels. One half goes on; the other
+    half, through a sigmoid, gates the *other* branch. GroupNorm, SiLU, a 1x1 convolution and a residual connection
+    follow. The scale of the residual connection starts at zero, so that an untrained block is the identity. With
+    `shared` both streams use the image branch's weights, and each has its own scale. Channel attention is before the
+    last GroupNorm.
     """
 
     def __init__(

@@ -1,7 +1,9 @@
 """The one denoising step (Eq. 1), by the noise schedule of the base. A schedule of the wrong kind is a ValueError."""
 
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
@@ -25,6 +27,23 @@ def flow_scheduler(config: Mapping[str, Any]) -> FlowMatchEulerDiscreteScheduler
     return cast(FlowMatchEulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler.from_config(dict(config)))
 
 
+_Numbers = TypeVar("_Numbers", bound=Callable[[Any], tuple[float, float]])
+
+
+def _once_per_scheduler(function: _Numbers) -> _Numbers:
+    """`function` of a scheduler, computed once for each: plain numbers, also where tensors have no values."""
+    known: WeakKeyDictionary[Scheduler, tuple[float, float]] = WeakKeyDictionary()
+
+    @wraps(function)
+    def cached(scheduler: Scheduler) -> tuple[float, float]:
+        if scheduler not in known:
+            known[scheduler] = function(scheduler)
+        return known[scheduler]
+
+    return cast(_Numbers, cached)
+
+
+@_once_per_scheduler
 def one_step_coefficients(scheduler: Scheduler) -> tuple[float, float]:
     """`(alpha_t, beta_t)` of Eq. 1: sqrt(alpha-bar_t) and sqrt(1 - alpha-bar_t) from the base's own noise schedule."""
     if not hasattr(scheduler, "alphas_cumprod"):
@@ -35,6 +54,7 @@ def one_step_coefficients(scheduler: Scheduler) -> tuple[float, float]:
     return alpha_bar**0.5, (1 - alpha_bar) ** 0.5
 
 
+@_once_per_scheduler
 def flow_point(scheduler: FlowMatchEulerDiscreteScheduler) -> tuple[float, float]:
     """`(t, sigma)`: the timestep of the training schedule that is nearest to `TIMESTEP`, and the share of noise there.
 

@@ -1,4 +1,4 @@
-"""Toy bases in the layout of the published repositories: file names, variants, shards, schedulers, and what lies around.
+"""Toy bases in the layout of the published repositories: file names, variants, shards, schedulers, other files.
 
 The facts are those of the repositories' file lists and configuration files; the weights are the toy bases' own.
 """

@@ -1,4 +1,4 @@
-"""The commands of the docs on bases laid out as the published repositories; and what is looked at before any is fetched."""
+"""The docs' commands on bases laid out as the published repositories; what is looked at before one is fetched."""
 
 import pytest
 import torch

@@ -1,0 +1,242 @@
+"""What a training step takes of memory and arithmetic, counted tensor by tensor without computing anything.
+
+The network is built and one whole step is run on tensors that have shapes and types but no values (PyTorch's fake
+tensors): forward, losses, backward, the optimiser. Every storage is counted from its birth to its death, so the peak is
+that of the live tensors. An allocator's fragments, the libraries' work space and the driver come on top.
+"""
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import diffusers
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+from diffusers.training_utils import cast_training_params
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+from torch.utils.flop_counter import FlopCounterMode
+
+from tadisr.loading.bases import base_family
+from tadisr.loading.official_layouts import COGVIEW4, KOLORS
+from tadisr.loading.repositories import read_json, resolve
+from tadisr.models.families import FAMILIES, Family
+from tadisr.models.joint_decoder import JointSegmentationDecoder
+from tadisr.models.lora import add_lora
+from tadisr.models.network import TADiSRNetwork
+from tadisr.models.one_step import flow_point, one_step_coefficients
+from tadisr.models.prompt import TextPrompt
+from tadisr.training.engine.train_state import build_optimizer, trainable
+from tadisr.training.restoration.build import DTYPES, drop_mask_stream
+from tadisr.training.restoration.terms import loss_terms
+from tadisr.training.restoration.train_config import TrainConfig
+
+_SDXL_UNET = {
+    "in_channels": 4, "out_channels": 4, "block_out_channels": [320, 640, 1280], "layers_per_block": 2,
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+    "transformer_layers_per_block": [1, 2, 10], "attention_head_dim": [5, 10, 20], "cross_attention_dim": 2048,
+    "use_linear_projection": True, "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}  # fmt: skip
+_SD15_UNET = {
+    "in_channels": 4, "out_channels": 4, "block_out_channels": [320, 640, 1280, 1280], "layers_per_block": 2,
+    "attention_head_dim": 8, "cross_attention_dim": 768,
+}  # fmt: skip
+_SHAPES: dict[str, tuple[str, Mapping[str, Any], Mapping[str, Any], int]] = {
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": ("sd", _SD15_UNET, KOLORS.vae_config, 77),
+    "stabilityai/stable-diffusion-xl-base-1.0": ("sdxl", _SDXL_UNET, KOLORS.vae_config, 77),
+    KOLORS.base_model: ("kolors", KOLORS.backbone_config, KOLORS.vae_config, 256),
+    COGVIEW4.base_model: ("cogview4", COGVIEW4.backbone_config, COGVIEW4.vae_config, 16),
+}
+"""Family, backbone, VAE and prompt tokens of the bases that the docs name, so that a plan needs no network."""
+
+
+@dataclass
+class Plan:
+    """Bytes, and floating-point operations of one step of one process."""
+
+    frozen: int
+    trained: int
+    gradients: int
+    optimizer: int
+    peak: int
+    """The most that is alive at once during a step, all of the above included."""
+    validation: int
+    """The most that is alive at once while a tile is validated, beside weights and optimiser."""
+    flops: float
+    parameters: int
+    """How many values are trained."""
+
+
+class MemoryCounter(TorchDispatchMode):
+    """Counts the bytes of the storages that are made within, while they live: `live`, and `peak`, the most so far."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = 0
+        self._known: set[int] = set()
+
+    def add(self, tensor: torch.Tensor) -> None:
+        """Count a tensor's storage, once."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._known:
+            return
+        size = storage.nbytes()
+        self._known.add(key)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._freed, key, size)
+
+    def _freed(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        tree_map_only(torch.Tensor, self.add, result)
+        return result
+
+
+@contextmanager
+def _autocast_of_cuda() -> Iterator[None]:
+    """On CUDA autocast runs normalisations in float32, on a CPU in the lower type: twice the bytes that are kept."""
+
+    def in_float32(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def run(*args: Any, **kwargs: Any) -> torch.Tensor:
+            if not torch.is_autocast_enabled("cpu"):
+                return function(*args, **kwargs)
+            args, kwargs = tree_map_only(torch.Tensor, torch.Tensor.float, (args, kwargs))
+            with torch.autocast("cpu", enabled=False):
+                return function(*args, **kwargs)
+
+        return run
+
+    names = ("group_norm", "layer_norm")
+    with mock.patch.multiple(F, **{name: in_float32(getattr(F, name)) for name in names}):
+        yield
+
+
+def count(config: TrainConfig, lpips: nn.Module | None = None, cuda: bool = True) -> Plan:
+    """Count a training on a pretrained base, as `config` says; of the base its configuration files are read alone.
+
+    Args:
+        config: with `pretrained_model_name_or_path`.
+        lpips: the perceptual network where its weight is not 0; its values do not matter.
+        cuda: count what CUDA's autocast keeps; False: a CPU's.
+
+    Raises:
+        ValueError: no pretrained base, or one that is not supported. FileNotFoundError: no such base.
+    """
+    if not config.pretrained_model_name_or_path:
+        raise ValueError("A plan is of a pretrained base: name one in pretrained_model_name_or_path.")
+    counter = MemoryCounter()
+    with torch.device("meta"):
+        network = _network(config)
+    is_flow = isinstance(network.scheduler, FlowMatchEulerDiscreteScheduler)
+    (flow_point if is_flow else one_step_coefficients)(network.scheduler)  # needs values
+    with _without_values(counter, cuda):
+        for model in (network, *([] if lpips is None else [lpips])):
+            _drop_values(model)
+        counter.peak = weights = counter.live
+        parameters = trainable(network)
+        trained = sum(parameter.nbytes for parameter in parameters)
+        optimizer = build_optimizer(config, parameters)
+        network.train()
+        with network.recording(), FlopCounterMode(display=False) as flops:
+            for _ in range(2):  # the second step has the optimiser's state beside it
+                with _autocast(config):
+                    terms = loss_terms(network, config, _batch(config), None, lpips)
+                torch.stack(list(terms.values())).sum().backward()
+                del terms
+                gradients = sum(parameter.grad.nbytes for parameter in parameters if parameter.grad is not None)
+                optimizer.step()
+                optimizer.zero_grad()
+                network.attention_maps.clear()
+        peak, rest = counter.peak, counter.live
+        counter.peak = rest
+        with torch.no_grad(), network.recording(), _autocast(config):
+            side = config.validation_tile or config.resolution
+            network.eval()(torch.zeros(1, 3, side, side))
+        return Plan(
+            frozen=weights - trained, trained=trained, gradients=gradients, optimizer=rest - weights, peak=peak,
+            validation=counter.peak, flops=flops.get_total_flops() / 2,
+            parameters=sum(parameter.numel() for parameter in parameters),
+        )  # fmt: skip
+
+
+@contextmanager
+def _without_values(counter: MemoryCounter, cuda: bool) -> Iterator[None]:
+    with ExitStack() as stack:
+        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        stack.enter_context(counter)
+        if cuda:
+            stack.enter_context(_autocast_of_cuda())
+        yield
+
+
+def _drop_values(model: nn.Module) -> None:
+    """Replace weights by fake ones on the CPU, which are counted."""
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            fake = torch.empty(parameter.shape, dtype=parameter.dtype)
+            module._parameters[name] = nn.Parameter(fake, requires_grad=parameter.requires_grad)
+        for name, buffer in module.named_buffers(recurse=False):
+            module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+
+
+def _autocast(config: TrainConfig) -> torch.autocast:
+    dtype = DTYPES[config.mixed_precision]
+    return torch.autocast("cpu", torch.bfloat16, enabled=dtype is not torch.float32)
+
+
+def _batch(config: TrainConfig) -> dict[str, torch.Tensor]:
+    count, side, small = config.train_batch_size, config.resolution, config.resolution // config.scale
+    shapes = {"hr": (3, side, side), "lr": (3, small, small), "mask": (1, side, side)}
+    return {**{name: torch.zeros(count, *shape) for name, shape in shapes.items()}, "has_mask": torch.ones(count)}
+
+
+def shapes_of(name: str, revision: str | None = None) -> tuple[Family, Mapping[str, Any], Mapping[str, Any], int]:
+    """Family, backbone's and VAE's configuration and the prompt's tokens of a base: known, or read from its files."""
+    if name in _SHAPES:
+        family, backbone, vae, tokens = _SHAPES[name]
+        return FAMILIES[family], backbone, vae, tokens
+    folder = resolve(name, allow_patterns=["model_index.json", "*/config.json"], revision=revision)
+    family = base_family(folder)
+    read = (read_json(folder / part / "config.json") for part in (family.component, "vae"))
+    backbone, vae = ({key: value for key, value in config.items() if key[0] != "_"} for config in read)
+    tokens = next((known[3] for known in _SHAPES.values() if known[0] == family.name), 77)
+    return family, backbone, vae, tokens
+
+
+def _network(config: TrainConfig) -> TADiSRNetwork:
+    name, dtype = str(config.pretrained_model_name_or_path), DTYPES[config.mixed_precision]
+    family, backbone_config, vae_config, tokens = shapes_of(name, config.revision)
+    vae = AutoencoderKL.from_config(dict(vae_config)).to(dtype)
+    backbone = getattr(diffusers, family.backbone_class).from_config(dict(backbone_config)).to(dtype)
+    width, pooled = family.prompt_widths(backbone.config)
+    time_ids = None if pooled is None else [1024, 1024, 0, 0, 1024, 1024]
+    prompt = TextPrompt(tokens, width, [tokens - 1], pooled, time_ids).requires_grad_(False)
+    for module in (*backbone.modules(), *vae.modules()):
+        if isinstance(module, (nn.GroupNorm, nn.LayerNorm)):
+            module.float()
+    add_lora(backbone, vae, config.rank_unet, config.rank_vae)
+    cast_training_params([backbone, vae], dtype=torch.float32)
+    options = {"text_attention": config.text_attention, "interaction_resblocks": config.interaction_resblocks}
+    joint_decoder = JointSegmentationDecoder.from_base(vae, backbone, **options)
+    if not config.joint_decoder:
+        drop_mask_stream(joint_decoder)
+    if config.gradient_checkpointing:
+        for model in (backbone, joint_decoder):
+            model.enable_gradient_checkpointing()
+    schedule = {"_class_name": "FlowMatchEulerDiscreteScheduler", "beta_schedule": "scaled_linear"}
+    with torch.device("cpu"):
+        scheduler = family.make_scheduler(schedule)
+    return TADiSRNetwork(vae, backbone, prompt, joint_decoder, scheduler)
