@@ -5,6 +5,7 @@ tensors): forward, losses, backward, the optimiser. Every storage is counted fro
 that of the live tensors. An allocator's fragments, the libraries' work space and the driver come on top.
 """
 
+import gc
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -150,24 +151,31 @@ def count(config: TrainConfig, lpips: nn.Module | None = None, cuda: bool = True
         trained = sum(parameter.nbytes for parameter in parameters)
         optimizer = build_optimizer(config, parameters)
         network.train()
-        with network.recording(), FlopCounterMode(display=False) as flops:
-            for _ in range(2):  # the second step has the optimiser's state beside it
-                with _autocast(config):
-                    terms = loss_terms(network, config, _batch(config), None, lpips)
-                torch.stack(list(terms.values())).sum().backward()
-                del terms
-                gradients = sum(parameter.grad.nbytes for parameter in parameters if parameter.grad is not None)
-                optimizer.step()
-                optimizer.zero_grad()
-                network.attention_maps.clear()
-        peak, rest = counter.peak, counter.live
+
+        def step() -> int:
+            with _autocast(config):
+                terms = loss_terms(network, config, _batch(config), None, lpips)
+            torch.stack(list(terms.values())).sum().backward()
+            gradients = sum(parameter.grad.nbytes for parameter in parameters if parameter.grad is not None)
+            optimizer.step()
+            optimizer.zero_grad()
+            network.attention_maps.clear()
+            return gradients
+
+        with network.recording():
+            with FlopCounterMode(display=False) as flops:  # its hooks keep what would be gone
+                step()
+            gc.collect()
+            rest = counter.peak = counter.live
+            gradients = step()  # the optimiser's state is beside it now
+        peak = counter.peak
         counter.peak = rest
         with torch.no_grad(), network.recording(), _autocast(config):
             side = config.validation_tile or config.resolution
             network.eval()(torch.zeros(1, 3, side, side))
         return Plan(
             frozen=weights - trained, trained=trained, gradients=gradients, optimizer=rest - weights, peak=peak,
-            validation=counter.peak, flops=flops.get_total_flops() / 2,
+            validation=counter.peak, flops=flops.get_total_flops(),
             parameters=sum(parameter.numel() for parameter in parameters),
         )  # fmt: skip
 
