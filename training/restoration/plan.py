@@ -125,12 +125,11 @@ def _autocast_of_cuda() -> Iterator[None]:
         yield
 
 
-def count(config: TrainConfig, lpips: nn.Module | None = None, cuda: bool = True) -> Plan:
+def count(config: TrainConfig, cuda: bool = True) -> Plan:
     """Count a training on a pretrained base, as `config` says; of the base its configuration files are read alone.
 
     Args:
         config: with `pretrained_model_name_or_path`.
-        lpips: the perceptual network where its weight is not 0; its values do not matter.
         cuda: count what CUDA's autocast keeps; False: a CPU's.
 
     Raises:
@@ -141,6 +140,7 @@ def count(config: TrainConfig, lpips: nn.Module | None = None, cuda: bool = True
     counter = MemoryCounter()
     with torch.device("meta"):
         network = _network(config)
+        lpips = _perceptual_network() if config.lpips else None
     is_flow = isinstance(network.scheduler, FlowMatchEulerDiscreteScheduler)
     (flow_point if is_flow else one_step_coefficients)(network.scheduler)  # needs values
     with _without_values(counter, cuda):
@@ -222,6 +222,13 @@ def shapes_of(name: str, revision: str | None = None) -> tuple[Family, Mapping[s
     backbone, vae = ({key: value for key, value in config.items() if key[0] != "_"} for config in read)
     tokens = next((known[3] for known in _SHAPES.values() if known[0] == family.name), 77)
     return family, backbone, vae, tokens
+
+
+def _perceptual_network() -> nn.Module:
+    """LPIPS' network without its weights."""
+    import lpips
+
+    return lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False).eval().requires_grad_(False)
 
 
 def _network(config: TrainConfig) -> TADiSRNetwork:
