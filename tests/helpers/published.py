@@ -16,7 +16,7 @@ HUB_IDS = {
     "sd": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
     "kolors": "Kwai-Kolors/Kolors-diffusers",
-    "cogview4": "THUDM/CogView4-6B",
+    "cogview4": "zai-org/CogView4-6B",
 }
 _LATENT_SCHEDULE = {
     "beta_start": 0.00085, "beta_schedule": "scaled_linear", "clip_sample": False, "set_alpha_to_one": False,
