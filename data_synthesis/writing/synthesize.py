@@ -15,11 +15,13 @@ from tadisr.data_synthesis.parallel import run_tasks
 from tadisr.data_synthesis.writing.card import write_card
 from tadisr.data_synthesis.writing.shards import WORK, Job, find_record, is_whole, make_shard, restore_records
 from tadisr.io.atomic import write_atomically
+from tadisr.io.structured import read_json
 
 MANIFEST = "manifest.json"
 BEGUN = f"{WORK}/job.json"
 """Says which job is at work in a folder."""
 Say = Callable[[str], None]
+_MANIFEST_KEYS = {"job", "lines", "sources", "stages", "files"}
 _PACKAGES = ("tadisr", "numpy", "opencv-python-headless", "pillow", "torch", "datasets", "pyarrow")
 
 
@@ -100,8 +102,10 @@ def check_folder(out: Path, job: Job) -> dict[str, Any] | None:
     description = job.describe()
     for path in (out / MANIFEST, out / BEGUN):
         if path.is_file():
-            there = json.loads(path.read_text(encoding="utf-8"))
-            found = there.get("job", {})
+            there = read_json(path)
+            found = there.get("job", {}) if isinstance(there, dict) else None
+            if not isinstance(found, dict) or (path.name == MANIFEST and not set(there) >= _MANIFEST_KEYS):
+                raise ValueError(f"{path} is damaged: delete it, and repeat the command that made the data set.")
             if found != description:
                 keys = sorted(key for key in {*found, *description} if found.get(key) != description.get(key))
                 raise ValueError(

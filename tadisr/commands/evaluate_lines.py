@@ -7,6 +7,7 @@ from typing import Any
 
 from tadisr.commands.options import check_numbers, one_line_errors, usable_device
 from tadisr.io.messages import UserError, say
+from tadisr.io.structured import read_yaml
 from tadisr.ocr import ENGINES
 
 LISTS = ("data", "methods", "judges")
@@ -95,14 +96,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _read(path: Path) -> dict[str, Any]:
     """A config file's lists."""
-    import yaml
-
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {error}") from None
+    except ValueError as error:
+        raise UserError(str(error)) from None
     if not isinstance(values, dict) or set(values) - set(LISTS):
         found = ", ".join(map(str, values)) if isinstance(values, dict) else type(values).__name__
         raise UserError(f"{path} may hold {', '.join(LISTS)}; it holds {found}")

@@ -3,7 +3,6 @@
 They come as Parquet shards (data/SPLIT-*.parquet, with `COLUMNS`) or as folders (SPLIT/hr, mask, lr, metadata.jsonl).
 """
 
-import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 
 from tadisr.datasets.folders import AnnotatedLine, checked_line
 from tadisr.io.messages import one_line
+from tadisr.io.structured import parse_json
 
 IMAGES = {"lr": cv2.IMREAD_COLOR_RGB, "hr": cv2.IMREAD_COLOR_RGB, "mask": cv2.IMREAD_GRAYSCALE}
 """The columns of images, and how each is decoded."""
@@ -86,15 +86,15 @@ def read_metadata(folder: Path) -> dict[str, list[AnnotatedLine]]:
     if not path.is_file() or not path.stat().st_size:
         return lines
     try:
-        rows = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # texts may hold other line breaks
+        rows = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")  # texts may hold other line breaks
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8: {error}.") from None
     for number, row in enumerate(rows, 1):
+        item = parse_json(row, f"{path}, line {number},")
         try:
-            item = json.loads(row)
             lines[Path(item["file_name"]).stem] = [checked_line(line["text"], line["quad"]) for line in item["lines"]]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {number}: {type(error).__name__}: {error}.") from None
+            raise ValueError(f"{path}, line {number}: {type(error).__name__}: {one_line(error)}.") from None
     return lines
 
 
