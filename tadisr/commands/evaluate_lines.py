@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tadisr.commands.options import check_numbers, one_line_errors, usable_device
+from tadisr.io.atomic import write_atomically
 from tadisr.io.messages import UserError, say
 from tadisr.io.structured import read_yaml
 from tadisr.ocr import ENGINES
@@ -86,8 +87,8 @@ def run(args: argparse.Namespace) -> int:
         print(report.to_markdown(), end="")  # noqa: T201
         settings = {name: list(map(str, given[name])) for name in LISTS} | {"limit": args.limit}
         text = json.dumps({"settings": settings, **report.to_dict()}, indent=2, ensure_ascii=False)
-        (args.output / "report.json").write_text(text + "\n", encoding="utf-8")
-        (args.output / "report.md").write_text(report.to_markdown(), encoding="utf-8")
+        write_atomically(args.output / "report.json", text + "\n")
+        write_atomically(args.output / "report.md", report.to_markdown())
     if note:
         say(note)
     say(f"report.md and report.json in {args.output}")

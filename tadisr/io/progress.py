@@ -1,5 +1,7 @@
 """Progress bars, on stderr where that is a terminal."""
 
+from tadisr.io.messages import visible
+
 
 class Bars:
     """A context manager: bars by name, made when they are first set, and gone at the end."""
@@ -40,4 +42,4 @@ class Bars:
 
     def say(self, message: str) -> None:
         """One line for the user, above the bars."""
-        self._progress.console.print(f"tadisr: {message}", soft_wrap=True, markup=False, highlight=False)
+        self._progress.console.print(f"tadisr: {visible(message)}", soft_wrap=True, markup=False, highlight=False)
