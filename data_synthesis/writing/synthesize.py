@@ -57,6 +57,8 @@ def synthesize(
         leftover.unlink()
     write_atomically(out / BEGUN, json.dumps({"job": job.describe()}))
     try:
+        if job.recipe.rendered and (missing := opened.without(job.recipe)):
+            say(missing)
         selection = judge_sources(job.recipe, out / WORK, num_proc, backend, progress)
     except (ValueError, FileNotFoundError, ImportError) as error:
         # The corrected command is another job, so what this run wrote goes. Files of an earlier run stay, and
@@ -125,8 +127,10 @@ def make_manifest(job: Job, selection: Selection, records: Sequence[dict]) -> di
     for record in records:
         used.update(record["sources"])
     fonts = opened.fonts(tuple(job.recipe.fonts)) if any(selection.families.values()) else []
+    missing = opened.without(job.recipe) if fonts else ""
     return {
         "job": job.describe(),
+        **({"without": missing} if missing else {}),
         "lines": sum(record["lines"] for record in records),
         "sources": selection.sources,
         "stages": selection.stages,
