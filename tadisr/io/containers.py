@@ -50,12 +50,12 @@ class DamagedError(ValueError):
 class UnsupportedError(ValueError):
     """A format, or something within one, that is not read; the message is "a PDF file: what to do"."""
 
-    def __init__(self, what: str, remedy: str = _PNG) -> None:
-        super().__init__(f"{what}, which is not supported: {remedy}")
+    def __init__(self, what: str, remedy: str = _PNG, why: str = "is not supported") -> None:
+        super().__init__(f"{what}, which {why}: {remedy}")
 
 
 def sniff(head: bytes) -> str:
-    """The format of a file by its first 256 bytes, "" for an unknown one. Raises UnsupportedError for others by name."""
+    """The format of a file by its first 256 bytes, "" for an unknown one. Others raise UnsupportedError."""
     for magic, name in _READ.items():
         if head.startswith(magic):
             return name
@@ -283,7 +283,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def _mended(data: bytes, header: tuple[int, int, int, int, int], remarks: list[str]) -> bytes:
-    """Compressed rows whose end is missing, with copies of the last row there. Raises DamagedError if much is missing."""
+    """Compressed rows whose end is missing, with copies of the last row there. DamagedError: too much is missing."""
     width, height, bits, colour, interlaced = header
     stream, rows = zlib.decompressobj(), b""
     row = (width * bits * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour] + 7) // 8 + 1

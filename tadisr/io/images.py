@@ -276,7 +276,8 @@ def _open_heif(file: BinaryIO, page: int) -> _Opened:
     try:
         import pillow_heif
     except ImportError:
-        raise UnsupportedError("a HEIC file", "pip install 'tadisr[files]', or convert it to PNG or JPEG") from None
+        remedy = "pip install 'tadisr[files]', or convert it to PNG or JPEG"
+        raise UnsupportedError("a HEIC file", remedy, "needs more packages") from None
     heif = pillow_heif.open_heif(file, convert_hdr_to_8bit=True)
     order = [heif.primary_index, *(i for i in range(len(heif)) if i != heif.primary_index)]
     one = heif[order[page] if page < len(order) else order[0]]
@@ -319,7 +320,8 @@ def _plugin(kind: str) -> Callable[[Any], Image.Image]:
         try:
             from PIL import AvifImagePlugin
         except ImportError:
-            raise UnsupportedError("an AVIF file", "pip install 'pillow>=11.3', or convert it to PNG") from None
+            remedy = "pip install 'pillow>=11.3', or convert it to PNG"
+            raise UnsupportedError("an AVIF file", remedy, "needs a newer Pillow") from None
         return AvifImagePlugin.AvifImageFile
     return {
         "GIF": GifImagePlugin.GifImageFile,
@@ -426,10 +428,7 @@ def _from_pillow(image: Image.Image, icc_profile: bytes) -> Samples:
         image = image.convert("RGBA")
         alpha = np.array(image.getchannel("A"))
     if image.mode in ("CMYK", "LAB"):
-        values, model = np.array(image), image.mode.lower()
-        if model == "lab":
-            values[..., 1:] ^= 128  # Pillow's are from 0, TIFF's signed
-        return Samples(values, model, icc_profile=icc_profile)
+        return Samples(np.array(image), image.mode.lower(), icc_profile=icc_profile)
     values = np.array(image.convert("RGB"))
     return Samples(values[..., 0] if gray else values, "gray" if gray else "rgb", 255, alpha, icc_profile=icc_profile)
 

@@ -18,6 +18,8 @@ _X_RESOLUTION, _Y_RESOLUTION, _UNIT, _WIDTH, _HEIGHT = 0x011A, 0x011B, 0x0128, 0
 # copyright, document's and page's name, rating, and what Windows writes.
 _KEPT = {270, 271, 272, 305, 306, 315, 316, 33432, 269, 285, 18246, 18249, *range(40091, 40096)}
 _NOT_KEPT = {0x927C, 0xA005, _WIDTH, _HEIGHT}  # a maker's own notes hold addresses within the old file, and previews
+# Descriptions that programs wrote for themselves: the shape of the old file.
+_TABLES = ('{"shape"', "ImageJ=", "<?xml", "<OME")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def upright_exif(exif: Image.Exif) -> bytes | None:
     kept = Image.Exif()
     for tag in _KEPT:
         with suppress(Exception):
-            if tag in exif:
+            if tag in exif and not str(exif[tag]).lstrip().startswith(_TABLES):
                 _add(kept, tag, exif[tag])
     for ifd in (_EXIF_IFD, _GPS_IFD):
         block: dict[int, Any] = {}

@@ -25,7 +25,7 @@ _WHITE_IS_ZERO, _PALETTE, _CMYK, _YCBCR, _CIELAB, _RAW = 0, 3, 5, 6, 8, (32803, 
 _NONE, _OLD_JPEG, _JPEG = 1, 6, 7
 _FAX = (2, 3, 4)
 _FULL_RANGE = (0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1)  # ReferenceBlackWhite as in JPEG, numbers over 1
-_FOR_PILLOW_FIRST = (*_FAX, _OLD_JPEG, _JPEG, 50001)  # 50001: WebP
+_FOR_PILLOW_FIRST = (*_FAX, _OLD_JPEG, _JPEG)
 _PILLOW_IS_RIGHT = {  # (photometric, bits, samples) of unsigned integers
     (0, 1, 1), (1, 1, 1), (0, 8, 1), (1, 8, 1), (1, 16, 1), (1, 8, 2), (2, 8, 3), (2, 8, 4), (2, 16, 3), (2, 16, 4),
     (3, 8, 1), (5, 8, 4), (6, 8, 3),
@@ -47,13 +47,13 @@ class TiffParts(Parts):
 
 
 def open_tiff(file: BinaryIO, page: int = 0) -> TiffParts:
-    """The tags of a page, counted from 0 without thumbnails and masks. Raises DamagedError, UnsupportedError, IndexError."""
+    """The tags of a page, counted from 0 without thumbnails and masks. Raises DamagedError or UnsupportedError."""
     import tifffile
 
     tiff = tifffile.TiffFile(file, is_lsm=False, is_scanimage=False, is_ndpi=False)
     pages, counted = _pages(file, tiff)
     if page >= len(pages):
-        raise IndexError(f"there is no page {page + 1}, but {len(pages)}")
+        raise DamagedError(f"there is no page {page + 1}, only {len(pages)}")
     index = pages[page]
     one: Any = tiff.pages[index]
     tags = one.tags
@@ -72,6 +72,8 @@ def open_tiff(file: BinaryIO, page: int = 0) -> TiffParts:
     bits = one.bitspersample
     if not isinstance(bits, int) or one.sampleformat not in (1, 2, 3, 4):
         raise UnsupportedError("a TIFF of complex numbers or of channels with different bits")
+    if bits == 24 and one.sampleformat != 3:  # tifffile does not unpack them
+        raise UnsupportedError("a TIFF of 24-bit numbers")
     kinds = _extra_kinds(one, photometric)
     remarks = [] if counted else [f"only its first {MAX_FRAMES} pages were counted"]
     return TiffParts(
@@ -135,11 +137,15 @@ def decode_tiff(parts: TiffParts) -> Samples:
     """The numbers of the page, not upright. Raises DamagedError, UnsupportedError, or whatever a decoder raises."""
     page = parts.page
     photometric, compression = int(page.tags.valueof(262, 1)), int(page.compression)
-    if photometric == _YCBCR and compression not in (_OLD_JPEG, _JPEG, 50001):
+    if photometric == _YCBCR and compression not in (_OLD_JPEG, _JPEG):
         usual = page.tags.valueof(532, _FULL_RANGE) in (_FULL_RANGE, _FULL_RANGE[::2])
         if page.tags.valueof(530, (2, 2)) != (1, 1) or parts.bits != 8 or not usual:
             raise UnsupportedError("a TIFF of YCbCr with fewer colours than pixels and without JPEG compression")
-    allowed = page.sampleformat in (1, 4) and (photometric, parts.bits, page.samplesperpixel) in _PILLOW_IS_RIGHT
+    premultiplied = 1 in _extra_kinds(page, photometric)
+    allowed = not (premultiplied and parts.bits == 16) and (page.planarconfig == 1 or page.samplesperpixel != 2)
+    allowed = (
+        allowed and page.sampleformat in (1, 4) and (photometric, parts.bits, page.samplesperpixel) in _PILLOW_IS_RIGHT
+    )
     if compression in _FOR_PILLOW_FIRST and allowed:
         samples = _by_pillow(parts, photometric)
     else:
@@ -155,19 +161,21 @@ def decode_tiff(parts: TiffParts) -> Samples:
 
 
 def _lacks_codec(error: Exception) -> bool:
-    return "imagecodecs" in str(error)
+    return isinstance(error, ImportError) or "imagecodecs" in str(error)
 
 
 def _without_codec(parts: TiffParts, photometric: int, allowed: bool, error: Exception) -> Samples:
     page = parts.page
     name = getattr(page.compression, "name", page.compression)
     if allowed:
-        samples = _by_pillow(parts, photometric)
-        if parts.bits == 8 or samples.values.max() > 63:  # of 16 bits, Pillow gives the upper 8
-            return samples
+        with suppress(Exception):  # not every Pillow has every codec
+            samples = _by_pillow(parts, photometric)
+            if parts.bits < 16 or samples.values.max() > 63:  # of 16 bits, Pillow gives the upper 8
+                return samples
     elif page.compression == _NONE and page.sampleformat == 1 and not page.is_tiled:
         return _samples(parts, _unpacked(parts), photometric)
-    raise UnsupportedError(f"a TIFF with {name} compression and {parts.bits} bits", _EXTRA) from error
+    what = f"a TIFF with {name} compression and {parts.bits} bits"
+    raise UnsupportedError(what, _EXTRA, "needs more packages") from error
 
 
 def _unpacked(parts: TiffParts) -> np.ndarray:
@@ -220,8 +228,10 @@ def _samples(parts: TiffParts, values: np.ndarray, photometric: int) -> Samples:
         colours = np.asarray(white or np.iinfo(colours.dtype).max, colours.dtype) - colours
     if photometric == _PALETTE:
         return _palette(parts, colours, alpha, white)
-    if photometric in (_CMYK, _CIELAB) and kind == "f":
-        raise UnsupportedError("a TIFF of floats in CMYK or Lab")
+    if photometric in (_CMYK, _CIELAB):
+        if kind == "f":
+            raise UnsupportedError("a TIFF of floats in CMYK or Lab")
+        white = white or int(np.iinfo(colours.dtype).max)
     if photometric == _CIELAB:
         if parts.bits not in (8, 16):
             raise UnsupportedError(f"a TIFF of Lab in {parts.bits} bits")
