@@ -258,10 +258,14 @@ def _open_by_pillow(file: BinaryIO, kind: str, page: int, head: bytes) -> _Opene
     frames = frames or min(containers.MAX_FRAMES, getattr(image, "n_frames", 1))
     parts = _parts_of(image, kind, frames)
     encoding = _nclx(file) if kind == "AVIF" else None
+    if kind == "JPEG2000":
+        parts.bits = containers.jp2_bits(file)
     exif = image.getexif()
     turned = metadata.orientation_of(exif)
 
     def decode() -> Samples:
+        if kind == "JPEG2000" and parts.bits > 8:
+            return _decode_deep_jp2(file, parts)
         if page:
             image.seek(page)
         image.load()
@@ -342,8 +346,17 @@ def _decode_png(parts: Parts, page: int) -> Samples:
         image.seek(page)
         image.load()
         samples = _from_pillow(image, parts.icc_profile)
+    if parts.transparent is not None and not page:
+        _make_clear(samples, parts)
     samples.encoding = parts.encoding
     return samples
+
+
+def _make_clear(samples: Samples, parts: Parts) -> None:
+    """The one colour that a PNG calls transparent."""
+    scale = 255 // (2**parts.bits - 1) if parts.bits < 8 else 1  # as the decoder scaled the others
+    clear = np.atleast_3d(samples.values) == [number * scale for number in parts.transparent or ()]
+    samples.alpha = np.where(clear.all(axis=2), 0, samples.white).astype(samples.values.dtype)
 
 
 def _decode_png16(parts: Parts) -> Samples:
@@ -357,13 +370,24 @@ def _decode_png16(parts: Parts) -> Samples:
     if values.ndim == 3:
         alpha = values[..., 3] if values.shape[2] == 4 else None
         values = values[..., 0] if parts.gray else values[..., 2::-1]
-    if parts.transparent is not None:
-        clear = (np.atleast_3d(values) == parts.transparent).all(axis=2)
-        alpha = np.where(clear, 0, 65535).astype(np.uint16)
     white = parts.white if parts.white and values.max() <= parts.white else 65535
     if alpha is not None and white != 65535:
         alpha = (alpha // (65536 // (white + 1))).astype(np.uint16) if alpha.max() > white else alpha
     return Samples(values, "gray" if parts.gray else "rgb", white, alpha, icc_profile=parts.icc_profile)
+
+
+def _decode_deep_jp2(file: BinaryIO, parts: Parts) -> Samples:
+    """By OpenCV: when Pillow makes 8 bits of more, white becomes black."""
+    import cv2
+
+    file.seek(0)
+    values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16:
+        raise UnsupportedError(f"a {parts.bits}-bit JPEG 2000 file of channels that are not gray or RGB")
+    alpha = values[..., 3] if values.ndim == 3 and values.shape[2] == 4 else None
+    values = values[..., 2::-1] if values.ndim == 3 else values
+    kind = "rgb" if values.ndim == 3 else "gray"
+    return Samples(values, kind, 2**parts.bits - 1, alpha, icc_profile=parts.icc_profile)
 
 
 def _decode_jpeg(parts: Parts, page: int) -> Samples:
@@ -376,12 +400,12 @@ def _decode_jpeg(parts: Parts, page: int) -> Samples:
     image.load()
     other = JpegImagePlugin.JpegImageFile(io.BytesIO(data + _FILLER + b"\xff\xd9"))
     other.load()
-    missing = _share_that_differs(np.asarray(image), np.asarray(other))
+    missing = _missing(np.asarray(image), np.asarray(other))
     if not all_scans or missing > containers.MISSING:
-        share = f"about {max(1, round(100 * missing))} % of the picture" if missing else "a part of every detail"
+        share = f"about {max(1, round(100 * missing))} % of the picture" if all_scans else "detail everywhere"
         raise DamagedError(f"it ends too early: {share} is missing")
     if missing:
-        parts.remarks.append(f"its end is missing: about {max(0.1, 100 * missing):.1f} % of the picture are made up")
+        parts.remarks.append(f"its end is missing: about {max(0.1, 100 * missing):.1f} % of the picture is made up")
     elif not ended:
         parts.remarks.append("its last bytes are missing, but no pixel is")
     return _from_pillow(image, parts.icc_profile)
@@ -390,11 +414,16 @@ def _decode_jpeg(parts: Parts, page: int) -> Samples:
 _FILLER = bytes((37 * i * i + 91 * i) % 251 for i in range(4096))  # anything without 0xFF
 
 
-def _share_that_differs(one: np.ndarray, other: np.ndarray) -> float:
+def _missing(one: np.ndarray, other: np.ndarray) -> float:
+    """From where two decoded pictures first differ to their ends: as a share of the picture."""
     if np.array_equal(one, other):
         return 0.0
-    differ = one != other
-    return float((differ.any(axis=2) if differ.ndim == 3 else differ).mean())
+    differ = np.atleast_3d(one != other).any(axis=2)
+    height, width = differ.shape
+    row = int(differ.any(axis=1).argmax())
+    blocks = differ[row : row + 16]  # a JPEG stores rows of blocks of up to 16 lines
+    column = int(blocks.any(axis=0).argmax())
+    return (max(0, height - row - 16) * width + len(blocks) * (width - column)) / (height * width)
 
 
 def _decode_webp(parts: Parts, page: int) -> Samples:

@@ -52,9 +52,7 @@ def open_tiff(file: BinaryIO, page: int = 0) -> TiffParts:
 
     tiff = tifffile.TiffFile(file, is_lsm=False, is_scanimage=False, is_ndpi=False)
     pages, counted = _pages(file, tiff)
-    if page >= len(pages):
-        raise DamagedError(f"there is no page {page + 1}, only {len(pages)}")
-    index = pages[page]
+    index = pages[min(page, len(pages) - 1)]  # the caller compares `page` with the number of pages
     one: Any = tiff.pages[index]
     tags = one.tags
     photometric, samples = int(tags.valueof(262, 1)), one.samplesperpixel
