@@ -44,10 +44,11 @@ class TextPrompt(ModelMixin, ConfigMixin):
         prompt: str = DEFAULT_PROMPT,
     ):
         super().__init__()
-        if not text_positions or not all(0 <= i < num_tokens for i in text_positions):
-            raise ValueError(
-                f"text_positions must be within the prompt's {num_tokens} tokens, got {list(text_positions)}."
-            )
+        where = list(text_positions) if isinstance(text_positions, (list, tuple)) else []
+        if not where or len(where) > num_tokens or not all(type(i) is int and 0 <= i < num_tokens for i in where):
+            raise ValueError(f"text_positions must be within the prompt's {num_tokens} tokens, got {text_positions}.")
+        if time_ids is not None and (len(time_ids) != 6 or not all(type(i) is int for i in time_ids)):
+            raise ValueError(f"time_ids are six whole numbers, got {time_ids}.")
         self.prompt_embeds = nn.Parameter(torch.randn(1, num_tokens, embed_dim))
         self.pooled_prompt_embeds = nn.Parameter(torch.randn(1, pooled_dim)) if pooled_dim else None
 
