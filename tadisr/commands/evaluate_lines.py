@@ -33,8 +33,8 @@ def register(parser: argparse.ArgumentParser) -> None:
     add(
         "--allow-code",
         action="store_true",
-        help="let TorchScript files among methods and judges run: each is a program with all your rights. Not for files "
-        "of people whom you do not trust",
+        help="let TorchScript files among methods and judges run: each is a program with all your rights, so this is "
+        "for files of people whom you trust",
     )
     add("-o", "--output", metavar="DIR", type=Path, required=True, help="report.md and report.json")
     add("--limit", type=int, metavar="N", help="only the first N lines of each set")

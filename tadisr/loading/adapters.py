@@ -78,33 +78,34 @@ def load_adapted(
             f"The adapter in {folder} has no prompt/: make it once with the base's text encoder, by tadisr.models."
             f"prompt.TextPrompt.from_base({index.base_model!r}{words}).save_pretrained({str(folder / 'prompt')!r})."
         )
-    base = resolve_base(index, component, variant, **hub)
     used: Any = copy.deepcopy(prompt)
     try:
         used = load_network(TextPrompt, folder, "prompt", dtype) if used is None else used.to(dtype)
         joint_decoder = load_network(JointSegmentationDecoder, folder, "joint_decoder", dtype)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"The adapter is incomplete: {error}.") from None
+    parts = {name: _read(folder, name) for name in ("vae", component)}
+    base = resolve_base(index, component, variant, **hub)  # last, for it may be gigabytes away
     quantization = quantization_by_model(quantization_config, component)
     models, scheduler = load_base(base, dtype, variant, quantization)
     check_prediction(scheduler)
     check_fits(models["vae"], models[component], used, joint_decoder)
-    load_adapter(folder, models)
+    load_adapter(folder, models, parts)
     origin = {"base_model": index.base_model, "base_revision": index.base_revision, "native_scale": index.native_scale}
     return {**models, "scheduler": scheduler, "prompt": used, "joint_decoder": joint_decoder, **origin}
 
 
-def load_adapter(folder: Path, models: Mapping[str, ModelMixin]) -> None:
+def load_adapter(folder: Path, models: Mapping[str, ModelMixin], parts: Mapping[str, _Part] | None = None) -> None:
     """Put the adapter in `folder` on a base's models, by name, as adapters named "tadisr".
 
-    Every name and shape is checked against the models first: after an exception they are as they were. Raises
-    FileNotFoundError for a missing file, ValueError for a damaged one or a model that cannot take the adapter.
+    Every name and shape is checked against the models first: after an exception they are as they were. `parts`: what
+    was read of the adapter already. Raises FileNotFoundError for a missing file, ValueError for a damaged one or a
+    model that cannot take the adapter.
     """
-    parts = {}
+    parts = {name: _read(folder, name) for name in models} if parts is None else parts
     for name, model in models.items():
         if ADAPTER in getattr(model, "peft_config", {}):
             raise ValueError(f"The {name} already carries a TADiSR adapter: load the base anew for another one.")
-        parts[name] = _read(folder, name)
         if mistakes := list(_mistakes(parts[name], model)):
             raise ValueError(
                 f"The adapter in {folder} does not fit this {name}: {shortened(mistakes)}. "
