@@ -32,6 +32,12 @@ def register(parser: argparse.ArgumentParser) -> None:
         metavar="JUDGE",
         help=f"{', '.join(ENGINES)}, crnn:PATH, aster:FILE, moran:FILE (TorchScript)",
     )
+    add(
+        "--allow-code",
+        action="store_true",
+        help="let TorchScript files among methods and judges run: each is a program with all your rights, so this is "
+        "for files of people whom you trust",
+    )
     add("-o", "--output", metavar="DIR", type=Path, required=True, help="report.md and report.json")
     add("--limit", type=int, metavar="N", help="only the first N lines of each set")
     add("--batch-size", type=int, default=64, metavar="N", help="lines at once (default: %(default)s)")
@@ -75,8 +81,8 @@ def run(args: argparse.Namespace) -> int:
             name = spec.partition(":")[0]
             if name in judges:
                 raise ValueError(f"Two judges are called {name}: judge with one after the other.")
-            judges[name] = load_recognizer(spec, device)
-        methods = load_line_methods(given["methods"], device)
+            judges[name] = load_recognizer(spec, device, args.allow_code)
+        methods = load_line_methods(given["methods"], device, args.allow_code)
         args.output.mkdir(parents=True, exist_ok=True)
         lpips, note = None, ""
         try:
