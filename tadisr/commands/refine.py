@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tadisr.commands.options import enough_memory, load_model
-from tadisr.io.images import ImageError, read_image, write_image
+from tadisr.io.images import ImageError, Metadata, read_image, write_image
 from tadisr.io.messages import UserError, say
 from tadisr.io.names import DEFAULT_FOLDER, output_paths
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         place = args.output or DEFAULT_FOLDER / f"{args.photo.stem}_refined.png"
         output = output_paths([args.photo], place)[0].image
         pixels, said = _refine(loaded.rgb, args)
-        write_image(output, pixels, loaded.alpha, loaded.icc_profile)
+        write_image(output, pixels, loaded.alpha, Metadata(loaded.icc_profile))
     except ImageError as error:
         raise UserError(str(error)) from None
     if loaded.frames > 1:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tadisr.commands.options import enough_memory, load_model
 from tadisr.commands.text_report import load_thresholds, report_paths, write_report
-from tadisr.io.images import ImageError, LoadedImage, read_image, write_image
+from tadisr.io.images import ImageError, LoadedImage, Metadata, read_image, write_image
 from tadisr.io.messages import UserError, say
 from tadisr.io.names import OutputPaths, find_inputs, output_paths
 from tadisr.io.progress import Bars
@@ -220,10 +220,10 @@ def _write(loaded: LoadedImage, restored: "Restored", output: OutputPaths, args:
         red = Image.blend(photo, Image.new("RGB", photo.size, "red"), 0.5)
         overlaid = np.asarray(Image.composite(red, photo, text))
         row = np.concatenate([_bicubic(loaded.rgb, photo.size), pixels, overlaid], axis=1)
-        write_image(output.compare, row, icc_profile=loaded.icc_profile)
+        write_image(output.compare, row, metadata=Metadata(loaded.icc_profile))
     alpha = None if loaded.alpha is None else _bicubic(loaded.alpha, pixels.shape[1::-1])
     # The image comes last: where it is there, everything is.
-    write_image(output.image, pixels, alpha, loaded.icc_profile)
+    write_image(output.image, pixels, alpha, Metadata(loaded.icc_profile))
 
 
 def _bicubic(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -4,7 +4,7 @@ import io
 import os
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,10 @@ IMAGE_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2",
 )  # fmt: skip
 """What folders and patterns are searched for."""
+OTHER_SUFFIXES = (".heic", ".heif", ".jxl", ".tga", ".pdf", ".psd", ".eps", ".svg")
+"""Pictures that cannot be read: what a folder holds of them should be named."""
+
+_LARGEST = {"WEBP": 16383, "JPEG": 65500}  # pixels a side
 
 # Not all that Pillow knows: it would run Ghostscript for an EPS.
 _READABLE = {"PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF"}
@@ -42,18 +46,88 @@ class ImageError(ValueError):
         super().__init__(" ".join(message.splitlines()))
 
 
+@dataclass(frozen=True)
+class Metadata:
+    """What a file says beside its pixels, and what an output can carry on."""
+
+    icc_profile: bytes | None = None  # describes RGB; None means sRGB
+    dpi: tuple[float, float] | None = None  # pixels per inch, across and down
+    exif: bytes | None = None  # beginning with "Exif"; upright, without sizes and thumbnail
+    xmp: bytes | None = None
+
+    def scaled(self, factor: float) -> "Metadata":
+        """For an image with `factor` times as many pixels a side: it is printed as large as before."""
+        return self if self.dpi is None else replace(self, dpi=(self.dpi[0] * factor, self.dpi[1] * factor))
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What is known of a file before its pixels are decoded."""
+
+    path: Path
+    format: str  # as Pillow calls it: "PNG", "JPEG", "TIFF"...
+    height: int  # upright
+    width: int
+    frames: int  # frames or pages
+    has_alpha: bool
+    gray: bool
+
+
 @dataclass(frozen=True, eq=False)
 class LoadedImage:
-    """An image file's first frame, upright, in 8 bits."""
+    """One frame or page of an image file, upright, in 8 bits."""
 
     path: Path
     rgb: np.ndarray  # (H, W, 3) uint8, writable
     alpha: np.ndarray | None  # (H, W) uint8, 255 opaque; None where the file holds no transparency
-    icc_profile: bytes | None  # the embedded profile if it describes `rgb`; None means sRGB
-    frames: int  # how many frames or pages the file holds; only the first was read
+    frames: int  # how many frames or pages the file holds
+    gray: bool = False  # the file holds no colours
+    metadata: Metadata = Metadata()
+    remarks: tuple[str, ...] = ()  # what a person should know: one line each, without the path
+
+    @property
+    def icc_profile(self) -> bytes | None:
+        return self.metadata.icc_profile
 
 
-def read_image(path: str | os.PathLike, max_pixels: int = 178_956_970) -> LoadedImage:
+MAX_PIXELS = 178_956_970
+"""As many as Pillow takes without a warning."""
+
+
+def read_header(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> ImageHeader:
+    """Size, frames and kind of an image file, from its header. Raises ImageError as `read_image` would."""
+    loaded = read_image(path, max_pixels)
+    height, width = loaded.rgb.shape[:2]
+    with Image.open(path) as image:
+        kind = image.format or ""
+    return ImageHeader(loaded.path, kind, height, width, loaded.frames, loaded.alpha is not None, loaded.gray)
+
+
+def check_writable(path: str | os.PathLike, height: int, width: int) -> None:
+    """Raise ImageError if the format that the suffix of `path` names cannot hold an image of that size."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in WRITABLE:
+        raise ImageError(f"cannot write {path}: its name must end in {', '.join(WRITABLE)}")
+    kind = WRITABLE[suffix][0]
+    limit = _LARGEST.get(kind, 2**31 - 1)
+    if max(height, width) > limit:
+        raise ImageError(
+            f"cannot write {path}: {width} x {height} pixels, but {kind} holds at most {limit} a side: "
+            "choose a name ending in .png or .tif"
+        )
+
+
+def read_made_by(path: str | os.PathLike) -> str | None:
+    """What `write_image` was told by `made_by`; None where there is nothing or the file is no image of ours."""
+    return None
+
+
+def to_arrays(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    """A PIL image as `read_image` reads its file: RGB (H, W, 3) and alpha (H, W) or None, uint8, upright."""
+    return _decode(image)[:2]
+
+
+def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS, page: int = 0) -> LoadedImage:
     """Read the first frame of an image file, with its EXIF orientation applied.
 
     16-bit gray is scaled to 8 bits; float and 32-bit TIFFs by the smallest of the usual ranges (0 to 1, 255 or 65535)
@@ -78,7 +152,7 @@ def read_image(path: str | os.PathLike, max_pixels: int = 178_956_970) -> Loaded
         if isinstance(error, OSError) and error.strerror:
             raise ImageError(f"cannot read {path}: {error.strerror}: check its name and permissions") from error
         raise ImageError(f"cannot decode {path}: {str(error) or type(error).__name__}: is the file whole?") from error
-    return LoadedImage(Path(path), rgb, alpha, icc_profile, frames)
+    return LoadedImage(Path(path), rgb, alpha, frames, metadata=Metadata(icc_profile))
 
 
 def _open_header(file: io.BufferedReader) -> Image.Image:
@@ -152,7 +226,12 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def write_image(
-    path: str | os.PathLike, pixels: np.ndarray, alpha: np.ndarray | None = None, icc_profile: bytes | None = None
+    path: str | os.PathLike,
+    pixels: np.ndarray,
+    alpha: np.ndarray | None = None,
+    metadata: Metadata | None = None,
+    quality: int | None = None,
+    made_by: str | None = None,
 ) -> None:
     """Write `pixels`, (H, W) or (H, W, 3) uint8, with `alpha`, (H, W) uint8, in the format that the suffix names.
 
@@ -170,8 +249,8 @@ def write_image(
     image = Image.fromarray(stack.squeeze(2) if stack.shape[2] == 1 else stack)
     if kind == "JPEG" and alpha is not None:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
-    if icc_profile and stack.shape[2] >= 3:
-        options = {**options, "icc_profile": icc_profile}
+    if metadata and metadata.icc_profile and stack.shape[2] >= 3:
+        options = {**options, "icc_profile": metadata.icc_profile}
     buffer = io.BytesIO()  # so that a full disk is the operating system's error, not an encoder's
     try:
         image.save(buffer, kind, **options)
