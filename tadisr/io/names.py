@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tadisr.io.images import IMAGE_SUFFIXES, OTHER_SUFFIXES, WRITABLE, ImageError
+from tadisr.io.images import IMAGE_SUFFIXES, OTHER_SUFFIXES, WRITABLE, ImageError, read_header
 
 DEFAULT_FOLDER = Path("tadisr-output")
 """Where outputs go when nobody says: not beside the inputs, or a second run would read them."""
@@ -31,7 +31,7 @@ class FoundInputs(NamedTuple):
 
     inputs: list[Input]
     left_out: list[tuple[Path, str]]
-    """What was found but cannot be read, and why."""
+    """What was found but cannot be read, and why: one line, with the path."""
     twins: list[tuple[Path, Path]]
     """A second name of a file, and the name that is among the inputs."""
 
@@ -49,7 +49,7 @@ def find_inputs(names: Iterable[str | os.PathLike], skip: Path | None = None) ->
     twins, nothing = [], []
     for name in map(os.fspath, names):
         before = len(left_out)
-        one = [Input(Path(name))] if _is(os.path.isfile, name) else _search(name, skip, left_out)
+        one = [Input(Path(name))] if os.path.isfile(name) else _search(name, skip, left_out)
         if not one and len(left_out) == before:
             nothing.append(name)
         for new in one:
@@ -64,7 +64,7 @@ def find_inputs(names: Iterable[str | os.PathLike], skip: Path | None = None) ->
 
 def _search(name: str, skip: Path | None, left_out: dict[Path, str]) -> list[Input]:
     """The images that a folder or a pattern names, sorted; of a file's names in it one, a link only if it is alone."""
-    if _is(os.path.isdir, name):
+    if name and os.path.isdir(name):
         root, parts = Path(name), ("*",)
     elif glob.has_magic(name):
         every = Path(name).parts
@@ -76,9 +76,9 @@ def _search(name: str, skip: Path | None, left_out: dict[Path, str]) -> list[Inp
     for path in sorted(_matches(root, parts, skip, left_out), key=lambda path: (os.path.islink(path), str(path))):
         suffix = path.suffix.lower()
         if suffix in OTHER_SUFFIXES:
-            left_out[path] = OTHER_SUFFIXES[suffix]
+            left_out[path] = _why_not(path)
         elif suffix in IMAGE_SUFFIXES and not os.path.isfile(path):
-            left_out[path] = "a link to nothing"
+            left_out[path] = f"{path} is a link to nothing"
         elif suffix in IMAGE_SUFFIXES:
             found.setdefault(_identity(path), path)
     return [Input(path, _below(path, root)) for path in sorted(found.values(), key=str)]
@@ -114,13 +114,18 @@ def _matches(root: Path, parts: Sequence[str], skip: Path | None, left_out: dict
                     place.append((path, i if part == "**" else i + 1))
         except OSError as error:
             if i or os.path.exists(folder):
-                left_out[folder] = f"cannot be searched: {error.strerror}"
+                left_out[folder] = f"{folder} cannot be searched: {error.strerror}"
         except ValueError:  # a name with a NUL
             return
 
 
-def _is(test, name: str) -> bool:
-    return bool(name) and test(name)
+def _why_not(path: Path) -> str:
+    """Why a picture of another kind is not read."""
+    try:
+        kind = read_header(path).format
+    except ImageError as error:
+        return str(error)
+    return f"{path} is a {kind} file, and not read where a folder or a pattern names it: name it itself"
 
 
 def _identity(path: str | os.PathLike) -> tuple:
