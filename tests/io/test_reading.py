@@ -201,7 +201,7 @@ def test_profile_is_kept_only_where_it_describes_rgb(tmp_path):
     gray = SRGB[:16] + b"GRAY" + SRGB[20:]
     for image, profile, expected in (
         (Image.new("RGB", (2, 2)), SRGB, SRGB),
-        (Image.new("L", (2, 2)), SRGB, SRGB),
+        (Image.new("L", (2, 2)), SRGB, None),  # it changes no gray
         (Image.new("L", (2, 2)), gray, None),
         (Image.new("RGB", (2, 2)), SRGB[:36] + b"junk" + SRGB[40:], None),
     ):
