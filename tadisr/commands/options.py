@@ -1,6 +1,8 @@
 """What several commands do with their options."""
 
 import argparse
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +72,21 @@ def load_model(
     except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
         advice = one_line(error).replace("base_model=FOLDER", "--base-model FOLDER")
         raise UserError(f"cannot load {name}: {advice}") from None
+
+
+def check_folder(folder: Path) -> None:
+    """Raise UserError where nothing can be written, now rather than after the work."""
+    try:
+        with tempfile.TemporaryFile(dir=existing(folder)) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        advice = "make room there or choose another folder"
+        raise UserError(f"cannot write in {folder}: {error.strerror}: {advice}") from None
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(path for path in (folder, *folder.parents) if os.path.lexists(path))
 
 
 def check_numbers(args: argparse.Namespace, *counts: str) -> None:

@@ -22,7 +22,7 @@ _OTHER = {
     "base": "on another base",
     "input": "of another input",
     "page": "of another page",
-    "scale": "at another scale",
+    "size": "at another size",
     "color_fix": "with another --color-fix",
     "quality": "with another --quality",
     "metadata": "with another --metadata",
@@ -56,15 +56,14 @@ class Maker:
 
     def record(self, job: Job, kind: str) -> str:
         """What made one output of a job; `kind` as in `Job.outputs`."""
-        width, height = self.args.width, self.args.height
-        scale = f"{width or ''}x{height or ''}" if width or height else f"{job.factor:g}"
+        height, width = job.size
         values = {
             "model": Path(self.model.name).name,
             "weights": self.model.sha256[:16],
             "base": self.model.base,
             "input": job.input_hash[:16],
             "page": job.page + 1,
-            "scale": scale,  # as it was asked for: a later page's size is not known yet
+            "size": f"{width}x{height}",
             "color_fix": self.args.color_fix,
         }
         if kind == "image":

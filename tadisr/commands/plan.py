@@ -4,7 +4,6 @@ import argparse
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from tadisr.commands.options import check_folder, existing
 from tadisr.commands.text_report import report_paths
 from tadisr.io.hashing import sha256
 from tadisr.io.images import WRITABLE, ImageError, ImageHeader, check_writable, read_header
@@ -116,23 +116,23 @@ def make_plan(args: argparse.Namespace) -> Plan:
         suffix = out.suffix.lower() if is_file else FORMATS[args.format or "png"]
         _check_format(args, out if is_file else None, suffix)
         found = find_inputs(args.inputs, None if is_file else out)
-        inputs, headers = [], []
-        for one in found.inputs:
-            header, pages = _header(one.path, args.pages)
-            headers.append(header)
-            inputs.append(one._replace(pages=pages, suffix=suffix or _same_suffix(one.path, header)))
+        headers = [_headers(one.path, args.pages) for one in found.inputs]
+        inputs = [
+            one._replace(pages=len(pages), suffix=suffix or _same_suffix(one.path, pages[0]))
+            for one, pages in zip(found.inputs, headers, strict=True)
+        ]
         outputs = output_paths(inputs, args.output)
     except ImageError as error:
         raise UserError(str(error)) from None
     jobs = []
-    for one, header, output in zip(inputs, headers, outputs, strict=True):
-        jobs += _jobs(one, header, output, args)
+    for one, pages, output in zip(inputs, headers, outputs, strict=True):
+        jobs += _jobs(one, pages, output, args)
     _check_reports(jobs)
     folder = out.parent if is_file else out
-    _check_folder(folder)
+    check_folder(folder)
     for job in (job for job in jobs if job.status == PLANNED):
         try:
-            check_possible(job, args)
+            _check_possible(job, args)
         except ImageError as error:
             job.fail(error)
     remarks = []
@@ -146,7 +146,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
 def check_disk(plan: Plan) -> str | None:
     """A warning where the outputs may not fit on the disk; raises UserError where they cannot."""
     needed = sum(job.disk for job in plan.of(PLANNED))
-    free = shutil.disk_usage(_existing(plan.folder)).free
+    free = shutil.disk_usage(existing(plan.folder)).free
     if needed <= free:
         return None
     sizes = f"the outputs take about {needed / 1e9:.2g} GB, and {free / 1e9:.2g} are free in {plan.folder}"
@@ -181,16 +181,22 @@ def _check_format(args: argparse.Namespace, file: Path | None, suffix: str | Non
         raise UserError("--quality is for jpg and webp: add --format jpg, or name such a file")
 
 
-def _header(path: Path, pages: str | None) -> tuple[ImageHeader | ImageError, int]:
-    """An input's header, or why there is none; and how many of its pages to restore."""
+def _headers(path: Path, pages: str | None) -> list[ImageHeader | ImageError]:
+    """The headers of an input's pages that are to be restored, or why there is none; at least one."""
     try:
-        header = read_header(path)
-        every = pages == "all" or (pages is None and header.format == "TIFF")  # of an animation nobody means that
-        if every and header.frames > MOST_PAGES:
+        first = read_header(path)
+        every = pages == "all" or (pages is None and first.format == "TIFF")  # of an animation nobody means that
+        if every and first.frames > MOST_PAGES:
             raise ImageError(f"{path} holds more than {MOST_PAGES} pages: split it, or add --pages first")
     except ImageError as error:
-        return error, 1
-    return header, header.frames if every else 1
+        return [error]
+    headers: list[ImageHeader | ImageError] = [first]
+    for page in range(1, first.frames if every else 1):
+        try:
+            headers.append(read_header(path, page=page))
+        except ImageError as error:  # the other pages may be whole
+            headers.append(ImageError(f"page {page + 1}: {error}"))
+    return headers
 
 
 def _same_suffix(path: Path, header: ImageHeader | ImageError) -> str:
@@ -202,25 +208,27 @@ def _same_suffix(path: Path, header: ImageHeader | ImageError) -> str:
     return suffix if suffix in WRITABLE and WRITABLE[suffix][0] == WRITABLE[kind][0] else kind
 
 
-def _jobs(one: Input, header: ImageHeader | ImageError, output: OutputPaths, args: argparse.Namespace) -> Sequence[Job]:
+def _jobs(
+    one: Input, headers: Sequence[ImageHeader | ImageError], output: OutputPaths, args: argparse.Namespace
+) -> list[Job]:
     """The jobs of one input, a page each."""
     jobs = []
-    for page in range(one.pages):
-        paths = output.of_page(page) if one.pages > 1 else output
+    for page, header in enumerate(headers):
+        paths = output.of_page(page) if len(headers) > 1 else output
         wanted = {"image": paths.image}
         wanted |= {"mask": paths.mask} if args.mask else {}
         wanted |= {"compare": paths.compare} if args.compare else {}
         wanted |= dict(zip(("report", "report_picture"), report_paths(paths), strict=True)) if args.report else {}
-        if isinstance(header, ImageError):
-            jobs.append(Job(ImageHeader(one.path, "", 0, 0, 1, False, False), wanted))
-            jobs[-1].fail(header)
-        else:
-            jobs.append(Job(header, wanted, page, one.pages))
-            if header.frames > one.pages:
-                jobs[-1].remarks.append(
-                    f"{one.path} holds {header.frames} frames or pages, and only the first is restored: "
-                    "--pages all takes all"
-                )
+        unread = isinstance(header, ImageError)
+        job = Job(ImageHeader(one.path, "", 0, 0, 1, False, False) if unread else header, wanted, page, len(headers))
+        if unread:
+            job.fail(header)
+        elif header.frames > len(headers):
+            job.remarks.append(
+                f"{one.path} holds {header.frames} frames or pages, and only the first is restored: --pages all takes "
+                "all"
+            )
+        jobs.append(job)
     return jobs
 
 
@@ -236,7 +244,7 @@ def _factor(header: ImageHeader, args: argparse.Namespace) -> float:
     return int(factor) if factor == int(factor) else factor
 
 
-def check_possible(job: Job, args: argparse.Namespace) -> None:
+def _check_possible(job: Job, args: argparse.Namespace) -> None:
     """Set the factor of the job; raise ImageError for what cannot be written or cannot fit the memory.
 
     Systems promise memory that they lack, and end whoever uses it.
@@ -259,7 +267,7 @@ def check_possible(job: Job, args: argparse.Namespace) -> None:
 
 
 def _check_name(path: Path) -> None:
-    place, length = _existing(path.parent), len(os.fsencode(path.name))
+    place, length = existing(path.parent), len(os.fsencode(path.name))
     try:
         limit, limit_of_all = os.pathconf(place, "PC_NAME_MAX"), os.pathconf(place, "PC_PATH_MAX")
     except (AttributeError, OSError, ValueError):  # Windows, or a file system without an answer
@@ -280,18 +288,3 @@ def _check_reports(jobs: Sequence[Job]) -> None:
     for path in (job.outputs[kind] for job in jobs for kind in reports if kind in job.outputs):
         if os.path.abspath(path).casefold() in taken:
             raise UserError(f"the report {path} would meet another picture of that name: rename that or its input")
-
-
-def _check_folder(folder: Path) -> None:
-    """Raise UserError where nothing can be written."""
-    try:
-        with tempfile.TemporaryFile(dir=_existing(folder)) as file:
-            file.write(bytes(4096))
-    except OSError as error:
-        advice = "make room there or choose another folder"
-        raise UserError(f"cannot write in {folder}: {error.strerror}: {advice}") from None
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
-    return next(path for path in (folder, *folder.parents) if os.path.lexists(path))

@@ -24,7 +24,6 @@ from tadisr.commands.plan import (
     Job,
     Plan,
     check_disk,
-    check_possible,
     make_plan,
 )
 from tadisr.commands.text_report import load_thresholds, write_report
@@ -181,7 +180,6 @@ def _restore_all(jobs: list[Job], restorer: "Restorer", maker: Maker, remarks: l
             try:
                 with enough_memory(job.name, "try a smaller --tile, or crop or shrink the image"):
                     loaded = read_image(job.source, page=job.page)
-                    _take_size(job, loaded, args)
                     progress = _tile_progress(bars, job.source.name, number, len(jobs))
                     restored = restorer.restore(
                         _with_alpha(loaded.rgb, loaded.alpha), scale=job.factor, tile_progress=progress, **options
@@ -222,14 +220,6 @@ def _tile_progress(bars: Bars, name: str, before: int, total: int) -> Callable[[
         bars.remove(name)
 
     return progress
-
-
-def _take_size(job: Job, loaded: LoadedImage, args: argparse.Namespace) -> None:
-    """A page after the first may have another size than the header that the plan was made by."""
-    height, width = loaded.rgb.shape[:2]
-    if (height, width) != (job.header.height, job.header.width):
-        job.header = replace(job.header, height=height, width=width, has_alpha=loaded.alpha is not None)
-        check_possible(job, args)
 
 
 def _with_alpha(rgb: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
