@@ -40,6 +40,18 @@ def find_model(name: str, pipeline: str, revision: str | None = None) -> Path:
     return folder
 
 
+def find_base(name: str) -> None:
+    """Raise UserError where there is no pipeline of that name, a folder or a Hub id; its weights are not fetched."""
+    from tadisr.loading.repositories import resolve
+
+    try:
+        folder = resolve(name, allow_patterns=["model_index.json"])
+    except Exception as error:  # of the disk, the network or the Hub
+        raise UserError(f"--base-model {name}: {_of_hub(error, None) or one_line(error)}") from None
+    if not (folder / "model_index.json").is_file():
+        raise UserError(f"--base-model {name}: holds no pipeline (model_index.json)")
+
+
 def _of_hub(error: Exception, revision: str | None) -> str | None:
     """In one short line why the Hub gave nothing; None for an error of another origin."""
     from huggingface_hub import errors

@@ -1,6 +1,7 @@
 """`tadisr refine`: a photo in, the same photo with its lines of text sharpened out."""
 
 import argparse
+import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -72,12 +73,12 @@ def _check_numbers(args: argparse.Namespace) -> None:
 
 def _check_steps(steps: int, folder: Path) -> None:
     """Raise UserError for a number of steps that the model in `folder` does not take."""
-    from tadisr.loading.repositories import read_json  # and the Hub's client, which `tadisr refine --help` does without
-
-    with suppress(OSError, ValueError, AttributeError):  # a damaged model is refused by name when it is loaded
-        most = read_json(folder / "scheduler" / "scheduler_config.json").get("num_train_timesteps", 1000)
-        if not 1 <= steps <= most:
-            raise UserError(f"--steps must be an integer from 1 to {most}, not {steps}")
+    most = 1000  # diffusers' own default
+    with suppress(Exception):  # a damaged model is refused by name when it is loaded
+        text = (folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8")
+        most = int(json.loads(text).get("num_train_timesteps", most))
+    if not 1 <= steps <= most:
+        raise UserError(f"--steps must be an integer from 1 to {most}, not {steps}")
 
 
 def _find_lines(photo: np.ndarray, boxes: str) -> list[np.ndarray]:
