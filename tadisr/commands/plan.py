@@ -130,6 +130,9 @@ def make_plan(args: argparse.Namespace) -> Plan:
     _check_reports(jobs)
     folder = out.parent if is_file else out
     check_folder(folder)
+    if is_file:
+        for path in jobs[0].outputs.values():
+            _check_name(path, "give -o a shorter one")
     for job in (job for job in jobs if job.status == PLANNED):
         try:
             _check_possible(job, args)
@@ -257,7 +260,10 @@ def _check_possible(job: Job, args: argparse.Namespace) -> None:
     for kind, path in job.outputs.items():
         if kind == "compare":
             check_writable(path, height, 3 * width)
-        _check_name(path)
+        try:
+            _check_name(path, "rename the input")
+        except UserError as error:
+            raise ImageError(str(error)) from None
     free = psutil.virtual_memory().available
     if job.memory > free:
         raise ImageError(
@@ -266,16 +272,16 @@ def _check_possible(job: Job, args: argparse.Namespace) -> None:
         )
 
 
-def _check_name(path: Path) -> None:
-    place, length = existing(path.parent), len(os.fsencode(path.name))
+def _check_name(path: Path, advice: str) -> None:
+    """Raise UserError for a name that the disk does not take."""
     try:
-        limit, limit_of_all = os.pathconf(place, "PC_NAME_MAX"), os.pathconf(place, "PC_PATH_MAX")
+        limits = [os.pathconf(existing(path.parent), name) for name in ("PC_NAME_MAX", "PC_PATH_MAX")]
     except (AttributeError, OSError, ValueError):  # Windows, or a file system without an answer
-        limit, limit_of_all = 255, 32767
-    if length > limit:
-        raise ImageError(f"the name {path.name} has {length} bytes, and {limit} are possible: rename the input")
-    if (length := len(os.fsencode(os.path.abspath(path)))) >= limit_of_all:
-        raise ImageError(f"the path {path} has {length} bytes, and {limit_of_all} are too many: rename the input")
+        limits = [255, 32767]
+    for name, limit in zip((path.name, os.path.abspath(path)), limits, strict=True):
+        length = len(os.fsencode(name))
+        if length > limit:
+            raise UserError(f"the name {name} has {length} bytes, and {limit} are possible: {advice}")
 
 
 def _check_reports(jobs: Sequence[Job]) -> None:

@@ -135,7 +135,7 @@ def load_recognizer(name: str, device: str = "cpu") -> Recognizer:
 
 
 def check_recognizer(name: str) -> None:
-    """Raise ValueError for a name that `load_recognizer` does not know; FileNotFoundError for a file that is not there."""
+    """Raise ValueError for a name that `load_recognizer` does not know, FileNotFoundError without its file."""
     kind, _, path = name.partition(":")
     if kind in CONVENTIONS and path and not Path(path).is_file():
         raise FileNotFoundError(f"No recogniser {path}: name a TorchScript file.")
