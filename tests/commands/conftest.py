@@ -37,6 +37,8 @@ def run(model, tmp_path, monkeypatch, capfd):
         assert out == ""
         return code, [line for line in err.splitlines() if not PROGRESS.fullmatch(line)]
 
+    return run
+
 
 @pytest.fixture
 def call(model, tmp_path, monkeypatch, capfd):
@@ -49,5 +51,3 @@ def call(model, tmp_path, monkeypatch, capfd):
         return code, out, err.splitlines()
 
     return call
-
-    return run
