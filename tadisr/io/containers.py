@@ -50,19 +50,21 @@ class DamagedError(ValueError):
 class UnsupportedError(ValueError):
     """A format, or something within one, that is not read; the message is "a PDF file: what to do"."""
 
-    def __init__(self, what: str, remedy: str = _PNG) -> None:
-        super().__init__(f"{what}, which is not supported: {remedy}")
+    def __init__(self, what: str, remedy: str = _PNG, why: str = "is not supported") -> None:
+        super().__init__(f"{what}, which {why}: {remedy}")
 
 
 def sniff(head: bytes) -> str:
-    """The format of a file by its first 256 bytes, "" for an unknown one. Raises UnsupportedError for others by name."""
+    """The format of a file by its first 256 bytes, "" for an unknown one. Others raise UnsupportedError."""
     for magic, name in _READ.items():
         if head.startswith(magic):
             return name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
-    if re.match(rb"P[1-7fF][\s#]|Pf\s", head):
+    if re.match(rb"P[1-6f][\s#]", head):
         return "PPM"
+    if re.match(rb"P[7F]\s", head):
+        raise UnsupportedError("a PAM file" if head[1:2] == b"7" else "a PFM file of colours")
     if head[4:8] == b"ftyp":
         brands = {head[8:12], *(head[i : i + 4] for i in range(16, min(256, int.from_bytes(head[:4], "big")), 4))}
         if brands & {b"avif", b"avis"}:
@@ -101,7 +103,7 @@ class Parts:
     xmp: bytes = b""
     icc_profile: bytes = b""
     encoding: Encoding | None = None
-    transparent: tuple[int, ...] | None = None  # the numbers of the colour that is transparent, in 16-bit PNGs
+    transparent: tuple[int, ...] | None = None  # the numbers of the one colour that is transparent
     animation: Callable[[], bytes] | None = None  # like `bare`, with all frames
     remarks: list[str] = field(default_factory=list)
 
@@ -144,7 +146,7 @@ def open_png(file: BinaryIO) -> Parts:
                     texts.append(data[:-4])
             else:
                 beside.setdefault(name, data[:-4])
-                if name == b"tRNS" and bits < 16:  # of 16 bits, a decoder might mean another colour
+                if name == b"tRNS" and colour == 3:  # of others, decoders mix up the number before and after scaling
                     kept.append((name, position, length))
         elif name[:1].isupper():
             raise UnsupportedError(f"a PNG with an unknown part {name!r}")
@@ -197,7 +199,7 @@ def _png_beside(beside: dict[bytes, bytes], parts: Parts, colour: int) -> None:
     if b"sBIT" in beside and parts.bits == 16:
         used = max(beside[b"sBIT"][: 1 if parts.gray else 3])
         parts.white = 2**used - 1 if 0 < used < 16 else None
-    if b"tRNS" in beside and parts.bits == 16 and colour in (0, 2):
+    if b"tRNS" in beside and colour in (0, 2):
         parts.transparent = struct.unpack(">H" if colour == 0 else ">HHH", beside[b"tRNS"])
     if (code := beside.get(b"cICP", b"")) and len(code) == 4:
         parts.encoding, parts.icc_profile = cicp(code[0], code[1]), b""
@@ -283,7 +285,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def _mended(data: bytes, header: tuple[int, int, int, int, int], remarks: list[str]) -> bytes:
-    """Compressed rows whose end is missing, with copies of the last row there. Raises DamagedError if much is missing."""
+    """Compressed rows whose end is missing, with copies of the last row there. DamagedError: too much is missing."""
     width, height, bits, colour, interlaced = header
     stream, rows = zlib.decompressobj(), b""
     row = (width * bits * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour] + 7) // 8 + 1
@@ -514,3 +516,26 @@ def gif_frames(file: BinaryIO) -> int:
             while length := _read(file, 1)[0]:
                 file.seek(length, io.SEEK_CUR)
     return max(1, frames)
+
+
+# JPEG 2000
+
+
+def jp2_bits(file: BinaryIO) -> int:
+    """Bits a channel. Raises UnsupportedError for more than 8 in an arrangement that no decoder here gets right."""
+    file.seek(0)
+    head = file.read(2**16)
+    at = head.find(b"\xff\x4f\xff\x51")
+    size = head[at + 4 :]
+    channels = int.from_bytes(size[36:38], "big")
+    kinds = {size[38 + 3 * i : 41 + 3 * i] for i in range(channels)} if len(size) >= 38 + 3 * channels else set()
+    if at < 0 or not kinds:
+        return 8
+    bits = max((kind[0] & 127) + 1 for kind in kinds)
+    if any(kind[0] & 128 for kind in kinds):
+        raise UnsupportedError("a JPEG 2000 file of signed numbers")
+    ycc = head.find(b"colr\x01", 0, at)
+    ycc = ycc >= 0 and head[ycc + 7 : ycc + 11] == b"\0\0\0\x12"
+    if bits > 8 and (len(kinds) > 1 or channels not in (1, 3, 4) or ycc or bits > 16 or b"pclr" in head[:at]):
+        raise UnsupportedError(f"a {bits}-bit JPEG 2000 file of channels that are not gray or RGB")
+    return bits

@@ -47,7 +47,7 @@ OTHER_SUFFIXES = (
 """Pictures that are not read: what a folder holds of them should be named."""
 
 _JPEG = ("JPEG", {"quality": 95, "subsampling": 0})
-_TIFF = ("TIFF", {"compression": "tiff_adobe_deflate"})
+_TIFF = ("TIFF", {})
 WRITABLE: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": ("PNG", {"compress_level": 4}),
     ".jpg": _JPEG,
@@ -246,7 +246,7 @@ def _open(file: BinaryIO, page: int, path: str) -> _Opened:
         take_apart, decoder = _TAKEN_APART[kind]
         parts = take_apart(file)
         exif = metadata.load_exif(parts.exif)
-        turned = metadata.orientation_of(exif)
+        turned = metadata.orientation_of(exif, parts.xmp)
         return _Opened(parts, partial(decoder, parts, page), exif, turned, turned)
     return _open_heif(file, page) if kind == "HEIF" else _open_by_pillow(file, kind, page, head)
 
@@ -258,10 +258,14 @@ def _open_by_pillow(file: BinaryIO, kind: str, page: int, head: bytes) -> _Opene
     frames = frames or min(containers.MAX_FRAMES, getattr(image, "n_frames", 1))
     parts = _parts_of(image, kind, frames)
     encoding = _nclx(file) if kind == "AVIF" else None
+    if kind == "JPEG2000":
+        parts.bits = containers.jp2_bits(file)
     exif = image.getexif()
-    turned = metadata.orientation_of(exif)
+    turned = metadata.orientation_of(exif, parts.xmp)
 
     def decode() -> Samples:
+        if kind == "JPEG2000" and parts.bits > 8:
+            return _decode_deep_jp2(file, parts)
         if page:
             image.seek(page)
         image.load()
@@ -276,7 +280,8 @@ def _open_heif(file: BinaryIO, page: int) -> _Opened:
     try:
         import pillow_heif
     except ImportError:
-        raise UnsupportedError("a HEIC file", "pip install 'tadisr[files]', or convert it to PNG or JPEG") from None
+        remedy = "pip install 'tadisr[files]', or convert it to PNG or JPEG"
+        raise UnsupportedError("a HEIC file", remedy, "needs more packages") from None
     heif = pillow_heif.open_heif(file, convert_hdr_to_8bit=True)
     order = [heif.primary_index, *(i for i in range(len(heif)) if i != heif.primary_index)]
     one = heif[order[page] if page < len(order) else order[0]]
@@ -297,11 +302,11 @@ def _parts_of(image: Any, kind: str, frames: int) -> Parts:
     """What a library's image says in its attributes `size`, `mode` and `info`."""
     info, mode = image.info, image.mode
     xmp = info.get("xmp") or b""
-    return Parts(
-        kind, *image.size, bytes, frames, mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in info,
-        mode in ("1", "L", "LA", "La", "F") or mode.startswith("I"), dpi=info.get("dpi"),
-        xmp=xmp if isinstance(xmp, bytes) else b"", icc_profile=info.get("icc_profile") or b"",
-    )  # fmt: skip
+    parts = Parts(kind, int(image.size[0]), int(image.size[1]), bytes, frames, dpi=info.get("dpi"))
+    parts.has_alpha = mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in info
+    parts.gray = mode in ("1", "L", "LA", "La", "F") or mode.startswith("I")
+    parts.xmp, parts.icc_profile = xmp if isinstance(xmp, bytes) else b"", info.get("icc_profile") or b""
+    return parts
 
 
 def _nclx(file: BinaryIO) -> Encoding | None:
@@ -319,7 +324,8 @@ def _plugin(kind: str) -> Callable[[Any], Image.Image]:
         try:
             from PIL import AvifImagePlugin
         except ImportError:
-            raise UnsupportedError("an AVIF file", "pip install 'pillow>=11.3', or convert it to PNG") from None
+            remedy = "pip install 'pillow>=11.3', or convert it to PNG"
+            raise UnsupportedError("an AVIF file", remedy, "needs a newer Pillow") from None
         return AvifImagePlugin.AvifImageFile
     return {
         "GIF": GifImagePlugin.GifImageFile,
@@ -340,8 +346,17 @@ def _decode_png(parts: Parts, page: int) -> Samples:
         image.seek(page)
         image.load()
         samples = _from_pillow(image, parts.icc_profile)
+    if parts.transparent is not None and not page:
+        _make_clear(samples, parts)
     samples.encoding = parts.encoding
     return samples
+
+
+def _make_clear(samples: Samples, parts: Parts) -> None:
+    """The one colour that a PNG calls transparent."""
+    scale = 255 // (2**parts.bits - 1) if parts.bits < 8 else 1  # as the decoder scaled the others
+    clear = np.atleast_3d(samples.values) == [number * scale for number in parts.transparent or ()]
+    samples.alpha = np.where(clear.all(axis=2), 0, samples.white or 255).astype(samples.values.dtype)
 
 
 def _decode_png16(parts: Parts) -> Samples:
@@ -355,13 +370,24 @@ def _decode_png16(parts: Parts) -> Samples:
     if values.ndim == 3:
         alpha = values[..., 3] if values.shape[2] == 4 else None
         values = values[..., 0] if parts.gray else values[..., 2::-1]
-    if parts.transparent is not None:
-        clear = (np.atleast_3d(values) == parts.transparent).all(axis=2)
-        alpha = np.where(clear, 0, 65535).astype(np.uint16)
     white = parts.white if parts.white and values.max() <= parts.white else 65535
     if alpha is not None and white != 65535:
         alpha = (alpha // (65536 // (white + 1))).astype(np.uint16) if alpha.max() > white else alpha
     return Samples(values, "gray" if parts.gray else "rgb", white, alpha, icc_profile=parts.icc_profile)
+
+
+def _decode_deep_jp2(file: BinaryIO, parts: Parts) -> Samples:
+    """By OpenCV: when Pillow makes 8 bits of more, white becomes black."""
+    import cv2
+
+    file.seek(0)
+    values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16:
+        raise UnsupportedError(f"a {parts.bits}-bit JPEG 2000 file of channels that are not gray or RGB")
+    alpha = values[..., 3] if values.ndim == 3 and values.shape[2] == 4 else None
+    values = values[..., 2::-1] if values.ndim == 3 else values
+    kind = "rgb" if values.ndim == 3 else "gray"
+    return Samples(values, kind, 2**parts.bits - 1, alpha, icc_profile=parts.icc_profile)
 
 
 def _decode_jpeg(parts: Parts, page: int) -> Samples:
@@ -374,12 +400,12 @@ def _decode_jpeg(parts: Parts, page: int) -> Samples:
     image.load()
     other = JpegImagePlugin.JpegImageFile(io.BytesIO(data + _FILLER + b"\xff\xd9"))
     other.load()
-    missing = _share_that_differs(np.asarray(image), np.asarray(other))
+    missing = _missing(np.asarray(image), np.asarray(other))
     if not all_scans or missing > containers.MISSING:
-        share = f"about {max(1, round(100 * missing))} % of the picture" if missing else "a part of every detail"
+        share = f"about {max(1, round(100 * missing))} % of the picture" if all_scans else "detail everywhere"
         raise DamagedError(f"it ends too early: {share} is missing")
     if missing:
-        parts.remarks.append(f"its end is missing: about {max(0.1, 100 * missing):.1f} % of the picture are made up")
+        parts.remarks.append(f"its end is missing: about {max(0.1, 100 * missing):.1f} % of the picture is made up")
     elif not ended:
         parts.remarks.append("its last bytes are missing, but no pixel is")
     return _from_pillow(image, parts.icc_profile)
@@ -388,11 +414,16 @@ def _decode_jpeg(parts: Parts, page: int) -> Samples:
 _FILLER = bytes((37 * i * i + 91 * i) % 251 for i in range(4096))  # anything without 0xFF
 
 
-def _share_that_differs(one: np.ndarray, other: np.ndarray) -> float:
+def _missing(one: np.ndarray, other: np.ndarray) -> float:
+    """From where two decoded pictures first differ to their ends: as a share of the picture."""
     if np.array_equal(one, other):
         return 0.0
-    differ = one != other
-    return float((differ.any(axis=2) if differ.ndim == 3 else differ).mean())
+    differ = np.abs(np.atleast_3d(one).astype(np.int16) - np.atleast_3d(other)).max(axis=2) > 0
+    height, width = differ.shape
+    row = int(differ.max(axis=1).argmax())
+    blocks = differ[row : row + 16]  # a JPEG stores rows of blocks of up to 16 lines
+    column = int(blocks.max(axis=0).argmax())
+    return (max(0, height - row - 16) * width + len(blocks) * (width - column)) / (height * width)
 
 
 def _decode_webp(parts: Parts, page: int) -> Samples:
@@ -426,10 +457,7 @@ def _from_pillow(image: Image.Image, icc_profile: bytes) -> Samples:
         image = image.convert("RGBA")
         alpha = np.array(image.getchannel("A"))
     if image.mode in ("CMYK", "LAB"):
-        values, model = np.array(image), image.mode.lower()
-        if model == "lab":
-            values[..., 1:] ^= 128  # Pillow's are from 0, TIFF's signed
-        return Samples(values, model, icc_profile=icc_profile)
+        return Samples(np.array(image), image.mode.lower(), icc_profile=icc_profile)
     values = np.array(image.convert("RGB"))
     return Samples(values[..., 0] if gray else values, "gray" if gray else "rgb", 255, alpha, icc_profile=icc_profile)
 
@@ -507,50 +535,44 @@ def write_image(
         converted = rgb_to_srgb(np.ascontiguousarray(stack[..., :3]), profile)
         stack = stack if converted is None else np.dstack([converted, stack[..., 3:]])
         profile = None
-    image = Image.fromarray(stack.squeeze(2) if stack.shape[2] == 1 else stack)
     if kind == "JPEG" and alpha is not None:
-        white = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-        image = white.convert("L" if stack.shape[2] == 2 else "RGB")
-    if profile:
-        options["icc_profile"] = profile
-    buffer = io.BytesIO()  # so that a full disk is the operating system's error, not an encoder's
+        opaque = stack[..., -1:].astype(np.uint16)
+        stack = ((stack[..., :-1] * opaque + 255 * (255 - opaque) + 127) // 255).astype(np.uint8)
     try:
-        xmp = _add_metadata(options, beside, kind, stack.shape[:2], made_by)
-        image.save(buffer, kind, **options)
+        data = _encode(stack, kind, options, profile, beside, made_by)
     except Exception as error:  # larger than the format allows, out of memory
         raise ImageError(f"cannot write {path} as {kind}: {error}: try a name ending in .png or .tif") from error
-    data = buffer.getvalue()
-    if xmp and kind == "JPEG":  # older versions of Pillow cannot write it
-        segment = b"http://ns.adobe.com/xap/1.0/\0" + xmp
-        at = _after_jfif_and_exif(data)
-        data = data[:at] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + data[at:]
     write_file(path, data)
 
 
-def _add_metadata(
-    options: dict[str, Any], beside: Metadata, kind: str, size: tuple[int, ...], made_by: str | None
-) -> bytes | None:
-    """Add to the options of Pillow's `save`. The XMP data are also returned."""
+def _encode(
+    stack: np.ndarray, kind: str, options: dict[str, Any], profile: bytes | None, beside: Metadata, made_by: str | None
+) -> bytes:
     dpi = metadata.sensible_dpi(beside.dpi)
+    exif = metadata.output_exif(beside, stack.shape[:2], made_by, _LARGEST_EXIF[kind])
+    xmp = metadata.upright_xmp(beside.xmp or b"")
+    if xmp and len(xmp) > _LARGEST_XMP[kind]:
+        xmp = None
+    if kind == "TIFF":
+        return tiff.encode_tiff(stack, metadata.tiff_tags(exif, profile, xmp))
     if dpi and kind != "WEBP":  # which has it in EXIF only
         options["dpi"] = dpi
-    exif = metadata.output_exif(beside, (size[0], size[1]), made_by, _LARGEST_EXIF[kind])
-    xmp = beside.xmp if beside.xmp and len(beside.xmp) <= _LARGEST_XMP[kind] else None
-    if kind == "TIFF":
-        tags = metadata.load_exif(exif) if exif else Image.Exif()
-        if xmp:
-            tags[700] = xmp
-        if len(tags):
-            options["exif"] = tags
-    elif exif:
+    if exif:
         options["exif"] = exif
+    if profile:
+        options["icc_profile"] = profile
     if xmp and kind == "PNG":
-        texts = PngImagePlugin.PngInfo()
-        texts.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
-        options["pnginfo"] = texts
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
     elif xmp and kind == "WEBP":
         options["xmp"] = xmp
-    return xmp
+    buffer = io.BytesIO()  # so that a full disk is the operating system's error, not an encoder's
+    Image.fromarray(stack.squeeze(2) if stack.shape[2] == 1 else stack).save(buffer, kind, **options)
+    data = buffer.getvalue()
+    if xmp and kind == "JPEG":  # older versions of Pillow cannot write it
+        segment, at = b"http://ns.adobe.com/xap/1.0/\0" + xmp, _after_jfif_and_exif(data)
+        data = data[:at] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + data[at:]
+    return data
 
 
 def _after_jfif_and_exif(jpeg: bytes) -> int:

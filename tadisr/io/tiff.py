@@ -1,4 +1,4 @@
-"""TIFF files, by tifffile, which knows every kind of number; by Pillow where tifffile lacks a codec or JPEG is inside.
+"""TIFF files, read by tifffile, which knows every kind of number; by Pillow if a codec is missing or JPEG is inside.
 
 Pillow decodes many kinds wrong without a word: packed 12 bits, signed and planar 16 bits, white as zero. So it gets
 only those in `_PILLOW_IS_RIGHT`, each of which a test compares with tifffile's values.
@@ -7,12 +7,14 @@ only those in `_PILLOW_IS_RIGHT`, each of which a test compares with tifffile's 
 import logging
 import math
 import struct
+import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, TiffTags
 
 from tadisr.io.containers import MAX_FRAMES, DamagedError, Parts, UnsupportedError
 from tadisr.io.pixels import Samples
@@ -25,7 +27,7 @@ _WHITE_IS_ZERO, _PALETTE, _CMYK, _YCBCR, _CIELAB, _RAW = 0, 3, 5, 6, 8, (32803, 
 _NONE, _OLD_JPEG, _JPEG = 1, 6, 7
 _FAX = (2, 3, 4)
 _FULL_RANGE = (0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1)  # ReferenceBlackWhite as in JPEG, numbers over 1
-_FOR_PILLOW_FIRST = (*_FAX, _OLD_JPEG, _JPEG, 50001)  # 50001: WebP
+_FOR_PILLOW_FIRST = (*_FAX, _OLD_JPEG, _JPEG)
 _PILLOW_IS_RIGHT = {  # (photometric, bits, samples) of unsigned integers
     (0, 1, 1), (1, 1, 1), (0, 8, 1), (1, 8, 1), (1, 16, 1), (1, 8, 2), (2, 8, 3), (2, 8, 4), (2, 16, 3), (2, 16, 4),
     (3, 8, 1), (5, 8, 4), (6, 8, 3),
@@ -47,14 +49,12 @@ class TiffParts(Parts):
 
 
 def open_tiff(file: BinaryIO, page: int = 0) -> TiffParts:
-    """The tags of a page, counted from 0 without thumbnails and masks. Raises DamagedError, UnsupportedError, IndexError."""
+    """The tags of a page, counted from 0 without thumbnails and masks. Raises DamagedError or UnsupportedError."""
     import tifffile
 
     tiff = tifffile.TiffFile(file, is_lsm=False, is_scanimage=False, is_ndpi=False)
     pages, counted = _pages(file, tiff)
-    if page >= len(pages):
-        raise IndexError(f"there is no page {page + 1}, but {len(pages)}")
-    index = pages[page]
+    index = pages[min(page, len(pages) - 1)]  # the caller compares `page` with the number of pages
     one: Any = tiff.pages[index]
     tags = one.tags
     photometric, samples = int(tags.valueof(262, 1)), one.samplesperpixel
@@ -72,6 +72,8 @@ def open_tiff(file: BinaryIO, page: int = 0) -> TiffParts:
     bits = one.bitspersample
     if not isinstance(bits, int) or one.sampleformat not in (1, 2, 3, 4):
         raise UnsupportedError("a TIFF of complex numbers or of channels with different bits")
+    if bits == 24 and one.sampleformat != 3:  # tifffile does not unpack them
+        raise UnsupportedError("a TIFF of 24-bit numbers")
     kinds = _extra_kinds(one, photometric)
     remarks = [] if counted else [f"only its first {MAX_FRAMES} pages were counted"]
     return TiffParts(
@@ -135,11 +137,15 @@ def decode_tiff(parts: TiffParts) -> Samples:
     """The numbers of the page, not upright. Raises DamagedError, UnsupportedError, or whatever a decoder raises."""
     page = parts.page
     photometric, compression = int(page.tags.valueof(262, 1)), int(page.compression)
-    if photometric == _YCBCR and compression not in (_OLD_JPEG, _JPEG, 50001):
+    if photometric == _YCBCR and compression not in (_OLD_JPEG, _JPEG):
         usual = page.tags.valueof(532, _FULL_RANGE) in (_FULL_RANGE, _FULL_RANGE[::2])
         if page.tags.valueof(530, (2, 2)) != (1, 1) or parts.bits != 8 or not usual:
             raise UnsupportedError("a TIFF of YCbCr with fewer colours than pixels and without JPEG compression")
-    allowed = page.sampleformat in (1, 4) and (photometric, parts.bits, page.samplesperpixel) in _PILLOW_IS_RIGHT
+    premultiplied = 1 in _extra_kinds(page, photometric)
+    allowed = not (premultiplied and parts.bits == 16) and (page.planarconfig == 1 or page.samplesperpixel != 2)
+    allowed = (
+        allowed and page.sampleformat in (1, 4) and (photometric, parts.bits, page.samplesperpixel) in _PILLOW_IS_RIGHT
+    )
     if compression in _FOR_PILLOW_FIRST and allowed:
         samples = _by_pillow(parts, photometric)
     else:
@@ -155,19 +161,21 @@ def decode_tiff(parts: TiffParts) -> Samples:
 
 
 def _lacks_codec(error: Exception) -> bool:
-    return "imagecodecs" in str(error)
+    return isinstance(error, ImportError) or "imagecodecs" in str(error)
 
 
 def _without_codec(parts: TiffParts, photometric: int, allowed: bool, error: Exception) -> Samples:
     page = parts.page
     name = getattr(page.compression, "name", page.compression)
     if allowed:
-        samples = _by_pillow(parts, photometric)
-        if parts.bits == 8 or samples.values.max() > 63:  # of 16 bits, Pillow gives the upper 8
-            return samples
+        with suppress(Exception):  # not every Pillow has every codec
+            samples = _by_pillow(parts, photometric)
+            if parts.bits < 16 or samples.values.max() > 63:  # of 16 bits, Pillow gives the upper 8
+                return samples
     elif page.compression == _NONE and page.sampleformat == 1 and not page.is_tiled:
         return _samples(parts, _unpacked(parts), photometric)
-    raise UnsupportedError(f"a TIFF with {name} compression and {parts.bits} bits", _EXTRA) from error
+    what = f"a TIFF with {name} compression and {parts.bits} bits"
+    raise UnsupportedError(what, _EXTRA, "needs more packages") from error
 
 
 def _unpacked(parts: TiffParts) -> np.ndarray:
@@ -204,8 +212,7 @@ def _samples(parts: TiffParts, values: np.ndarray, photometric: int) -> Samples:
     if kind == "c":
         raise UnsupportedError("a TIFF of complex numbers")
     if kind in "ub" and parts.bits < 32:
-        white = 2**parts.bits - 1
-        white = _stated_white(page, values, int(white))
+        white = _stated_white(page, values, 2**parts.bits - 1)
     elif kind == "i" and parts.bits < 32:
         white = 2 ** (parts.bits - 1) - 1
     colours = values[..., :channels] if channels > 1 else values[..., 0]
@@ -220,8 +227,10 @@ def _samples(parts: TiffParts, values: np.ndarray, photometric: int) -> Samples:
         colours = np.asarray(white or np.iinfo(colours.dtype).max, colours.dtype) - colours
     if photometric == _PALETTE:
         return _palette(parts, colours, alpha, white)
-    if photometric in (_CMYK, _CIELAB) and kind == "f":
-        raise UnsupportedError("a TIFF of floats in CMYK or Lab")
+    if photometric in (_CMYK, _CIELAB):
+        if kind == "f":
+            raise UnsupportedError("a TIFF of floats in CMYK or Lab")
+        white = white or int(np.iinfo(colours.dtype).max)
     if photometric == _CIELAB:
         if parts.bits not in (8, 16):
             raise UnsupportedError(f"a TIFF of Lab in {parts.bits} bits")
@@ -238,10 +247,10 @@ def _samples(parts: TiffParts, values: np.ndarray, photometric: int) -> Samples:
 
 def _stated_white(page: Any, values: np.ndarray, white: int) -> int:
     """The largest number that MaxSampleValue names, where that is all ones, such as 1023 of 65535, and holds."""
-    stated = page.tags.valueof(281, white)
+    stated: Any = page.tags.valueof(281, white)
     stated = max(stated) if isinstance(stated, tuple) and stated else stated
     ones = isinstance(stated, int) and 1 < stated < white and stated & (stated + 1) == 0
-    return stated if ones and values.max() <= stated else white
+    return int(stated) if ones and values.max() <= stated else white
 
 
 def _palette(parts: TiffParts, indices: np.ndarray, alpha: np.ndarray | None, white: float | None) -> Samples:
@@ -296,3 +305,26 @@ def tiff_exif(parts: TiffParts) -> Image.Exif:
         exif.endian, exif.bigtiff = parts.page.parent.byteorder, parts.page.parent.is_bigtiff
         exif.load_from_fp(parts.file, parts.page.offset)
     return exif
+
+
+def encode_tiff(stack: np.ndarray, beside: Mapping[int, Any]) -> bytes:
+    """A TIFF file of `stack`, (H, W, 1 to 4) uint8, gray or RGB, perhaps with alpha; deflated.
+
+    `beside` are further tags; a dict is a directory below, such as EXIF's. Pillow itself cannot write both those and
+    compressed pixels, but lays out the tags.
+    """
+    height, width, channels = stack.shape
+    rows = max(1, 2**20 // (width * channels))
+    strips = [zlib.compress(np.ascontiguousarray(stack[i : i + rows]).data, 6) for i in range(0, height, rows)]
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, value in beside.items():
+        tags[tag] = value
+        if isinstance(value, bytes):
+            tags.tagtype[tag] = TiffTags.BYTE if tag == 700 else TiffTags.UNDEFINED
+    tags.update({256: width, 257: height, 258: (8,) * channels, 259: 8, 262: 1 if channels < 3 else 2})
+    tags.update({277: channels, 278: min(rows, height), 284: 1, 279: tuple(len(strip) for strip in strips)})
+    if channels in (2, 4):
+        tags[338] = 2
+    tags[273] = tuple(sum(len(strip) for strip in strips[:i]) for i in range(len(strips)))  # Pillow adds what is before
+    tags.tagtype[273] = tags.tagtype[279] = TiffTags.LONG
+    return b"".join([b"II*\0\x08\0\0\0", tags.tobytes(8), *strips])
