@@ -29,13 +29,21 @@ from torch import nn
 from tadisr.loading.adapters import load_adapted, save_adapter
 from tadisr.loading.bases import backbone_component
 from tadisr.loading.memory import contiguous_weights, free_memory, fuse_adapter, is_out_of_memory, quantization_by_model
-from tadisr.loading.repositories import AdapterIndex, pipeline_kind, read_adapter_index, resolve
+from tadisr.loading.repositories import (
+    AdapterIndex,
+    check_native_scale,
+    pipeline_kind,
+    read_adapter_index,
+    resolve,
+)
+from tadisr.loading.whole import load_whole
 from tadisr.models.attention import record_text_attention
-from tadisr.models.families import family_of
+from tadisr.models.families import backbone_classes, family_of
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor
 from tadisr.models.lora import ADAPTER
-from tadisr.models.network import denoise
+from tadisr.models.network import check_fits, denoise
 from tadisr.models.prompt import TextPrompt
+from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel
 from tadisr.models.tensors import (
     COLOR_FIXES,
     OUTPUT_TYPES,
@@ -52,6 +60,7 @@ from tadisr.tiling import TilePlan, auto_tile, group_by_size, run_tiled
 from tadisr.trust.check import Thresholds, TrustReport, check_text, trust_engine
 
 ImageInput = Image.Image | np.ndarray | torch.Tensor
+_VAES = [AutoencoderKL, LeanAutoencoderKL]
 MIN_SIDE = 64  # pixels of the output: smaller images are padded, so that every normalisation has something to measure
 MAX_SCALE = 100
 NO_TEXT = -20.0  # a mask logit, where the network did not look
@@ -96,6 +105,7 @@ class TADiSRPipeline(DiffusionPipeline):
         super().__init__()
         if (unet is None) == (transformer is None):
             raise ValueError("Give either unet or transformer: a base has one of them.")
+        check_native_scale(native_scale)
         self.register_modules(
             vae=vae, unet=unet, transformer=transformer, scheduler=scheduler, prompt=prompt, joint_decoder=joint_decoder
         )
@@ -394,8 +404,8 @@ class TADiSRPipeline(DiffusionPipeline):
 
         Raises:
             FileNotFoundError: no such model, or an adapter whose base is not here; the message says what to fetch.
-            ValueError: a base that the adapter does not fit, or of a kind that is not supported; options that adapters
-                do not take.
+            ValueError: a base that the adapter does not fit, or of a kind that is not supported; files that are
+                damaged, incomplete, or not what they say; options that adapters do not take.
         """
         hub = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
         base_model, fuse = kwargs.pop("base_model", None), kwargs.pop("fuse_lora", False)
@@ -409,7 +419,9 @@ class TADiSRPipeline(DiffusionPipeline):
             if (config := kwargs.get("quantization_config")) is not None:
                 mapping = quantization_by_model(config, backbone_component(folder))
                 kwargs["quantization_config"] = PipelineQuantizationConfig(quant_mapping=mapping)
-            return super().from_pretrained(folder, dtype=dtype, **kwargs)
+            pipe = load_whole(super().from_pretrained, folder, _kinds(), dtype=dtype, **kwargs)
+            check_fits(pipe.vae, pipe.backbone, pipe.prompt, pipe.joint_decoder)
+            return pipe
         hub.pop("revision", None)
         if base_model is not None:  # whose revisions are its own
             index = replace(index, base_model=str(base_model), base_revision=None)
@@ -443,3 +455,15 @@ class TADiSRPipeline(DiffusionPipeline):
 def _is_flat(image: torch.Tensor) -> bool:
     """Whether every channel of every image (B, C, H, W) has one value."""
     return bool((image.amax((2, 3)) == image.amin((2, 3))).all())
+
+
+def _kinds() -> dict[str, list[type]]:
+    """The classes that the parts of a saved pipeline may be of."""
+    return {
+        "vae": _VAES,
+        "unet": [*backbone_classes("unet"), LeanUNet2DConditionModel, type(None)],
+        "transformer": [*backbone_classes("transformer"), type(None)],
+        "scheduler": [DDPMScheduler, FlowMatchEulerDiscreteScheduler],
+        "prompt": [TextPrompt],
+        "joint_decoder": [JointSegmentationDecoder],
+    }

@@ -17,6 +17,7 @@ from PIL import Image
 
 from tadisr.loading.memory import contiguous_weights
 from tadisr.loading.repositories import pipeline_kind, resolve
+from tadisr.loading.whole import load_whole
 from tadisr.models.tensors import OUTPUT_TYPES, to_images, to_tensors, upsample
 from tadisr.models.textdiff.enhancement import TextEnhancementModule
 from tadisr.models.textdiff.network import TextDiffNetwork
@@ -29,6 +30,9 @@ from tadisr.pipelines.pipeline_output import TextDiffPipelineOutput
 ImageInput = Image.Image | np.ndarray | torch.Tensor
 Generators = torch.Generator | Sequence[torch.Generator] | None
 _MODELS = ("enhancement", "prior", "residual")
+_KINDS = {
+    "enhancement": [TextEnhancementModule], "prior": [CRNN], "residual": [ResidualUNet], "scheduler": [DDIMScheduler],
+}  # fmt: skip
 
 
 class TextDiffPipeline(DiffusionPipeline):
@@ -74,8 +78,11 @@ class TextDiffPipeline(DiffusionPipeline):
         residual_strength: float = 1.0,
     ):
         super().__init__()
-        if len(crop_size) != 2 or not 0 < crop_size[0] < crop_size[1]:
-            raise ValueError(f"crop_size must be a height and a greater width, got {list(crop_size)}.")
+        sides = list(crop_size) if isinstance(crop_size, (list, tuple)) else []
+        if len(sides) != 2 or not all(type(x) is int for x in sides) or not 0 < sides[0] < sides[1] <= 4096:
+            raise ValueError(f"crop_size must be a height and a greater width, got {crop_size!r:.50}.")
+        if not isinstance(diffusion, bool):
+            raise ValueError(f"diffusion must be True or False, got {diffusion!r:.50}.")
         shares = Shares(temperature, strength, residual_strength)
         self.register_modules(enhancement=enhancement, prior=prior, residual=residual, scheduler=scheduler)
         self.register_to_config(crop_size=list(crop_size), diffusion=diffusion, **asdict(shares))
@@ -304,22 +311,13 @@ class TextDiffPipeline(DiffusionPipeline):
 
         Raises:
             FileNotFoundError: there is no such model.
-            ValueError: it is another pipeline's, or its weights are incomplete.
+            ValueError: it is another pipeline's, or its files are damaged, incomplete, or not what they say.
         """
         hub = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
         folder = resolve(pretrained_model_name_or_path, cls.__name__, **hub)
         pipeline_kind(folder, cls.__name__)
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32))
-        pipe = super().from_pretrained(folder, dtype=dtype, **kwargs)
-        for name in _MODELS:  # diffusers only warns, and leaves such weights empty
-            lacking = [key for key, value in getattr(pipe, name).state_dict().items() if value.is_meta]
-            if lacking:
-                raise ValueError(
-                    f"The weights in {folder / name} lack {', '.join(lacking[:3])}"
-                    f"{f' and {len(lacking) - 3} more' if len(lacking) > 3 else ''}: save them whole, or set its "
-                    "config.json to what they hold."
-                )
-        return pipe
+        return load_whole(super().from_pretrained, folder, _KINDS, dtype=dtype, **kwargs)
 
 
 def _join(*maps: torch.Tensor | None) -> torch.Tensor:

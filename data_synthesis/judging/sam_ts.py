@@ -19,6 +19,7 @@ from transformers import SamModel
 from transformers.models.sam.modeling_sam import SamFeedForward, SamLayerNorm
 
 from tadisr.data_synthesis.judging.segment import TextSegmenter, find_folder
+from tadisr.io.model_files import not_finite, refuse
 
 _BASE_FILES = ["config.json", "model*.safetensors*"]
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # SAM's
@@ -176,7 +177,10 @@ class SamTextSegmenter(TextSegmenter):
         kind = json.loads(described.read_text(encoding="utf-8")).get("model_type") if described.is_file() else None
         if kind != "sam":
             raise ValueError(f"{own.base_model} is no SAM: its config.json has the model_type {kind}.")
-        return cls(SamModel.from_pretrained(folder), own)
+        sam, found = SamModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+        refuse(folder, (f"{name} is missing" for name in sorted(found["missing_keys"])))
+        refuse(folder, (f"{name} is not finite" for name in not_finite(sam.state_dict())))
+        return cls(sam, own)
 
     def trained_state(self) -> dict[str, torch.Tensor]:
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}

@@ -32,6 +32,12 @@ def register(parser: argparse.ArgumentParser) -> None:
         metavar="JUDGE",
         help=f"{', '.join(ENGINES)}, crnn:PATH, aster:FILE, moran:FILE (TorchScript)",
     )
+    add(
+        "--allow-code",
+        action="store_true",
+        help="let TorchScript files among methods and judges run: each is a program with all your rights, so this is "
+        "for files of people whom you trust",
+    )
     add("-o", "--output", metavar="DIR", type=Path, required=True, help="report.md and report.json")
     add("--limit", type=int, metavar="N", help="only the first N lines of each set")
     add("--batch-size", type=int, default=64, metavar="N", help="lines at once (default: %(default)s)")
@@ -78,8 +84,11 @@ def run(args: argparse.Namespace) -> int:
         check_sets(check_line_methods(given["methods"]), subsets, args.batch_size)
         args.output.mkdir(parents=True, exist_ok=True)
         check_folder(args.output)
-        judges = {name: load_recognizer(spec, device) for name, spec in zip(names, given["judges"], strict=True)}
-        methods = load_line_methods(given["methods"], device)
+        judges = {
+            name: load_recognizer(spec, device, args.allow_code)
+            for name, spec in zip(names, given["judges"], strict=True)
+        }
+        methods = load_line_methods(given["methods"], device, args.allow_code)
         lpips, note = None, ""
         try:
             lpips = LPIPS(args.weights, device)

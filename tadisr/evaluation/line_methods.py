@@ -7,7 +7,8 @@ A method is `WHAT` or `NAME=WHAT`, with options as `WHAT:KEY=VALUE;KEY=VALUE`. W
   alone;
 - a TADiSR pipeline, likewise: what it makes at 4 times the size is reduced to the wanted one;
 - bicubic, on which only `refine` makes sense, since that row is always there;
-- a TorchScript file (.pt), lines (N, 3, h, w) in [0, 1] to (N, 3, 2h, 2w), or a file that spandrel loads (.pth).
+- a file that spandrel loads (.pth), or, where `allow_code` allows its program to run, a TorchScript file (.pt), lines
+  (N, 3, h, w) in [0, 1] to (N, 3, 2h, 2w).
 
 On any of them `refine=MODEL` puts the residual diffusion of a TextDiff model (the paper's cascade), with `steps=N`,
 `temperature=T`, `strength=S` and `residual_strength=R`.
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from tadisr.evaluation.line_recognizers import load_script
 from tadisr.evaluation.methods import parse_spec
 from tadisr.evaluation.text_lines import BICUBIC, bicubic
+from tadisr.io.model_files import runs_code
 from tadisr.loading.load import MODEL_SUFFIXES, load, load_model_file
 from tadisr.loading.repositories import pipeline_kind, resolve
 from tadisr.models.textdiff.shares import Shares
@@ -37,13 +39,13 @@ SCALE = 2  # of HR to LR lines
 TADISR_SCALE = 4
 
 
-def load_line_methods(specs: Sequence[str], device: str = "cpu") -> dict[str, LineMethod]:
-    """The methods that `specs` name; each model is loaded once.
+def load_line_methods(specs: Sequence[str], device: str = "cpu", allow_code: bool = False) -> dict[str, LineMethod]:
+    """The methods that `specs` name; each model is loaded once. `allow_code`: TorchScript files may run their programs.
 
     ValueError for an unknown method or option, a name twice, or a model that cannot be loaded; FileNotFoundError
     without the model.
     """
-    loaded = cache(partial(_load, device=device))
+    loaded = cache(partial(_load, device=device, allow_code=allow_code))
     parsed = check_line_methods(specs)
     return {name: _method(name, what, options, device, loaded) for name, (what, options) in parsed.items()}
 
@@ -124,10 +126,10 @@ def _method(name: str, what: str, options: dict[str, str], device: str, loaded: 
     return refined
 
 
-def _load(what: str, device: str) -> Any:
+def _load(what: str, device: str, allow_code: bool) -> Any:
     """A pipeline, or a module of another's."""
     if Path(what).suffix not in MODEL_SUFFIXES:
         return load(what, device).pipe
-    if Path(what).suffix != ".pt":
-        return load_model_file(Path(what), SCALE).to(device)
-    return load_script(what, device)
+    if Path(what).is_file() and runs_code(Path(what)):
+        return load_script(what, device, allow_code)
+    return load_model_file(Path(what), SCALE).to(device)
