@@ -19,7 +19,7 @@ from tadisr.io.messages import UserError
 from tadisr.io.names import DEFAULT_FOLDER, Input, OutputPaths, find_inputs, output_is_file, output_paths
 
 SCALE = 4
-LEAST_TILE = 64  # output pixels, as TADiSRPipeline
+MAX_SCALE, LEAST_TILE = 100, 64  # as TADiSRPipeline has them
 MOST_PAGES = 1000  # of a file
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif", "same": None}
 _LOSSY = (".jpg", ".jpeg", ".webp")
@@ -69,8 +69,11 @@ class Job:
 
     @property
     def memory(self) -> int:
-        """Bytes that the result takes while it is made."""
-        return self.size[0] * self.size[1] * (_MEMORY + _MEMORY_OF_ALPHA * self.header.has_alpha)
+        """Bytes that the result takes while it is made; by a factor that is not whole, first by the model's own."""
+        pixels = self.size[0] * self.size[1]
+        if self.factor != int(self.factor):
+            pixels += self.header.height * self.header.width * max(SCALE, math.ceil(self.factor)) ** 2
+        return pixels * (_MEMORY + _MEMORY_OF_ALPHA * self.header.has_alpha)
 
     @property
     def disk(self) -> float:
@@ -160,8 +163,8 @@ def check_disk(plan: Plan) -> str | None:
 
 def _check_options(args: argparse.Namespace) -> None:
     """Raise UserError for options that can never work."""
-    if args.scale is not None and not (math.isfinite(args.scale) and args.scale >= 1):
-        raise UserError(f"--scale must be a number of at least 1, not {args.scale:g}")
+    if args.scale is not None and not 0 < args.scale <= MAX_SCALE:
+        raise UserError(f"--scale must be a number above 0 and at most {MAX_SCALE}, not {args.scale:g}")
     for name in ("width", "height"):
         if (side := getattr(args, name)) is not None and side < 1:
             raise UserError(f"--{name} must be at least 1, not {side}")
@@ -241,8 +244,8 @@ def _factor(header: ImageHeader, args: argparse.Namespace) -> float:
     for name in ("width", "height"):
         wanted, side = getattr(args, name), getattr(header, name)
         if wanted is not None:
-            if wanted < side:
-                raise ImageError(f"{header.path} has a {name} of {side} pixels already, and --{name} is {wanted}")
+            if wanted > MAX_SCALE * side:
+                raise ImageError(f"{header.path} has a {name} of {side} pixels: --{name} {wanted} is too much for it")
             factor = wanted / side
     return int(factor) if factor == int(factor) else factor
 

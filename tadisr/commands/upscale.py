@@ -30,6 +30,7 @@ from tadisr.commands.text_report import load_thresholds, write_report
 from tadisr.io.images import ImageError, LoadedImage, Metadata, read_image, write_image
 from tadisr.io.messages import UserError, say, show
 from tadisr.io.progress import Bars
+from tadisr.transparency import seen
 
 if TYPE_CHECKING:
     from tadisr.loading.load import Restored, Restorer
@@ -181,9 +182,8 @@ def _restore_all(jobs: list[Job], restorer: "Restorer", maker: Maker, remarks: l
                 with enough_memory(job.name, "try a smaller --tile, or crop or shrink the image"):
                     loaded = read_image(job.source, page=job.page)
                     progress = _tile_progress(bars, job.source.name, number, len(jobs))
-                    restored = restorer.restore(
-                        _with_alpha(loaded.rgb, loaded.alpha), scale=job.factor, tile_progress=progress, **options
-                    )
+                    image = _with_alpha(loaded)
+                    restored = restorer.restore(image, scale=job.factor, tile_progress=progress, **options)
                     _write(job, loaded, restored, maker)
                 job.status = RESTORED
                 job.remarks += loaded.remarks
@@ -222,8 +222,9 @@ def _tile_progress(bars: Bars, name: str, before: int, total: int) -> Callable[[
     return progress
 
 
-def _with_alpha(rgb: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
-    return rgb if alpha is None else np.dstack([rgb, alpha])
+def _with_alpha(loaded: LoadedImage) -> np.ndarray:
+    """(h, w, 3), or (h, w, 4) with alpha."""
+    return loaded.rgb if loaded.alpha is None else np.dstack([loaded.rgb, loaded.alpha])
 
 
 def _write(job: Job, loaded: LoadedImage, restored: "Restored", maker: Maker) -> None:
@@ -236,7 +237,7 @@ def _write(job: Job, loaded: LoadedImage, restored: "Restored", maker: Maker) ->
     if "mask" in job.outputs:
         write_image(job.outputs["mask"], mask, made_by=records["mask"])
     if "compare" in job.outputs:
-        before, after = _seen(loaded, restored)
+        before, after = seen(_with_alpha(loaded), pixels)
         photo, text = Image.fromarray(after), Image.fromarray(mask)
         red = Image.blend(photo, Image.new("RGB", photo.size, "red"), 0.5)
         overlaid = np.asarray(Image.composite(red, photo, text))
@@ -254,24 +255,8 @@ def _write(job: Job, loaded: LoadedImage, restored: "Restored", maker: Maker) ->
 def _report(job: Job, loaded: LoadedImage, restored: "Restored", maker: Maker) -> None:
     assert maker.thresholds is not None
     origin = {"input": str(job.source), "model": maker.args.model, "made_by": maker.record(job, "report_picture")}
-    report = write_report(*_seen(loaded, restored), job.outputs, maker.thresholds, origin)
+    report = write_report(*seen(_with_alpha(loaded), restored.image), job.outputs, maker.thresholds, origin)
     job.lines, job.to_check = len(report.lines), len(report.to_check)
-
-
-def _seen(loaded: LoadedImage, restored: "Restored") -> tuple[np.ndarray, np.ndarray]:
-    """The input (h, w, 3) and what became of it (H, W, 3), as a person sees them: transparent ones on a ground."""
-    if loaded.alpha is None:
-        return loaded.rgb, restored.image
-    shown = [pixels[..., :3].astype(np.float32) for pixels in (loaded.rgb, restored.image)]
-    alphas = [pixels[..., None].astype(np.float32) / 255 for pixels in (loaded.alpha, restored.image[..., 3])]
-    # White, where the picture is not white itself.
-    light = (shown[0] * alphas[0]).sum() / max(1.0, 3 * alphas[0].sum())
-    ground = 255.0 if light < 192 else 0.0
-    before, after = (
-        np.rint(colours * alpha + ground * (1 - alpha)).astype(np.uint8)
-        for colours, alpha in zip(shown, alphas, strict=True)
-    )
-    return before, after
 
 
 def _bicubic(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -179,7 +179,13 @@ def test_one_page_that_is_damaged_costs_no_other(run):
 
 @pytest.mark.parametrize(
     ("option", "size"),
-    [(("--width", 100), "100 x 69"), (("--height", 90), "130 x 90"), (("--scale", 2.5), "32 x 22"), ((), "52 x 36")],
+    [
+        (("--width", 100), "100 x 69"),
+        (("--width", 10), "10 x 7"),
+        (("--height", 90), "130 x 90"),
+        (("--scale", 2.5), "32 x 22"),
+        ((), "52 x 36"),
+    ],
 )
 def test_sizes(dry_run, option, size):
     flat("a.png", 13, 9)
@@ -204,8 +210,8 @@ def test_formats(dry_run, name, kind, given, made):
     assert dry_run(name, "-o", "out", "--format", given) == (0, [f"{name}: 13 x 9 to 52 x 36: out/{made}"])
 
 
-def test_an_image_that_is_large_already(plan):
-    flat("a.png", 200, 100)
-    assert plan("a.png", "-o", "out", "--width", 150)[1][0] == (
-        "tadisr: a.png has a width of 200 pixels already, and --width is 150"
+def test_factors_have_a_limit(plan):
+    flat("a.png", 20, 10)
+    assert plan("a.png", "-o", "out", "--width", 2001)[1][0] == (
+        "tadisr: a.png has a width of 20 pixels: --width 2001 is too much for it"
     )

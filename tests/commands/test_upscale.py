@@ -31,6 +31,22 @@ def test_any_size(run, size, scale):
     assert tree("out") == ["a.png", "a_mask.png"]
 
 
+@pytest.mark.parametrize(
+    ("option", "size"),
+    [
+        (("--scale", 2.5), (32, 22)),
+        (("--scale", 0.5), (6, 4)),
+        (("--width", 100), (100, 69)),
+        (("--height", 9), (13, 9)),
+    ],
+)
+def test_sizes_that_are_no_multiple(run, option, size):
+    Image.fromarray(np.full((9, 13, 3), (200, 100, 50), np.uint8)).save("a.png")
+    assert run("a.png", "-o", "out", *option) == (0, ["tadisr: 1 of 1 restored: out/a.png"])
+    assert opened("out/a.png").shape == (*size[::-1], 3) and opened("out/a_mask.png", "L").shape == size[::-1]
+    assert np.abs(opened("out/a.png") - (200, 100, 50)).max() <= 1
+
+
 def palette(pixels):
     return Image.fromarray(pixels).quantize(8)
 
@@ -90,15 +106,35 @@ def test_gray_stays_gray(run, name, save, expected, suffix):
     assert opened("out/a_compare.png").shape == (40, 3 * 48, 3)
 
 
-@pytest.mark.parametrize("opaque", [False, True])
-def test_alpha_is_kept(run, opaque):
+@pytest.mark.parametrize("visible", [False, True])
+def test_alpha_is_kept(run, visible):
     pixels = noise(channels=4)
-    pixels[..., 3] = pixels[..., 3] if opaque else 0
+    pixels[..., 3] = pixels[..., 3] // 2 + 100 if visible else 0
     Image.fromarray(pixels).save("a.png")
     assert run("a.png", "-o", "out")[0] == 0
     image = opened("out/a.png", "RGBA")
-    assert np.array_equal(image[..., 3], pillows(pixels[..., 3].copy()))
+    assert np.abs(image[..., 3] - pillows(pixels[..., 3].copy())).max() <= 2
     assert np.abs(image[..., :3] - bicubic(pixels[..., :3])).max() <= 1  # colour also where nothing shows
+
+
+def test_gray_and_transparent(run):
+    gray = np.dstack([noise(channels=1), np.full((9, 13), 200, np.uint8)])
+    Image.fromarray(gray, "LA").save("a.png")
+    assert run("a.png", "-o", "out")[0] == 0
+    assert (opened("out/a.png", "LA")[..., 1] == 200).all()
+
+
+@pytest.mark.parametrize(("ink", "ground"), [(0, 255), (255, 0)])
+def test_a_comparison_shows_what_a_person_sees(run, ink, ground):
+    """Text that is in the alpha alone, on colours that nobody sees."""
+    pixels = np.full((16, 24, 4), ink, np.uint8)
+    pixels[..., 3] = 0
+    pixels[4:12, 4:20, 3] = 255
+    Image.fromarray(pixels).save("a.png")
+    assert run("a.png", "-o", "out", "--compare", "--no-mask")[0] == 0
+    left, middle, _ = np.split(opened("out/a_compare.png"), 3, axis=1)
+    for panel in (left, middle):
+        assert np.abs(panel[:4] - ground).max() <= 1 and np.abs(panel[28:36, 40:60] - ink).max() <= 1
 
 
 def test_palette_with_a_transparent_colour(run):
@@ -218,8 +254,8 @@ MISTAKES = [
     ([], "INPUT"),
     (["a.png", "--bogus"], "--bogus"),
     (["a.png", "--scale", "x"], "--scale"),
-    (["a.png", "--scale", "nan"], "--scale must be a number of at least 1, not nan"),
-    (["a.png", "--scale", "0.5"], "--scale must be a number of at least 1, not 0.5"),
+    (["a.png", "--scale", "nan"], "--scale must be a number above 0 and at most 100, not nan"),
+    (["a.png", "--scale", "101"], "--scale must be a number above 0 and at most 100, not 101"),
     (["a.png", "--scale", "2", "--width", "100"], "--width: not allowed with argument --scale"),
     (["a.png", "--width", "0"], "--width must be at least 1, not 0"),
     (["a.png", "--tile", "63"], "--tile must be auto, none or at least 64 output pixels, not 63"),
