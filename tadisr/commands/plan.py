@@ -83,8 +83,11 @@ class Job:
 
     @cached_property
     def input_hash(self) -> str:
-        """SHA-256 of the input file."""
-        return sha256(self.source)
+        """SHA-256 of the input file; raises ImageError where it cannot be read."""
+        try:
+            return sha256(self.source)
+        except OSError as error:
+            raise ImageError(f"cannot read {self.source}: {error.strerror}: check its name and permissions") from error
 
     def fail(self, error: object) -> None:
         """It cannot be done, and why."""

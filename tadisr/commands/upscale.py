@@ -160,7 +160,12 @@ def _skip_existing(plan: Plan, maker: Maker) -> None:
     for job in plan.of(PLANNED):
         if not all(path.exists() for path in job.outputs.values()):
             continue
-        if other := maker.difference(job):
+        try:
+            other = maker.difference(job)
+        except ImageError as error:
+            job.fail(error)
+            continue
+        if other:
             others[other] += 1
         else:
             job.status = SKIPPED
@@ -180,7 +185,7 @@ def _restore_all(jobs: list[Job], restorer: "Restorer", maker: Maker, remarks: l
             started = time.perf_counter()
             try:
                 with enough_memory(job.name, "try a smaller --tile, or crop or shrink the image"):
-                    loaded = read_image(job.source, page=job.page)
+                    loaded = _read(job)
                     progress = _tile_progress(bars, job.source.name, number, len(jobs))
                     image = _with_alpha(loaded)
                     restored = restorer.restore(image, scale=job.factor, tile_progress=progress, **options)
@@ -200,9 +205,8 @@ def _restore_all(jobs: list[Job], restorer: "Restorer", maker: Maker, remarks: l
                 job.fail(error)
                 remarks.append(str(error))
                 if getattr(error.__cause__, "errno", None) in _DISK_FULL:
-                    return
-            finally:
-                job.seconds = time.perf_counter() - started
+                    break
+            job.seconds = time.perf_counter() - started
             if len(jobs) > 1:
                 how = "restored in" if job.status == RESTORED else "failed after"
                 bars.line(f"{number + 1} of {len(jobs)}: {job.name}: {how} {job.seconds:.1f} s")
@@ -220,6 +224,15 @@ def _tile_progress(bars: Bars, name: str, before: int, total: int) -> Callable[[
         bars.remove(name)
 
     return progress
+
+
+def _read(job: Job) -> LoadedImage:
+    """The input, as it was when the plan was made."""
+    _ = job.input_hash  # of what is read now, or of what was there before: never of what comes later
+    loaded = read_image(job.source, page=job.page)
+    if loaded.rgb.shape[:2] != (job.header.height, job.header.width):
+        raise ImageError(f"{job.source} has changed while the command ran: try it again")
+    return loaded
 
 
 def _with_alpha(loaded: LoadedImage) -> np.ndarray:

@@ -10,6 +10,8 @@ from PIL import Image
 
 from helpers.command_line import child, never, noise, three, tree
 from helpers.encoded_images import png
+from tadisr.commands import plan as limits
+from tadisr.pipelines import pipeline_tadisr
 
 PLAN = (
     "import sys, atexit\n"
@@ -208,6 +210,10 @@ def test_sizes(dry_run, option, size):
 def test_formats(dry_run, name, kind, given, made):
     Image.fromarray(noise()).save(name, kind)
     assert dry_run(name, "-o", "out", "--format", given) == (0, [f"{name}: 13 x 9 to 52 x 36: out/{made}"])
+
+
+def test_limits_are_the_pipelines():
+    assert (limits.MAX_SCALE, limits.LEAST_TILE) == (pipeline_tadisr.MAX_SCALE, pipeline_tadisr.MIN_SIDE)
 
 
 def test_factors_have_a_limit(plan):
