@@ -3,9 +3,11 @@
 Shapes: B batch, H, W pixels of the output, h, w latent size.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,17 @@ from tadisr.models.lora import ADAPTER
 from tadisr.models.network import check_fits, denoise
 from tadisr.models.prompt import TextPrompt
 from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel
-from tadisr.models.tensors import COLOR_FIXES, OUTPUT_TYPES, fix_color, on_arrays, to_images, to_tensors, upsample
+from tadisr.models.tensors import (
+    COLOR_FIXES,
+    OUTPUT_TYPES,
+    fix_alpha,
+    fix_color,
+    on_arrays,
+    to_images,
+    to_layers,
+    to_tensors,
+    upsample,
+)
 from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
 from tadisr.tiling import TilePlan, auto_tile, group_by_size, run_tiled
 from tadisr.trust.check import Thresholds, TrustReport, check_text, trust_engine
@@ -50,6 +62,8 @@ from tadisr.trust.check import Thresholds, TrustReport, check_text, trust_engine
 ImageInput = Image.Image | np.ndarray | torch.Tensor
 _VAES = [AutoencoderKL, LeanAutoencoderKL]
 MIN_SIDE = 64  # pixels of the output: smaller images are padded, so that every normalisation has something to measure
+MAX_SCALE = 100
+NO_TEXT = -20.0  # a mask logit, where the network did not look
 
 
 class TADiSRPipeline(DiffusionPipeline):
@@ -107,7 +121,7 @@ class TADiSRPipeline(DiffusionPipeline):
     def __call__(
         self,
         image: ImageInput | Sequence[ImageInput],
-        scale: int = 4,
+        scale: float = 4,
         tile: int | str | None = "auto",
         overlap: int = 64,
         color_fix: str = "none",
@@ -120,9 +134,12 @@ class TADiSRPipeline(DiffusionPipeline):
         """Restore one image, a batch, or a list of images of any sizes.
 
         Args:
-            image: PIL image, of any mode, turned upright if its EXIF says so; array (H, W), (H, W, 3) uint8 or float
-                in [0, 1]; tensor (3, H, W) or (B, 3, H, W) in [0, 1]; or a list of those.
-            scale: integer factor, at least 1. What is not the model's `native_scale` costs as much as that.
+            image: PIL image, of any mode, turned upright if its EXIF says so; array (H, W), (H, W, 3) or (H, W, 4);
+                tensor (3, H, W), (4, H, W) or a batch of those; or a list of such images. Arrays and tensors are uint8
+                or floats in [0, 1]; one channel is gray, two are gray and alpha. An image with alpha, which is
+                straight, gives one with alpha, see `restore_transparent`.
+            scale: factor, above 0; need not be whole. What is not the model's `native_scale` costs as much as that.
+                Without a native one, a fraction costs as much as the next whole factor.
             tile: side of a tile in output pixels, as they are at the model's `native_scale`; "auto" picks it from the
                 free memory, and a smaller one where that was not enough; None never tiles.
             overlap: least overlap of neighbouring tiles in output pixels; with "auto" at most half a tile.
@@ -136,7 +153,7 @@ class TADiSRPipeline(DiffusionPipeline):
                 number. Small images of one size go through together in any case.
 
         Returns:
-            `TADiSRPipelineOutput`, every image exactly `scale` times its input's size.
+            `TADiSRPipelineOutput`. Each side of an image is round(side * scale) pixels, and at least 1.
 
         Raises:
             ValueError, TypeError: arguments that cannot work, before any work is done.
@@ -146,28 +163,33 @@ class TADiSRPipeline(DiffusionPipeline):
         # 1. Check.
         self.check_inputs(scale, tile, overlap, color_fix, output_type, report, tile_batch)
         images, masks, reports = [], [], []
+        sources = to_tensors(image, keep_alpha=True)  # (1, 3 or 4, h, w) in [0, 1]
+        waiting = iter(sources)
         # Small images of one size together: 2.5 times as fast.
-        for group in group_by_size(to_tensors(image), self._factor(scale), self._fits()):
+        for group in group_by_size([to_layers(source) for source in sources], self._factor(scale), self._fits()):
             # 2. Encode, denoise in one step and decode both streams, tile by tile.
-            lr = torch.cat(group)  # (B, 3, H / scale, W / scale) in [0, 1]
-            sr, mask_logits = self.restore(lr, scale, tile, overlap, tile_progress, tile_batch)  # (B, 3 and 1, H, W)
-            for one_lr, one_sr in zip(group, sr.split(1), strict=True):
-                # 3. Colour, once for the whole image.
-                fix_color(one_sr, one_lr.float().cpu(), color_fix)
+            lr = torch.cat(group)  # (B, 3 or 4, h, w) in [0, 1]
+            sr, mask_logits = self.restore(lr, scale, tile, overlap, tile_progress, tile_batch)  # (B, 3 or 4, H, W)
+            for one_lr, one_sr, one_mask in zip(group, sr.split(1), mask_logits.sigmoid().split(1), strict=True):
+                source = next(waiting)
+                # 3. Colour, once for the whole image, and alpha.
+                fix_color(one_sr[:, :3], one_lr[:, :3], color_fix)
+                alpha = fix_alpha(one_sr, source)
                 # 4. Read the text before and after.
                 if report:
-                    reports.append(self.report(one_lr, one_sr, None if report is True else report))
-            # 5. Post-process.
-            images += to_images(sr, output_type)
-            masks += to_images(mask_logits.sigmoid(), output_type)
+                    thresholds = None if report is True else report
+                    reports.append(self.report(source[:, : one_sr.shape[1]], one_sr, thresholds))
+                # 5. Post-process.
+                images += to_images(one_sr, output_type, alpha)
+                masks += to_images(one_mask, output_type)
         self.maybe_free_model_hooks()
         if not return_dict:
             return (images, masks, reports) if report else (images, masks)
         return TADiSRPipelineOutput(images=images, text_masks=masks, reports=reports if report else None)
 
+    @staticmethod
     def check_inputs(
-        self,
-        scale: int,
+        scale: float,
         tile: int | str | None,
         overlap: int,
         color_fix: str,
@@ -175,16 +197,18 @@ class TADiSRPipeline(DiffusionPipeline):
         report: bool | Thresholds = False,
         tile_batch: int | None = None,
     ) -> None:
-        """Raise ValueError for arguments that cannot work, ImportError for a report without the packages that read."""
-        if not isinstance(scale, int) or scale < 1:
-            raise ValueError(f"scale must be an integer of at least 1, got {scale!r}.")
-        if tile is not None and tile != "auto" and (not isinstance(tile, int) or tile < max(MIN_SIDE, scale)):
-            raise ValueError(
-                f'tile must be "auto", None or at least {max(MIN_SIDE, scale)} output pixels, got {tile!r}.'
-            )
-        if not isinstance(overlap, int) or overlap < 0 or (isinstance(tile, int) and overlap > tile // 2):
+        """Raise ValueError for arguments that cannot work, ImportError for a report without the packages that read.
+
+        Needs no model, so that it can be called before one is loaded.
+        """
+        if isinstance(scale, bool) or not isinstance(scale, Real) or not 0 < scale <= MAX_SCALE:
+            raise ValueError(f"scale must be a number above 0 and at most {MAX_SCALE}, got {scale!r}.")
+        least = max(MIN_SIDE, math.ceil(scale))
+        if tile is not None and tile != "auto" and (not isinstance(tile, Integral) or tile < least):
+            raise ValueError(f'tile must be "auto", None or at least {least} output pixels, got {tile!r}.')
+        if not isinstance(overlap, Integral) or overlap < 0 or (isinstance(tile, Integral) and overlap > tile // 2):
             raise ValueError(f"overlap must be an integer from 0 to half a tile, got {overlap!r} for tiles of {tile}.")
-        if tile_batch is not None and (not isinstance(tile_batch, int) or tile_batch < 1):
+        if tile_batch is not None and (not isinstance(tile_batch, Integral) or tile_batch < 1):
             raise ValueError(f"tile_batch must be None or an integer of at least 1, got {tile_batch!r}.")
         if color_fix not in COLOR_FIXES:
             raise ValueError(f"color_fix must be one of {', '.join(COLOR_FIXES)}, got {color_fix!r}.")
@@ -198,7 +222,7 @@ class TADiSRPipeline(DiffusionPipeline):
     def restore(
         self,
         lr: torch.Tensor,
-        scale: int = 4,
+        scale: float = 4,
         tile: int | str | None = "auto",
         overlap: int = 64,
         tile_progress: Callable[[Iterable], Iterable] = iter,
@@ -207,6 +231,8 @@ class TADiSRPipeline(DiffusionPipeline):
         """One whole image, or several of one size at once, tile by tile.
 
         lr (B, 3, h, w) in [0, 1] to the image (B, 3, H, W) in [0, 1] and mask logits (B, 1, H, W), float32 on the CPU.
+        A factor that is not whole is made by the network's own, and then resized as a whole. lr may also be the four
+        channels of `restore_transparent`.
         After an out-of-memory error tile="auto" starts again with half the side; `tile_progress` is then called anew.
         MemoryError if the given tile, or the least one, does not fit; FloatingPointError for values that are not
         finite, as float16 gives in the VAE of SDXL and Kolors.
@@ -214,18 +240,24 @@ class TADiSRPipeline(DiffusionPipeline):
         for model in self.convolutional():
             model.to(memory_format=torch.channels_last)  # as the images: else every layer copies its input
         factor = self._factor(scale)
+        whole = int(scale) if scale == int(scale) else factor
         plan = TilePlan(tile, tile_batch, max(lr.shape[-2:]) * factor, self._fits())
-        restore_tile = on_arrays(lambda part: self.restore_tile(part, scale), self._execution_device)
+        restore_tile = on_arrays(lambda part: self.restore_tile(part, whole), self._execution_device)
         image = lr.float().cpu().numpy()
         while True:
             side = max(1, plan.side // factor)  # LR pixels
             shared = min(overlap // factor, side // 2)
             try:
-                results = run_tiled(restore_tile, image, side, shared, scale, tile_progress, plan.batch)
+                results = run_tiled(restore_tile, image, side, shared, whole, tile_progress, plan.batch)
                 sr, mask_logits = map(torch.from_numpy, results)
                 if not sr.isfinite().all():
                     raise FloatingPointError(
                         f"{self.vae.dtype} does not hold this model's values: take bfloat16 or float32."
+                    )
+                if whole != scale:
+                    size = [max(1, round(length * float(scale))) for length in lr.shape[-2:]]
+                    sr, mask_logits = (
+                        F.interpolate(x, size, mode="bicubic", antialias=True) for x in (sr, mask_logits)
                     )
                 return sr.clamp_(0, 1), mask_logits
             except Exception as error:
@@ -237,9 +269,9 @@ class TADiSRPipeline(DiffusionPipeline):
             if tile == "auto":
                 self._largest_tile = plan.side
 
-    def _factor(self, scale: int) -> int:
+    def _factor(self, scale: float) -> int:
         """The factor that the network works at."""
-        return self.config["native_scale"] or scale
+        return self.config["native_scale"] or math.ceil(scale)
 
     def _fits(self) -> int:
         """Side of a tile, in output pixels, that should fit the memory free now."""
@@ -249,6 +281,8 @@ class TADiSRPipeline(DiffusionPipeline):
 
     def restore_tile(self, lr: torch.Tensor, scale: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
         """lr (B, 3, h, w) in [0, 1] to the image (B, 3, H, W), nominally in [0, 1], and mask logits (B, 1, H, W)."""
+        if lr.shape[1] == 4:
+            return self.restore_transparent(lr, scale)
         factor = self._factor(scale)
         x = self.prepare_image(lr, factor)  # (B, 3, H', W') in [-1, 1]
         latents, features = self.encode(x)  # (B, c, h, w)
@@ -261,6 +295,27 @@ class TADiSRPipeline(DiffusionPipeline):
             image, mask_logits = (
                 F.interpolate(x.float(), size, mode="bicubic", antialias=True) for x in (image, mask_logits)
             )
+        return image, mask_logits
+
+    def restore_transparent(self, lr: torch.Tensor, scale: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `restore_tile`, of four channels: the layers of `tadisr.models.tensors.to_layers` to image and alpha.
+
+        Colours and alpha are restored as two pictures, alpha as gray on white, and their text is what either shows.
+        A layer that is flat needs no network. See `tadisr.transparency`.
+        """
+        colors, alpha = lr[:, :3], lr[:, 3:]
+        image = upsample(lr.to(self._execution_device, torch.float32), scale)  # (B, 4, H, W)
+        mask_logits = torch.full_like(image[:, :1], NO_TEXT)
+        # Bicubic interpolation looks two pixels far.
+        visible = F.max_pool2d((alpha > 0).to(image), 5, stride=1, padding=2)
+        if visible.any() and not _is_flat(colors):
+            image[:, :3], found = self.restore_tile(colors, scale)
+            visible = F.interpolate(visible, found.shape[-2:])
+            mask_logits = torch.where(visible > 0, found.float(), mask_logits)
+        if not _is_flat(alpha):
+            dark, found = self.restore_tile(1 - alpha.expand(-1, 3, -1, -1), scale)
+            image[:, 3:] = 1 - dark.float().clamp(0, 1).mean(1, keepdim=True)
+            mask_logits = torch.maximum(mask_logits, found.float())
         return image, mask_logits
 
     def prepare_image(self, lr: torch.Tensor, scale: int = 4) -> torch.Tensor:
@@ -294,7 +349,7 @@ class TADiSRPipeline(DiffusionPipeline):
         return self.joint_decoder(self.vae, latents, attention_maps, features, image)
 
     def report(self, lr: torch.Tensor, sr: torch.Tensor, thresholds: Thresholds | None = None) -> TrustReport:
-        """Check the text of sr (1, 3, H, W), restored from lr (1, 3, h, w), both in [0, 1]."""
+        """Check the text of sr (1, 3 or 4, H, W), restored from lr (1, 3 or 4, h, w), both in [0, 1]."""
         return check_text(to_images(lr.float().cpu(), "uint8")[0], to_images(sr, "uint8")[0], thresholds)
 
     def convolutional(self) -> list[nn.Module]:
@@ -395,6 +450,11 @@ class TADiSRPipeline(DiffusionPipeline):
         AdapterIndex(config["base_model"], config["base_revision"], native_scale=config["native_scale"]).save(folder)
         if push_to_hub:
             self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
+
+
+def _is_flat(image: torch.Tensor) -> bool:
+    """Whether every channel of every image (B, C, H, W) has one value."""
+    return bool((image.amax((2, 3)) == image.amin((2, 3))).all())
 
 
 def _kinds() -> dict[str, list[type]]:

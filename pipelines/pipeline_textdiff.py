@@ -109,8 +109,10 @@ class TextDiffPipeline(DiffusionPipeline):
         """Restore one crop, a batch, or a list of crops of any sizes.
 
         Args:
-            image: PIL image, of any mode; array (h, w), (h, w, 3) uint8 or float in [0, 1]; tensor (3, h, w) or
-                (N, 3, h, w) in [0, 1]; or a list of those. Each is an upright line of text, or a vertical one.
+            image: PIL image, of any mode; array (h, w), (h, w, 3) or (h, w, 4); tensor (3, h, w), (4, h, w) or a batch
+                of those; or a list of such crops. Arrays and tensors are uint8 or floats in [0, 1]. What is transparent
+                is laid on white, or on the ground that shows it better, for the results have no alpha. Each is an
+                upright line of text, or a vertical one.
             num_inference_steps: steps of the residual's sampling.
             generator: source of the noise; a list holds one for each crop. With a single generator all crops take the
                 same seed from it. None is a fixed seed: the same crop always gives the same image.
@@ -282,7 +284,7 @@ class TextDiffPipeline(DiffusionPipeline):
         """The lines with their masks as a fourth channel."""
         if not self.residual.config.mask:
             raise ValueError("This model was trained without text masks and reads none: leave out masks.")
-        maps = [mask[:, :1] for mask in to_tensors(_as_rgb(masks))]
+        maps = [mask[:, :1] for mask in to_tensors(masks)]
         sizes, mask_sizes = ([tuple(image.shape[-2:]) for image in images] for images in (lines, maps))
         if sizes != mask_sizes:
             raise ValueError(f"Expected a mask for each image and of its size, {sizes}, got {mask_sizes}.")
@@ -316,15 +318,6 @@ class TextDiffPipeline(DiffusionPipeline):
         pipeline_kind(folder, cls.__name__)
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32))
         return load_whole(super().from_pretrained, folder, _KINDS, dtype=dtype, **kwargs)
-
-
-def _as_rgb(masks: ImageInput | Sequence[ImageInput]) -> Any:
-    """Masks (..., 1, H, W) with three channels, which `to_tensors` takes."""
-    if isinstance(masks, (list, tuple)):
-        return [_as_rgb(mask) for mask in masks]
-    if isinstance(masks, torch.Tensor) and masks.ndim >= 3 and masks.shape[-3] == 1:
-        return masks.expand(*masks.shape[:-3], 3, -1, -1)
-    return masks
 
 
 def _join(*maps: torch.Tensor | None) -> torch.Tensor:

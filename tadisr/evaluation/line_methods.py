@@ -26,6 +26,7 @@ from tadisr.evaluation.methods import parse_spec
 from tadisr.evaluation.text_lines import BICUBIC, bicubic
 from tadisr.io.model_files import runs_code
 from tadisr.loading.load import MODEL_SUFFIXES, load, load_model_file
+from tadisr.loading.repositories import pipeline_kind, resolve
 from tadisr.models.textdiff.shares import Shares
 
 if TYPE_CHECKING:
@@ -45,14 +46,28 @@ def load_line_methods(specs: Sequence[str], device: str = "cpu", allow_code: boo
     without the model.
     """
     loaded = cache(partial(_load, device=device, allow_code=allow_code))
-    methods: dict[str, LineMethod] = {}
+    parsed = check_line_methods(specs)
+    return {name: _method(name, what, options, device, loaded) for name, (what, options) in parsed.items()}
+
+
+def check_line_methods(specs: Sequence[str]) -> dict[str, tuple[str, dict[str, str]]]:
+    """{name: (what, options)}; errors as `load_line_methods`, as far as they show before a model is loaded."""
+    parsed: dict[str, tuple[str, dict[str, str]]] = {}
     for spec in specs:
         spec, _, rest = spec.partition(":")
         name, what = parse_spec(spec)
-        if name in methods:
+        if name in parsed:
             raise ValueError(f"Two methods are called {name}: name one of them, as NAME={what}.")
-        methods[name] = _method(name, what, _options(spec, rest), device, loaded)
-    return methods
+        options = _options(spec, rest)
+        if what == BICUBIC and "refine" not in options:
+            raise ValueError(f"{name}: the row {BICUBIC} is always there; only with refine=MODEL is it another method.")
+        for model in {what, options.get("refine", what)} - {BICUBIC}:
+            if Path(model).suffix not in MODEL_SUFFIXES:
+                pipeline_kind(resolve(model, ""))
+            elif not Path(model).is_file():
+                raise FileNotFoundError(f"No model file {model}.")
+        parsed[name] = (what, options)
+    return parsed
 
 
 def _options(spec: str, rest: str) -> dict[str, str]:
@@ -75,8 +90,6 @@ def _method(name: str, what: str, options: dict[str, str], device: str, loaded: 
     refine = options.get("refine")
     sampling = {name: float(options[name]) for name in _SHARES if name in options}
     sampling["num_inference_steps"] = int(options.get("steps", "5"))
-    if what == BICUBIC and not refine:
-        raise ValueError(f"{name}: the row {BICUBIC} is always there; only with refine=MODEL is it another method.")
     model = None if what == BICUBIC else loaded(what)
     diffuses = type(model).__name__ == "TextDiffPipeline"
     if "output" in options and not diffuses:

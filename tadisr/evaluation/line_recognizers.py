@@ -137,17 +137,26 @@ def load_recognizer(name: str, device: str = "cpu", allow_code: bool = False) ->
     `allow_code`: whether a TorchScript file may run its program. ValueError for an unknown name, a file that holds
     something else or may not run; FileNotFoundError without the file, ImportError for an engine that is not installed.
     """
+    check_recognizer(name)
     kind, _, path = name.partition(":")
-    if kind in ENGINES and not path:
+    if kind in ENGINES:
         return EngineRecognizer(load_engine(kind))
-    if kind in CONVENTIONS and path:
+    if kind in CONVENTIONS:
         return ScriptedRecognizer(path, CONVENTIONS[kind], device, allow_code)
-    if kind == "crnn" and path:
-        from tadisr.models.textdiff.recognizer import load_crnn
+    from tadisr.models.textdiff.recognizer import load_crnn
 
-        model = load_crnn(path)
-        model.to(device)  # pyright: ignore[reportArgumentType]: diffusers wraps `to` without its `self`
-        return lambda images: model.read(images.float().to(device))
+    model = load_crnn(path)
+    model.to(device)  # pyright: ignore[reportArgumentType]: diffusers wraps `to` without its `self`
+    return lambda images: model.read(images.float().to(device))
+
+
+def check_recognizer(name: str) -> None:
+    """Raise ValueError for a name that `load_recognizer` does not know, FileNotFoundError without its file."""
+    kind, _, path = name.partition(":")
+    if kind in CONVENTIONS and path and not Path(path).is_file():
+        raise FileNotFoundError(f"No recogniser {path}: name a TorchScript file.")
+    if path if kind in (*CONVENTIONS, "crnn") else kind in ENGINES and not path:
+        return
     known = ", ".join([*ENGINES, "crnn:PATH", *(f"{kind}:FILE" for kind in CONVENTIONS)])
     raise ValueError(f"No recogniser {name!r}: choose one of {known}.")
 

@@ -144,6 +144,7 @@ def evaluate_lines(
     batch_size: int = 64,
     lpips: "LPIPS | None" = None,
     seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> LineReport:
     """Measure methods on subsets. The rows "bicubic" and "HR" are always there; HR is not compared with itself.
 
@@ -155,6 +156,7 @@ def evaluate_lines(
         batch_size: number of lines in a batch; a data set whose lines differ in size has an attribute `batch_size` = 1.
         lpips: None: the column stays empty.
         seed: of the bootstrap and the tests.
+        progress: called with the number of restored lines so far, each method's counted, and with that of all.
 
     Raises:
         ValueError: a name is reserved, there is nothing to measure, or an output has a wrong size, number or value.
@@ -162,10 +164,11 @@ def evaluate_lines(
     import torch
     from torch.utils.data import DataLoader
 
-    _check(methods, subsets, batch_size)
+    check_sets(methods, subsets, batch_size)
     named, measures = [BICUBIC, *methods, HR], [f"accuracy/{name}" for name in recognizers]
     # by (subset, method, measure): a value for each line; for psnr_per_batch one for each batch
     values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    done, total = 0, len(named) * sum(map(len, subsets.values()))
     for subset, data in subsets.items():
         for batch in DataLoader(data, getattr(data, "batch_size", None) or batch_size):
             lr, hr, labels = batch["lr"], batch["hr"], [str_filt(label) for label in batch["label"]]
@@ -178,11 +181,14 @@ def evaluate_lines(
                 for measure, found in row.items():
                     values[subset, method, measure] += found
                     values[AVERAGE, method, measure] += found
+                done += len(labels)
+                progress(done, total)
     n = {name: len(data) for name, data in subsets.items()}
     return _report(values, named, measures, {**n, AVERAGE: sum(n.values())}, batch_size, seed)
 
 
-def _check(methods: Mapping[str, Any], subsets: Mapping[str, Any], batch_size: int) -> None:
+def check_sets(methods: Mapping[str, Any], subsets: Mapping[str, Any], batch_size: int) -> None:
+    """Raise ValueError for names, sets or a size of batches that `evaluate_lines` does not take."""
     if taken := {BICUBIC, HR} & set(methods):
         raise ValueError(f"The row {taken.pop()} is always there: give that method another name.")
     if not subsets or AVERAGE in subsets:

@@ -47,7 +47,7 @@ OTHER_SUFFIXES = (
 """Pictures that are not read: what a folder holds of them should be named."""
 
 _JPEG = ("JPEG", {"quality": 95, "subsampling": 0})
-_TIFF = ("TIFF", {"compression": "tiff_adobe_deflate"})
+_TIFF = ("TIFF", {})
 WRITABLE: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": ("PNG", {"compress_level": 4}),
     ".jpg": _JPEG,
@@ -246,7 +246,7 @@ def _open(file: BinaryIO, page: int, path: str) -> _Opened:
         take_apart, decoder = _TAKEN_APART[kind]
         parts = take_apart(file)
         exif = metadata.load_exif(parts.exif)
-        turned = metadata.orientation_of(exif)
+        turned = metadata.orientation_of(exif, parts.xmp)
         return _Opened(parts, partial(decoder, parts, page), exif, turned, turned)
     return _open_heif(file, page) if kind == "HEIF" else _open_by_pillow(file, kind, page, head)
 
@@ -261,7 +261,7 @@ def _open_by_pillow(file: BinaryIO, kind: str, page: int, head: bytes) -> _Opene
     if kind == "JPEG2000":
         parts.bits = containers.jp2_bits(file)
     exif = image.getexif()
-    turned = metadata.orientation_of(exif)
+    turned = metadata.orientation_of(exif, parts.xmp)
 
     def decode() -> Samples:
         if kind == "JPEG2000" and parts.bits > 8:
@@ -302,11 +302,11 @@ def _parts_of(image: Any, kind: str, frames: int) -> Parts:
     """What a library's image says in its attributes `size`, `mode` and `info`."""
     info, mode = image.info, image.mode
     xmp = info.get("xmp") or b""
-    return Parts(
-        kind, *image.size, bytes, frames, mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in info,
-        mode in ("1", "L", "LA", "La", "F") or mode.startswith("I"), dpi=info.get("dpi"),
-        xmp=xmp if isinstance(xmp, bytes) else b"", icc_profile=info.get("icc_profile") or b"",
-    )  # fmt: skip
+    parts = Parts(kind, int(image.size[0]), int(image.size[1]), bytes, frames, dpi=info.get("dpi"))
+    parts.has_alpha = mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in info
+    parts.gray = mode in ("1", "L", "LA", "La", "F") or mode.startswith("I")
+    parts.xmp, parts.icc_profile = xmp if isinstance(xmp, bytes) else b"", info.get("icc_profile") or b""
+    return parts
 
 
 def _nclx(file: BinaryIO) -> Encoding | None:
@@ -356,7 +356,7 @@ def _make_clear(samples: Samples, parts: Parts) -> None:
     """The one colour that a PNG calls transparent."""
     scale = 255 // (2**parts.bits - 1) if parts.bits < 8 else 1  # as the decoder scaled the others
     clear = np.atleast_3d(samples.values) == [number * scale for number in parts.transparent or ()]
-    samples.alpha = np.where(clear.all(axis=2), 0, samples.white).astype(samples.values.dtype)
+    samples.alpha = np.where(clear.all(axis=2), 0, samples.white or 255).astype(samples.values.dtype)
 
 
 def _decode_png16(parts: Parts) -> Samples:
@@ -418,11 +418,11 @@ def _missing(one: np.ndarray, other: np.ndarray) -> float:
     """From where two decoded pictures first differ to their ends: as a share of the picture."""
     if np.array_equal(one, other):
         return 0.0
-    differ = np.atleast_3d(one != other).any(axis=2)
+    differ = np.abs(np.atleast_3d(one).astype(np.int16) - np.atleast_3d(other)).max(axis=2) > 0
     height, width = differ.shape
-    row = int(differ.any(axis=1).argmax())
+    row = int(differ.max(axis=1).argmax())
     blocks = differ[row : row + 16]  # a JPEG stores rows of blocks of up to 16 lines
-    column = int(blocks.any(axis=0).argmax())
+    column = int(blocks.max(axis=0).argmax())
     return (max(0, height - row - 16) * width + len(blocks) * (width - column)) / (height * width)
 
 
@@ -535,50 +535,44 @@ def write_image(
         converted = rgb_to_srgb(np.ascontiguousarray(stack[..., :3]), profile)
         stack = stack if converted is None else np.dstack([converted, stack[..., 3:]])
         profile = None
-    image = Image.fromarray(stack.squeeze(2) if stack.shape[2] == 1 else stack)
     if kind == "JPEG" and alpha is not None:
-        white = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-        image = white.convert("L" if stack.shape[2] == 2 else "RGB")
-    if profile:
-        options["icc_profile"] = profile
-    buffer = io.BytesIO()  # so that a full disk is the operating system's error, not an encoder's
+        opaque = stack[..., -1:].astype(np.uint16)
+        stack = ((stack[..., :-1] * opaque + 255 * (255 - opaque) + 127) // 255).astype(np.uint8)
     try:
-        xmp = _add_metadata(options, beside, kind, stack.shape[:2], made_by)
-        image.save(buffer, kind, **options)
+        data = _encode(stack, kind, options, profile, beside, made_by)
     except Exception as error:  # larger than the format allows, out of memory
         raise ImageError(f"cannot write {path} as {kind}: {error}: try a name ending in .png or .tif") from error
-    data = buffer.getvalue()
-    if xmp and kind == "JPEG":  # older versions of Pillow cannot write it
-        segment = b"http://ns.adobe.com/xap/1.0/\0" + xmp
-        at = _after_jfif_and_exif(data)
-        data = data[:at] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + data[at:]
     write_file(path, data)
 
 
-def _add_metadata(
-    options: dict[str, Any], beside: Metadata, kind: str, size: tuple[int, ...], made_by: str | None
-) -> bytes | None:
-    """Add to the options of Pillow's `save`. The XMP data are also returned."""
+def _encode(
+    stack: np.ndarray, kind: str, options: dict[str, Any], profile: bytes | None, beside: Metadata, made_by: str | None
+) -> bytes:
     dpi = metadata.sensible_dpi(beside.dpi)
+    exif = metadata.output_exif(beside, stack.shape[:2], made_by, _LARGEST_EXIF[kind])
+    xmp = metadata.upright_xmp(beside.xmp or b"")
+    if xmp and len(xmp) > _LARGEST_XMP[kind]:
+        xmp = None
+    if kind == "TIFF":
+        return tiff.encode_tiff(stack, metadata.tiff_tags(exif, profile, xmp))
     if dpi and kind != "WEBP":  # which has it in EXIF only
         options["dpi"] = dpi
-    exif = metadata.output_exif(beside, (size[0], size[1]), made_by, _LARGEST_EXIF[kind])
-    xmp = beside.xmp if beside.xmp and len(beside.xmp) <= _LARGEST_XMP[kind] else None
-    if kind == "TIFF":
-        tags = metadata.load_exif(exif) if exif else Image.Exif()
-        if xmp:
-            tags[700] = xmp
-        if len(tags):
-            options["exif"] = tags
-    elif exif:
+    if exif:
         options["exif"] = exif
+    if profile:
+        options["icc_profile"] = profile
     if xmp and kind == "PNG":
-        texts = PngImagePlugin.PngInfo()
-        texts.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
-        options["pnginfo"] = texts
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
     elif xmp and kind == "WEBP":
         options["xmp"] = xmp
-    return xmp
+    buffer = io.BytesIO()  # so that a full disk is the operating system's error, not an encoder's
+    Image.fromarray(stack.squeeze(2) if stack.shape[2] == 1 else stack).save(buffer, kind, **options)
+    data = buffer.getvalue()
+    if xmp and kind == "JPEG":  # older versions of Pillow cannot write it
+        segment, at = b"http://ns.adobe.com/xap/1.0/\0" + xmp, _after_jfif_and_exif(data)
+        data = data[:at] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + data[at:]
+    return data
 
 
 def _after_jfif_and_exif(jpeg: bytes) -> int:

@@ -31,6 +31,12 @@ def visible(text: str) -> str:
     return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def show(text: str) -> None:
+    """A result on stdout; letters that the terminal does not know, and file names that are no text, as escapes."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))  # noqa: T201
+
+
 def one_line(error: BaseException, limit: int | None = 300) -> str:
     """What went wrong, in one line of at most `limit` characters; the error's class where it has no message.
 

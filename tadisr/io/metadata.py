@@ -53,12 +53,14 @@ def load_exif(data: bytes) -> Image.Exif:
     return exif
 
 
-def orientation_of(exif: Image.Exif) -> int:
-    """1 to 8; 1 where nothing sensible is said."""
+def orientation_of(exif: Image.Exif, xmp: bytes = b"") -> int:
+    """1 to 8; XMP counts where EXIF says nothing; 1 where nothing sensible is said."""
+    value: Any = None
     with suppress(Exception):
-        value: Any = exif.get(ORIENTATION, 1)
-        return int(value) if value in range(1, 9) else 1
-    return 1
+        value = exif.get(ORIENTATION)
+    if value is None and (match := re.search(rb"tiff:Orientation(?:=[\"']|>)([0-9])", xmp)):
+        value = int(match[1])
+    return value if isinstance(value, int) and value in range(1, 9) else 1
 
 
 def dpi_of(exif: Image.Exif) -> tuple[float, float] | None:
@@ -122,7 +124,8 @@ _XMP_SIZES = (b"ImageWidth", b"ImageLength", b"PixelXDimension", b"PixelYDimensi
 
 def output_exif(metadata: Metadata, size: tuple[int, int], made_by: str | None, limit: int) -> bytes:
     """The EXIF block of an output of `size` (H, W), of at most `limit` bytes; b"" for none."""
-    exif = load_exif(metadata.exif) if metadata.exif else Image.Exif()
+    upright = upright_exif(load_exif(metadata.exif)) if metadata.exif else None
+    exif = load_exif(upright) if upright else Image.Exif()
     if _EXIF_IFD in exif:
         block = dict(exif.get_ifd(_EXIF_IFD))
         block[_WIDTH], block[_HEIGHT] = size[1], size[0]
@@ -140,6 +143,13 @@ def output_exif(metadata: Metadata, size: tuple[int, int], made_by: str | None, 
         if drop:
             drop()
     return b""
+
+
+def tiff_tags(exif: bytes, icc_profile: bytes | None, xmp: bytes | None) -> dict[int, Any]:
+    """All of it as tags of a TIFF file."""
+    block = load_exif(exif) if exif else Image.Exif()
+    tags = {tag: block.get_ifd(tag) if tag in (_EXIF_IFD, _GPS_IFD) else block[tag] for tag in block}
+    return tags | ({34675: icc_profile} if icc_profile else {}) | ({700: xmp} if xmp else {})
 
 
 def made_by_of(exif: Image.Exif) -> str | None:

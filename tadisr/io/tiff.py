@@ -1,4 +1,4 @@
-"""TIFF files, by tifffile, which knows every kind of number; by Pillow where tifffile lacks a codec or JPEG is inside.
+"""TIFF files, read by tifffile, which knows every kind of number; by Pillow if a codec is missing or JPEG is inside.
 
 Pillow decodes many kinds wrong without a word: packed 12 bits, signed and planar 16 bits, white as zero. So it gets
 only those in `_PILLOW_IS_RIGHT`, each of which a test compares with tifffile's values.
@@ -7,12 +7,14 @@ only those in `_PILLOW_IS_RIGHT`, each of which a test compares with tifffile's 
 import logging
 import math
 import struct
+import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, TiffTags
 
 from tadisr.io.containers import MAX_FRAMES, DamagedError, Parts, UnsupportedError
 from tadisr.io.pixels import Samples
@@ -210,8 +212,7 @@ def _samples(parts: TiffParts, values: np.ndarray, photometric: int) -> Samples:
     if kind == "c":
         raise UnsupportedError("a TIFF of complex numbers")
     if kind in "ub" and parts.bits < 32:
-        white = 2**parts.bits - 1
-        white = _stated_white(page, values, int(white))
+        white = _stated_white(page, values, 2**parts.bits - 1)
     elif kind == "i" and parts.bits < 32:
         white = 2 ** (parts.bits - 1) - 1
     colours = values[..., :channels] if channels > 1 else values[..., 0]
@@ -246,10 +247,10 @@ def _samples(parts: TiffParts, values: np.ndarray, photometric: int) -> Samples:
 
 def _stated_white(page: Any, values: np.ndarray, white: int) -> int:
     """The largest number that MaxSampleValue names, where that is all ones, such as 1023 of 65535, and holds."""
-    stated = page.tags.valueof(281, white)
+    stated: Any = page.tags.valueof(281, white)
     stated = max(stated) if isinstance(stated, tuple) and stated else stated
     ones = isinstance(stated, int) and 1 < stated < white and stated & (stated + 1) == 0
-    return stated if ones and values.max() <= stated else white
+    return int(stated) if ones and values.max() <= stated else white
 
 
 def _palette(parts: TiffParts, indices: np.ndarray, alpha: np.ndarray | None, white: float | None) -> Samples:
@@ -304,3 +305,26 @@ def tiff_exif(parts: TiffParts) -> Image.Exif:
         exif.endian, exif.bigtiff = parts.page.parent.byteorder, parts.page.parent.is_bigtiff
         exif.load_from_fp(parts.file, parts.page.offset)
     return exif
+
+
+def encode_tiff(stack: np.ndarray, beside: Mapping[int, Any]) -> bytes:
+    """A TIFF file of `stack`, (H, W, 1 to 4) uint8, gray or RGB, perhaps with alpha; deflated.
+
+    `beside` are further tags; a dict is a directory below, such as EXIF's. Pillow itself cannot write both those and
+    compressed pixels, but lays out the tags.
+    """
+    height, width, channels = stack.shape
+    rows = max(1, 2**20 // (width * channels))
+    strips = [zlib.compress(np.ascontiguousarray(stack[i : i + rows]).data, 6) for i in range(0, height, rows)]
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, value in beside.items():
+        tags[tag] = value
+        if isinstance(value, bytes):
+            tags.tagtype[tag] = TiffTags.BYTE if tag == 700 else TiffTags.UNDEFINED
+    tags.update({256: width, 257: height, 258: (8,) * channels, 259: 8, 262: 1 if channels < 3 else 2})
+    tags.update({277: channels, 278: min(rows, height), 284: 1, 279: tuple(len(strip) for strip in strips)})
+    if channels in (2, 4):
+        tags[338] = 2
+    tags[273] = tuple(sum(len(strip) for strip in strips[:i]) for i in range(len(strips)))  # Pillow adds what is before
+    tags.tagtype[273] = tags.tagtype[279] = TiffTags.LONG
+    return b"".join([b"II*\0\x08\0\0\0", tags.tobytes(8), *strips])

@@ -30,7 +30,7 @@ class Restored:
     """A restored image and where its text is."""
 
     image: np.ndarray
-    """(H, W, 3) uint8 RGB."""
+    """(H, W, 3) uint8 RGB, or (H, W, 4) with alpha."""
     mask: np.ndarray | None = None
     """(H, W) uint8, the probability of text: 255 is 1. None where a TextDiff model has no mask branch."""
     report: "TrustReport | None" = None
@@ -52,7 +52,8 @@ class Restorer:
         """Restore one image.
 
         Args:
-            image: (h, w, 3) uint8 RGB: a photo for TADiSR, one line of text for TextDiff.
+            image: a photo for TADiSR, one line of text for TextDiff: (h, w, 3) uint8 RGB, or (h, w, 4) with straight
+                alpha. TADiSR then restores alpha as well; TextDiff lays the line on the ground that shows it.
             options: of the pipeline's call. TADiSR: `scale`, `tile`, `overlap`, `color_fix`, `report`, ...; TextDiff:
                 `num_inference_steps`, `strength`, ...
 
@@ -62,6 +63,11 @@ class Restorer:
             MemoryError: not enough memory; the message says what to try.
             FloatingPointError: the precision does not hold the model's values.
         """
+        if isinstance(image, (list, tuple)) or (getattr(image, "ndim", 0) == 4 and image.shape[0] != 1):
+            raise ValueError("Restorer.restore takes one image: call it for each, or give all to Restorer.pipe.")
+        for name in ("output_type", "return_dict"):
+            if name in options:
+                raise TypeError(f"Restorer.restore gives uint8 arrays: leave out {name}, or call Restorer.pipe.")
         result = self.pipe(image, output_type="uint8", **options)
         reports = getattr(result, "reports", None)
         masks = result.text_masks

@@ -120,7 +120,7 @@ def test_nothing_to_refine(run):
 def test_only_the_first_frame(run):
     sign("Exit 12").save("a.tif", save_all=True, append_images=[sign("Two")])
     code, lines = run("a.tif", "-o", "out.png")
-    assert code == 0 and lines[0] == "tadisr: a.tif holds 2 frames or pages: only the first was refined"
+    assert code == 1 and lines[0] == "tadisr: a.tif holds 2 frames or pages: only the first was refined"
 
 
 @pytest.mark.parametrize(
@@ -131,10 +131,10 @@ def test_only_the_first_frame(run):
         (["broken.png"], "broken.png is empty, damaged"),
         (["photo.png", "-o", "photo.png"], "photo.png would replace the input photo.png"),
         (["photo.png", "-o", "out.gif"], "cannot write out.gif: name a folder, or a file ending in"),
-        (["photo.png", "--steps", "0"], "--steps must be an integer from 1 to 200, got 0"),
-        (["photo.png", "--strength", "1.5"], "--strength must be from 0 to 1, got 1.5"),
-        (["photo.png", "--temperature", "1.5"], "--temperature must be from 0 to 1, got 1.5"),
-        (["photo.png", "--steps", "201"], "--steps must be an integer from 1 to 200, got 201"),
+        (["photo.png", "--steps", "0"], "--steps must be an integer from 1 to 200, not 0"),
+        (["photo.png", "--strength", "1.5"], "--strength must be from 0 to 1, not 1.5"),
+        (["photo.png", "--temperature", "1.5"], "--temperature must be from 0 to 1, not 1.5"),
+        (["photo.png", "--steps", "201"], "--steps must be an integer from 1 to 200, not 201"),
         (["photo.png", "--seed", "-1"], "--seed must be at least 0"),
         (["photo.png", "--device", "tpu9"], "cannot use device tpu9"),
         (["photo.png", "--boxes", "missing.json"], "--boxes: cannot read missing.json: No such file"),

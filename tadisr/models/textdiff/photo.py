@@ -47,6 +47,14 @@ def read_boxes(path: str | os.PathLike) -> list[np.ndarray]:
     return quads
 
 
+def check_quads(quads: Sequence[np.ndarray], height: int, width: int) -> None:
+    """Raise ValueError for a quad that `plan_cut` refuses, or that lies outside a photo of that size."""
+    for quad in quads:
+        rows, columns = _place(plan_cut(quad), height, width)
+        if rows.start >= rows.stop or columns.start >= columns.stop:
+            raise ValueError(f"The line {quad.tolist()} lies outside the photo of {width} x {height}.")
+
+
 def find_boxes(photo: np.ndarray, engine: OCREngine) -> list[np.ndarray]:
     """The quads of the lines that an OCR engine finds in a photo."""
     quads = []
@@ -116,12 +124,12 @@ def refine_lines(photo: np.ndarray, quads: Sequence[np.ndarray], refiner: Refine
     """
     if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
         raise ValueError(f"Expected a uint8 RGB photo (H, W, 3), got {photo.dtype} {photo.shape}.")
+    quads = [np.asarray(quad, np.float32) for quad in quads]
+    check_quads(quads, *photo.shape[:2])
     cuts, lines = [], []
-    for quad in (np.asarray(quad, np.float32) for quad in quads):
+    for quad in quads:
         cut = plan_cut(quad)
         rows, columns = place = _place(cut, *photo.shape[:2])
-        if not photo[place].size:
-            raise ValueError(f"The line {quad.tolist()} lies outside the photo of {photo.shape[1]} x {photo.shape[0]}.")
         part, size = photo[place].astype(np.float32) / 255, (cut.width, cut.height)
         matrix = cut.matrix @ np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1]], float)  # for the part
         line = cv2.warpPerspective(part, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
