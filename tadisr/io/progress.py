@@ -2,9 +2,7 @@
 
 import time
 
-from tadisr.io.messages import say
-
-from tadisr.io.messages import visible
+from tadisr.io.messages import say, visible
 
 
 class Bars:
