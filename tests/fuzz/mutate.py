@@ -1,4 +1,4 @@
-"""Damage to files: bytes of any format, chunks of PNGs with right checksums, values of JSON. All from a seeded `Random`."""
+"""Damage to files, all from a seeded `Random`: bytes, chunks of PNGs with right checksums, values of JSON."""
 
 import json
 import struct
@@ -29,8 +29,8 @@ _NUMBERS = (
     2**64 - 1,
 )
 _VALUES: tuple[Any, ...] = (
-    None, True, False, -1, 0, 1, 2, 2.5, 1e-9, 1e308, float("nan"), float("inf"), 2**31, 2**64, "", "4", "a" * 3000, "\u202e",
-    "\ud800", "../../x", "/etc/passwd", [], [0], [[]], {}, {"a": 1}, [None] * 50,
+    None, True, False, -1, 0, 1, 2, 2.5, 1e-9, 1e308, float("nan"), float("inf"), 2**31, 2**64, "", "4", "a" * 3000,
+    "\u202e", "\ud800", "../../x", "/etc/passwd", [], [0], [[]], {}, {"a": 1}, [None] * 50,
 )  # fmt: skip
 
 
@@ -44,8 +44,8 @@ def damaged(data: bytes, chance: Random, others: Sequence[bytes] = ()) -> bytes:
     for _ in range(chance.choice([0, 1, 1, 1, 2, 3, 8]) if found != data else chance.choice([1, 1, 1, 2, 3, 8])):
         if not found:
             break
-        # half of all damage is done to the head, where the numbers are that others depend on
-        at = chance.randrange(min(len(found), chance.choice([64, 512, len(found)])))
+        # half of the damage is done to the head, where the numbers are that others depend on
+        at = chance.randrange(min(len(found), chance.choice([64, 512, len(found), len(found)])))
         size = chance.choice([1, 2, 4, 8, 64, 1000])
         kind = chance.randrange(9)
         if kind == 0:

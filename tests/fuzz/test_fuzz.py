@@ -1,7 +1,6 @@
 """A short fuzz of all that reads files: `make fuzz` runs the same for hours, from other seeds."""
 
 import pytest
-
 from fuzz.run import Failures, run
 
 COUNTS = {"images": 250, "databases": 80, "tables": 60, "settings": 120, "models": 12, "commands": 12}
