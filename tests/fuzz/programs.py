@@ -110,13 +110,6 @@ def commands(samples: Path) -> Case:
                 chance.choice(["bicubic", lean]),
             ],
             "evaluate-lines": ["--data", line_set, "--methods", str(folders["textdiff"]), "--judges", judge],
-                "--data",
-                line_set,
-                "--methods",
-                str(folders["textdiff"]),
-                "--judges",
-                f"crnn:{BUNDLED / 'crnn-tiny'}",
-            ],
             "convert": [names[0]],
             "synthesize": ["--num", chance.choice(["0", "-1", "x"])],  # only mistakes: making data takes long
         }[kind]
