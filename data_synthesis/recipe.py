@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-import yaml
-
 from tadisr.data_synthesis.degrade import Degradation
 from tadisr.data_synthesis.judging.rules import FilterConfig
 from tadisr.data_synthesis.layouts import PageStyle
 from tadisr.data_synthesis.sources import parse_spec
+from tadisr.io.structured import read_yaml
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -105,7 +104,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "recipe") -> T:
         raise ValueError(f"{where}: expected keys and values, got {values!r}.")
     hints = get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    if unknown := sorted(set(values) - set(fields)):
+    if unknown := sorted(map(str, set(values) - set(fields))):
         raise ValueError(f"{where}: unknown keys {', '.join(unknown)}; known are {', '.join(fields)}.")
     made = {}
     for name, value in values.items():
@@ -133,8 +132,5 @@ def load_recipe(name: str) -> Recipe:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in _RECIPES.glob("*.yaml")))
         raise FileNotFoundError(f"No recipe {name}: bundled are {known}, or name a .yaml file.")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    return from_dict(Recipe, values, path.name)
+    values = read_yaml(path)
+    return from_dict(Recipe, {} if values is None else values, path.name)

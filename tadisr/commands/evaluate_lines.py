@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from tadisr.commands.options import check_folder, check_numbers, one_line_errors, usable_device
+from tadisr.io.atomic import write_atomically
 from tadisr.io.messages import UserError, say, show
 from tadisr.io.progress import Bars
+from tadisr.io.structured import read_yaml
 from tadisr.ocr import ENGINES
 
 LISTS = ("data", "methods", "judges")
@@ -100,8 +102,8 @@ def run(args: argparse.Namespace) -> int:
         show(report.to_markdown().removesuffix("\n"))
         settings = {name: list(map(str, given[name])) for name in LISTS} | {"limit": args.limit}
         text = json.dumps({"settings": settings, **report.to_dict()}, indent=2, ensure_ascii=False)
-        (args.output / "report.json").write_text(text + "\n", encoding="utf-8")
-        (args.output / "report.md").write_text(report.to_markdown(), encoding="utf-8")
+        write_atomically(args.output / "report.json", text + "\n")
+        write_atomically(args.output / "report.md", report.to_markdown())
     if note:
         say(note)
     say(f"report.md and report.json in {args.output}")
@@ -110,14 +112,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _read(path: Path) -> dict[str, Any]:
     """A config file's lists."""
-    import yaml
-
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {error}") from None
+    except ValueError as error:
+        raise UserError(str(error)) from None
     if not isinstance(values, dict) or set(values) - set(LISTS):
         found = ", ".join(map(str, values)) if isinstance(values, dict) else type(values).__name__
         raise UserError(f"{path} may hold {', '.join(LISTS)}; it holds {found}")

@@ -46,9 +46,7 @@ class TextZoom:
         if not (self.path / "data.mdb").is_file():
             inside = ", ".join(folder.relative_to(self.path).as_posix() for folder in find_databases(self.path))
             raise ValueError(f"{path} is not an LMDB: it has no data.mdb{inside and f'; name one of {inside}'}.")
-        self._data = Database(self.path, "TextZoom's")
-        if (count := len(self)) and self._data.find(f"image_hr-{count:09d}") is None:
-            raise ValueError(f"{path}: num-samples is {count}, but there is no image_hr-{count:09d}.")
+        self._data = Database(self.path, "TextZoom's", "image_hr")
 
     def __len__(self) -> int:
         return self._data.count

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tadisr.evaluation.line_recognizers import Recognizer
+from tadisr.evaluation.markdown import plain
 from tadisr.evaluation.statistics import PERMUTATIONS, ROUNDS, Resampler
 
 if TYPE_CHECKING:
@@ -121,14 +122,14 @@ class LineReport:
         for measure in self.scores[BICUBIC][AVERAGE]:
             head, form, factor = _FORMS.get(measure) or (f"accuracy ↑, {measure.split('/', 1)[1]}, %", "{:.1f}", 100.0)
             head += f", batches of {self.batch_size}" if measure == "psnr_per_batch" else ""
-            lines = [f"| {head} | " + " | ".join(f"{name} (n = {n})" for name, n in self.n.items()) + " |"]
+            lines = [f"| {head} | " + " | ".join(f"{plain(name)} (n = {n})" for name, n in self.n.items()) + " |"]
             lines.append("|---|" + "---:|" * len(self.n))
             for method, scores in self.scores.items():
                 cells = (scores[name][measure].show(form, factor) for name in self.n)
-                lines.append(f"| {method} | " + " | ".join(cells) + " |")
+                lines.append(f"| {plain(method)} | " + " | ".join(cells) + " |")
             parts.append("\n".join(lines))
         notes = [
-            f"- {method} – {BICUBIC}, {reader}: {100 * one['difference']:+.1f} points, p = {one['p']:.4f}"
+            f"- {plain(method)} – {BICUBIC}, {reader}: {100 * one['difference']:+.1f} points, p = {one['p']:.4f}"
             for method, readers in self.against_bicubic.items()
             for reader, one in readers.items()
             if one["p"] is not None

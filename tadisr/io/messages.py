@@ -1,9 +1,13 @@
 """Words for the user: mistakes and failures in one line each."""
 
+import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+
+# Controls, breaks of lines, and marks that reorder the text around them; joiners belong to letters and emojis.
+_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class UserError(Exception):
@@ -15,7 +19,16 @@ class UserError(Exception):
 
 def say(message: str) -> None:
     """One line for the user. Results are files, so all words go to stderr, which also takes any file name."""
-    print(f"tadisr: {message}", file=sys.stderr)  # noqa: T201
+    print(f"tadisr: {visible(message)}", file=sys.stderr)  # noqa: T201
+
+
+def visible(text: str) -> str:
+    """`text` with escapes for all that is not seen but changes how the text around it is shown.
+
+    >>> visible("a\\u202egpj.exe\\n")
+    'a\\\\u202egpj.exe\\\\n'
+    """
+    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def show(text: str) -> None:

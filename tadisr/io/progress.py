@@ -2,7 +2,7 @@
 
 import time
 
-from tadisr.io.messages import say
+from tadisr.io.messages import say, visible
 
 
 class Bars:
@@ -69,4 +69,4 @@ class Bars:
 
     def say(self, message: str) -> None:
         """One line for the user, above the bars."""
-        self._progress.console.print(f"tadisr: {message}", soft_wrap=True, markup=False, highlight=False)
+        self._progress.console.print(f"tadisr: {visible(message)}", soft_wrap=True, markup=False, highlight=False)

@@ -26,12 +26,14 @@ def parse_json(data: bytes | str, where: str) -> Any:
     """As `read_json`; `where` names the data in errors."""
     try:
         return _DECODER.decode(data.removeprefix("\ufeff") if isinstance(data, str) else data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{where} is not UTF-8 (byte {error.start}): save it as UTF-8.") from None
-    except RecursionError:
-        raise ValueError(f"{where} is not JSON of a known kind: its values are nested too deeply.") from None
-    except ValueError as error:
-        raise ValueError(f"{where} is not JSON: {one_line(error)}.") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not JSON: {_reason(error)}.") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 (byte {error.start})"
+    return "its values are nested too deeply" if isinstance(error, RecursionError) else one_line(error).rstrip(".")
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -67,12 +69,8 @@ def read_yaml(path: Path) -> Any:
         return loader.construct_document(node)
     except OSError:
         raise
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8.") from None
-    except RecursionError:
-        raise ValueError(f"{path} is not YAML of a known kind: its values are nested too deeply.") from None
     except Exception as error:  # PyYAML's own, and for tags that do not fit their values nearly any other
-        raise ValueError(f"{path} is not YAML: {one_line(error)}.") from None
+        raise ValueError(f"{path} is not YAML: {_reason(error)}.") from None
 
 
 def _weigh(loader: Any, node: Any, known: dict[int, int]) -> int:

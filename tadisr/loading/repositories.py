@@ -7,6 +7,7 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 
+from tadisr.io.atomic import write_atomically
 from tadisr.io.messages import one_line
 from tadisr.io.model_files import read_config
 from tadisr.weights import BUNDLED
@@ -27,7 +28,7 @@ class AdapterIndex:
 
     def save(self, folder: Path) -> None:
         """Write the file that marks `folder` as an adapter."""
-        (folder / ADAPTER_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        write_atomically(folder / ADAPTER_FILE, json.dumps(asdict(self), indent=2) + "\n")
 
 
 def bundled_names(pipeline: str = "") -> list[str]:

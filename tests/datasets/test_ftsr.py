@@ -104,7 +104,7 @@ def test_damaged_folders(tmp_path, text):
         (row + '{"file_name": "0000001.png"}\n', "metadata.jsonl, line 2: KeyError: 'lines'"),
         (row.replace("[0,9]]", "[0]]"), "metadata.jsonl, line 1: ValueError"),
         (row.replace("[0,9]]", "[0,9],[0,8]]"), "line 1: ValueError: expected a text and four"),
-        (row.encode("utf-16").decode("latin-1"), "metadata.jsonl, line 1: JSONDecodeError"),
+        (row.encode("utf-16").decode("latin-1"), "metadata.jsonl, line 1, is not JSON: Expecting value"),
     ):
         metadata.write_text(damaged, encoding="utf-8")
         with pytest.raises(ValueError, match=message):

@@ -6,6 +6,8 @@ from pathlib import Path
 import yaml
 from diffusers.optimization import SchedulerType
 
+from tadisr.io.atomic import write_atomically
+
 LR_SCHEDULERS = tuple(kind.value for kind in SchedulerType if kind is not SchedulerType.PIECEWISE_CONSTANT)
 
 
@@ -81,5 +83,4 @@ class LoopConfig:
 
     def save(self, path: Path) -> None:
         """Write all settings as YAML."""
-        with path.open("w", encoding="utf-8") as file:
-            yaml.safe_dump(asdict(self), file, sort_keys=False)
+        write_atomically(path, yaml.safe_dump(asdict(self), sort_keys=False))

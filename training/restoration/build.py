@@ -11,7 +11,9 @@ from diffusers.training_utils import cast_training_params
 from huggingface_hub.errors import HFValidationError
 from torch import nn
 
+from tadisr.io.atomic import write_atomically
 from tadisr.io.messages import one_line
+from tadisr.io.structured import read_json
 from tadisr.loading.bases import base_family, fetch_base, load_base
 from tadisr.loading.repositories import resolve
 from tadisr.models.attention import cross_attention_layers
@@ -150,12 +152,12 @@ def load_prompt(config: TrainConfig) -> TextPrompt:
     name = config.pretrained_model_name_or_path
     origin = [name, config.revision, config.prompt]
     mark = folder / "made_from.json"
-    if mark.is_file() and json.loads(mark.read_text(encoding="utf-8")) == origin:
+    if mark.is_file() and read_json(mark) == origin:
         return load_network(TextPrompt, folder).requires_grad_(False)
     options = {"revision": config.revision, "variant": config.variant, "dtype": DTYPES[config.mixed_precision]}
     prompt = TextPrompt.from_base(name, config.prompt, **options).float().requires_grad_(False)
     prompt.save_pretrained(folder)
-    mark.write_text(json.dumps(origin), encoding="utf-8")
+    write_atomically(mark, json.dumps(origin))
     return prompt
 
 

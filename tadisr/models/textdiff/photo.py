@@ -4,15 +4,16 @@ Photos are uint8 RGB (H, W, 3). A box is a quad: (4, 2) float32 corners (x, y) i
 left; in JSON {"quad": [[x, y], [x, y], [x, y], [x, y]]}.
 """
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
+from tadisr.io.structured import read_json
 from tadisr.ocr import OCREngine
 
 MARGIN = 0.15
@@ -25,11 +26,7 @@ Refiner = Callable[[list[np.ndarray]], Sequence[np.ndarray]]
 
 def read_boxes(path: str | os.PathLike) -> list[np.ndarray]:
     """The quads of a JSON file, a list of {"quad": ...}; other keys are ignored. A ValueError says what is wrong."""
-    with open(path, encoding="utf-8") as file:
-        try:
-            boxes = json.load(file)
-        except ValueError as error:  # bytes that are not UTF-8 included
-            raise ValueError(f"{path} is not JSON: {error}") from None
+    boxes = read_json(Path(path))
     if not isinstance(boxes, list):
         raise ValueError(f'{path}: expected a list of {{"quad": [[x, y], ...]}}, got {type(boxes).__name__}.')
     quads = []

@@ -14,6 +14,10 @@ from tadisr.training.textdiff.line_config import CRNNConfig
         ("learning_rte: 1\n", r"c\.yaml: unknown keys learning_rte"),
         ("seed:\n", r"c\.yaml: seed must have a value"),
         ("extends: c.yaml\n", r"c\.yaml extends itself"),
+        ("extends: [c.yaml]\n", r"c\.yaml: extends names a file, not \['c\.yaml'\]"),
+        ("1: 2\nb: 3\n", r"c\.yaml: unknown keys 1, b"),
+        ("train_batch_size: [1, 2]\n", "unrecognized arguments|not used by the HfArgumentParser"),
+        ("train_batch_size: {a: 1}\n", "argument --train_batch_size.*: invalid int value"),
         ("extends: nowhere.yaml\n", r"No config file .*nowhere\.yaml"),
         ("train_batch_size: 0\n", "train_batch_size must be at least 1, not 0"),
     ],
@@ -55,3 +59,10 @@ def test_objects_are_changed_value_by_value(tmp_path):
 def test_mistakes_end_with_one_line(kind):
     with pytest.raises(SystemExit, match="^two lines$"), mistakes_in_one_line():
         raise kind("two\nlines")
+
+
+def test_files_that_extend_each_other(tmp_path):
+    (tmp_path / "a.yaml").write_text("extends: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
+    with pytest.raises(SystemExit, match=r"b\.yaml extends itself"):
+        parse(["--config", str(tmp_path / "a.yaml")], CRNNConfig)
