@@ -77,7 +77,8 @@ def _run(argv: list[str]) -> int:
             import_module(module).register(subparser)
     args, extras = parser.parse_known_args(argv)
     if args.command is None:
-        parser.check_known(extras or argv)
+        parser.check_known(extras)
+        parser.error("no command")
     subparsers.choices[args.command].check_known(extras)
     return import_module(COMMANDS[args.command][0]).run(args)
 

@@ -56,8 +56,9 @@ def _of_hub(error: Exception, revision: str | None) -> str | None:
     """In one short line why the Hub gave nothing; None for an error of another origin."""
     from huggingface_hub import errors
 
-    cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
-    beside = "no such folder here, and " if cause is not error else ""
+    wrapped = type(error) is FileNotFoundError and isinstance(error.__cause__, Exception)
+    cause: BaseException = error.__cause__ if wrapped and error.__cause__ else error
+    beside = "no such folder here, and " if wrapped else ""
     if isinstance(cause, errors.GatedRepoError):
         return f"{beside}the Hub asks for access: ask for it on the model's page, then hf auth login"
     if isinstance(cause, errors.RepositoryNotFoundError):

@@ -268,7 +268,8 @@ def _write(job: Job, loaded: LoadedImage, restored: "Restored", maker: Maker) ->
 def _report(job: Job, loaded: LoadedImage, restored: "Restored", maker: Maker) -> None:
     assert maker.thresholds is not None
     origin = {"input": str(job.source), "model": maker.args.model, "made_by": maker.record(job, "report_picture")}
-    report = write_report(*seen(_with_alpha(loaded), restored.image), job.outputs, maker.thresholds, origin)
+    before, after = seen(_with_alpha(loaded), restored.image)
+    report = write_report(before, after, job.outputs, maker.thresholds, origin)
     job.lines, job.to_check = len(report.lines), len(report.to_check)
 
 

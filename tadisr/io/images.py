@@ -21,6 +21,7 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
+    ImageChops,
     Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
@@ -132,11 +133,13 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS, page: int 
         alpha = None if pixels.alpha is None else turn(pixels.alpha)
         dpi = metadata.sensible_dpi(image.parts.dpi) or metadata.dpi_of(image.exif)
         if dpi and image.turned >= 5:
-            dpi = dpi[::-1]
+            dpi = (dpi[1], dpi[0])
         beside = Metadata(
             pixels.icc_profile, dpi, metadata.upright_exif(image.exif), metadata.upright_xmp(image.parts.xmp)
         )
-        remarks = tuple(dict.fromkeys((*image.parts.remarks, *samples.remarks)))
+        most = containers.MAX_FRAMES
+        bounded = [f"only its first {most} frames were counted"] if image.parts.frames == most else []
+        remarks = tuple(dict.fromkeys((*image.parts.remarks, *samples.remarks, *bounded)))
         return LoadedImage(Path(path), turn(pixels.rgb), alpha, image.parts.frames, pixels.gray, beside, remarks)
 
 
@@ -400,7 +403,9 @@ def _decode_jpeg(parts: Parts, page: int) -> Samples:
     image.load()
     other = JpegImagePlugin.JpegImageFile(io.BytesIO(data + _FILLER + b"\xff\xd9"))
     other.load()
-    missing = _missing(np.asarray(image), np.asarray(other))
+    difference = ImageChops.difference(image, other)
+    missing = 0.0 if difference.getbbox() is None else _missing(np.asarray(difference))
+    del other, difference
     if not all_scans or missing > containers.MISSING:
         share = f"about {max(1, round(100 * missing))} % of the picture" if all_scans else "detail everywhere"
         raise DamagedError(f"it ends too early: {share} is missing")
@@ -414,11 +419,9 @@ def _decode_jpeg(parts: Parts, page: int) -> Samples:
 _FILLER = bytes((37 * i * i + 91 * i) % 251 for i in range(4096))  # anything without 0xFF
 
 
-def _missing(one: np.ndarray, other: np.ndarray) -> float:
+def _missing(difference: np.ndarray) -> float:
     """From where two decoded pictures first differ to their ends: as a share of the picture."""
-    if np.array_equal(one, other):
-        return 0.0
-    differ = np.abs(np.atleast_3d(one).astype(np.int16) - np.atleast_3d(other)).max(axis=2) > 0
+    differ = np.atleast_3d(difference).max(axis=2) > 0
     height, width = differ.shape
     row = int(differ.max(axis=1).argmax())
     blocks = differ[row : row + 16]  # a JPEG stores rows of blocks of up to 16 lines
@@ -456,10 +459,11 @@ def _from_pillow(image: Image.Image, icc_profile: bytes) -> Samples:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         alpha = np.array(image.getchannel("A"))
+        image = image.getchannel("R") if gray else image
     if image.mode in ("CMYK", "LAB"):
         return Samples(np.array(image), image.mode.lower(), icc_profile=icc_profile)
-    values = np.array(image.convert("RGB"))
-    return Samples(values[..., 0] if gray else values, "gray" if gray else "rgb", 255, alpha, icc_profile=icc_profile)
+    values = np.array(image.convert("L" if gray else "RGB"))
+    return Samples(values, "gray" if gray else "rgb", 255, alpha, icc_profile=icc_profile)
 
 
 def _turn(orientation: int) -> Callable[[np.ndarray], np.ndarray]:

@@ -47,7 +47,7 @@ def find_inputs(names: Iterable[str | os.PathLike], skip: Path | None = None) ->
     inputs: dict[tuple, Input] = {}
     left_out: dict[Path, str] = {}
     twins, nothing = [], []
-    for name in map(os.fspath, names):
+    for name in [os.fspath(name) for name in names]:
         before = len(left_out)
         one = [Input(Path(name))] if os.path.isfile(name) else _search(name, skip, left_out)
         if not one and len(left_out) == before:

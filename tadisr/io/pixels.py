@@ -82,7 +82,9 @@ def to_8bit(samples: Samples) -> Pixels:
         encoding = None if kind == b"RGB " or (kind and samples.model == "gray") else samples.encoding
         rgb = _convert(samples, white, alpha_white or white, curve, encoding)
         if samples.model == "gray":
-            rgb = np.repeat(rgb[..., None], 3, axis=2)
+            gray = rgb
+            rgb = np.empty((*gray.shape, 3), np.uint8)
+            rgb[...] = gray[..., None]
         icc_profile = profile if kind == b"RGB " and samples.model == "rgb" else None
     if alpha is not None:
         alpha = _scaled(alpha, alpha_white or white, None)

@@ -53,7 +53,7 @@ def open_tiff(file: BinaryIO, page: int = 0) -> TiffParts:
     import tifffile
 
     tiff = tifffile.TiffFile(file, is_lsm=False, is_scanimage=False, is_ndpi=False)
-    pages, counted = _pages(file, tiff)
+    pages = _pages(file, tiff)
     index = pages[min(page, len(pages) - 1)]  # the caller compares `page` with the number of pages
     one: Any = tiff.pages[index]
     tags = one.tags
@@ -69,22 +69,23 @@ def open_tiff(file: BinaryIO, page: int = 0) -> TiffParts:
         raise DamagedError("its header makes no sense")
     if extra > 4 or one.imagedepth != 1 or one.tiledepth > 1:
         raise UnsupportedError(f"a TIFF of {samples} channels and depth {one.imagedepth}")
+    if one.is_tiled and one.tilewidth * one.tilelength > max(2**22, 4 * one.imagewidth * one.imagelength):
+        raise DamagedError("its tiles are larger than the picture")
     bits = one.bitspersample
     if not isinstance(bits, int) or one.sampleformat not in (1, 2, 3, 4):
         raise UnsupportedError("a TIFF of complex numbers or of channels with different bits")
     if bits == 24 and one.sampleformat != 3:  # tifffile does not unpack them
         raise UnsupportedError("a TIFF of 24-bit numbers")
     kinds = _extra_kinds(one, photometric)
-    remarks = [] if counted else [f"only its first {MAX_FRAMES} pages were counted"]
     return TiffParts(
         "TIFF", one.imagewidth, one.imagelength, bytes, len(pages), any(kind in (1, 2) for kind in kinds),
         photometric in (0, 1), bits, dpi=_dpi(tags), xmp=_bytes(tags, 700), icc_profile=_bytes(tags, 34675),
-        remarks=remarks, file=file, page=one, index=index, orientation=int(tags.valueof(274, 1)),
+        file=file, page=one, index=index, orientation=int(tags.valueof(274, 1)),
     )  # fmt: skip
 
 
-def _pages(file: BinaryIO, tiff: "tifffile.TiffFile") -> tuple[list[int], bool]:
-    """The numbers of the pages that are no thumbnails or masks, and whether that is all of them."""
+def _pages(file: BinaryIO, tiff: "tifffile.TiffFile") -> list[int]:
+    """The numbers of the pages that are no thumbnails or masks."""
     kind = tiff.tiff
     found, seen, index = [], set(), 0
     file.seek(4 if kind.version == 42 else 8)
@@ -92,12 +93,12 @@ def _pages(file: BinaryIO, tiff: "tifffile.TiffFile") -> tuple[list[int], bool]:
         raw = file.read(kind.offsetsize)
         offset = struct.unpack(kind.offsetformat, raw)[0] if len(raw) == kind.offsetsize else 0
         if not offset or offset in seen:
-            return found or [0], True
+            return found or [0]
         seen.add(offset)
         file.seek(offset)
         raw = file.read(kind.tagnosize)
         if len(raw) < kind.tagnosize:
-            return found or [0], True
+            return found or [0]
         count = struct.unpack(kind.tagnoformat, raw)[0]
         first = file.read(kind.tagsize)  # tags are sorted; the kind of a page, 254, comes before all others
         reduced = len(first) == kind.tagsize and struct.unpack(kind.byteorder + "H", first[:2])[0] == 254
@@ -106,7 +107,7 @@ def _pages(file: BinaryIO, tiff: "tifffile.TiffFile") -> tuple[list[int], bool]:
             found.append(index)
         index += 1
         file.seek(offset + kind.tagnosize + count * kind.tagsize)
-    return found or [0], False
+    return found or [0]
 
 
 def _extra_kinds(page: Any, photometric: int) -> tuple[int, ...]:
