@@ -116,7 +116,7 @@ class Degradation:
     def preset(cls, name: str) -> "Degradation":
         """`real-esrgan`: the published values. `mild`: photographs a little soft, noisy and compressed."""
         if name not in _PRESETS:
-            raise ValueError(f"No degradation is called {name!r}; there are {', '.join(_PRESETS)}.")
+            raise ValueError(f"No degradation is called {name[:50]!r}; there are {', '.join(_PRESETS)}.")
         return _PRESETS[name]()
 
     @classmethod

@@ -70,6 +70,8 @@ def models(samples: Path) -> Case:
                 base = {"base_model": str(folders["base"])} if name == "adapter" else {}
                 restored = tadisr.load(place, "cpu", **base).restore(image).image
                 assert restored.dtype == np.uint8 and restored.shape[2] == 3
+        left, _ = torch.get_default_dtype(), torch.set_default_dtype(torch.float32)
+        assert left == torch.float32, "a failed load left the default type of new tensors changed"
 
     return case
 

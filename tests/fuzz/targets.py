@@ -42,7 +42,7 @@ def one_line(*more: type[Exception]):
         yield
     except (*EXPECTED, *more) as error:
         text = str(error)
-        if isinstance(error, UnicodeError) or not text.strip() or len(text.splitlines()) > 1 or len(text) > 3000:
+        if isinstance(error, UnicodeError) or not text.strip() or len(text.splitlines()) > 1 or len(text) > 5000:
             raise AssertionError(f"not one line, or of a wrong kind: {error!r}") from error
 
 

@@ -90,7 +90,7 @@ def read_with_extends(
         raise ValueError(f"{path} holds no {'object' if is_json else '`key: value` lines'}.")
     base = values.pop("extends", None)
     if base is not None and not isinstance(base, str):
-        raise ValueError(f"{path}: extends names a file, not {base!r}.")
+        raise ValueError(f"{path}: extends names a file, not {repr(base)[:100]}.")
     heirs = (*heirs, path.resolve())
     if base and (path.parent / base).resolve() in heirs:
         raise ValueError(f"{path} extends itself.")
