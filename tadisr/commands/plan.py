@@ -15,7 +15,7 @@ from tadisr.commands.options import check_folder, existing
 from tadisr.commands.text_report import report_paths
 from tadisr.io.hashing import sha256
 from tadisr.io.images import WRITABLE, ImageError, ImageHeader, check_writable, read_header
-from tadisr.io.messages import UserError
+from tadisr.io.messages import UserError, shortened
 from tadisr.io.names import DEFAULT_FOLDER, Input, OutputPaths, find_inputs, output_is_file, output_paths
 
 SCALE = 4
@@ -122,6 +122,10 @@ def make_plan(args: argparse.Namespace) -> Plan:
         suffix = out.suffix.lower() if is_file else FORMATS[args.format or "png"]
         _check_format(args, out if is_file else None, suffix)
         found = find_inputs(args.inputs, None if is_file else out)
+        if not found.inputs:
+            (_, why), *others = found.left_out
+            also = shortened([str(path) for path, _ in others])
+            raise ImageError(f"nothing to restore: {why}{f'; also {also}' if also else ''}")
         headers = [_headers(one.path, args.pages) for one in found.inputs]
         inputs = [
             one._replace(pages=len(pages), suffix=suffix or _same_suffix(one.path, pages[0]))

@@ -138,6 +138,16 @@ def test_what_a_folder_holds_beside_images_is_named(run):
     assert lines[2].startswith("tadisr: left out: in/scan.pdf") and "PDF" in lines[2]
 
 
+def test_a_folder_of_nothing_but_others(plan):
+    Path("in").mkdir()
+    for name in ("a.pdf", "b.pdf"):
+        (Path("in") / name).write_bytes(b"%PDF-1.7")
+    for arguments in (["in"], ["in/*", "-o", "x.png"]):
+        code, lines = plan(*arguments)
+        assert code == 2 and len(lines) == 1 and lines[0].startswith("tadisr: nothing to restore: in/a.pdf")
+        assert lines[0].endswith("; also in/b.pdf")
+
+
 def test_a_file_with_two_names_is_restored_once(run):
     three()
     os.symlink("a.png", "in/link.png")
