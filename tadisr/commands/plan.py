@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import psutil
@@ -23,7 +23,7 @@ MAX_SCALE, LEAST_TILE = 100, 64  # as TADiSRPipeline has them
 MOST_PAGES = 1000  # of a file
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif", "same": None}
 _LOSSY = (".jpg", ".jpeg", ".webp")
-_SAME = {"JPEG": ".jpg", "MPO": ".jpg", "WEBP": ".webp", "TIFF": ".tif"}  # by a file's format; others become PNG
+_SAME = {"JPEG": ".jpg", "WEBP": ".webp", "TIFF": ".tif"}  # by a file's format; others become PNG
 # Bytes of memory for an output pixel: floats and bytes of three colours and the mask, and what writing takes.
 _MEMORY, _MEMORY_OF_ALPHA = 24, 8
 # Bytes on the disk for an output pixel of a photo; what has few colours takes a tenth.
@@ -85,13 +85,20 @@ class Job:
     def input_hash(self) -> str:
         """SHA-256 of the input file; raises ImageError where it cannot be read."""
         try:
-            return sha256(self.source)
+            status = self.source.stat()
+            return _hash_of(self.source, status.st_mtime_ns, status.st_size)
         except OSError as error:
             raise ImageError(f"cannot read {self.source}: {error.strerror}: check its name and permissions") from error
 
     def fail(self, error: object) -> None:
         """It cannot be done, and why."""
         self.status, self.error = FAILED, str(error)
+
+
+@lru_cache(16)
+def _hash_of(path: Path, _mtime: int, _size: int) -> str:
+    """Hashed once for all pages of a file."""
+    return sha256(path)
 
 
 @dataclass
