@@ -22,7 +22,7 @@ SCALE = 4
 MAX_SCALE, LEAST_TILE = 100, 64  # as TADiSRPipeline has them
 MOST_PAGES = 1000  # of a file
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif", "same": None}
-_LOSSY = (".jpg", ".jpeg", ".webp")
+JPEG = (".jpg", ".jpeg")
 _SAME = {"JPEG": ".jpg", "WEBP": ".webp", "TIFF": ".tif"}  # by a file's format; others become PNG
 # Bytes of memory for an output pixel: floats and bytes of three colours and the mask, and what writing takes.
 _MEMORY, _MEMORY_OF_ALPHA = 24, 8
@@ -197,7 +197,7 @@ def _check_format(args: argparse.Namespace, file: Path | None, suffix: str | Non
     wanted = FORMATS[args.format] if args.format else None
     if file and args.format and (wanted is None or WRITABLE[wanted][0] != WRITABLE[file.suffix.lower()][0]):
         raise UserError(f"--format {args.format} and the name {file} contradict one another: leave --format out")
-    if args.quality is not None and suffix not in (None, *_LOSSY):
+    if args.quality is not None and suffix not in (None, ".webp", *JPEG):
         raise UserError("--quality is for jpg and webp: add --format jpg, or name such a file")
 
 
@@ -248,6 +248,8 @@ def _jobs(
                 f"{one.path} holds {header.frames} frames or pages, and only the first is restored: --pages all takes "
                 "all"
             )
+        if job.header.has_alpha and paths.image.suffix.lower() in JPEG:
+            job.remarks.append(f"{one.path} is transparent, and JPEG cannot be: it is laid on one colour")
         jobs.append(job)
     return jobs
 
