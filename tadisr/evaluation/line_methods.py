@@ -26,7 +26,7 @@ from tadisr.evaluation.methods import parse_spec
 from tadisr.evaluation.text_lines import BICUBIC, bicubic
 from tadisr.io.model_files import runs_code
 from tadisr.loading.load import MODEL_SUFFIXES, load, load_model_file
-from tadisr.loading.repositories import pipeline_kind, resolve
+from tadisr.loading.repositories import most_steps, pipeline_kind, resolve
 from tadisr.models.textdiff.shares import Shares
 
 if TYPE_CHECKING:
@@ -68,6 +68,10 @@ def check_line_methods(specs: Sequence[str]) -> dict[str, tuple[str, dict[str, s
             raise ValueError(f"{name}: {what} takes no {min(unused)}.")
         if refine and _kind(refine) != TEXTDIFF:
             raise ValueError(f"{name}: refine takes a TextDiff model, not {refine}.")
+        steps = int(options.get("steps", "5"))
+        for model in (what, refine):
+            if model and _kind(model) == TEXTDIFF and not 1 <= steps <= most_steps(resolve(model, "")):
+                raise ValueError(f"{name}: steps must be from 1 to {most_steps(resolve(model, ''))}, not {steps}.")
         parsed[name] = (what, options)
     return parsed
 

@@ -104,7 +104,7 @@ def test_names_that_are_no_utf_8_lose_nothing(data, tmp_path):
         (["--scale", "2"], "expected 2 times as many each way"),
         (["--seed", "-1"], "--seed must be at least 0"),
         (["--tile", "big"], "--tile takes a number or none, not big"),
-        (["--tile", "32"], "--tile must be at least 64"),
+        (["--tile", "32"], "--tile must be none or at least 64, not 32"),
         (["--device", "quantum"], "cannot use device quantum"),
         (["--normalize", "lower"], "--normalize: invalid choice"),
         (["-o", "file"], "file: File exists"),
