@@ -14,8 +14,6 @@ _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0
 _RANGES = (1, 255, 65535)  # what floats and 32-bit integers are usually out of
 _BLOCK = 2**20  # pixels converted at once: floats take four times the memory of bytes
 
-_EXACT = 0x0100  # LittleCMS's flag against its own shortcuts, which are far off in dark gray
-
 
 @dataclass(frozen=True)
 class Encoding:
@@ -190,8 +188,9 @@ def _gray_curve(profile: bytes, kind: bytes, remarks: list[str]) -> np.ndarray |
     ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     try:
         ramp = ramp.convert("RGB") if kind == b"RGB " else ramp
+        # without LittleCMS's shortcuts, which are far off in dark gray
         transform = ImageCms.buildTransform(
-            _profile(profile), ImageCms.createProfile("sRGB"), ramp.mode, "RGB", flags=_EXACT
+            _profile(profile), ImageCms.createProfile("sRGB"), ramp.mode, "RGB", flags=ImageCms.Flags.NOOPTIMIZE
         )
         shown = ImageCms.applyTransform(ramp, transform)
         curve = np.asarray(shown)[0].mean(axis=1)
