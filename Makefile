@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXAMPLE := demo/example.png
 
-.PHONY: demo test style docs
+.PHONY: demo test fuzz style docs
 .DELETE_ON_ERROR:
 
 .venv/ready: pyproject.toml
@@ -31,6 +31,13 @@ test: .venv/ready-dev .venv-paddle/ready
 	$(BIN)/python -m pytest -n auto --dist loadfile
 	if command -v nvidia-smi > /dev/null; then $(BIN)/python -m pytest -m gpu; fi
 	.venv-paddle/bin/python -m pytest tests/ocr/test_paddle.py
+
+# Hours. What goes wrong is kept in runs/fuzz; a later SEED goes on where an earlier run ended.
+SEED ?= 0
+fuzz: .venv/ready-dev
+	failed=0; for target in images:100000 databases:2000 tables:2000 settings:2000 models:2000 commands:500; do \
+		$(BIN)/python tests/fuzz/run.py $${target%:*} --count $${target#*:} --seed $(SEED) --jobs 2 || failed=1; \
+	done; exit $$failed
 
 style: .venv/ready-dev
 	$(BIN)/ruff check .

@@ -20,30 +20,14 @@ from PIL import Image
 import tadisr
 from helpers import tiny, tiny_textdiff
 from tadisr import TextDiffPipeline, cli
-from tadisr.io.images import read_image
+from tadisr.datasets.textzoom import Line, write_textzoom
+from tadisr.io.images import encode_png, read_image
+from tadisr.weights import BUNDLED
 
 STEMS = ("a", "a b", "\u00e9", "x\ny", "-o", "\u202eb", "*", "a" * 200, "[z]", "..")
-OUTPUTS = ("out", "out", "out", "out/o.png", "o.jpg", "o.webp", "o.tif", "in", ".", "boxes.json")
-VALUES = (
-    "0",
-    "-1",
-    "1",
-    "2",
-    "2.5",
-    "64",
-    "1e9",
-    "nan",
-    "auto",
-    "none",
-    "",
-    "x" * 300,
-    "\u202e",
-    "in",
-    "a.webp",
-    "png",
-    "same",
-)
-KINDS = ["upscale"] * 6 + ["refine"] * 2 + ["evaluate", "evaluate-lines", "convert", "synthesize", "synthesize-lines"]
+OUTPUTS = ("out", "out", "out", "out", "out/o.png", "o.jpg", "o.webp", "o.tif", "in", ".", "boxes.json")
+VALUES = ("0", "-1", "1", "2", "2", "3", "2.5", "0.5", "64", "64", "1e9", "nan", "auto", "none", "", "in", "png")
+KINDS = ["upscale"] * 8 + ["refine"] * 3 + ["evaluate", "evaluate", "evaluate-lines", "convert", "synthesize"]
 LEFT_OUT = {"--help", "-h", "--push-to-hub", "--model", "--base-model", "--config", "--num", "--device"}
 """Flags that end the program, reach out, or make a case take minutes."""
 
@@ -93,7 +77,11 @@ def models(samples: Path) -> Case:
 def commands(samples: Path) -> Case:
     """Whole commands: an exit code that is documented, one line for each thing said, outputs that can be read."""
     folders, files = toy_models(samples), picture_files()
-    flags = {kind: _flags(kind) for kind in dict.fromkeys(KINDS)}
+    write_textzoom(
+        samples / "lines", [Line(drawn(Random(i), 16, 64), drawn(Random(i), 32, 128), "a") for i in (1, 2)], 2
+    )
+    judge = f"crnn:{BUNDLED / 'crnn-tiny'}"
+    actions = {kind: _actions(kind) for kind in dict.fromkeys(KINDS)}
 
     def case(seed: int, folder: Path) -> None:
         chance = Random(seed)
@@ -102,22 +90,32 @@ def commands(samples: Path) -> Case:
         names = []
         for i in range(chance.choice([1, 1, 2, 3])):
             suffix, data = chance.choice(files)
-            names.append(f"{chance.choice(['in', 'in/sub', '.'])}/{chance.choice(STEMS)}{i}{suffix}")
-            Path(names[-1]).write_bytes(damaged(data, chance) if chance.random() < 0.5 else data)
+            names.append(f"{chance.choice(['in', 'in', 'in/sub'])}/{chance.choice(STEMS)}{i}{suffix}")
+            Path(names[-1]).write_bytes(damaged(data, chance) if chance.random() < 0.3 else data)
         boxes = b'[{"quad": [[0, 0], [4, 0], [4, 3], [0, 3]]}]'
-        Path("boxes.json").write_bytes(damaged_text(boxes, chance) if chance.random() < 0.5 else boxes)
-        kind, lean = chance.choice(KINDS), str(folders["lean"])
+        Path("boxes.json").write_bytes(damaged_text(boxes, chance) if chance.random() < 0.3 else boxes)
+        for name, side in (("hr", 32), ("lr", 8)):
+            Path("pairs", name).mkdir(parents=True)
+            data = encode_png(drawn(chance, side, side))
+            Path("pairs", name, "a.png").write_bytes(damaged(data, chance) if chance.random() < 0.2 else data)
+        kind, lean, line_set = chance.choice(KINDS), str(folders["lean"]), str(samples / "lines")
         argv = [kind, "-o", chance.choice([*OUTPUTS, names[0]])]
         argv += {
-            "upscale": [*chance.choice([["in"], names, ["in/**"], ["none.png"], ["."]]), "--model", lean],
+            "upscale": [*chance.choice([["in"], names, names, ["in/**"]]), "--model", lean],
             "refine": [names[0], "--boxes", "boxes.json", "--model", str(folders["textdiff"])],
-            "evaluate": ["--data", chance.choice(["in", "."]), "--methods", chance.choice(["bicubic", "x", lean])],
+            "evaluate": [
+                "--data",
+                chance.choice(["in", *["pairs"] * 4]),
+                "--methods",
+                chance.choice(["bicubic", lean]),
+            ],
+            "evaluate-lines": ["--data", line_set, "--methods", str(folders["textdiff"]), "--judges", judge],
+            "convert": [names[0]],
             "synthesize": ["--num", chance.choice(["0", "-1", "x"])],  # only mistakes: making data takes long
-            "synthesize-lines": ["--num", chance.choice(["0", "-1", "x"])],
-        }.get(kind, [])
+        }[kind]
         argv += ["--device", "cpu"] if kind in ("upscale", "refine", "evaluate", "evaluate-lines") else []
-        for _ in range(chance.choice([0, 0, 1, 2, 3])):
-            argv += [chance.choice(flags[kind]), *[chance.choice(VALUES)] * (chance.random() < 0.8)]
+        for action in chance.choices(actions[kind], k=chance.choice([0, 0, 0, 1, 1, 2])):
+            argv += [chance.choice(action.option_strings), *([] if action.nargs == 0 else [_value(action, chance)])]
         Path("argv.json").write_text(json.dumps(argv))
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said := io.StringIO()):
             code = cli.main(argv)
@@ -132,6 +130,14 @@ def commands(samples: Path) -> Case:
     return case
 
 
-def _flags(command: str) -> list[str]:
+def _actions(command: str) -> list[argparse.Action]:
     import_module(cli.COMMANDS[command][0]).register(parser := argparse.ArgumentParser())
-    return sorted({flag for action in parser._actions for flag in action.option_strings} - LEFT_OUT)
+    return [action for action in parser._actions if action.option_strings and not LEFT_OUT & set(action.option_strings)]
+
+
+def _value(action: argparse.Action, chance: Random) -> str:
+    """Mostly one that the option takes."""
+    if action.choices and chance.random() < 0.9:
+        return str(chance.choice(list(action.choices)))
+    numbers = [value for value in VALUES if value.replace(".", "", action.type is float).isdecimal()]
+    return chance.choice(numbers if action.type in (int, float) and chance.random() < 0.8 else VALUES)
