@@ -288,7 +288,7 @@ def _open_heif(file: BinaryIO, page: int) -> _Opened:
         import pillow_heif
     except ImportError:
         remedy = "pip install 'tadisr[files]', or convert it to PNG or JPEG"
-        raise UnsupportedError("a HEIC file", remedy, "needs more packages") from None
+        raise UnsupportedError("a HEIC file", remedy, "which needs more packages") from None
     heif = pillow_heif.open_heif(file, convert_hdr_to_8bit=True)
     order = [heif.primary_index, *(i for i in range(len(heif)) if i != heif.primary_index)]
     one = heif[order[page] if page < len(order) else order[0]]
@@ -332,7 +332,7 @@ def _plugin(kind: str) -> Callable[[Any], Image.Image]:
             from PIL import AvifImagePlugin
         except ImportError:
             remedy = "pip install 'pillow>=11.3', or convert it to PNG"
-            raise UnsupportedError("an AVIF file", remedy, "needs a newer Pillow") from None
+            raise UnsupportedError("an AVIF file", remedy, "which needs a newer Pillow") from None
         return AvifImagePlugin.AvifImageFile
     return {
         "GIF": GifImagePlugin.GifImageFile,
