@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import psutil
@@ -15,15 +15,15 @@ from tadisr.commands.options import check_folder, existing
 from tadisr.commands.text_report import report_paths
 from tadisr.io.hashing import sha256
 from tadisr.io.images import WRITABLE, ImageError, ImageHeader, check_writable, read_header
-from tadisr.io.messages import UserError
+from tadisr.io.messages import UserError, shortened
 from tadisr.io.names import DEFAULT_FOLDER, Input, OutputPaths, find_inputs, output_is_file, output_paths
 
 SCALE = 4
 MAX_SCALE, LEAST_TILE = 100, 64  # as TADiSRPipeline has them
 MOST_PAGES = 1000  # of a file
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif", "same": None}
-_LOSSY = (".jpg", ".jpeg", ".webp")
-_SAME = {"JPEG": ".jpg", "MPO": ".jpg", "WEBP": ".webp", "TIFF": ".tif"}  # by a file's format; others become PNG
+JPEG = (".jpg", ".jpeg")
+_SAME = {"JPEG": ".jpg", "WEBP": ".webp", "TIFF": ".tif"}  # by a file's format; others become PNG
 # Bytes of memory for an output pixel: floats and bytes of three colours and the mask, and what writing takes.
 _MEMORY, _MEMORY_OF_ALPHA = 24, 8
 # Bytes on the disk for an output pixel of a photo; what has few colours takes a tenth.
@@ -85,13 +85,20 @@ class Job:
     def input_hash(self) -> str:
         """SHA-256 of the input file; raises ImageError where it cannot be read."""
         try:
-            return sha256(self.source)
+            status = self.source.stat()
+            return _hash_of(self.source, status.st_mtime_ns, status.st_size)
         except OSError as error:
             raise ImageError(f"cannot read {self.source}: {error.strerror}: check its name and permissions") from error
 
     def fail(self, error: object) -> None:
         """It cannot be done, and why."""
         self.status, self.error = FAILED, str(error)
+
+
+@lru_cache(16)
+def _hash_of(path: Path, _mtime: int, _size: int) -> str:
+    """Hashed once for all pages of a file."""
+    return sha256(path)
 
 
 @dataclass
@@ -122,6 +129,10 @@ def make_plan(args: argparse.Namespace) -> Plan:
         suffix = out.suffix.lower() if is_file else FORMATS[args.format or "png"]
         _check_format(args, out if is_file else None, suffix)
         found = find_inputs(args.inputs, None if is_file else out)
+        if not found.inputs:
+            (_, why), *others = found.left_out
+            also = shortened([str(path) for path, _ in others])
+            raise ImageError(f"nothing to restore: {why}{f'; also {also}' if also else ''}")
         headers = [_headers(one.path, args.pages) for one in found.inputs]
         inputs = [
             one._replace(pages=len(pages), suffix=suffix or _same_suffix(one.path, pages[0]))
@@ -186,7 +197,7 @@ def _check_format(args: argparse.Namespace, file: Path | None, suffix: str | Non
     wanted = FORMATS[args.format] if args.format else None
     if file and args.format and (wanted is None or WRITABLE[wanted][0] != WRITABLE[file.suffix.lower()][0]):
         raise UserError(f"--format {args.format} and the name {file} contradict one another: leave --format out")
-    if args.quality is not None and suffix not in (None, *_LOSSY):
+    if args.quality is not None and suffix not in (None, ".webp", *JPEG):
         raise UserError("--quality is for jpg and webp: add --format jpg, or name such a file")
 
 
@@ -237,6 +248,8 @@ def _jobs(
                 f"{one.path} holds {header.frames} frames or pages, and only the first is restored: --pages all takes "
                 "all"
             )
+        if job.header.has_alpha and paths.image.suffix.lower() in JPEG:
+            job.remarks.append(f"{one.path} is transparent, and JPEG cannot be: it is laid on one colour")
         jobs.append(job)
     return jobs
 

@@ -1,8 +1,6 @@
 """`tadisr refine`: a photo in, the same photo with its lines of text sharpened out."""
 
 import argparse
-import json
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -71,16 +69,6 @@ def _check_numbers(args: argparse.Namespace) -> None:
             raise UserError(f"--{name} must be from 0 to 1, not {value:g}")
 
 
-def _check_steps(steps: int, folder: Path) -> None:
-    """Raise UserError for a number of steps that the model in `folder` does not take."""
-    most = 1000  # diffusers' own default
-    with suppress(Exception):  # a damaged model is refused by name when it is loaded
-        text = (folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8")
-        most = int(json.loads(text).get("num_train_timesteps", most))
-    if not 1 <= steps <= most:
-        raise UserError(f"--steps must be an integer from 1 to {most}, not {steps}")
-
-
 def _find_lines(photo: np.ndarray, boxes: str) -> list[np.ndarray]:
     """Where the lines are: found, or read from a file, and within the photo."""
     from tadisr.models.textdiff.photo import check_quads, find_boxes, read_boxes
@@ -104,8 +92,12 @@ def _find_lines(photo: np.ndarray, boxes: str) -> list[np.ndarray]:
 
 def _refine(photo: np.ndarray, args: argparse.Namespace) -> tuple[np.ndarray, str]:
     """The refined photo, and what was done, in words. The model is loaded last, when all else is known to work."""
+    # With the Hub's client, which `tadisr refine --help` does without.
+    from tadisr.loading.repositories import most_steps
+
     folder = find_model(args.model, "TextDiffPipeline", args.revision)
-    _check_steps(args.steps, folder)
+    if not 1 <= args.steps <= most_steps(folder):
+        raise UserError(f"--steps must be an integer from 1 to {most_steps(folder)}, not {args.steps}")
     usable_device(args.device)
     quads = _find_lines(photo, args.boxes)
     if not quads:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tadisr.commands.origin import Model
 from tadisr.commands.plan import FAILED, PLANNED, RESTORED, SKIPPED, Job, Plan
-from tadisr.io.messages import say
+from tadisr.io.messages import say, shortened
 
 if TYPE_CHECKING:
     from tadisr.loading.load import Restorer
@@ -20,10 +20,12 @@ def say_plan(plan: Plan, quiet: bool = False) -> None:
 
     `quiet`: only the former.
     """
-    kinds = Counter(path.suffix.lower() for path, _ in plan.left_out)
-    for suffix, count in kinds.items():
-        first = next(why for path, why in plan.left_out if path.suffix.lower() == suffix)
-        say(f"left out: {first}{f' ({count - 1} more such files)' if count > 1 else ''}")
+    kinds: dict[str, list[tuple[Path, str]]] = {}
+    for path, why in plan.left_out:
+        kinds.setdefault(path.suffix.lower(), []).append((path, why))
+    for (_, why), *others in kinds.values():
+        also = shortened([str(path) for path, _ in others])
+        say(f"left out: {why}{f'; also {also}' if also else ''}")
     lines = [job.error for job in plan.of(FAILED) if job.error]
     skipped = len(plan.of(SKIPPED))
     if not quiet:

@@ -17,6 +17,7 @@ from tadisr.commands.origin import Maker, Model
 from tadisr.commands.plan import (
     FAILED,
     FORMATS,
+    JPEG,
     PLANNED,
     RESTORED,
     SCALE,
@@ -257,6 +258,8 @@ def _write(job: Job, loaded: LoadedImage, restored: "Restored", maker: Maker) ->
         row = np.concatenate([_bicubic(before, photo.size), after, overlaid], axis=1)
         profile = Metadata(loaded.metadata.icc_profile)
         write_image(job.outputs["compare"], row, metadata=profile, made_by=records["compare"])
+    if job.outputs["image"].suffix.lower() in JPEG:  # which knows no transparency
+        (pixels,) = seen(pixels)
     alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
     colours = pixels[..., :3]
     if loaded.gray:

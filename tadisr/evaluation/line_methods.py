@@ -26,14 +26,14 @@ from tadisr.evaluation.methods import parse_spec
 from tadisr.evaluation.text_lines import BICUBIC, bicubic
 from tadisr.io.model_files import runs_code
 from tadisr.loading.load import MODEL_SUFFIXES, load, load_model_file
-from tadisr.loading.repositories import pipeline_kind, resolve
+from tadisr.loading.repositories import most_steps, pipeline_kind, resolve
 from tadisr.models.textdiff.shares import Shares
 
 if TYPE_CHECKING:
     import torch
 
 LineMethod = Callable[["torch.Tensor"], "torch.Tensor"]
-OUTPUTS = ("image", "coarse")
+OUTPUTS, TEXTDIFF = ("image", "coarse"), "TextDiffPipeline"
 _SHARES = tuple(field.name for field in fields(Shares))
 SCALE = 2  # of HR to LR lines
 TADISR_SCALE = 4
@@ -61,13 +61,30 @@ def check_line_methods(specs: Sequence[str]) -> dict[str, tuple[str, dict[str, s
         options = _options(spec, rest)
         if what == BICUBIC and "refine" not in options:
             raise ValueError(f"{name}: the row {BICUBIC} is always there; only with refine=MODEL is it another method.")
-        for model in {what, options.get("refine", what)} - {BICUBIC}:
-            if Path(model).suffix not in MODEL_SUFFIXES:
-                pipeline_kind(resolve(model, ""))
-            elif not Path(model).is_file():
-                raise FileNotFoundError(f"No model file {model}.")
+        diffuses, refine = _kind(what) == TEXTDIFF, options.get("refine")
+        if "output" in options and not diffuses:
+            raise ValueError(f"{name}: only TextDiff models have an output to choose, not {what}.")
+        if unused := {"steps", *_SHARES} & set(options) if not (diffuses or refine) else set():
+            raise ValueError(f"{name}: {what} takes no {min(unused)}.")
+        if refine and _kind(refine) != TEXTDIFF:
+            raise ValueError(f"{name}: refine takes a TextDiff model, not {refine}.")
+        steps = int(options.get("steps", "5"))
+        for model in (what, refine):
+            if model and _kind(model) == TEXTDIFF and not 1 <= steps <= most_steps(resolve(model, "")):
+                raise ValueError(f"{name}: steps must be from 1 to {most_steps(resolve(model, ''))}, not {steps}.")
         parsed[name] = (what, options)
     return parsed
+
+
+def _kind(what: str) -> str:
+    """The class of a pipeline, which is fetched if it is not here; "" for what is none."""
+    if what == BICUBIC:
+        return ""
+    if Path(what).suffix not in MODEL_SUFFIXES:
+        return pipeline_kind(resolve(what, ""))
+    if not Path(what).is_file():
+        raise FileNotFoundError(f"No model file {what}.")
+    return ""
 
 
 def _options(spec: str, rest: str) -> dict[str, str]:
@@ -91,11 +108,7 @@ def _method(name: str, what: str, options: dict[str, str], device: str, loaded: 
     sampling = {name: float(options[name]) for name in _SHARES if name in options}
     sampling["num_inference_steps"] = int(options.get("steps", "5"))
     model = None if what == BICUBIC else loaded(what)
-    diffuses = type(model).__name__ == "TextDiffPipeline"
-    if "output" in options and not diffuses:
-        raise ValueError(f"{name}: only TextDiff models have an output to choose, not {what}.")
-    if unused := {"steps", *_SHARES} & set(options) if not (diffuses or refine) else set():
-        raise ValueError(f"{name}: {what} takes no {min(unused)}.")
+    diffuses = type(model).__name__ == TEXTDIFF
 
     def plain(lr: "torch.Tensor") -> "torch.Tensor":
         import torch
@@ -115,8 +128,6 @@ def _method(name: str, what: str, options: dict[str, str], device: str, loaded: 
     if refine is None:
         return plain
     sharpener = loaded(refine)
-    if type(sharpener).__name__ != "TextDiffPipeline":
-        raise ValueError(f"{name}: refine takes a TextDiff model, not {refine}.")
 
     def refined(lr: "torch.Tensor") -> "torch.Tensor":
         import torch

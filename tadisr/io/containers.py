@@ -50,8 +50,8 @@ class DamagedError(ValueError):
 class UnsupportedError(ValueError):
     """A format, or something within one, that is not read; the message is "a PDF file: what to do"."""
 
-    def __init__(self, what: str, remedy: str = _PNG, why: str = "is not supported") -> None:
-        super().__init__(f"{what}, which {why}: {remedy}")
+    def __init__(self, what: str, remedy: str = _PNG, why: str = "which is not supported") -> None:
+        super().__init__(f"{what}, {why}: {remedy}")
 
 
 def sniff(head: bytes) -> str:

@@ -6,6 +6,7 @@ beside the pixels is read in `containers`; numbers become colours in `pixels`. N
 threads do not meet.
 """
 
+import errno
 import io
 import os
 import stat
@@ -128,6 +129,9 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS, page: int 
     """
     with _opened(path, max_pixels, page) as image:
         samples = image.decode()
+        stored = (image.parts.height, image.parts.width)
+        if samples.size() not in ((stored,) if image.orientation == image.turned else (stored, stored[::-1])):
+            raise DamagedError(f"its header says {stored} pixels, and it has {samples.size()}")
         pixels = to_8bit(samples)
         turn = _turn(image.orientation)
         alpha = None if pixels.alpha is None else turn(pixels.alpha)
@@ -218,7 +222,7 @@ def _opened(path: str | os.PathLike, max_pixels: int, page: int) -> Iterator[_Op
     except MemoryError as error:
         raise ImageError(f"cannot decode {path}: there is not enough memory: crop or shrink the image") from error
     except Exception as error:  # on damaged data decoders raise nearly anything: SyntaxError, struct.error, EOFError...
-        if isinstance(error, OSError) and error.strerror:
+        if isinstance(error, OSError) and error.strerror and error.errno not in (errno.EINVAL, errno.EOVERFLOW):
             raise ImageError(f"cannot read {path}: {error.strerror}: check its name and permissions") from error
         raise ImageError(f"cannot decode {path}: {str(error) or type(error).__name__}: is the file whole?") from error
 
@@ -284,7 +288,7 @@ def _open_heif(file: BinaryIO, page: int) -> _Opened:
         import pillow_heif
     except ImportError:
         remedy = "pip install 'tadisr[files]', or convert it to PNG or JPEG"
-        raise UnsupportedError("a HEIC file", remedy, "needs more packages") from None
+        raise UnsupportedError("a HEIC file", remedy, "which needs more packages") from None
     heif = pillow_heif.open_heif(file, convert_hdr_to_8bit=True)
     order = [heif.primary_index, *(i for i in range(len(heif)) if i != heif.primary_index)]
     one = heif[order[page] if page < len(order) else order[0]]
@@ -328,7 +332,7 @@ def _plugin(kind: str) -> Callable[[Any], Image.Image]:
             from PIL import AvifImagePlugin
         except ImportError:
             remedy = "pip install 'pillow>=11.3', or convert it to PNG"
-            raise UnsupportedError("an AVIF file", remedy, "needs a newer Pillow") from None
+            raise UnsupportedError("an AVIF file", remedy, "which needs a newer Pillow") from None
         return AvifImagePlugin.AvifImageFile
     return {
         "GIF": GifImagePlugin.GifImageFile,
@@ -456,6 +460,7 @@ def _from_pillow(image: Image.Image, icc_profile: bytes) -> Samples:
             samples.alpha = alpha.astype(np.uint16) * 257
         return samples
     gray = image.mode in ("1", "L", "LA", "La")
+    image = image.convert("LA") if image.mode == "La" else image  # which Pillow turns into nothing else
     if image.has_transparency_data:
         image = image.convert("RGBA")
         alpha = np.array(image.getchannel("A"))

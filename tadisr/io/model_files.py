@@ -150,17 +150,17 @@ def refuse(where: str | Path, said: Iterable[str]) -> None:
 
 def runs_code(path: Path) -> bool:
     """Whether a file is a TorchScript archive, which brings its own program. By content, whatever it is called."""
-    names = _entries(path)
+    names = (entry.filename for entry in _entries(path))
     return any(re.fullmatch(r"([^/]*/)?(constants\.pkl|model\.json|code/.*)", name) for name in names)
 
 
-def _entries(path: Path) -> dict[str, zipfile.ZipInfo]:
-    """The entries of a zip archive by name; none where the file is no archive."""
+def _entries(path: Path) -> list[zipfile.ZipInfo]:
+    """The entries of a zip archive; none where the file is no archive."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return {entry.filename: entry for entry in archive.infolist()}
+            return archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError):
-        return {}
+        return []
 
 
 def load_pickled(path: Path) -> Any:
@@ -177,7 +177,7 @@ def load_pickled(path: Path) -> Any:
     size, entries = path.stat().st_size, _entries(path)
     if runs_code(path):
         raise ValueError(f"{path} is a TorchScript archive, a program that would run here: refused. Give its weights.")
-    if any(entry.compress_type for entry in entries.values()) or sum(e.file_size for e in entries.values()) > size:
+    if any(entry.compress_type for entry in entries) or sum(entry.file_size for entry in entries) > size:
         raise ValueError(f"{path} would unpack to more than its size, which no PyTorch checkpoint does: refused.")
     try:
         if tarfile.is_tarfile(path):

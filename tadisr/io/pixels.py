@@ -188,7 +188,11 @@ def _gray_curve(profile: bytes, kind: bytes, remarks: list[str]) -> np.ndarray |
     ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     try:
         ramp = ramp.convert("RGB") if kind == b"RGB " else ramp
-        shown = ImageCms.profileToProfile(ramp, _profile(profile), ImageCms.createProfile("sRGB"), outputMode="RGB")
+        # without LittleCMS's shortcuts, which are far off in dark gray
+        transform = ImageCms.buildTransform(
+            _profile(profile), ImageCms.createProfile("sRGB"), ramp.mode, "RGB", flags=ImageCms.Flags.NOOPTIMIZE
+        )
+        shown = ImageCms.applyTransform(ramp, transform)
         curve = np.asarray(shown)[0].mean(axis=1)
     except Exception:  # a damaged profile, one of CMYK, or a Pillow without LittleCMS
         remarks.append("its gray profile could not be applied and was left out")

@@ -176,7 +176,7 @@ def _without_codec(parts: TiffParts, photometric: int, allowed: bool, error: Exc
     elif page.compression == _NONE and page.sampleformat == 1 and not page.is_tiled:
         return _samples(parts, _unpacked(parts), photometric)
     what = f"a TIFF with {name} compression and {parts.bits} bits"
-    raise UnsupportedError(what, _EXTRA, "needs more packages") from error
+    raise UnsupportedError(what, _EXTRA, "which needs more packages") from error
 
 
 def _unpacked(parts: TiffParts) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Where weights come from: a bundled name, a folder, a Hub repository; a whole pipeline or an adapter on a base."""
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -127,3 +128,10 @@ def pipeline_kind(folder: Path, wanted: str = "") -> str:
     if found not in ((wanted,) if wanted else PIPELINES):
         raise ValueError(f"{folder} holds a {found!s:.100}, not a {wanted or ' or a '.join(PIPELINES)}.")
     return found
+
+
+def most_steps(folder: Path) -> int:
+    """How many steps of sampling the pipeline in `folder` takes at most; of a damaged one any, until it is loaded."""
+    with suppress(OSError, ValueError, TypeError):
+        return int(read_config(folder / "scheduler" / "scheduler_config.json").get("num_train_timesteps", 1000))
+    return 1000

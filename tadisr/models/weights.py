@@ -66,6 +66,10 @@ def check_files(cls: type[ModelMixin], folder: Path, variant: str | None = None)
 def check_values(model: nn.Module, folder: Path, variant: str | None = None) -> None:
     """Raise ValueError where a loaded network has values that are not finite, or none."""
     state = model.state_dict()
+    if any(
+        hasattr(module, "_hf_hook") for module in model.modules()
+    ):  # offloaded: what is on the meta device is elsewhere
+        state = {name: tensor for name, tensor in state.items() if not tensor.is_meta}
     if not (bad := not_finite(state)):
         return
     stored = {}

@@ -81,6 +81,26 @@ def test_what_may_have_been_meant(capsys, arguments, message):
     assert out == "" and len(err.splitlines()) == 1 and err.startswith("tadisr: ") and err.endswith(f"{message}\n")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.pkl", "-o", "new"], "No file missing.pkl."),
+        (["a.pkl", "-o", "."], ". exists already: name a new folder."),
+        (["a.pkl", "-o", "a.pkl/new"], "cannot write in a.pkl: Not a directory"),
+        (["a.pkl", "-o", "new", "--base-model", "nowhere"], "--base-model nowhere: No model nowhere"),
+        (["a.pkl", "-o", "new", "--base-model", "base"], "--base-model base: holds no pipeline (model_index.json)"),
+    ],
+)
+def test_convert_sees_mistakes_before_it_loads_torch(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.pkl").write_text("")
+    (tmp_path / "base").mkdir()
+    monkeypatch.setitem(sys.modules, "tadisr.loading.official", None)
+    assert cli.main(["convert", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"tadisr: {message}") and len(err.splitlines()) == 1
+
+
 @pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
 @pytest.mark.parametrize("arguments", [["--help"], ["upscale", "--help"], ["--version"]])
 def test_nobody_reads_on(arguments):

@@ -146,7 +146,7 @@ def test_a_judge_that_is_a_program_needs_a_flag(model, lines, tmp_path, capsys):
         ({"--methods": ["a=MODEL:strength=1.0;temperature=0.;residual_strength=.5;output=best"]}, "output must be"),
         ({"--methods": ["a=tadisr-tiny:temperature=0.5"]}, "a: tadisr-tiny takes no temperature."),
         ({"--methods": ["a=MODEL", "a=MODEL"]}, "Two methods are called a"),
-        ({"--methods": ["a=MODEL:steps=500"]}, "num_inference_steps must be an integer from 1 to 200"),
+        ({"--methods": ["a=MODEL:steps=500"]}, "a: steps must be from 1 to 200, not 500."),
         ({"--methods": ["none.pt"]}, "No model file none.pt."),
         ({"--judges": ["ocrad"]}, "No recogniser 'ocrad'"),
         ({"--judges": ["rapidocr", "rapidocr"]}, "Two judges are called rapidocr"),

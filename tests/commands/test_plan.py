@@ -133,9 +133,19 @@ def test_what_a_folder_holds_beside_images_is_named(run):
         (Path("in") / name).write_bytes(data)
     code, lines = run("in", "-o", "out")
     assert code == 1 and len(lines) == 4 and lines[-1] == "tadisr: 3 of 3 restored, in out"
-    assert lines[0].startswith("tadisr: left out: in/IMG_1.jxl") and lines[0].endswith("(1 more such files)")
+    assert lines[0].startswith("tadisr: left out: in/IMG_1.jxl") and lines[0].endswith("; also in/IMG_2.jxl")
     assert lines[1].startswith("tadisr: left out: in/old.tga")
     assert lines[2].startswith("tadisr: left out: in/scan.pdf") and "PDF" in lines[2]
+
+
+def test_a_folder_of_nothing_but_others(plan):
+    Path("in").mkdir()
+    for name in ("a.pdf", "b.pdf"):
+        (Path("in") / name).write_bytes(b"%PDF-1.7")
+    for arguments in (["in"], ["in/*", "-o", "x.png"]):
+        code, lines = plan(*arguments)
+        assert code == 2 and len(lines) == 1 and lines[0].startswith("tadisr: nothing to restore: in/a.pdf")
+        assert lines[0].endswith("; also in/b.pdf")
 
 
 def test_a_file_with_two_names_is_restored_once(run):

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from helpers import tiny_textdiff
+from helpers.command_line import never
 from helpers.signs import quick_engine, sign
 from tadisr import cli, ocr
 
@@ -105,6 +106,14 @@ def test_what_else_a_photo_holds_is_kept(run):
     assert np.array_equal(opened("out.png", "RGBA")[..., 3], opened("clear.png", "RGBA")[..., 3])
 
 
+def test_gray_stays_gray(run):
+    sign("Exit 12").convert("L").save("gray.png", dpi=(300, 300))
+    assert run("gray.png", "-o", "out.png")[0] == 0
+    assert opened("out.png", "L").shape == opened("gray.png", "L").shape
+    with Image.open("out.png") as image:
+        assert round(float(image.info["dpi"][0])) == 300
+
+
 def test_nothing_to_refine(run):
     sign().save("empty.png")
     assert run("empty.png", "-o", "a.png") == (0, ["tadisr: no text found, written unchanged: a.png"])
@@ -130,6 +139,7 @@ def test_only_the_first_frame(run):
         (["."], "cannot read"),
         (["broken.png"], "broken.png is empty, damaged"),
         (["photo.png", "-o", "photo.png"], "photo.png would replace the input photo.png"),
+        (["photo.png", "-o", "photo.png/out.png"], "cannot write in photo.png: Not a directory"),
         (["photo.png", "-o", "out.gif"], "cannot write out.gif: name a folder, or a file ending in"),
         (["photo.png", "--steps", "0"], "--steps must be an integer from 1 to 200, not 0"),
         (["photo.png", "--strength", "1.5"], "--strength must be from 0 to 1, not 1.5"),
@@ -145,7 +155,8 @@ def test_only_the_first_frame(run):
         (["photo.png", "--model", "no-such-model"], "cannot load no-such-model: No model no-such-model"),
     ],
 )
-def test_mistakes_are_one_line_and_leave_nothing(run, arguments, message):
+def test_mistakes_are_one_line_and_leave_nothing(run, monkeypatch, arguments, message):
+    monkeypatch.setattr("tadisr.loading.load.load", never)  # all of them are said before
     Path("broken.png").write_bytes(b"nothing")
     write("far.json", [{"quad": [[530, 520], [610, 520], [610, 540], [530, 540]]}])
     before = {path: path.read_bytes() for path in Path().iterdir()}
@@ -158,7 +169,9 @@ def test_without_an_ocr_engine(model, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "rapidocr", None)
     sign("Exit 12").save(tmp_path / "photo.png")
     arguments = [str(tmp_path / "photo.png"), "-o", str(tmp_path / "out.png"), "--model", model, "--device", "cpu"]
-    assert cli.main(["refine", *arguments]) == 2
+    with monkeypatch.context() as patched:
+        patched.setattr("tadisr.loading.load.load", never)
+        assert cli.main(["refine", *arguments]) == 2
     message = capsys.readouterr().err
     assert "--boxes auto: Reading text needs RapidOCR: pip install 'tadisr[ocr]'" in message
     assert message.count("\n") == 1 and not (tmp_path / "out.png").exists()
