@@ -17,6 +17,7 @@ from tadisr.io.messages import one_line
 
 LR_SIZE, HR_SIZE = (16, 64), (32, 128)
 """Height and width to which every crop is resized, whatever its aspect."""
+_MAX_PIXELS = 1 << 24  # of a crop before it is resized
 
 
 class Line(NamedTuple):
@@ -65,6 +66,8 @@ class TextZoom:
         data = self._data.get(key)
         try:
             with Image.open(io.BytesIO(data)) as image:
+                if image.width * image.height > _MAX_PIXELS:
+                    raise ValueError(f"{image.width} x {image.height} pixels are no line of text")
                 pixels = np.asarray(image.convert(mode))
         except MemoryError:
             raise
