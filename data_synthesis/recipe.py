@@ -111,17 +111,17 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "recipe") -> T:
     if unknown := sorted(map(str, set(values) - set(fields))):
         raise ValueError(f"{where}: unknown keys {shortened(unknown)}; known are {', '.join(fields)}.")
     made = {}
-    for name, value in values.items():
-        if hints[name] is Degradation:
-            value = Degradation.preset(value) if isinstance(value, str) else Degradation.from_dict(value)
-        elif dataclasses.is_dataclass(hints[name]):
-            value = from_dict(hints[name], value, f"{where}.{name}")
-        elif isinstance(value, list) and "tuple" in str(hints[name]):
-            value = tuple(value)
-        made[name] = value
     try:
+        for name, value in values.items():
+            if hints[name] is Degradation:
+                value = Degradation.preset(value) if isinstance(value, str) else Degradation.from_dict(value)
+            elif dataclasses.is_dataclass(hints[name]):
+                value = from_dict(hints[name], value, f"{where}.{name}")
+            elif isinstance(value, list) and "tuple" in str(hints[name]):
+                value = tuple(value)
+            made[name] = value
         return cls(**made)
-    except TypeError as error:
+    except TypeError as error:  # a value of another kind
         raise ValueError(f"{where}: {error}") from None
 
 
