@@ -1,16 +1,44 @@
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
+HERE = Path(__file__).parent
+# Tests that train, start other processes, or take a model's whole way again and again: more than about five seconds.
+LONG = (
+    "golden",
+)
+
 # The tests run side by side: a thread per core in each of them would only make them wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+_terminal = None
 
 
 def pytest_configure(config):
     """GPUs have their own tests, `-m gpu`: the others compare to the bit, which only a CPU's arithmetic allows."""
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    global _terminal
+    _terminal = config.pluginmanager.get_plugin("terminalreporter")  # None in xdist's workers
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests that `make test-quick` leaves out."""
+    long = tuple(str(HERE / place) for place in LONG)
+    for item in items:
+        if f"{item.path}::{item.name}".startswith(long):
+            item.add_marker("long")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report):
+    """Name a failure at once, not only at the end."""
+    if report.failed and _terminal is not None:
+        reason = getattr(getattr(report.longrepr, "reprcrash", None), "message", "")
+        _terminal.write_line(f"\nFAILED {report.nodeid}: {reason.partition(chr(10))[0]}", red=True)
 
 
 @pytest.fixture(scope="session", params=["sd", "sdxl", "kolors"])
