@@ -6,9 +6,7 @@ import pytest
 
 HERE = Path(__file__).parent
 # Tests that train, start other processes, or take a model's whole way again and again: more than about five seconds.
-LONG = (
-    "golden",
-)
+LONG = ("golden",)
 
 # The tests run side by side: a thread per core in each of them would only make them wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -5,10 +5,12 @@ without `site`, so that the installation of this environment stays out of it.
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,3 +109,24 @@ def test_the_clone_stands_for_nothing_else(installed, tmp_path):
     shutil.copy(ROOT / "__init__.py", other)
     code = "import other, sys; assert 'tadisr' not in sys.modules and not hasattr(other, 'load')"
     subprocess.run([sys.executable, "-S", "-c", code], cwd=tmp_path, check=True)
+
+
+def extras_in_messages() -> set[str]:
+    """Every `tadisr[...]` that a message tells a user to install."""
+    found = re.findall(
+        r"tadisr\[([\w,]+)\]", "".join((ROOT / file).read_text() for file in files_of(ROOT) if file.suffix == ".py")
+    )
+    return {extra for names in found for extra in names.split(",")}
+
+
+def test_messages_name_extras_that_are_there():
+    assert extras_in_messages() >= {"ocr", "metrics", "synth", "train"}
+    assert extras_in_messages() <= set(metadata("tadisr").get_all("Provides-Extra", []))
+
+
+def test_the_line_of_a_message_asks_no_index_for_tadisr():
+    """tadisr is on none: pip takes the installed one, and adds to it."""
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--no-deps", "tadisr[ocr,metrics]"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    assert "already satisfied: tadisr[metrics,ocr]" in done.stdout
