@@ -7,7 +7,7 @@ EXAMPLE := demo/example.png
 # pip, silent but for packages of megabytes as they come. setuptools' box on folders of the package's name is left out:
 # __init__.py, beside this file, sees to them.
 PIP = PYTHONUNBUFFERED=1 PYTHONWARNINGS='ignore:Editable installation' $(BIN)/python -m pip --disable-pip-version-check
-SHOWN := awk '/^ *(Downloading|Using cached) .*[MG]B/ {print "  " $$1, $$2, $$3, $$4; fflush()} /^ERROR/ {print; fflush()}'
+SHOWN := awk '/^ *(Downloading|Using cached) .*[MG]B/ {print "  " $$1, $$2, $$3, $$4; fflush()} /^Installing/ {print "  Unpacking."; fflush()} /^ERROR/ {print; fflush()}'
 # On Linux PyTorch's usual build brings CUDA's libraries. Where no GPU is, its CPU build will do, if it can be fetched.
 CPU_TORCH := https://download.pytorch.org/whl/cpu
 WITHOUT_GPU := test "$$(uname -s)" = Linux && ! command -v nvidia-smi > /dev/null

@@ -5,8 +5,30 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-# Tests that train, start other processes, or take a model's whole way again and again: more than about five seconds.
-LONG = ("golden",)
+# Tests that train, start processes, or take a model's whole way again and again, by the beginnings of their names.
+# `make test-quick` leaves them out; with `--durations 10` it shows what should join them.
+LONG = (
+    "commands/test_cli.py::test_a_pipe_gets_our_lines_alone",
+    "commands/test_cli.py::test_ctrl_c_leaves_whole_files",
+    "data_synthesis/judging/test_judge.py",
+    "data_synthesis/judging/test_segment.py::test_from_the_hub",
+    "data_synthesis/judging/test_segment.py::test_learns_one_picture",
+    "data_synthesis/test_parallel.py",
+    "data_synthesis/test_rendered_lines.py::test_export_is_read_back",
+    "data_synthesis/text/test_effects.py::test_masks_are_the_coverage",
+    "data_synthesis/writing/",
+    "datasets/test_line_items.py::test_data_workers",
+    "datasets/test_textzoom.py::test_a_full_disk",
+    "evaluation/test_methods.py",
+    "evaluation/test_pairs.py::test_what_synthesize_writes",
+    "evaluation/test_report.py",
+    "golden/",
+    "loading/test_hub.py",
+    "training/engine/test_processes.py",
+    "training/engine/test_resume.py",
+    "training/test_train_",
+    "training/tiny/",
+)
 
 # The tests run side by side: a thread per core in each of them would only make them wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,7 +49,7 @@ def pytest_collection_modifyitems(items):
     """Mark the tests that `make test-quick` leaves out."""
     long = tuple(str(HERE / place) for place in LONG)
     for item in items:
-        if f"{item.path}::{item.name}".startswith(long):
+        if f"{item.path}::{item.name}".startswith(long):  # a test in a class is known by its file
             item.add_marker("long")
 
 
