@@ -141,3 +141,11 @@ def test_below_models_nothing_imports_torch_at_once():
 )
 def test_the_check_sees(source, module, found):
     assert bool(climbs(source, module)) == found
+
+
+def test_the_tests_that_are_not_quick_are_there(pytestconfig):
+    (plugin,) = (plugin for plugin in pytestconfig.pluginmanager.get_plugins() if hasattr(plugin, "LONG"))
+    for place in plugin.LONG:
+        file, _, test = place.partition("::")
+        found = sorted((ROOT / "tests").glob(f"{file}*"))
+        assert found and (not test or f"def {test}" in found[0].read_text(encoding="utf-8")), place

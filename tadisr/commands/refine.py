@@ -125,4 +125,5 @@ def _refine(photo: np.ndarray, args: argparse.Namespace) -> tuple[np.ndarray, st
             refined = refine_lines(photo, quads, refiner)
     except ValueError as error:
         raise UserError(str(error)) from None
-    return refined, f"{len(quads)} {'line' if len(quads) == 1 else 'lines'} of text refined"
+    share = args.strength if args.strength is not None else pipe.config.strength * pipe.config.residual_strength
+    return refined, f"{len(quads)} {'line' if len(quads) == 1 else 'lines'} of text refined at strength {share:.2g}"

@@ -1,8 +1,9 @@
 """From a command line and configuration files to settings; mistakes end a program with one line."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -15,6 +16,7 @@ from tadisr.io.structured import read_json, read_yaml
 from tadisr.training.engine.loop_config import LoopConfig
 
 C = TypeVar("C", bound=LoopConfig)
+_TRAINING = Path(__file__).parents[1]
 
 
 @contextmanager
@@ -27,8 +29,9 @@ def mistakes_in_one_line() -> Iterator[None]:
 
 
 def parse(argv: list[str] | None, kind: type[C]) -> C:
-    """Settings, a dataclass `kind`, from `--config FILE.yaml` and from flags; a flag wins.
+    """Settings, a dataclass `kind`, from `--config FILE.yaml` or `--config NAME`, a bundled one, and from flags.
 
+    A flag wins.
     `argv` None is this program's command line. SystemExit's one line names an unknown key or flag, or a wrong value.
     """
     argv = sys.argv[1:] if argv is None else argv
@@ -37,9 +40,9 @@ def parse(argv: list[str] | None, kind: type[C]) -> C:
         if "--config" in argv:
             at = argv.index("--config")
             if at + 1 == len(argv):
-                raise ValueError("--config needs a file.")
+                raise ValueError("--config needs a file, or the name of a bundled one.")
             from_file = []
-            for key, value in read_settings(Path(argv[at + 1]), kind).items():
+            for key, value in read_settings(find_settings(argv[at + 1], kind), kind).items():
                 if value not in (None, []) and f"--{key}" not in argv:
                     from_file += [f"--{key}", *map(str, value if isinstance(value, list) else [value])]
             argv = from_file + argv[:at] + argv[at + 2 :]
@@ -55,10 +58,31 @@ def _refuse(message: str) -> NoReturn:
     raise ValueError(message)
 
 
-def read_settings(path: Path, kind: type) -> dict[str, Any]:
-    """`read_with_extends` for the dataclass `kind`; ValueError also for a key that it does not have."""
+def find_settings(name: str, kind: type[LoopConfig]) -> Path:
+    """The file called `name`, or else the bundled one: `tiny`, `textdiff/paper`. FileNotFoundError names them all."""
+    if (path := Path(name)).is_file():
+        return path
+    bundled = {}
+    for folder in (_TRAINING / "configs", _TRAINING / "tiny"):
+        for file in sorted(folder.rglob("*.yaml")):
+            with suppress(ValueError):  # settings of another script, or no settings at all
+                read_settings(file, kind)
+                bundled[file.relative_to(folder).with_suffix("").as_posix()] = file
+    if name not in bundled:
+        raise FileNotFoundError(f"No config file {name}: name a file, or a bundled one of {', '.join(bundled)}.")
+    return bundled[name]
+
+
+def read_settings(path: Path, kind: type[LoopConfig]) -> dict[str, Any]:
+    """`read_with_extends` for the dataclass `kind`; ValueError also for a key that it does not have.
+
+    A file that lies beside the settings is found from there: `kind.FILES` has the keys that name such files.
+    """
 
     def check(path: Path, values: dict[str, Any]) -> None:
+        for name in kind.FILES:
+            if isinstance(values.get(name), str) and (path.parent / values[name]).is_file():
+                values[name] = os.path.normpath(path.parent / values[name])
         if unknown := sorted(map(str, set(values) - {f.name for f in fields(kind)})):
             raise ValueError(f"{path}: unknown keys {', '.join(unknown)}.")
         required = [f.name for f in fields(kind) if f.default not in (None, MISSING)]

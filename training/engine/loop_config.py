@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import yaml
 from diffusers.optimization import SchedulerType
@@ -14,6 +15,9 @@ LR_SCHEDULERS = tuple(kind.value for kind in SchedulerType if kind is not Schedu
 @dataclass
 class LoopConfig:
     """Settings of the training loop. Flags are named as in diffusers' own training scripts."""
+
+    FILES: ClassVar[tuple[str, ...]] = ()
+    """Settings that name a file. In a YAML file its place is relative to that file, else to the working directory."""
 
     output_dir: str = "runs/training"
     """Folder for checkpoints, logs and the trained weights."""
