@@ -308,14 +308,17 @@ class TADiSRPipeline(DiffusionPipeline):
         mask_logits = torch.full_like(image[:, :1], NO_TEXT)
         # Bicubic interpolation looks two pixels far.
         visible = F.max_pool2d((alpha > 0).to(image), 5, stride=1, padding=2)
-        if visible.any() and not _is_flat(colors):
-            image[:, :3], found = self.restore_tile(colors, scale)
-            visible = F.interpolate(visible, found.shape[-2:])
-            mask_logits = torch.where(visible > 0, found.float(), mask_logits)
-        if not _is_flat(alpha):
-            dark, found = self.restore_tile(1 - alpha.expand(-1, 3, -1, -1), scale)
-            image[:, 3:] = 1 - dark.float().clamp(0, 1).mean(1, keepdim=True)
-            mask_logits = torch.maximum(mask_logits, found.float())
+        chosen = _varied(colors) & visible.flatten(1).any(1)
+        if chosen.any():
+            restored, found = self.restore_tile(colors[chosen], scale)
+            image[chosen, :3] = restored.float()
+            visible = F.interpolate(visible[chosen], found.shape[-2:])
+            mask_logits[chosen] = found.float().masked_fill(visible == 0, NO_TEXT)
+        chosen = _varied(alpha)
+        if chosen.any():
+            dark, found = self.restore_tile(1 - alpha[chosen].expand(-1, 3, -1, -1), scale)
+            image[chosen, 3:] = 1 - dark.float().clamp(0, 1).mean(1, keepdim=True)
+            mask_logits[chosen] = torch.maximum(mask_logits[chosen], found.float())
         return image, mask_logits
 
     def prepare_image(self, lr: torch.Tensor, scale: int = 4) -> torch.Tensor:
@@ -452,11 +455,6 @@ class TADiSRPipeline(DiffusionPipeline):
             self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
 
 
-def _is_flat(image: torch.Tensor) -> bool:
-    """Whether every channel of every image (B, C, H, W) has one value."""
-    return bool((image.amax((2, 3)) == image.amin((2, 3))).all())
-
-
 def _kinds() -> dict[str, list[type]]:
     """The classes that the parts of a saved pipeline may be of."""
     return {
@@ -467,3 +465,8 @@ def _kinds() -> dict[str, list[type]]:
         "prompt": [TextPrompt],
         "joint_decoder": [JointSegmentationDecoder],
     }
+
+
+def _varied(images: torch.Tensor) -> torch.Tensor:
+    """Which of (B, C, H, W) are not the same everywhere: (B,)."""
+    return (images.amax((2, 3)) > images.amin((2, 3))).any(1)

@@ -327,8 +327,6 @@ def _join(*maps: torch.Tensor | None) -> torch.Tensor:
 
 def _seeds(generator: Generators, count: int) -> list[int]:
     """A seed for each of `count` crops, so that a crop's noise depends on its seed and its size alone."""
-    if not count:
-        raise ValueError("Expected at least one crop, got an empty list.")
     if generator is None:
         return [0] * count
     generators = [generator] if isinstance(generator, torch.Generator) else generator

@@ -50,8 +50,8 @@ def settle(restored: np.ndarray, alpha: np.ndarray) -> None:
         np.copyto(row, alpha[source][columns], where=flat[source][columns])
 
 
-def on_ground(image: np.ndarray, ground: float) -> np.ndarray:
-    """A transparent image laid on gray: (h, w, 4) to (h, w, 3), uint8, or floats in [0, 1] as `ground` is."""
+def on_ground(image: np.ndarray, ground: float | np.ndarray) -> np.ndarray:
+    """A transparent image, (h, w, 4) uint8 or floats, laid on a gray level or a picture in [0, 1]: (h, w, 3)."""
     if image.dtype == np.uint8:
         return np.rint(on_ground(image.astype(np.float32) / 255, ground) * 255).astype(np.uint8)
     rgb, alpha = image[..., :3], image[..., 3:]

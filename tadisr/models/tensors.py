@@ -76,7 +76,7 @@ def _from_array(array: np.ndarray) -> torch.Tensor:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in CHANNELS or 0 in array.shape:
         advice = ""
-        if array.ndim == 3 and array.shape[0] in CHANNELS:
+        if array.ndim == 3 and array.shape[0] in CHANNELS and 0 not in array.shape:
             advice = ": its channels come first, so transpose it, array.transpose(1, 2, 0), or give it as a tensor"
         if array.ndim == 4:
             advice = ": give a batch as a list of its images, list(array)"
@@ -96,7 +96,7 @@ def _checked_tensor(tensor: torch.Tensor) -> torch.Tensor:
     tensor = tensor[(None,) * max(0, 4 - tensor.ndim)] if tensor.ndim > 1 else tensor
     if tensor.ndim != 4 or tensor.shape[1] not in CHANNELS or 0 in tensor.shape:
         advice = ""
-        if tensor.ndim == 4 and tensor.shape[3] in CHANNELS:
+        if tensor.ndim == 4 and tensor.shape[3] in CHANNELS and 0 not in tensor.shape:
             order = "2, 0, 1" if len(given) == 3 else "0, 3, 1, 2"
             advice = f": its channels come last, so permute it, tensor.permute({order}), or give it as an array"
         raise ValueError(f"Expected a tensor (3, H, W), (4, H, W) or a batch of those, got {given}{advice}.")

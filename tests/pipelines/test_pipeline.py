@@ -266,7 +266,9 @@ def stamp(height=17, width=24, seed=0):
 def test_four_channels_give_four(free):
     image = stamp()
     array = (image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+    before = image.clone()
     (expected,), (mask,) = run(free, image)
+    assert torch.equal(image, before), "what was given is left alone"
     assert expected.shape == (4, 68, 96) and mask.shape == (1, 68, 96)
     for given in (array, array.astype(np.float64) / 255, Image.fromarray(array), image[None]):
         assert same(run(free, given), ([expected], [mask]))
