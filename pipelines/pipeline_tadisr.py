@@ -34,6 +34,8 @@ from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, v
 from tadisr.models.lora import ADAPTER
 from tadisr.models.network import denoise
 from tadisr.models.prompt import TextPrompt
+from tadisr.models.scratch import LeanUNet2DConditionModel
+from tadisr.models.sharing import LOCK, one_load_at_a_time, shared_by_calls
 from tadisr.models.tensors import COLOR_FIXES, OUTPUT_TYPES, fix_color, on_arrays, to_images, to_tensors, upsample
 from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
 from tadisr.tiling import TilePlan, auto_tile, group_by_size, run_tiled
@@ -93,6 +95,7 @@ class TADiSRPipeline(DiffusionPipeline):
         """The base's U-Net or transformer."""
         return self.transformer if self.unet is None else self.unet
 
+    @shared_by_calls
     @torch.no_grad()
     def __call__(
         self,
@@ -185,6 +188,7 @@ class TADiSRPipeline(DiffusionPipeline):
         if report:
             trust_engine()
 
+    @shared_by_calls
     def restore(
         self,
         lr: torch.Tensor,
@@ -201,8 +205,6 @@ class TADiSRPipeline(DiffusionPipeline):
         MemoryError if the given tile, or the least one, does not fit; FloatingPointError for values that are not
         finite, as float16 gives in the VAE of SDXL and Kolors.
         """
-        for model in self.convolutional():
-            model.to(memory_format=torch.channels_last)  # as the images: else every layer copies its input
         factor = self._factor(scale)
         plan = TilePlan(tile, tile_batch, max(lr.shape[-2:]) * factor, self._fits())
         restore_tile = on_arrays(lambda part: self.restore_tile(part, scale), self._execution_device)
@@ -225,7 +227,8 @@ class TADiSRPipeline(DiffusionPipeline):
             clear_device_cache(garbage_collection=True)
             plan.shrink()
             if tile == "auto":
-                self._largest_tile = plan.side
+                with LOCK:  # other calls may have found another side
+                    self._largest_tile = min(plan.side, self._largest_tile or plan.side)
 
     def _factor(self, scale: int) -> int:
         """The factor that the network works at."""
@@ -325,6 +328,7 @@ class TADiSRPipeline(DiffusionPipeline):
         return self
 
     @classmethod
+    @one_load_at_a_time
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "TADiSRPipeline":
         """Load a bundled model by name, a folder, or a Hub repository; a whole pipeline, or an adapter on its base.
 
