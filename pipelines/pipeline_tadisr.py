@@ -25,8 +25,16 @@ from PIL import Image
 from torch import nn
 
 from tadisr.loading.adapters import load_adapted, save_adapter
-from tadisr.loading.bases import backbone_component
-from tadisr.loading.memory import contiguous_weights, free_memory, fuse_adapter, is_out_of_memory, quantization_by_model
+from tadisr.loading.bases import backbone_component, check_holds_values
+from tadisr.loading.load import choose_device
+from tadisr.loading.memory import (
+    as_dtype,
+    contiguous_weights,
+    free_memory,
+    fuse_adapter,
+    is_out_of_memory,
+    quantization_by_model,
+)
 from tadisr.loading.repositories import AdapterIndex, pipeline_kind, read_adapter_index, resolve
 from tadisr.models.attention import record_text_attention
 from tadisr.models.families import family_of
@@ -34,7 +42,6 @@ from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, v
 from tadisr.models.lora import ADAPTER
 from tadisr.models.network import denoise
 from tadisr.models.prompt import TextPrompt
-from tadisr.models.scratch import LeanUNet2DConditionModel
 from tadisr.models.sharing import LOCK, one_load_at_a_time, shared_by_calls
 from tadisr.models.tensors import COLOR_FIXES, OUTPUT_TYPES, fix_color, on_arrays, to_images, to_tensors, upsample
 from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
@@ -216,9 +223,7 @@ class TADiSRPipeline(DiffusionPipeline):
                 results = run_tiled(restore_tile, image, side, shared, scale, tile_progress, plan.batch)
                 sr, mask_logits = map(torch.from_numpy, results)
                 if not sr.isfinite().all():
-                    raise FloatingPointError(
-                        f"{self.vae.dtype} does not hold this model's values: take bfloat16 or float32."
-                    )
+                    raise FloatingPointError(self._why_not_finite())
                 return sr.clamp_(0, 1), mask_logits
             except Exception as error:
                 if not is_out_of_memory(error):
@@ -229,6 +234,17 @@ class TADiSRPipeline(DiffusionPipeline):
             if tile == "auto":
                 with LOCK:  # other calls may have found another side
                     self._largest_tile = min(plan.side, self._largest_tile or plan.side)
+
+    def _why_not_finite(self) -> str:
+        """Why values overflowed: damaged weights, or a type that does not hold what they give."""
+        for part in self.convolutional():
+            for name, weight in part.named_parameters():
+                if weight.is_floating_point() and not weight.isfinite().all():
+                    return f"The weights {name} of the {type(part).__name__} are not finite: load the model anew."
+        if self.vae.dtype in (torch.float32, torch.float64):
+            return "This model gives values that are not finite, in float32 too: its training went wrong."
+        other = "float32" if self.vae.dtype is torch.bfloat16 else "bfloat16 or float32"
+        return f"{self.vae.dtype} does not hold this model's values: take {other}."
 
     def _factor(self, scale: int) -> int:
         """The factor that the network works at."""
@@ -334,7 +350,8 @@ class TADiSRPipeline(DiffusionPipeline):
 
         Args:
             pretrained_model_name_or_path: "tadisr-tiny", a folder, or "user/model".
-            kwargs: `dtype` (or, as it used to be called, `torch_dtype`; float32 by default, whatever the files hold);
+            kwargs: `dtype` (or, as it used to be called, `torch_dtype`; float32 by default, whatever the files hold;
+                "auto" is the type in which the fastest device here is faster, as in `tadisr.load`);
                 `revision`, `token`, `cache_dir`, `local_files_only` for the Hub; `base_model` to take an adapter's base
                 from somewhere else; `prompt`, a `TextPrompt`, instead of the saved one; `quantization_config`,
                 diffusers', for 8 or 4 bits: a `PipelineQuantizationConfig`, or the backbone's alone; `fuse_lora=True`
@@ -350,9 +367,10 @@ class TADiSRPipeline(DiffusionPipeline):
         base_model, fuse = kwargs.pop("base_model", None), kwargs.pop("fuse_lora", False)
         folder = resolve(os.fspath(pretrained_model_name_or_path), cls.__name__, **hub)
         index = read_adapter_index(folder)
-        dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32))
+        dtype = as_dtype(kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32)), choose_device())
         if index is None:
             pipeline_kind(folder, cls.__name__)
+            check_holds_values(folder, dtype)
             if base_model is not None:
                 raise ValueError(f"{pretrained_model_name_or_path} is no adapter: leave base_model out.")
             if (config := kwargs.get("quantization_config")) is not None:

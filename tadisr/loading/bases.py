@@ -14,6 +14,7 @@ from tadisr.io.messages import one_line
 from tadisr.loading.repositories import AdapterIndex, is_hub_id, read_json, resolve
 from tadisr.models.families import FAMILIES, Family, backbone_components, family_by_class, supported_bases
 from tadisr.models.one_step import Scheduler
+from tadisr.models.scratch import LeanUNet2DConditionModel
 
 
 def backbone_component(folder: Path, ending: str = "") -> str:
@@ -26,6 +27,15 @@ def backbone_component(folder: Path, ending: str = "") -> str:
         return found[0]
     wanted = " nor ".join(f"{component}{ending}" for component in components)
     raise FileNotFoundError(f"{folder} is incomplete: neither {wanted} is there.")
+
+
+def check_holds_values(folder: Path, dtype: torch.dtype) -> None:
+    """Raise ValueError where the network saved in `folder` is known to give values that `dtype` does not hold."""
+    backbone = read_json(folder / "model_index.json").get("unet")
+    if dtype is torch.float16 and isinstance(backbone, list) and LeanUNet2DConditionModel.__name__ in backbone:
+        raise ValueError(
+            f"{folder.name} has no normalisation, and its values outgrow float16: take bfloat16 or float32."
+        )
 
 
 def base_family(folder: Path, component: str | None = None) -> Family:

@@ -29,10 +29,11 @@ def fast_dtype(device: str | torch.device) -> torch.dtype:
 
 
 def as_dtype(name: str | torch.dtype, device: str | torch.device) -> torch.dtype:
-    """The dtype of that name; for "auto" see `fast_dtype`."""
-    if isinstance(name, torch.dtype):
-        return name
-    return fast_dtype(device) if name == "auto" else getattr(torch, name)
+    """The dtype of that name; for "auto" see `fast_dtype`. Raises ValueError for a name that is none."""
+    dtype = fast_dtype(device) if name == "auto" else getattr(torch, name, None) if isinstance(name, str) else name
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f'dtype must be "auto", "float32", "bfloat16", "float16" or a torch.dtype, got {name!r}.')
+    return dtype
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 import torch
@@ -86,6 +86,7 @@ def _recording_on(backbone: _Backbone) -> _Recording | None:
     return found
 
 
+@cache  # one class for all, which torch.compile wants
 def _per_call(recorder: type) -> type:
     """The class of processors that hand over to the recorder, of class `recorder`, of the call that runs them."""
 

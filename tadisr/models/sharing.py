@@ -21,6 +21,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 LOCK = threading.Lock()
 """Held for moments by whoever changes what calls share; a fork waits for it, and gets it free."""
 
+# oneDNN, PyTorch's library of layers for CPUs, keeps code for each layer and size, of 1024 pairs if nobody says another
+# number, and reads this when it first runs. 256 hold what tiles of one size need.
+if not {"ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY"} & os.environ.keys():
+    os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "256"
+
 _TURNS = threading.RLock()  # of calls on offloaded models
 _LOADS = threading.RLock()
 
