@@ -7,7 +7,7 @@ is changed here under a lock. Calls that have to change the model, because it is
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import wraps
 from typing import Any, TypeVar
@@ -21,13 +21,21 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 LOCK = threading.Lock()
 """Held for moments by whoever changes what calls share; a fork waits for it, and gets it free."""
 
-# oneDNN, PyTorch's library of layers for CPUs, keeps code for each layer and size, of 1024 pairs if nobody says another
-# number, and reads this when it first runs. 256 hold what tiles of one size need.
-if not {"ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY"} & os.environ.keys():
-    os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "256"
-
 _TURNS = threading.RLock()  # of calls on offloaded models
 _LOADS = threading.RLock()
+
+
+def bound_cache(environment: MutableMapping[str, str]) -> None:
+    """Let oneDNN, PyTorch's library of layers for CPUs, keep its code for 256 pairs of a layer and a size.
+
+    That holds what tiles of one size need. It would keep 1024, and grow with every new size of images until then. A
+    host that has set a number has it. It is read when oneDNN first runs.
+    """
+    if not {"ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY"} & set(environment):
+        environment["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "256"
+
+
+bound_cache(os.environ)
 
 
 class _Process:

@@ -204,7 +204,7 @@ def test_calls_on_an_offloaded_model_take_turns(tmp_path):
         most.append(len(inside))
 
     pipe.vae.encoder.conv_in.register_forward_pre_hook(watched)
-    pipe.joint_decoder.mask_decoder.conv_out.register_forward_hook(lambda *_: inside.pop())
+    pipe.joint_decoder.mask_decoder.conv_out.register_forward_hook(lambda *_: inside.clear())
     found = in_threads(lambda thread: [results(pipe, CALLS[thread]) for _ in range(2)])
     assert all(equal(one, wanted) for outcomes, wanted in zip(found, expected, strict=True) for one in outcomes)
     assert max(most) == 1
@@ -228,91 +228,80 @@ def test_a_smaller_tile_that_another_call_found_stays(monkeypatch):
 
 # ---- processes
 
-CHILD = """
-import multiprocessing, sys, threading
+PROCESSES = """
+import multiprocessing, sys
 import numpy as np, torch
 from tadisr import TADiSRPipeline
 
 photo = np.arange(40 * 48 * 3, dtype=np.uint8).reshape(40, 48, 3)
 pipe = TADiSRPipeline.from_pretrained("tadisr-tiny")
 
-def restore(queue=None):
-    image = pipe(photo, output_type="uint8").images[0]
-    if queue is None:
-        return image
-    queue.put((torch.get_num_threads(), image))
-
-def attempt(queue):
+def restore(queue):
     try:
-        restore()
+        image = pipe(photo, output_type="uint8").images[0]
+        queue.put((torch.get_num_threads(), image))
     except RuntimeError as error:
         queue.put(str(error))
 
-if __name__ == "__main__":
-    method, moment = sys.argv[1:]
+def in_child(method):
     context = multiprocessing.get_context(method)
-    queue, expected = context.Queue(), restore()
-    if moment == "idle":
-        child = context.Process(target=restore, args=(queue,))
-        child.start()
-        threads, image = queue.get(timeout=100)
-        difference = int(np.abs(image.astype(int) - expected).max())
-        print(torch.get_num_threads(), threads, difference)
-    else:
+    queue = context.Queue()
+    child = context.Process(target=restore, args=(queue,))
+    child.start()
+    result = queue.get(timeout=100)
+    child.join()
+    return result
+
+if __name__ == "__main__":
+    expected = pipe(photo, output_type="uint8").images[0]
+    for method in sys.argv[1:]:
+        threads, image = in_child(method)
+        print(torch.get_num_threads(), threads, np.abs(image.astype(int) - expected).max())
+    if "fork" in sys.argv:
         def progress(tiles):
-            child = context.Process(target=attempt, args=(queue,))
-            child.start()
-            print(queue.get(timeout=100))
+            print(in_child("fork"))
             return iter(tiles)
         pipe(photo, tile=64, overlap=0, tile_progress=progress)
-    child.join()
 """
 
 
-def run_processes(tmp_path, *arguments):
-    (tmp_path / "child.py").write_text(CHILD)
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+def test_processes(tmp_path):
+    """A spawned one has all threads. One forked after use has one, and one forked amid a call is refused: no hang."""
+    (tmp_path / "processes.py").write_text(PROCESSES)
+    methods = ["spawn", *(["fork"] if hasattr(os, "fork") else [])]
     done = subprocess.run(
-        [sys.executable, str(tmp_path / "child.py"), *arguments], env=environment, capture_output=True, text=True,
-        timeout=200,
+        [sys.executable, str(tmp_path / "processes.py"), *methods], env={**os.environ, "OMP_NUM_THREADS": "2"},
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return done.stdout.strip(), done.stderr
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
-def test_a_fork_after_use_runs_on_one_thread(tmp_path):
-    said, warned = run_processes(tmp_path, "fork", "idle")
-    before, inside, difference = map(int, said.split())
-    assert (before, inside) == (2, 1) and difference <= 1, "another number of threads adds up in another order"
-    assert 'the method "spawn" gives them all' in warned
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
-def test_a_fork_amid_a_call_is_refused(tmp_path):
-    said, _ = run_processes(tmp_path, "fork", "running")
-    assert said.startswith("This process was forked while its parent was using a model") and "\n" not in said
-
-
-def test_a_spawned_process_has_all_threads(tmp_path):
-    said, _ = run_processes(tmp_path, "spawn", "idle")
-    assert said == "2 2 0"
+    said = done.stdout.splitlines()
+    assert said[0] == "2 2 0"
+    if "fork" in methods:
+        before, inside, difference = map(int, said[1].split())
+        assert (before, inside) == (2, 1) and difference <= 1, "on other threads sums are added up in another order"
+        assert len(said) == 3 and said[2].startswith("This process was forked while its parent was using a model")
+        assert 'the method "spawn" gives them all' in done.stderr
 
 
 # ---- memory and precision
 
 
-def test_the_cache_of_layers_is_bounded_unless_the_host_says_otherwise():
-    said = []
-    for environment in ({}, {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}, {"DNNL_PRIMITIVE_CACHE_CAPACITY": "65"}):
-        plain = {name: value for name, value in os.environ.items() if "PRIMITIVE_CACHE" not in name}
-        code = "import tadisr.models.sharing, os; print(os.environ.get('ONEDNN_PRIMITIVE_CACHE_CAPACITY'))"
-        done = subprocess.run([sys.executable, "-c", code], env=plain | environment, capture_output=True, text=True)
-        said.append(done.stdout.strip())
-    assert said == ["256", "64", "None"]
+@pytest.mark.parametrize(
+    ("host", "added"),
+    [
+        ({}, {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256"}),
+        ({"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}, {}),
+        ({"DNNL_PRIMITIVE_CACHE_CAPACITY": "65"}, {}),
+    ],
+)
+def test_the_cache_of_layers_is_bounded_unless_the_host_says_otherwise(host, added):
+    environment = dict(host)
+    sharing.bound_cache(environment)
+    assert environment == host | added
+    assert "PRIMITIVE_CACHE_CAPACITY" in "".join(os.environ), "and so it is in this process"
 
 
-def test_types_by_name(monkeypatch):
+def test_types_by_name():
     for cls, name in ((TADiSRPipeline, "tadisr-tiny"), (TextDiffPipeline, "textdiff-tiny")):
         assert str(cls.from_pretrained(name, dtype="auto").dtype) == f"torch.{tadisr.load(name).dtype}"
         assert cls.from_pretrained(name).dtype is torch.float32
