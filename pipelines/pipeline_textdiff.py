@@ -301,7 +301,8 @@ class TextDiffPipeline(DiffusionPipeline):
 
         Args:
             kwargs: `dtype`, or `torch_dtype`, its older name (default float32, whatever the files hold; "auto" is the
-                type in which the fastest device here is faster, as in `tadisr.load`); `revision`, `token`, `cache_dir`, `local_files_only` for the Hub; others as in `DiffusionPipeline.from_pretrained`.
+                type in which the fastest device here is faster, as in `tadisr.load`); `revision`, `token`, `cache_dir`,
+                `local_files_only` for the Hub; others as in `DiffusionPipeline.from_pretrained`.
 
         Raises:
             FileNotFoundError: there is no such model.

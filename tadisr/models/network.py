@@ -48,8 +48,8 @@ class TADiSRNetwork(nn.Module):
     """The trainable whole, as one module for DDP: x_L (B, 3, H, W) in [-1, 1] to (image, mask logits).
 
     H and W are multiples of `vae_factor(vae)`. The backbone is registered under the name that it has in a pipeline, so
-    that its weights have the same names in both. `recording()` must be open around `forward`, and around `backward` too with
-    gradient checkpointing.
+    that its weights have the same names in both. `recording()` must be open around `forward`, and around `backward` too
+    with gradient checkpointing.
     """
 
     def __init__(

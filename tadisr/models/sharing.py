@@ -113,7 +113,11 @@ def one_load_at_a_time(function: Function) -> Function:
     @wraps(function)
     def load(*args: Any, **kwargs: Any) -> Any:
         with _at_work(), _LOADS:
-            return function(*args, **kwargs)
+            dtype = torch.get_default_dtype()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                torch.set_default_dtype(dtype)  # diffusers leaves its own where a load fails
 
     return load  # type: ignore[return-value]
 

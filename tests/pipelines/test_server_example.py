@@ -17,7 +17,8 @@ SERVE = Path(__file__).parents[2] / "docs" / "serve.md"
 
 @pytest.fixture(scope="module")
 def example():
-    [code] = [code for code in re.findall(r"^```python\n(.*?)^```", SERVE.read_text(), re.M | re.S) if "do_POST" in code]
+    blocks = re.findall(r"^```python\n(.*?)^```", SERVE.read_text(), re.M | re.S)
+    [code] = [block for block in blocks if "do_POST" in block]
     names = {"__name__": "example"}
     exec(compile(code, str(SERVE), "exec"), names)
     names["Handler"].log_message = lambda *_: None

@@ -26,7 +26,7 @@ from tadisr.models.recording import recorded
 CALLS = [  # image, options
     (tiny.photo(24, 17, seed=0), {}),
     (tiny.photo(16, 33, seed=1), {"tile": 64, "overlap": 16}),
-    (tiny.photo(20, 20, seed=2), {"scale": 2}),
+    (tiny.photo(20, 20, seed=2), {"scale": 2, "color_fix": "adain"}),
     (tiny.photo(24, 17, seed=3), {"color_fix": "wavelet"}),
 ]
 LINES = [
@@ -210,6 +210,17 @@ def test_calls_on_an_offloaded_model_take_turns(tmp_path):
     assert max(most) == 1
 
 
+def test_a_load_that_fails_leaves_no_default_dtype_behind():
+    @sharing.one_load_at_a_time
+    def load():
+        torch.set_default_dtype(torch.bfloat16)
+        raise ValueError("damaged")
+
+    with pytest.raises(ValueError, match="damaged"):
+        load()
+    assert torch.get_default_dtype() is torch.float32
+
+
 def test_a_smaller_tile_that_another_call_found_stays(monkeypatch):
     pipe = tiny.lean()
     pipe._largest_tile = 128
@@ -318,7 +329,7 @@ def test_damaged_weights_do_not_blame_the_type():
     pipe = tiny.lean()
     with torch.no_grad():
         pipe.vae.decoder.conv_out.bias[0] = np.nan
-    with pytest.raises(FloatingPointError, match="The weights decoder.conv_out.bias of the Lean.* are not finite: load"):
+    with pytest.raises(FloatingPointError, match="The weights decoder.conv_out.bias of the Lean.* are not finite"):
         pipe(tiny.photo())
     pipe = tiny.lean()
     torch.nn.init.constant_(pipe.vae.decoder.conv_out.weight, 3e38)
