@@ -27,8 +27,16 @@ from PIL import Image
 from torch import nn
 
 from tadisr.loading.adapters import load_adapted, save_adapter
-from tadisr.loading.bases import backbone_component
-from tadisr.loading.memory import contiguous_weights, free_memory, fuse_adapter, is_out_of_memory, quantization_by_model
+from tadisr.loading.bases import backbone_component, check_holds_values
+from tadisr.loading.load import choose_device
+from tadisr.loading.memory import (
+    as_dtype,
+    contiguous_weights,
+    free_memory,
+    fuse_adapter,
+    is_out_of_memory,
+    quantization_by_model,
+)
 from tadisr.loading.repositories import (
     AdapterIndex,
     check_native_scale,
@@ -44,6 +52,7 @@ from tadisr.models.lora import ADAPTER
 from tadisr.models.network import check_fits, denoise
 from tadisr.models.prompt import TextPrompt
 from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel
+from tadisr.models.sharing import LOCK, one_load_at_a_time, shared_by_calls
 from tadisr.models.tensors import (
     COLOR_FIXES,
     OUTPUT_TYPES,
@@ -117,6 +126,7 @@ class TADiSRPipeline(DiffusionPipeline):
         """The base's U-Net or transformer."""
         return self.transformer if self.unet is None else self.unet
 
+    @shared_by_calls
     @torch.no_grad()
     def __call__(
         self,
@@ -219,6 +229,7 @@ class TADiSRPipeline(DiffusionPipeline):
         if report:
             trust_engine()
 
+    @shared_by_calls
     def restore(
         self,
         lr: torch.Tensor,
@@ -237,8 +248,6 @@ class TADiSRPipeline(DiffusionPipeline):
         MemoryError if the given tile, or the least one, does not fit; FloatingPointError for values that are not
         finite, as float16 gives in the VAE of SDXL and Kolors.
         """
-        for model in self.convolutional():
-            model.to(memory_format=torch.channels_last)  # as the images: else every layer copies its input
         factor = self._factor(scale)
         whole = int(scale) if scale == int(scale) else factor
         plan = TilePlan(tile, tile_batch, max(lr.shape[-2:]) * factor, self._fits())
@@ -251,9 +260,7 @@ class TADiSRPipeline(DiffusionPipeline):
                 results = run_tiled(restore_tile, image, side, shared, whole, tile_progress, plan.batch)
                 sr, mask_logits = map(torch.from_numpy, results)
                 if not sr.isfinite().all():
-                    raise FloatingPointError(
-                        f"{self.vae.dtype} does not hold this model's values: take bfloat16 or float32."
-                    )
+                    raise FloatingPointError(self._why_not_finite())
                 if whole != scale:
                     size = [max(1, round(length * float(scale))) for length in lr.shape[-2:]]
                     sr, mask_logits = (
@@ -267,7 +274,19 @@ class TADiSRPipeline(DiffusionPipeline):
             clear_device_cache(garbage_collection=True)
             plan.shrink()
             if tile == "auto":
-                self._largest_tile = plan.side
+                with LOCK:  # other calls may have found another side
+                    self._largest_tile = min(plan.side, self._largest_tile or plan.side)
+
+    def _why_not_finite(self) -> str:
+        """Why values overflowed: damaged weights, or a type that does not hold what they give."""
+        for part in self.convolutional():
+            for name, weight in part.named_parameters():
+                if weight.is_floating_point() and not weight.isfinite().all():
+                    return f"The weights {name} of the {type(part).__name__} are not finite: load the model anew."
+        if self.vae.dtype in (torch.float32, torch.float64):
+            return "This model gives values that are not finite, in float32 too: its training went wrong."
+        other = "float32" if self.vae.dtype is torch.bfloat16 else "bfloat16 or float32"
+        return f"{self.vae.dtype} does not hold this model's values: take {other}."
 
     def _factor(self, scale: float) -> int:
         """The factor that the network works at."""
@@ -393,12 +412,14 @@ class TADiSRPipeline(DiffusionPipeline):
         return self
 
     @classmethod
+    @one_load_at_a_time
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "TADiSRPipeline":
         """Load a bundled model by name, a folder, or a Hub repository; a whole pipeline, or an adapter on its base.
 
         Args:
             pretrained_model_name_or_path: "tadisr-tiny", a folder, or "user/model".
-            kwargs: `dtype` (or, as it used to be called, `torch_dtype`; float32 by default, whatever the files hold);
+            kwargs: `dtype` (or, as it used to be called, `torch_dtype`; float32 by default, whatever the files hold;
+                "auto" is the type in which the fastest device here is faster, as in `tadisr.load`);
                 `revision`, `token`, `cache_dir`, `local_files_only` for the Hub; `base_model` to take an adapter's base
                 from somewhere else; `prompt`, a `TextPrompt`, instead of the saved one; `quantization_config`,
                 diffusers', for 8 or 4 bits: a `PipelineQuantizationConfig`, or the backbone's alone; `fuse_lora=True`
@@ -414,9 +435,10 @@ class TADiSRPipeline(DiffusionPipeline):
         base_model, fuse = kwargs.pop("base_model", None), kwargs.pop("fuse_lora", False)
         folder = resolve(os.fspath(pretrained_model_name_or_path), cls.__name__, **hub)
         index = read_adapter_index(folder)
-        dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32))
+        dtype = as_dtype(kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32)), choose_device())
         if index is None:
             pipeline_kind(folder, cls.__name__)
+            check_holds_values(folder, dtype)
             if base_model is not None:
                 raise ValueError(f"{pretrained_model_name_or_path} is no adapter: leave base_model out.")
             if (config := kwargs.get("quantization_config")) is not None:

@@ -15,9 +15,11 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler, DiffusionPipeline
 from PIL import Image
 
-from tadisr.loading.memory import contiguous_weights
+from tadisr.loading.load import choose_device
+from tadisr.loading.memory import as_dtype, contiguous_weights
 from tadisr.loading.repositories import pipeline_kind, resolve
 from tadisr.loading.whole import load_whole
+from tadisr.models.sharing import one_load_at_a_time, shared_by_calls
 from tadisr.models.tensors import OUTPUT_TYPES, to_images, to_tensors, upsample
 from tadisr.models.textdiff.enhancement import TextEnhancementModule
 from tadisr.models.textdiff.network import TextDiffNetwork
@@ -93,6 +95,7 @@ class TextDiffPipeline(DiffusionPipeline):
         """The components as the network that was trained: `network.enhance` and `network.refine` are its two stages."""
         return TextDiffNetwork(self.enhancement, self.prior, self.residual, self.scheduler, self.config.diffusion)
 
+    @shared_by_calls
     @torch.no_grad()
     def __call__(
         self,
@@ -148,6 +151,7 @@ class TextDiffPipeline(DiffusionPipeline):
         result = self._run(restore, crops, self.config.crop_size, scale, batch_size, output_type)
         return result if return_dict else (result.images, result.text_masks, result.coarse_images)
 
+    @shared_by_calls
     @torch.no_grad()
     def refine(
         self,
@@ -260,8 +264,6 @@ class TextDiffPipeline(DiffusionPipeline):
 
         Its channels are joined by `_join`: the change, perhaps the coarse image's change, perhaps the text mask.
         """
-        for name in _MODELS:  # in the layout of the images: else every convolution copies its input
-            getattr(self, name).to(memory_format=torch.channels_last)
         images, coarse_images, masks = [], [], []
         blended = run_pieces(restore, lines, (crop_size[0], crop_size[1]), scale, batch_size)
         for line, maps in zip(lines, blended, strict=True):  # (1, C, H, W)
@@ -302,12 +304,14 @@ class TextDiffPipeline(DiffusionPipeline):
             super().save_pretrained(save_directory, **kwargs)
 
     @classmethod
+    @one_load_at_a_time
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "TextDiffPipeline":
         """Load a bundled model by name, such as "textdiff-tiny", a folder, or a Hub repository "user/model".
 
         Args:
-            kwargs: `dtype`, or `torch_dtype`, its older name (default float32, whatever the files hold); `revision`,
-                `token`, `cache_dir`, `local_files_only` for the Hub; others as in `DiffusionPipeline.from_pretrained`.
+            kwargs: `dtype`, or `torch_dtype`, its older name (default float32, whatever the files hold; "auto" is the
+                type in which the fastest device here is faster, as in `tadisr.load`); `revision`, `token`, `cache_dir`,
+                `local_files_only` for the Hub; others as in `DiffusionPipeline.from_pretrained`.
 
         Raises:
             FileNotFoundError: there is no such model.
@@ -316,7 +320,7 @@ class TextDiffPipeline(DiffusionPipeline):
         hub = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
         folder = resolve(pretrained_model_name_or_path, cls.__name__, **hub)
         pipeline_kind(folder, cls.__name__)
-        dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32))
+        dtype = as_dtype(kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32)), choose_device())
         return load_whole(super().from_pretrained, folder, _KINDS, dtype=dtype, **kwargs)
 
 

@@ -3,6 +3,7 @@
 import re
 import sys
 import textwrap
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -63,21 +64,40 @@ def shortened(items: Iterable[str], shown: int = 3) -> str:
     return "; ".join(items[:shown] + more)
 
 
+class _Quiet:
+    """How many want quiet, and how the libraries were set before the first of them."""
+
+    def __init__(self) -> None:
+        self.lock, self.count = threading.Lock(), 0
+        self.before: list[tuple[int, bool]] = []
+
+
+_QUIET = _Quiet()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the bars and warnings of diffusers and transformers, which a user of ours can do nothing about."""
+    """Without the bars and warnings of diffusers and transformers, which a user of ours can do nothing about.
+
+    These are settings of the whole process. They come back when the last of those who want quiet is done.
+    """
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
     libraries = (diffusers_logging, transformers_logging)
-    before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
-    for library in libraries:
-        library.set_verbosity_error()
-        library.disable_progress_bar()
+    with _QUIET.lock:
+        if not _QUIET.count:
+            _QUIET.before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+        _QUIET.count += 1
+        for library in libraries:
+            library.set_verbosity_error()
+            library.disable_progress_bar()
     try:
         yield
     finally:
-        for library, (verbosity, bars) in zip(libraries, before, strict=True):
-            library.set_verbosity(verbosity)
-            if bars:
-                library.enable_progress_bar()
+        with _QUIET.lock:
+            _QUIET.count -= 1
+            for library, (verbosity, bars) in zip(libraries, [] if _QUIET.count else _QUIET.before, strict=False):
+                library.set_verbosity(verbosity)
+                if bars:
+                    library.enable_progress_bar()

@@ -15,6 +15,7 @@ from tadisr.io.model_files import read_config
 from tadisr.loading.repositories import AdapterIndex, is_hub_id, resolve
 from tadisr.models.families import FAMILIES, Family, backbone_components, family_by_class, supported_bases
 from tadisr.models.one_step import Scheduler
+from tadisr.models.scratch import LeanUNet2DConditionModel
 from tadisr.models.weights import load_network
 
 
@@ -28,6 +29,15 @@ def backbone_component(folder: Path, ending: str = "") -> str:
         return found[0]
     wanted = " nor ".join(f"{component}{ending}" for component in components)
     raise FileNotFoundError(f"{folder} is incomplete: neither {wanted} is there.")
+
+
+def check_holds_values(folder: Path, dtype: torch.dtype) -> None:
+    """Raise ValueError where the network saved in `folder` is known to give values that `dtype` does not hold."""
+    backbone = read_config(folder / "model_index.json").get("unet")
+    if dtype is torch.float16 and isinstance(backbone, list) and LeanUNet2DConditionModel.__name__ in backbone:
+        raise ValueError(
+            f"{folder.name} has no normalisation, and its values outgrow float16: take bfloat16 or float32."
+        )
 
 
 def base_family(folder: Path, component: str | None = None) -> Family:

@@ -16,6 +16,7 @@ from tadisr.models.families import family_of, predict
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor, vae_patch
 from tadisr.models.one_step import TIMESTEP, Scheduler, flow_point, one_step
 from tadisr.models.prompt import TextPrompt
+from tadisr.models.recording import recorded
 
 
 def check_fits(
@@ -71,8 +72,8 @@ class TADiSRNetwork(nn.Module):
     """The trainable whole, as one module for DDP: x_L (B, 3, H, W) in [-1, 1] to (image, mask logits).
 
     H and W are multiples of `vae_factor(vae)`. The backbone is registered under the name that it has in a pipeline, so
-    that its weights have the same names in both. Its recording processors are installed by `recording()`, which must be
-    open around `forward`, and around `backward` too with gradient checkpointing.
+    that its weights have the same names in both. `recording()` must be open around `forward`, and around `backward` too
+    with gradient checkpointing.
     """
 
     def __init__(
@@ -88,7 +89,6 @@ class TADiSRNetwork(nn.Module):
         self.vae = vae
         self.add_module(self.component, backbone)
         self.prompt, self.joint_decoder, self.scheduler = prompt, joint_decoder, scheduler
-        self.attention_maps: dict[str, torch.Tensor] = {}
 
     @property
     def backbone(self) -> ModelMixin:
@@ -96,10 +96,14 @@ class TADiSRNetwork(nn.Module):
         return getattr(self, self.component)
 
     def recording(self) -> AbstractContextManager[dict[str, torch.Tensor]]:
-        """Install the recording processors; `forward` decodes the mask from what they record."""
-        self.attention_maps.clear()
+        """Record the text attention; `forward` decodes the mask from what was recorded."""
         layers = self.joint_decoder.config.attention_layers
-        return record_text_attention(self.backbone, self.prompt.config.text_positions, layers, self.attention_maps)
+        return record_text_attention(self.backbone, self.prompt.config.text_positions, layers)
+
+    @property
+    def attention_maps(self) -> dict[str, torch.Tensor]:
+        """What the `recording()` that is open holds so far, layer name -> (B, n, L)."""
+        return recorded(self.backbone)
 
     def denoise(self, latents: torch.Tensor) -> torch.Tensor:
         """z_L to z_H, both (B, c, h, w), recording the text attention on the way."""

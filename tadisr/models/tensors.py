@@ -168,7 +168,7 @@ def fix_color(image: torch.Tensor, lr: torch.Tensor, method: str) -> None:
             channel.sub_(have.mean()).mul_(gain).add_(want.mean()).clamp_(0, 1)
         return
     drift = lr - small
-    binomial = torch.tensor([0.25, 0.5, 0.25])
+    binomial = drift.new_tensor([0.25, 0.5, 0.25])  # not of the default dtype, which a load elsewhere changes
     kernel = torch.outer(binomial, binomial).expand(3, 1, 3, 3)
     for hole in (1, 2, 4, 8):  # the low-pass half of an a-trous wavelet transform
         drift = F.conv2d(F.pad(drift, (hole,) * 4, mode="replicate"), kernel, dilation=hole, groups=3)

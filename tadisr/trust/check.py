@@ -12,6 +12,8 @@ region of the original:
 """
 
 import functools
+import os
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -102,9 +104,17 @@ class TrustReport:
         return asdict(self) | {"size": list(self.size), "counts": counts, "lines": lines}
 
 
-@functools.cache
 def trust_engine() -> OCREngine:
-    """The engine that reports use, loaded once; an ImportError names the extra to install."""
+    """The engine that reports use, loaded once a process; an ImportError names the extra to install."""
+    with _LOADING:
+        return _engine(os.getpid())  # a fork leaves the engine's threads behind
+
+
+_LOADING = threading.Lock()
+
+
+@functools.cache
+def _engine(process: int) -> OCREngine:
     try:
         import rapidfuzz  # noqa: F401  `agreement` needs it
     except ImportError:

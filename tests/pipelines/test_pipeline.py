@@ -403,7 +403,7 @@ def test_reports_that_cannot_be_made(bicubic, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "rapidocr", None)
     monkeypatch.setattr(TADiSRPipeline, "restore", None)  # not reached
-    trust.trust_engine.cache_clear()
+    trust._engine.cache_clear()
     with pytest.raises(ImportError, match=r"pip install 'tadisr\[ocr\]'"):
         bicubic(PHOTO, report=True)
 

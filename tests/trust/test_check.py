@@ -258,7 +258,7 @@ def test_the_engine_is_loaded_once():
 
 @pytest.mark.parametrize("missing", ["rapidocr", "rapidfuzz"])
 def test_missing_packages_say_what_to_install(monkeypatch, missing):
-    trust.trust_engine.cache_clear()
+    trust._engine.cache_clear()
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ImportError, match=r"pip install 'tadisr\[ocr\]'"):
         trust.trust_engine()
