@@ -209,6 +209,8 @@ def _opened(path: str | os.PathLike, max_pixels: int, page: int) -> Iterator[_Op
         with open(path, "rb") as file:
             image = _open(file, page, os.fspath(path))
             parts = image.parts
+            if parts.width < 1 or parts.height < 1:
+                raise DamagedError("its header says that it has no pixels")
             if parts.width * parts.height > max_pixels:
                 size = (parts.width, parts.height)
                 raise ImageError(f"{path}: {size} pixels are more than {max_pixels}: crop or shrink the image")
