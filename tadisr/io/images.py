@@ -209,6 +209,8 @@ def _opened(path: str | os.PathLike, max_pixels: int, page: int) -> Iterator[_Op
         with open(path, "rb") as file:
             image = _open(file, page, os.fspath(path))
             parts = image.parts
+            if parts.width < 1 or parts.height < 1:
+                raise DamagedError("its header says that it has no pixels")
             if parts.width * parts.height > max_pixels:
                 size = (parts.width, parts.height)
                 raise ImageError(f"{path}: {size} pixels are more than {max_pixels}: crop or shrink the image")
@@ -240,14 +242,13 @@ def _open(file: BinaryIO, page: int, path: str) -> _Opened:
     file.seek(0)
     if kind == "TIFF":
         parts = tiff.open_tiff(file, page)
-        turned = parts.orientation if parts.orientation in range(1, 9) else 1
 
         def decode() -> Samples:
             samples = tiff.decode_tiff(parts)
-            image.orientation = image.turned if parts.orientation == turned else 1
+            image.orientation = 1 if parts.is_upright else image.turned
             return samples
 
-        image = _Opened(parts, decode, tiff.tiff_exif(parts), turned, turned)
+        image = _Opened(parts, decode, tiff.tiff_exif(parts), parts.orientation, parts.orientation)
         return image
     if kind in _TAKEN_APART:
         take_apart, decoder = _TAKEN_APART[kind]
@@ -255,10 +256,10 @@ def _open(file: BinaryIO, page: int, path: str) -> _Opened:
         exif = metadata.load_exif(parts.exif)
         turned = metadata.orientation_of(exif, parts.xmp)
         return _Opened(parts, partial(decoder, parts, page), exif, turned, turned)
-    return _open_heif(file, page) if kind == "HEIF" else _open_by_pillow(file, kind, page, head)
+    return _open_heif(file, page) if kind == "HEIF" else _open_by_pillow(file, kind, page)
 
 
-def _open_by_pillow(file: BinaryIO, kind: str, page: int, head: bytes) -> _Opened:
+def _open_by_pillow(file: BinaryIO, kind: str, page: int) -> _Opened:
     frames = containers.gif_frames(file) if kind == "GIF" else 0
     file.seek(0)
     image = _plugin(kind)(file)
@@ -267,7 +268,9 @@ def _open_by_pillow(file: BinaryIO, kind: str, page: int, head: bytes) -> _Opene
     encoding = _nclx(file) if kind == "AVIF" else None
     if kind == "JPEG2000":
         parts.bits = containers.jp2_bits(file)
-    exif = image.getexif()
+    exif = Image.Exif()
+    with suppress(Exception):  # Pillow raises nearly anything
+        exif = image.getexif()
     turned = metadata.orientation_of(exif, parts.xmp)
 
     def decode() -> Samples:

@@ -68,6 +68,8 @@ def to_8bit(samples: Samples) -> Pixels:
     if samples.model in ("gray", "rgb") and samples.white is None:
         samples.white = _range(samples)
     white = samples.white or 255
+    if alpha is not None and alpha.dtype.kind == "f" and not np.isfinite(alpha).all():
+        raise ValueError("its alpha holds values that are no numbers")
     if alpha is not None and alpha_white is None:  # colours of 0 to 255 may have an alpha of 0 to 1, if both are floats
         alpha_white = next((top for top in _ranges(alpha) if alpha.max() <= 1.1 * top), white)
         alpha_white = alpha_white if alpha.dtype.kind == "f" else max(alpha_white, white)

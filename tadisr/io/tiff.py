@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -45,7 +45,7 @@ class TiffParts(Parts):
     page: Any = None  # tifffile.TiffPage
     index: int = 0  # of the page among all, thumbnails too
     orientation: int = 1
-    offsets: list[int] = field(default_factory=list)
+    is_upright: bool = False  # after decoding: whether the decoder has turned it already
 
 
 def open_tiff(file: BinaryIO, page: int = 0) -> TiffParts:
@@ -76,11 +76,11 @@ def open_tiff(file: BinaryIO, page: int = 0) -> TiffParts:
         raise UnsupportedError("a TIFF of complex numbers or of channels with different bits")
     if bits == 24 and one.sampleformat != 3:  # tifffile does not unpack them
         raise UnsupportedError("a TIFF of 24-bit numbers")
-    kinds = _extra_kinds(one, photometric)
+    kinds, orientation = _extra_kinds(one, photometric), tags.valueof(274, 1)
     return TiffParts(
         "TIFF", one.imagewidth, one.imagelength, bytes, len(pages), any(kind in (1, 2) for kind in kinds),
         photometric in (0, 1), bits, dpi=_dpi(tags), xmp=_bytes(tags, 700), icc_profile=_bytes(tags, 34675),
-        file=file, page=one, index=index, orientation=int(tags.valueof(274, 1)),
+        file=file, page=one, index=index, orientation=orientation if orientation in range(1, 9) else 1,
     )  # fmt: skip
 
 
@@ -276,7 +276,7 @@ def _by_pillow(parts: TiffParts, photometric: int) -> Samples:
     if parts.index:
         image.seek(parts.index)
     image.load()  # turns the image upright
-    parts.orientation = 1
+    parts.is_upright = True
     alpha = None
     if photometric == _PALETTE:
         return _palette(parts, np.asarray(image), None, None)

@@ -122,7 +122,7 @@ def rename(path, name):
          r"hr/001.png has 256 x 128 pixels and .*lr/001.png 63 x 32: expected 4 times as many"),
         (lambda r: (r / "lr" / "001.png").unlink(), "lr has no image 001"),
         (lambda r: (r / "hr" / "001.png").unlink(), "hr has no image 001"),
-        (lambda r: (r / "hr" / "001.png").write_bytes(b"no image"), "hr/001.png cannot be read"),
+        (lambda r: (r / "hr" / "001.png").write_bytes(b"no image"), "hr/001.png is empty, damaged"),
         (lambda r: save(r / "hr" / "001.jpg", scene(("x",))[0]), "have one name"),
         (lambda r: (r / "truth.json").write_text("{"), "truth.json is not JSON: Expecting property name"),
         (lambda r: (r / "truth.json").write_text('[{"name": "000"}]'), "truth.json is not .*KeyError: 'text'"),

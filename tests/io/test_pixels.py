@@ -206,3 +206,6 @@ def test_blocks_join_without_seams(kind):
 def test_alpha_may_have_another_range_than_colours():
     pixels = to_8bit(Samples(np.float32([[[0, 51, 255]]]), "rgb", None, np.float32([[0.2]])))
     assert pixels.rgb.tolist() == [[[0, 51, 255]]] and pixels.alpha.tolist() == [[51]]
+    for senseless in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="its alpha holds values that are no numbers"):
+            to_8bit(Samples(np.float32([[[0, 51, 255]]]), "rgb", None, np.float32([[senseless]])))
