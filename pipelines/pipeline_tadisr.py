@@ -281,7 +281,8 @@ class TADiSRPipeline(DiffusionPipeline):
         """Why values overflowed: damaged weights, or a type that does not hold what they give."""
         for part in self.convolutional():
             for name, weight in part.named_parameters():
-                if weight.is_floating_point() and not weight.isfinite().all():
+                overflowed = weight.dtype is torch.float16 and not weight.isnan().any()  # when it was cast
+                if weight.is_floating_point() and not weight.isfinite().all() and not overflowed:
                     return f"The weights {name} of the {type(part).__name__} are not finite: load the model anew."
         if self.vae.dtype in (torch.float32, torch.float64):
             return "This model gives values that are not finite, in float32 too: its training went wrong."
