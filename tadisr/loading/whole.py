@@ -9,7 +9,7 @@ from diffusers import ModelMixin
 from tadisr.io.messages import one_line, shortened
 from tadisr.io.model_files import ANEW, read_config
 from tadisr.models.one_step import build_schedule, check_prediction
-from tadisr.models.weights import check_files, check_values
+from tadisr.models.weights import check_files, check_values, default_dtype_kept
 
 Kinds = Mapping[str, Sequence[type]]
 
@@ -59,7 +59,8 @@ def load_whole(load: Callable[..., Any], folder: Path, kinds: Kinds, **options: 
     given, variant = kinds.keys() & options.keys(), options.get("variant")
     check_whole(folder, kinds, given, variant)
     try:
-        pipe = load(folder, **options | {"use_safetensors": True})
+        with default_dtype_kept():
+            pipe = load(folder, **options | {"use_safetensors": True})
     except (TypeError, KeyError, IndexError, AttributeError) as error:  # values of model_index.json that fit nowhere
         raise ValueError(f"{folder} cannot be loaded: {one_line(error)}") from error
     for name, part in pipe.components.items():

@@ -5,7 +5,8 @@ diffusers leaves a weight that a file lacks as uninitialised memory, and a confi
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import inf, prod
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,9 +42,20 @@ def load_network(
     place = Path(folder) / subfolder
     check_files(cls, place, variant)
     options |= {"dtype": dtype, "variant": variant, "use_safetensors": True}
-    model = cls.from_pretrained(folder, subfolder=subfolder or None, **options)
+    with default_dtype_kept():
+        model = cls.from_pretrained(folder, subfolder=subfolder or None, **options)
     check_values(model, place, variant)
     return model
+
+
+@contextmanager
+def default_dtype_kept() -> Iterator[None]:
+    """Put torch's default type back after the block: diffusers changes it while it loads, and errors would leave it."""
+    before = torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def check_files(cls: type[ModelMixin], folder: Path, variant: str | None = None) -> None:
