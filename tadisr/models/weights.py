@@ -17,7 +17,7 @@ from safetensors import safe_open
 from torch import nn
 
 from tadisr.io.messages import one_line
-from tadisr.io.model_files import ANEW, Stored, describe, mistakes, not_finite, read_config, read_header, refuse
+from tadisr.io.model_files import ANEW, Stored, describe, mistakes, not_finite, read_config, read_header, refuse, shown
 
 _STEM = "diffusion_pytorch_model"
 _REPEATS = re.compile(r"(.*_)?(layers|blocks)(_.*)?")  # keys of a config that say how often something is built
@@ -170,10 +170,12 @@ def _stored(folder: Path, variant: str | None) -> tuple[dict[str, Stored], bool]
     files, index = _files(folder, variant)
     for file in files:
         header = read_header(file)[0]
-        refuse(folder, [f"{name!r} is in two files" for name in header if name in stored])
+        refuse(folder, [f"{shown(name)} is in two files" for name in header if name in stored])
         places |= dict.fromkeys(header, file.name)
         stored |= header
     if index:
-        refuse(folder, [f"{name} is missing in {file}" for name, file in index.items() if places.get(name) != file])
-        refuse(folder, [f"{name!r} is in no index" for name in stored if name not in index])
+        refuse(
+            folder, [f"{shown(name)} is missing in {file}" for name, file in index.items() if places.get(name) != file]
+        )
+        refuse(folder, [f"{shown(name)} is in no index" for name in stored if name not in index])
     return stored, bool(index)
