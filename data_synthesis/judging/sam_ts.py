@@ -177,7 +177,8 @@ class SamTextSegmenter(TextSegmenter):
         kind = read_json(described).get("model_type") if described.is_file() else None
         if kind != "sam":
             raise ValueError(f"{own.base_model} is no SAM: its config.json has the model_type {kind}.")
-        sam, found = SamModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+        loaded: Any = SamModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+        sam, found = loaded
         refuse(folder, (f"{name} is missing" for name in sorted(found["missing_keys"])))
         refuse(folder, (f"{name} is not finite" for name in not_finite(sam.state_dict())))
         return cls(sam, own)

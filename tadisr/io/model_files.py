@@ -109,7 +109,7 @@ def mistakes(found: Mapping[str, Stored], wanted: Mapping[str, Stored]) -> list[
     said = [f"{name} is missing" for name in wanted if name not in found]
     for name, tensor in found.items():
         if name not in wanted:
-            said.append(f"{name[:200]!r} is unknown")
+            said.append(f"{shown(name)} is unknown")
         elif tensor.shape != wanted[name].shape:
             said.append(f"{name} is {tensor.shape}, expected {wanted[name].shape}")
         elif tensor.kind != wanted[name].kind:
@@ -140,6 +140,11 @@ def check_tensors(
     """Raise ValueError unless `tensors`, read from `where`, are those `wanted`, by name, shape and kind, and finite."""
     said = mistakes(*({name: describe(x) for name, x in group.items()} for group in (tensors, wanted)))
     refuse(where, said or [f"{name} is not finite" for name in not_finite(tensors)])
+
+
+def shown(name: Any) -> str:
+    """A name from a file for a message: a short one as it is, others cut, and without what a terminal would obey."""
+    return name if isinstance(name, str) and name.isprintable() and len(name) <= 200 else f"{name!r:.100}"
 
 
 def refuse(where: str | Path, said: Iterable[str]) -> None:

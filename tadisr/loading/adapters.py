@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tadisr.io.messages import shortened
-from tadisr.io.model_files import not_finite, read_header, refuse
+from tadisr.io.model_files import not_finite, read_header, refuse, shown
 from tadisr.io.structured import parse_json
 from tadisr.loading.bases import backbone_component, load_base, resolve_base
 from tadisr.loading.memory import quantization_by_model
@@ -173,7 +173,9 @@ def _read(folder: Path, name: str) -> _Part:
         raise ValueError(f"{where} are damaged: replaced_layers is no list of names.")
     layers = _read_tensors(layers_path)[0] if expected else {}
     if sorted(layers) != sorted(expected):
-        raise ValueError(f"{layers_path} does not hold the layers that {path} names: {shortened(expected)}.")
+        raise ValueError(
+            f"{layers_path} does not hold the layers that {path} names: {shortened(map(shown, expected))}."
+        )
     return _Part(lora, config, layers)
 
 
@@ -200,7 +202,8 @@ def _read_lora_config(values: Any, where: str) -> LoraConfig:
     for name, value in values.items():
         if name not in _READ and value and value != at_rest.get(name):
             raise ValueError(f"{where} set {name[:50]!r}, which is not known here: refused.")
-    return LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, init_lora_weights="gaussian")
+    read: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "target_modules": targets}
+    return LoraConfig(**read, init_lora_weights="gaussian")
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -209,8 +212,8 @@ def _read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     except FileNotFoundError:
         raise FileNotFoundError(f"The adapter is incomplete: no {path}.") from None
     tensors = load_file(path)
-    wrong = [f"{name} holds {x.dtype}" for name, x in tensors.items() if not x.is_floating_point()]
-    refuse(path, wrong or [f"{name} is not finite" for name in not_finite(tensors)])
+    wrong = [f"{shown(name)} holds {x.dtype}" for name, x in tensors.items() if not x.is_floating_point()]
+    refuse(path, wrong or [f"{shown(name)} is not finite" for name in not_finite(tensors)])
     return tensors, metadata
 
 
@@ -235,18 +238,18 @@ def _mistakes(part: _Part, model: nn.Module) -> Iterator[str]:
         elif isinstance(module, nn.Conv2d):
             inputs, outputs, ones = module.weight.shape[1:], module.out_channels, (1, 1)
         else:
-            yield f"it has no linear or convolutional layer {layer}"
+            yield f"it has no linear or convolutional layer {shown(layer)}"
             continue
         rank = part.config.r
         wanted = {"lora_A.weight": (rank, *inputs), "lora_B.weight": (outputs, rank, *ones)}
         for key in sorted({*found, *wanted}):
             if found.get(key) != wanted.get(key):
-                yield f"{layer}.{key} is {found.get(key, 'missing')}, expected {wanted.get(key, 'none')}"
+                yield f"{layer}.{shown(key)} is {found.get(key, 'missing')}, expected {wanted.get(key, 'none')}"
     parameters = dict(model.named_parameters())
     for key, tensor in part.layers.items():
         shape = tuple(parameters[key].shape) if key in parameters else "none"
         if tuple(tensor.shape) != shape:
-            yield f"{key} is {tuple(tensor.shape)}, expected {shape}"
+            yield f"{shown(key)} is {tuple(tensor.shape)}, expected {shape}"
 
 
 def _is_target(layer: str, targets: Any) -> bool:

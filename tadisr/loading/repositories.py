@@ -10,7 +10,7 @@ from huggingface_hub import snapshot_download
 
 from tadisr.io.atomic import write_atomically
 from tadisr.io.messages import one_line
-from tadisr.io.model_files import read_config
+from tadisr.io.model_files import read_config, shown
 from tadisr.weights import BUNDLED
 
 _MAX_SCALE = 64
@@ -126,7 +126,7 @@ def pipeline_kind(folder: Path, wanted: str = "") -> str:
     adapter = read_adapter_index(folder)
     found: Any = PIPELINES[0] if adapter else read_config(folder / "model_index.json").get("_class_name")
     if found not in ((wanted,) if wanted else PIPELINES):
-        raise ValueError(f"{folder} holds a {found!s:.100}, not a {wanted or ' or a '.join(PIPELINES)}.")
+        raise ValueError(f"{folder} holds a {shown(found)}, not a {wanted or ' or a '.join(PIPELINES)}.")
     return found
 
 

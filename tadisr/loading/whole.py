@@ -6,10 +6,10 @@ from typing import Any
 
 from diffusers import ModelMixin
 
-from tadisr.io.messages import one_line, shortened
+from tadisr.io.messages import one_line
 from tadisr.io.model_files import ANEW, read_config
 from tadisr.models.one_step import build_schedule, check_prediction
-from tadisr.models.weights import check_files, check_values
+from tadisr.models.weights import check_files, check_values, default_dtype_kept
 
 Kinds = Mapping[str, Sequence[type]]
 
@@ -25,19 +25,17 @@ def check_whole(folder: Path, kinds: Kinds, given: Collection[str] = (), variant
     path = folder / "model_index.json"
     index = read_config(path)
     for name in (name for name in kinds if name not in given):
-        found = index.get(name)
-        if found in (None, [None, None]) and type(None) in kinds[name]:
+        found = index.get(name) or [None, None]
+        if found == [None, None] and type(None) in kinds[name]:
             continue
         classes = {cls.__name__: cls for cls in kinds[name] if cls is not type(None)}
-        known = isinstance(found, list) and len(found) == 2 and isinstance(found[1], str) and found[1] in classes
-        if not known or found[0] not in (classes[found[1]].__module__, "diffusers"):
-            said = shortened(map(str, found)) if isinstance(found, list) else str(found)
-            raise ValueError(
-                f"{path} names as {name} {said[:100]}, which is not loaded: known are {', '.join(classes)}."
-            )
-        if (code := folder / name / f"{found[0]}.py").exists():
+        library, kind = found if isinstance(found, list) and len(found) == 2 else (None, None)
+        cls = classes.get(kind) if isinstance(kind, str) else None
+        if cls is None or library not in (cls.__module__, "diffusers"):
+            said = f"{found!r:.100}"
+            raise ValueError(f"{path} names as {name} {said}, which is not loaded: known are {', '.join(classes)}.")
+        if (code := folder / name / f"{library}.py").exists():
             raise ValueError(f"{code} is a program, which some versions of diffusers would run: delete it.")
-        cls = classes[found[1]]
         try:
             if issubclass(cls, ModelMixin):
                 check_files(cls, folder / name, variant)
@@ -59,7 +57,8 @@ def load_whole(load: Callable[..., Any], folder: Path, kinds: Kinds, **options: 
     given, variant = kinds.keys() & options.keys(), options.get("variant")
     check_whole(folder, kinds, given, variant)
     try:
-        pipe = load(folder, **options | {"use_safetensors": True})
+        with default_dtype_kept():
+            pipe = load(folder, **options | {"use_safetensors": True})
     except (TypeError, KeyError, IndexError, AttributeError) as error:  # values of model_index.json that fit nowhere
         raise ValueError(f"{folder} cannot be loaded: {one_line(error)}") from error
     for name, part in pipe.components.items():

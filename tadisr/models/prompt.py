@@ -139,8 +139,9 @@ def _check_text_encoders(pipe: DiffusionPipeline, base: str | Path, variant: str
         for files in dict.fromkeys([variant, None, "fp16"]):
             place = {"subfolder": part, "variant": files, "use_safetensors": True, **hub}
             with quiet(), suppress(OSError):
-                found = type(model).from_pretrained(base, device_map="meta", output_loading_info=True, **place)[1]
-                refuse(f"{base} ({part})", (f"{name} is missing" for name in sorted(found["missing_keys"])))
+                loaded: Any = type(model).from_pretrained(base, device_map="meta", output_loading_info=True, **place)
+                missing = sorted(loaded[1]["missing_keys"])
+                refuse(f"{base} ({part})", (f"{name} is missing" for name in missing))
                 break
 
 

@@ -5,7 +5,8 @@ diffusers leaves a weight that a file lacks as uninitialised memory, and a confi
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import inf, prod
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from safetensors import safe_open
 from torch import nn
 
 from tadisr.io.messages import one_line
-from tadisr.io.model_files import ANEW, Stored, describe, mistakes, not_finite, read_config, read_header, refuse
+from tadisr.io.model_files import ANEW, Stored, describe, mistakes, not_finite, read_config, read_header, refuse, shown
 
 _STEM = "diffusion_pytorch_model"
 _REPEATS = re.compile(r"(.*_)?(layers|blocks)(_.*)?")  # keys of a config that say how often something is built
@@ -41,9 +42,20 @@ def load_network(
     place = Path(folder) / subfolder
     check_files(cls, place, variant)
     options |= {"dtype": dtype, "variant": variant, "use_safetensors": True}
-    model = cls.from_pretrained(folder, subfolder=subfolder or None, **options)
+    with default_dtype_kept():
+        model = cls.from_pretrained(folder, subfolder=subfolder or None, **options)
     check_values(model, place, variant)
     return model
+
+
+@contextmanager
+def default_dtype_kept() -> Iterator[None]:
+    """Put torch's default type back after the block: diffusers changes it while it loads, and errors would leave it."""
+    before = torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def check_files(cls: type[ModelMixin], folder: Path, variant: str | None = None) -> None:
@@ -158,10 +170,12 @@ def _stored(folder: Path, variant: str | None) -> tuple[dict[str, Stored], bool]
     files, index = _files(folder, variant)
     for file in files:
         header = read_header(file)[0]
-        refuse(folder, [f"{name!r} is in two files" for name in header if name in stored])
+        refuse(folder, [f"{shown(name)} is in two files" for name in header if name in stored])
         places |= dict.fromkeys(header, file.name)
         stored |= header
     if index:
-        refuse(folder, [f"{name} is missing in {file}" for name, file in index.items() if places.get(name) != file])
-        refuse(folder, [f"{name!r} is in no index" for name in stored if name not in index])
+        refuse(
+            folder, [f"{shown(name)} is missing in {file}" for name, file in index.items() if places.get(name) != file]
+        )
+        refuse(folder, [f"{shown(name)} is in no index" for name in stored if name not in index])
     return stored, bool(index)

@@ -129,7 +129,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--keep", type=Path, default=Path("runs/fuzz"))
     parser.add_argument("--seconds", type=float, default=300, help="that one case may take")
-    parser.add_argument("--megabytes", type=int, default=600, help="by which one case may raise the process's peak")
+    parser.add_argument("--megabytes", type=int, default=1000, help="by which one case may raise the process's peak")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:

@@ -36,7 +36,7 @@ def poison(value):
 SPOILT = {
     "missing": (lambda tensors, name: tensors.pop(name), "{name} is missing"),
     "renamed": (lambda tensors, name: tensors.update({f"{name}_x": tensors.pop(name)}), "{name} is missing"),
-    "unknown": (lambda tensors, name: tensors.update(extra=torch.ones(1)), "'extra' is unknown"),
+    "unknown": (lambda tensors, name: tensors.update(extra=torch.ones(1)), "extra is unknown"),
     "shape": (lambda tensors, name: tensors.update({name: tensors[name][None].clone()}), "{name} is (1, "),
     "int8": (lambda tensors, name: tensors.update({name: tensors[name].to(torch.int8)}), "{name} holds integers"),
     "bool": (lambda tensors, name: tensors.update({name: tensors[name] > 0}), "{name} holds truth values"),
@@ -198,12 +198,12 @@ def test_shards(network):
     save_file(tensors, files[0], {"format": "pt"})
     refused(lambda: load(folder), f"{name} is missing")
     save_file(tensors | {name: value, "extra": torch.ones(1)}, files[0], {"format": "pt"})
-    refused(lambda: load(folder), "'extra' is unknown")
+    refused(lambda: load(folder), "extra is unknown")
     save_file(tensors | {name: value * NAN}, files[0], {"format": "pt"})
     refused(lambda: load(folder), f"{name} is not finite")
     save_file(tensors | {name: value}, files[0], {"format": "pt"})
     save_file(load_file(files[1]) | {name: value}, files[1], {"format": "pt"})
-    refused(lambda: load(folder), f"'{name}' is in two files")
+    refused(lambda: load(folder), f"{name} is in two files")
 
     files[1].unlink()
     with pytest.raises(FileNotFoundError, match=files[1].name):
