@@ -54,7 +54,7 @@ def opened(path, mode="RGB"):
 
 
 def test_lines_are_found_and_refined(run):
-    assert run("photo.png", "-o", "out.png") == (0, ["tadisr: 2 lines of text refined at strength 0.2: out.png"])
+    assert run("photo.png", "-o", "out.png") == (0, ["tadisr: 2 lines of text refined at strength 1: out.png"])
     before, after = opened("photo.png"), opened("out.png")
     changed = (before != after).any(2)
     assert changed[10:90, 14:120].mean() > 0.5 and not changed[:, 200:].any() and not changed[105:].any()
@@ -72,7 +72,8 @@ def test_strength_is_that_of_the_whole_change(run):
     tiny_textdiff.textdiff().save_pretrained("own")
     values = json.loads(Path("own/model_index.json").read_text(encoding="utf-8"))
     write("own/model_index.json", values | {"residual_strength": 0.0})
-    assert run("photo.png", "-o", "same.png", "--model", "own")[0] == 0
+    code, lines = run("photo.png", "-o", "same.png", "--model", "own")
+    assert code == 0 and lines == ["tadisr: 2 lines of text refined at strength 0: same.png"]
     code, lines = run("photo.png", "-o", "sharp.png", "--model", "own", "--strength", 1)
     assert code == 0 and lines == ["tadisr: 2 lines of text refined at strength 1: sharp.png"]
     assert np.array_equal(opened("same.png"), opened("photo.png"))
@@ -83,7 +84,7 @@ def test_lines_named_in_a_file(run):
     write("boxes.json", [{"quad": [[10, 10], [110, 10], [110, 40], [10, 40]]}])
     assert run("photo.png", "-o", "out", "--boxes", "boxes.json") == (
         0,
-        ["tadisr: 1 line of text refined at strength 0.2: out/photo.png"],
+        ["tadisr: 1 line of text refined at strength 1: out/photo.png"],
     )
     changed = (opened("photo.png") != opened("out/photo.png")).any(2)
     assert changed[12:38, 12:108].mean() > 0.5 and not changed[50:].any()
