@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,7 @@ ImageInput = Image.Image | np.ndarray | torch.Tensor
 _VAES = [AutoencoderKL, LeanAutoencoderKL]
 MIN_SIDE = 64  # pixels of the output: smaller images are padded, so that every normalisation has something to measure
 MAX_SCALE = 100
+INTEGERS = (int, np.integer)
 NO_TEXT = -20.0  # a mask logit, where the network did not look
 
 
@@ -214,11 +215,11 @@ class TADiSRPipeline(DiffusionPipeline):
         if isinstance(scale, bool) or not isinstance(scale, Real) or not 0 < scale <= MAX_SCALE:
             raise ValueError(f"scale must be a number above 0 and at most {MAX_SCALE}, got {scale!r}.")
         least = max(MIN_SIDE, math.ceil(scale))
-        if tile is not None and tile != "auto" and (not isinstance(tile, Integral) or tile < least):
+        if tile is not None and tile != "auto" and (not isinstance(tile, INTEGERS) or tile < least):
             raise ValueError(f'tile must be "auto", None or at least {least} output pixels, got {tile!r}.')
-        if not isinstance(overlap, Integral) or overlap < 0 or (isinstance(tile, Integral) and overlap > tile // 2):
+        if not isinstance(overlap, INTEGERS) or overlap < 0 or (isinstance(tile, INTEGERS) and overlap > tile // 2):
             raise ValueError(f"overlap must be an integer from 0 to half a tile, got {overlap!r} for tiles of {tile}.")
-        if tile_batch is not None and (not isinstance(tile_batch, Integral) or tile_batch < 1):
+        if tile_batch is not None and (not isinstance(tile_batch, INTEGERS) or tile_batch < 1):
             raise ValueError(f"tile_batch must be None or an integer of at least 1, got {tile_batch!r}.")
         if color_fix not in COLOR_FIXES:
             raise ValueError(f"color_fix must be one of {', '.join(COLOR_FIXES)}, got {color_fix!r}.")

@@ -27,10 +27,11 @@ def bleed(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     if not hidden.any():
         return rgb
     _, nearest = cv2.distanceTransformWithLabels(hidden, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    labels = np.asarray(nearest, np.intp).ravel()
     visible = np.flatnonzero(hidden == 0)
-    place = np.zeros(nearest.max() + 1, np.intp)  # of each label, which are numbered from 1 in an order of OpenCV's own
-    place[nearest.flat[visible]] = visible
-    return rgb.reshape(-1, 3)[place[nearest]]
+    place = np.zeros(labels.max() + 1, np.intp)  # of each label, which are numbered from 1 in an order of OpenCV's own
+    place[labels[visible]] = visible
+    return rgb.reshape(-1, 3)[place[labels]].reshape(rgb.shape)
 
 
 def settle(restored: np.ndarray, alpha: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ def to_tensors(
     return _to_tensors(image, keep_alpha)
 
 
-def _to_tensors(image: Image.Image | np.ndarray | torch.Tensor, keep_alpha: bool) -> list[torch.Tensor]:
+def _to_tensors(image: Any, keep_alpha: bool) -> list[torch.Tensor]:
     """One image, or a tensor that is a batch."""
     if isinstance(image, Image.Image):
         if 0 in image.size:
