@@ -89,7 +89,7 @@ def build_empty(cls: Any, config: Mapping[str, Any], where: Path) -> Any:
     Raises ValueError for a config that does not describe one, or one of absurdly many layers.
     """
     parameters = inspect.signature(cls.__init__).parameters
-    known = {key: value for key, value in config.items() if key in parameters and key != "self"}
+    known = {key: value for key, value in config.items() if key in parameters}
     for key, value in known.items():
         if not _is_like(value, parameters[key].default):
             raise ValueError(f"{where} is damaged: {key} cannot be {value!r:.50}.")
