@@ -213,6 +213,8 @@ def test_textdiffs_index(copy, values, said):
         ("prompt", {"text_positions": [3] * 5}, "must be within"),
         ("prompt", {"time_ids": [1, 2]}, "time_ids are six whole numbers"),
         ("prompt", {"time_ids": "abcdef"}, "time_ids are six whole numbers"),
+        ("prompt", {"__class__": "x"}, "no config has the key __class__"),
+        ("unet", {"self": 1}, "no config has the key self"),
         ("prompt", {"quantization_config": {"quant_method": "evil"}}, "holds quantised weights"),
     ],
 )
@@ -225,7 +227,7 @@ def test_a_config(copy, part, values, said):
 
 def test_keys_of_a_config_that_name_programs_have_no_effect(copy):
     folder = copy("lean")
-    edited(folder / "unet" / "config.json", auto_map={"AutoModel": "evil.Model"}, _class_name="evil", __class__="x")
+    edited(folder / "unet" / "config.json", auto_map={"AutoModel": "evil.Model"}, _class_name="evil")
     restorer(folder)()
 
 
