@@ -49,6 +49,8 @@ def read_config(path: Path, largest: float = _MAX_NUMBER) -> dict[str, Any]:
     values = parse_json(data, str(path))
     if not isinstance(values, dict):
         raise ValueError(f"{path} is damaged: it holds a {type(values).__name__}, not an object.")
+    if odd := [name for name in values if name.startswith("__") or name == "self"]:  # diffusers sets what it reads
+        raise ValueError(f"{path} is damaged: no config has the key {shown(odd[0])}.")
     for count, value in enumerate(_leaves(values)):
         if isinstance(value, int) and abs(value) > largest or isinstance(value, float) and not isfinite(value):
             raise ValueError(f"{path} is damaged: {str(value)[:20]} is no value of a config.")

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL
 from huggingface_hub.errors import HFValidationError
 
 from tadisr.io.messages import one_line
-from tadisr.io.model_files import read_config
+from tadisr.io.model_files import read_config, shown
 from tadisr.loading.repositories import AdapterIndex, is_hub_id, resolve
 from tadisr.models.families import FAMILIES, Family, backbone_components, family_by_class, supported_bases
 from tadisr.models.one_step import Scheduler
@@ -57,8 +57,8 @@ def base_family(folder: Path, component: str | None = None) -> Family:
             found[name] = str(read_config(config_path).get("_class_name"))
     if not found and not index:
         raise FileNotFoundError(f"{folder} holds no diffusers pipeline")
-    classes = ", ".join(map(str, found.values())) or "no backbone"
-    what = f"{folder} holds a {index.get('_class_name', 'base')} with {classes}"
+    classes = ", ".join(map(shown, found.values())) or "no backbone"
+    what = f"{folder} holds a {shown(index.get('_class_name', 'base'))} with {classes}"
     families = [family for name in found if (family := family_by_class(found[name])) and family.component == name]
     if found.get("vae", "AutoencoderKL") != "AutoencoderKL" or not families:
         raise ValueError(f"{what}, which is not supported as a base. Supported: {supported_bases()}.")

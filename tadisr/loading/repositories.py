@@ -107,7 +107,7 @@ def _check_index(index: AdapterIndex) -> None:
         value = getattr(index, name)
         empty = not value if name == "base_model" else value == ""
         if empty or not (value is None or isinstance(value, str) and len(value) <= 500 and value.isprintable()):
-            raise ValueError(f"{name} cannot be {str(value)[:50]!r}.")
+            raise ValueError(f"{name} cannot be {value!r:.50}.")
     if "://" in index.base_model:
         raise ValueError(f"base_model is a folder or a Hub id, not the address {index.base_model[:100]}.")
 

@@ -50,7 +50,7 @@ def _loading(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever torch and pickle raise for a damaged or foreign file
-        raise ValueError(f"{path} does not hold the expected weights: {one_line(error, 200)}") from None
+        raise ValueError(f"{path} does not hold the expected weights: {one_line(error, 500)}") from None
 
 
 class LPIPS:

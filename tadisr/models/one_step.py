@@ -7,6 +7,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
 from tadisr.io.messages import one_line
+from tadisr.io.model_files import shown
 
 TIMESTEP = 200  # the paper's fixed t
 
@@ -17,14 +18,14 @@ _PREDICTIONS = {DDPMScheduler: ("epsilon", "v_prediction"), DDIMScheduler: ("sam
 def ddpm_scheduler(config: Mapping[str, Any]) -> DDPMScheduler:
     """The base's noise schedule as a `DDPMScheduler`, from the config of whichever scheduler the base comes with."""
     if "beta_schedule" not in config:
-        found = config.get("_class_name", "scheduler")
+        found = shown(config.get("_class_name", "scheduler"))
         raise ValueError(f"The base's {found} has no DDPM noise schedule, which the one step needs.")
     return build_schedule(DDPMScheduler, config)
 
 
 def flow_scheduler(config: Mapping[str, Any]) -> FlowMatchEulerDiscreteScheduler:
     """A flow-matching base's schedule, from the config of whichever flow-matching scheduler the base comes with."""
-    found = str(config.get("_class_name", "scheduler"))
+    found = shown(config.get("_class_name", "scheduler"))
     if not found.startswith("FlowMatch"):
         raise ValueError(f"The base's {found} has no flow-matching schedule, which the one step needs.")
     return build_schedule(FlowMatchEulerDiscreteScheduler, config)

@@ -101,10 +101,10 @@ def build_empty(cls: Any, config: Mapping[str, Any], where: Path) -> Any:
     Raises ValueError for a config that does not describe one, or one of absurdly many layers.
     """
     parameters = inspect.signature(cls.__init__).parameters
-    known = {key: value for key, value in config.items() if key in parameters and key != "self"}
+    known = {key: value for key, value in config.items() if key in parameters}
     for key, value in known.items():
         if not _is_like(value, parameters[key].default):
-            raise ValueError(f"{where} is damaged: {key} cannot be {str(value)[:50]!r}.")
+            raise ValueError(f"{where} is damaged: {key} cannot be {value!r:.50}.")
     levels = [len(value) for key, value in known.items() if key.endswith("out_channels") and isinstance(value, list)]
     repeats = [_largest(value) for key, value in known.items() if _REPEATS.fullmatch(key)]
     if prod((max(1, count) for count in (*repeats, *levels)), start=1) > _MAX_BLOCKS:

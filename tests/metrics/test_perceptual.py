@@ -128,7 +128,7 @@ def test_weights_that_would_run_something(tmp_path, backbones, metric):
     """torch-fidelity runs whatever its file holds."""
     for file in backbones.iterdir():
         torch.save(torch.load(file, weights_only=True) | {"x": _Runs(tmp_path / "was_run")}, tmp_path / file.name)
-    with pytest.raises(ValueError, match="would call builtins.exec|is no PyTorch checkpoint"):
+    with pytest.raises(ValueError, match="would call [a-z.]*exec|is no PyTorch checkpoint"):
         metric(tmp_path)
     assert not (tmp_path / "was_run").exists()
 
