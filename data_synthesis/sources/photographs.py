@@ -72,7 +72,8 @@ def select(names: list[str], path: Path) -> list[int]:
         chosen += fits[:1]
         absent += [entry] * (not fits)
     if absent:
-        raise ValueError(f"{path}: {len(absent)} of its {len(entries)} images are missing, such as {absent[0][:200]}.")
+        first = absent[0][:200]
+        raise ValueError(f"{path}: {len(absent)} of its {len(entries)} images are not there, such as {first}.")
     return list(dict.fromkeys(chosen))
 
 
