@@ -243,7 +243,7 @@ def test_keys_of_a_config_that_name_programs_have_no_effect(copy):
         ({"beta_schedule": "evil"}, "does not describe a DDPMScheduler"),
         ({"beta_start": -1.0}, "does not describe a DDPMScheduler"),
         ({"beta_end": 1e300}, "does not describe a DDPMScheduler"),
-        ({"beta_end": 3.0}, "no usable noise level"),
+        ({"beta_start": 2.0, "beta_end": 3.0}, "no usable noise level"),
         ({"trained_betas": [2.0] * 300}, "no usable noise level"),
         ({"prediction_type": "sample"}, "only epsilon and v_prediction are known"),
         ({"prediction_type": ["epsilon"]}, "only epsilon and v_prediction are known"),
