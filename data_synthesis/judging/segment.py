@@ -100,7 +100,7 @@ class TextSegmenter(nn.Module):
             raise ValueError(f"overlap must be a multiple of {m} of at most half a tile, got {overlap} for {tile!r}.")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-        tensors = to_tensors(images)
+        tensors = [] if isinstance(images, (list, tuple)) and not images else to_tensors(images)
         masks: dict[int, np.ndarray] = {}
         groups: dict[tuple[int, int], list[int]] = {}
         training = self.training

@@ -139,7 +139,7 @@ def test_report_without_rapidocr_is_one_line_before_any_work(run, monkeypatch):
     Image.fromarray(noise()).save("a.png")
     monkeypatch.setattr("tadisr.loading.load.load", never)
     monkeypatch.setitem(sys.modules, "rapidocr", None)
-    trust.trust_engine.cache_clear()
+    trust._engine.cache_clear()
     code, lines = run("a.png", "-o", "out", "--report")
     assert code == 2 and len(lines) == 1 and "pip install 'tadisr[ocr]'" in lines[0] and tree() == ["a.png"]
 

@@ -121,7 +121,7 @@ def test_failure_leaves_everything_as_it_was(tmp_path, monkeypatch, step, error,
 def test_full_disk(tmp_path, monkeypatch):
     (tmp_path / "a.png").write_bytes(b"earlier")
     full = Path("/dev/full").open("wb")  # noqa: SIM115
-    monkeypatch.setattr(atomic, "open", lambda *_args: full, raising=False)
+    monkeypatch.setattr(atomic, "open", lambda name, _mode: Path(name).touch() or full, raising=False)
     with pytest.raises(ImageError, match="a.png: No space left on device"):
         write_image(tmp_path / "a.png", NOISE)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"earlier"]
