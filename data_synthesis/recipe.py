@@ -3,14 +3,15 @@
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
+from reprlib import repr as repr_
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
-
-import yaml
 
 from tadisr.data_synthesis.degrade import Degradation
 from tadisr.data_synthesis.judging.rules import FilterConfig
 from tadisr.data_synthesis.layouts import PageStyle
 from tadisr.data_synthesis.sources import parse_spec
+from tadisr.io.messages import shortened
+from tadisr.io.structured import read_yaml
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -80,7 +81,7 @@ class Recipe:
     def __post_init__(self):
         for name in ("backgrounds", "crops", "fonts"):
             if not isinstance(getattr(self, name), list):
-                raise ValueError(f"{name} must be a list, not {getattr(self, name)!r}.")
+                raise ValueError(f"{name} must be a list, not {repr_(getattr(self, name))}.")
         self.backgrounds, self.crops = list(map(parse_spec, self.backgrounds)), list(map(parse_spec, self.crops))
         if self.filter.small == "enhance" and self.enhancer is None:
             raise ValueError("filter.small is enhance: name an enhancer, such as tadisr-tiny.")
@@ -93,7 +94,9 @@ class Recipe:
             raise ValueError("Pages on photographs need backgrounds: name a source of them, or set photos to 0.")
         shares = self.corpora.values() if isinstance(self.corpora, dict) else ()
         if not shares or not all(isinstance(n, int) and n > 0 for n in shares):
-            raise ValueError(f"corpora are names with whole numbers above 0, such as latin: 1, not {self.corpora}.")
+            raise ValueError(
+                f"corpora are names with whole numbers above 0, such as latin: 1, not {repr_(self.corpora)}."
+            )
 
 
 def from_dict(cls: type[T], values: dict[str, Any], where: str = "recipe") -> T:
@@ -102,23 +105,23 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "recipe") -> T:
     ValueError: an unknown key, or a value of the wrong shape.
     """
     if not isinstance(values, dict):
-        raise ValueError(f"{where}: expected keys and values, got {values!r}.")
+        raise ValueError(f"{where}: expected keys and values, got {repr_(values)}.")
     hints = get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    if unknown := sorted(set(values) - set(fields)):
-        raise ValueError(f"{where}: unknown keys {', '.join(unknown)}; known are {', '.join(fields)}.")
+    if unknown := sorted(map(str, set(values) - set(fields))):
+        raise ValueError(f"{where}: unknown keys {shortened(unknown)}; known are {', '.join(fields)}.")
     made = {}
-    for name, value in values.items():
-        if hints[name] is Degradation:
-            value = Degradation.preset(value) if isinstance(value, str) else Degradation.from_dict(value)
-        elif dataclasses.is_dataclass(hints[name]):
-            value = from_dict(hints[name], value, f"{where}.{name}")
-        elif isinstance(value, list) and "tuple" in str(hints[name]):
-            value = tuple(value)
-        made[name] = value
     try:
+        for name, value in values.items():
+            if hints[name] is Degradation:
+                value = Degradation.preset(value) if isinstance(value, str) else Degradation.from_dict(value)
+            elif dataclasses.is_dataclass(hints[name]):
+                value = from_dict(hints[name], value, f"{where}.{name}")
+            elif isinstance(value, list) and "tuple" in str(hints[name]):
+                value = tuple(value)
+            made[name] = value
         return cls(**made)
-    except TypeError as error:
+    except TypeError as error:  # a value of another kind
         raise ValueError(f"{where}: {error}") from None
 
 
@@ -133,8 +136,5 @@ def load_recipe(name: str) -> Recipe:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in _RECIPES.glob("*.yaml")))
         raise FileNotFoundError(f"No recipe {name}: bundled are {known}, or name a .yaml file.")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    return from_dict(Recipe, values, path.name)
+    values = read_yaml(path)
+    return from_dict(Recipe, {} if values is None else values, path.name)

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 OUTSIDE = {
     "index.md": "README.md",
     "contributing.md": "CONTRIBUTING.md",
+    "security.md": "SECURITY.md",
     "changes.md": "CHANGELOG.md",
     "training.md": "training/README.md",
     "benchmarks.md": "benchmarks/README.md",

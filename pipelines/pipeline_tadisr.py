@@ -3,9 +3,11 @@
 Shapes: B batch, H, W pixels of the output, h, w latent size.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +27,53 @@ from PIL import Image
 from torch import nn
 
 from tadisr.loading.adapters import load_adapted, save_adapter
-from tadisr.loading.bases import backbone_component
-from tadisr.loading.memory import contiguous_weights, free_memory, fuse_adapter, is_out_of_memory, quantization_by_model
-from tadisr.loading.repositories import AdapterIndex, pipeline_kind, read_adapter_index, resolve
+from tadisr.loading.bases import backbone_component, check_holds_values
+from tadisr.loading.load import choose_device
+from tadisr.loading.memory import (
+    as_dtype,
+    contiguous_weights,
+    free_memory,
+    fuse_adapter,
+    is_out_of_memory,
+    quantization_by_model,
+)
+from tadisr.loading.repositories import (
+    AdapterIndex,
+    check_native_scale,
+    pipeline_kind,
+    read_adapter_index,
+    resolve,
+)
+from tadisr.loading.whole import load_whole
 from tadisr.models.attention import record_text_attention
-from tadisr.models.families import family_of
+from tadisr.models.families import backbone_classes, family_of
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor
 from tadisr.models.lora import ADAPTER
-from tadisr.models.network import denoise
+from tadisr.models.network import check_fits, denoise
 from tadisr.models.prompt import TextPrompt
-from tadisr.models.tensors import COLOR_FIXES, OUTPUT_TYPES, fix_color, on_arrays, to_images, to_tensors, upsample
+from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel
+from tadisr.models.sharing import LOCK, one_load_at_a_time, shared_by_calls
+from tadisr.models.tensors import (
+    COLOR_FIXES,
+    OUTPUT_TYPES,
+    fix_alpha,
+    fix_color,
+    on_arrays,
+    to_images,
+    to_layers,
+    to_tensors,
+    upsample,
+)
 from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
 from tadisr.tiling import TilePlan, auto_tile, group_by_size, run_tiled
 from tadisr.trust.check import Thresholds, TrustReport, check_text, trust_engine
 
 ImageInput = Image.Image | np.ndarray | torch.Tensor
+_VAES = [AutoencoderKL, LeanAutoencoderKL]
 MIN_SIDE = 64  # pixels of the output: smaller images are padded, so that every normalisation has something to measure
+MAX_SCALE = 100
+INTEGERS = (int, np.integer)
+NO_TEXT = -20.0  # a mask logit, where the network did not look
 
 
 class TADiSRPipeline(DiffusionPipeline):
@@ -82,6 +115,7 @@ class TADiSRPipeline(DiffusionPipeline):
         super().__init__()
         if (unet is None) == (transformer is None):
             raise ValueError("Give either unet or transformer: a base has one of them.")
+        check_native_scale(native_scale)
         self.register_modules(
             vae=vae, unet=unet, transformer=transformer, scheduler=scheduler, prompt=prompt, joint_decoder=joint_decoder
         )
@@ -93,11 +127,12 @@ class TADiSRPipeline(DiffusionPipeline):
         """The base's U-Net or transformer."""
         return self.transformer if self.unet is None else self.unet
 
+    @shared_by_calls
     @torch.no_grad()
     def __call__(
         self,
         image: ImageInput | Sequence[ImageInput],
-        scale: int = 4,
+        scale: float = 4,
         tile: int | str | None = "auto",
         overlap: int = 64,
         color_fix: str = "none",
@@ -110,9 +145,12 @@ class TADiSRPipeline(DiffusionPipeline):
         """Restore one image, a batch, or a list of images of any sizes.
 
         Args:
-            image: PIL image, of any mode, turned upright if its EXIF says so; array (H, W), (H, W, 3) uint8 or float
-                in [0, 1]; tensor (3, H, W) or (B, 3, H, W) in [0, 1]; or a list of those.
-            scale: integer factor, at least 1. What is not the model's `native_scale` costs as much as that.
+            image: PIL image, of any mode, turned upright if its EXIF says so; array (H, W), (H, W, 3) or (H, W, 4);
+                tensor (3, H, W), (4, H, W) or a batch of those; or a list of such images. Arrays and tensors are uint8
+                or floats in [0, 1]; one channel is gray, two are gray and alpha. An image with alpha, which is
+                straight, gives one with alpha, see `restore_transparent`.
+            scale: factor, above 0; need not be whole. What is not the model's `native_scale` costs as much as that.
+                Without a native one, a fraction costs as much as the next whole factor.
             tile: side of a tile in output pixels, as they are at the model's `native_scale`; "auto" picks it from the
                 free memory, and a smaller one where that was not enough; None never tiles.
             overlap: least overlap of neighbouring tiles in output pixels; with "auto" at most half a tile.
@@ -126,7 +164,7 @@ class TADiSRPipeline(DiffusionPipeline):
                 number. Small images of one size go through together in any case.
 
         Returns:
-            `TADiSRPipelineOutput`, every image exactly `scale` times its input's size.
+            `TADiSRPipelineOutput`. Each side of an image is round(side * scale) pixels, and at least 1.
 
         Raises:
             ValueError, TypeError: arguments that cannot work, before any work is done.
@@ -136,28 +174,33 @@ class TADiSRPipeline(DiffusionPipeline):
         # 1. Check.
         self.check_inputs(scale, tile, overlap, color_fix, output_type, report, tile_batch)
         images, masks, reports = [], [], []
+        sources = to_tensors(image, keep_alpha=True)  # (1, 3 or 4, h, w) in [0, 1]
+        waiting = iter(sources)
         # Small images of one size together: 2.5 times as fast.
-        for group in group_by_size(to_tensors(image), self._factor(scale), self._fits()):
+        for group in group_by_size([to_layers(source) for source in sources], self._factor(scale), self._fits()):
             # 2. Encode, denoise in one step and decode both streams, tile by tile.
-            lr = torch.cat(group)  # (B, 3, H / scale, W / scale) in [0, 1]
-            sr, mask_logits = self.restore(lr, scale, tile, overlap, tile_progress, tile_batch)  # (B, 3 and 1, H, W)
-            for one_lr, one_sr in zip(group, sr.split(1), strict=True):
-                # 3. Colour, once for the whole image.
-                fix_color(one_sr, one_lr.float().cpu(), color_fix)
+            lr = torch.cat(group)  # (B, 3 or 4, h, w) in [0, 1]
+            sr, mask_logits = self.restore(lr, scale, tile, overlap, tile_progress, tile_batch)  # (B, 3 or 4, H, W)
+            for one_lr, one_sr, one_mask in zip(group, sr.split(1), mask_logits.sigmoid().split(1), strict=True):
+                source = next(waiting)
+                # 3. Colour, once for the whole image, and alpha.
+                fix_color(one_sr[:, :3], one_lr[:, :3], color_fix)
+                alpha = fix_alpha(one_sr, source)
                 # 4. Read the text before and after.
                 if report:
-                    reports.append(self.report(one_lr, one_sr, None if report is True else report))
-            # 5. Post-process.
-            images += to_images(sr, output_type)
-            masks += to_images(mask_logits.sigmoid(), output_type)
+                    thresholds = None if report is True else report
+                    reports.append(self.report(source[:, : one_sr.shape[1]], one_sr, thresholds))
+                # 5. Post-process.
+                images += to_images(one_sr, output_type, alpha)
+                masks += to_images(one_mask, output_type)
         self.maybe_free_model_hooks()
         if not return_dict:
             return (images, masks, reports) if report else (images, masks)
         return TADiSRPipelineOutput(images=images, text_masks=masks, reports=reports if report else None)
 
+    @staticmethod
     def check_inputs(
-        self,
-        scale: int,
+        scale: float,
         tile: int | str | None,
         overlap: int,
         color_fix: str,
@@ -165,16 +208,18 @@ class TADiSRPipeline(DiffusionPipeline):
         report: bool | Thresholds = False,
         tile_batch: int | None = None,
     ) -> None:
-        """Raise ValueError for arguments that cannot work, ImportError for a report without the packages that read."""
-        if not isinstance(scale, int) or scale < 1:
-            raise ValueError(f"scale must be an integer of at least 1, got {scale!r}.")
-        if tile is not None and tile != "auto" and (not isinstance(tile, int) or tile < max(MIN_SIDE, scale)):
-            raise ValueError(
-                f'tile must be "auto", None or at least {max(MIN_SIDE, scale)} output pixels, got {tile!r}.'
-            )
-        if not isinstance(overlap, int) or overlap < 0 or (isinstance(tile, int) and overlap > tile // 2):
+        """Raise ValueError for arguments that cannot work, ImportError for a report without the packages that read.
+
+        Needs no model, so that it can be called before one is loaded.
+        """
+        if isinstance(scale, bool) or not isinstance(scale, Real) or not 0 < scale <= MAX_SCALE:
+            raise ValueError(f"scale must be a number above 0 and at most {MAX_SCALE}, got {scale!r}.")
+        least = max(MIN_SIDE, math.ceil(scale))
+        if tile is not None and tile != "auto" and (not isinstance(tile, INTEGERS) or tile < least):
+            raise ValueError(f'tile must be "auto", None or at least {least} output pixels, got {tile!r}.')
+        if not isinstance(overlap, INTEGERS) or overlap < 0 or (isinstance(tile, INTEGERS) and overlap > tile // 2):
             raise ValueError(f"overlap must be an integer from 0 to half a tile, got {overlap!r} for tiles of {tile}.")
-        if tile_batch is not None and (not isinstance(tile_batch, int) or tile_batch < 1):
+        if tile_batch is not None and (not isinstance(tile_batch, INTEGERS) or tile_batch < 1):
             raise ValueError(f"tile_batch must be None or an integer of at least 1, got {tile_batch!r}.")
         if color_fix not in COLOR_FIXES:
             raise ValueError(f"color_fix must be one of {', '.join(COLOR_FIXES)}, got {color_fix!r}.")
@@ -185,10 +230,11 @@ class TADiSRPipeline(DiffusionPipeline):
         if report:
             trust_engine()
 
+    @shared_by_calls
     def restore(
         self,
         lr: torch.Tensor,
-        scale: int = 4,
+        scale: float = 4,
         tile: int | str | None = "auto",
         overlap: int = 64,
         tile_progress: Callable[[Iterable], Iterable] = iter,
@@ -197,25 +243,29 @@ class TADiSRPipeline(DiffusionPipeline):
         """One whole image, or several of one size at once, tile by tile.
 
         lr (B, 3, h, w) in [0, 1] to the image (B, 3, H, W) in [0, 1] and mask logits (B, 1, H, W), float32 on the CPU.
+        A factor that is not whole is made by the network's own, and then resized as a whole. lr may also be the four
+        channels of `restore_transparent`.
         After an out-of-memory error tile="auto" starts again with half the side; `tile_progress` is then called anew.
         MemoryError if the given tile, or the least one, does not fit; FloatingPointError for values that are not
         finite, as float16 gives in the VAE of SDXL and Kolors.
         """
-        for model in self.convolutional():
-            model.to(memory_format=torch.channels_last)  # as the images: else every layer copies its input
         factor = self._factor(scale)
+        whole = int(scale) if scale == int(scale) else factor
         plan = TilePlan(tile, tile_batch, max(lr.shape[-2:]) * factor, self._fits())
-        restore_tile = on_arrays(lambda part: self.restore_tile(part, scale), self._execution_device)
+        restore_tile = on_arrays(lambda part: self.restore_tile(part, whole), self._execution_device)
         image = lr.float().cpu().numpy()
         while True:
             side = max(1, plan.side // factor)  # LR pixels
             shared = min(overlap // factor, side // 2)
             try:
-                results = run_tiled(restore_tile, image, side, shared, scale, tile_progress, plan.batch)
+                results = run_tiled(restore_tile, image, side, shared, whole, tile_progress, plan.batch)
                 sr, mask_logits = map(torch.from_numpy, results)
                 if not sr.isfinite().all():
-                    raise FloatingPointError(
-                        f"{self.vae.dtype} does not hold this model's values: take bfloat16 or float32."
+                    raise FloatingPointError(self._why_not_finite())
+                if whole != scale:
+                    size = [max(1, round(length * float(scale))) for length in lr.shape[-2:]]
+                    sr, mask_logits = (
+                        F.interpolate(x, size, mode="bicubic", antialias=True) for x in (sr, mask_logits)
                     )
                 return sr.clamp_(0, 1), mask_logits
             except Exception as error:
@@ -225,11 +275,24 @@ class TADiSRPipeline(DiffusionPipeline):
             clear_device_cache(garbage_collection=True)
             plan.shrink()
             if tile == "auto":
-                self._largest_tile = plan.side
+                with LOCK:  # other calls may have found another side
+                    self._largest_tile = min(plan.side, self._largest_tile or plan.side)
 
-    def _factor(self, scale: int) -> int:
+    def _why_not_finite(self) -> str:
+        """Why values overflowed: damaged weights, or a type that does not hold what they give."""
+        for part in self.convolutional():
+            for name, weight in part.named_parameters():
+                overflowed = weight.dtype is torch.float16 and not weight.isnan().any()  # when it was cast
+                if weight.is_floating_point() and not weight.isfinite().all() and not overflowed:
+                    return f"The weights {name} of the {type(part).__name__} are not finite: load the model anew."
+        if self.vae.dtype in (torch.float32, torch.float64):
+            return "This model gives values that are not finite, in float32 too: its training went wrong."
+        other = "float32" if self.vae.dtype is torch.bfloat16 else "bfloat16 or float32"
+        return f"{self.vae.dtype} does not hold this model's values: take {other}."
+
+    def _factor(self, scale: float) -> int:
         """The factor that the network works at."""
-        return self.config["native_scale"] or scale
+        return self.config["native_scale"] or math.ceil(scale)
 
     def _fits(self) -> int:
         """Side of a tile, in output pixels, that should fit the memory free now."""
@@ -239,6 +302,8 @@ class TADiSRPipeline(DiffusionPipeline):
 
     def restore_tile(self, lr: torch.Tensor, scale: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
         """lr (B, 3, h, w) in [0, 1] to the image (B, 3, H, W), nominally in [0, 1], and mask logits (B, 1, H, W)."""
+        if lr.shape[1] == 4:
+            return self.restore_transparent(lr, scale)
         factor = self._factor(scale)
         x = self.prepare_image(lr, factor)  # (B, 3, H', W') in [-1, 1]
         latents, features = self.encode(x)  # (B, c, h, w)
@@ -251,6 +316,30 @@ class TADiSRPipeline(DiffusionPipeline):
             image, mask_logits = (
                 F.interpolate(x.float(), size, mode="bicubic", antialias=True) for x in (image, mask_logits)
             )
+        return image, mask_logits
+
+    def restore_transparent(self, lr: torch.Tensor, scale: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `restore_tile`, of four channels: the layers of `tadisr.models.tensors.to_layers` to image and alpha.
+
+        Colours and alpha are restored as two pictures, alpha as gray on white, and their text is what either shows.
+        A layer that is flat needs no network. See `tadisr.transparency`.
+        """
+        colors, alpha = lr[:, :3], lr[:, 3:]
+        image = upsample(lr.to(self._execution_device, torch.float32), scale)  # (B, 4, H, W)
+        mask_logits = torch.full_like(image[:, :1], NO_TEXT)
+        # Bicubic interpolation looks two pixels far.
+        visible = F.max_pool2d((alpha > 0).to(image), 5, stride=1, padding=2)
+        chosen = _varied(colors) & visible.flatten(1).any(1)
+        if chosen.any():
+            restored, found = self.restore_tile(colors[chosen], scale)
+            image[chosen, :3] = restored.float()
+            visible = F.interpolate(visible[chosen], found.shape[-2:])
+            mask_logits[chosen] = found.float().masked_fill(visible == 0, NO_TEXT)
+        chosen = _varied(alpha)
+        if chosen.any():
+            dark, found = self.restore_tile(1 - alpha[chosen].expand(-1, 3, -1, -1), scale)
+            image[chosen, 3:] = 1 - dark.float().clamp(0, 1).mean(1, keepdim=True)
+            mask_logits[chosen] = torch.maximum(mask_logits[chosen], found.float())
         return image, mask_logits
 
     def prepare_image(self, lr: torch.Tensor, scale: int = 4) -> torch.Tensor:
@@ -284,7 +373,7 @@ class TADiSRPipeline(DiffusionPipeline):
         return self.joint_decoder(self.vae, latents, attention_maps, features, image)
 
     def report(self, lr: torch.Tensor, sr: torch.Tensor, thresholds: Thresholds | None = None) -> TrustReport:
-        """Check the text of sr (1, 3, H, W), restored from lr (1, 3, h, w), both in [0, 1]."""
+        """Check the text of sr (1, 3 or 4, H, W), restored from lr (1, 3 or 4, h, w), both in [0, 1]."""
         return check_text(to_images(lr.float().cpu(), "uint8")[0], to_images(sr, "uint8")[0], thresholds)
 
     def convolutional(self) -> list[nn.Module]:
@@ -325,12 +414,14 @@ class TADiSRPipeline(DiffusionPipeline):
         return self
 
     @classmethod
+    @one_load_at_a_time
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "TADiSRPipeline":
         """Load a bundled model by name, a folder, or a Hub repository; a whole pipeline, or an adapter on its base.
 
         Args:
             pretrained_model_name_or_path: "tadisr-tiny", a folder, or "user/model".
-            kwargs: `dtype` (or, as it used to be called, `torch_dtype`; float32 by default, whatever the files hold);
+            kwargs: `dtype` (or, as it used to be called, `torch_dtype`; float32 by default, whatever the files hold;
+                "auto" is the type in which the fastest device here is faster, as in `tadisr.load`);
                 `revision`, `token`, `cache_dir`, `local_files_only` for the Hub; `base_model` to take an adapter's base
                 from somewhere else; `prompt`, a `TextPrompt`, instead of the saved one; `quantization_config`,
                 diffusers', for 8 or 4 bits: a `PipelineQuantizationConfig`, or the backbone's alone; `fuse_lora=True`
@@ -339,22 +430,25 @@ class TADiSRPipeline(DiffusionPipeline):
 
         Raises:
             FileNotFoundError: no such model, or an adapter whose base is not here; the message says what to fetch.
-            ValueError: a base that the adapter does not fit, or of a kind that is not supported; options that adapters
-                do not take.
+            ValueError: a base that the adapter does not fit, or of a kind that is not supported; files that are
+                damaged, incomplete, or not what they say; options that adapters do not take.
         """
         hub = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
         base_model, fuse = kwargs.pop("base_model", None), kwargs.pop("fuse_lora", False)
         folder = resolve(os.fspath(pretrained_model_name_or_path), cls.__name__, **hub)
         index = read_adapter_index(folder)
-        dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32))
+        dtype = as_dtype(kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32)), choose_device())
         if index is None:
             pipeline_kind(folder, cls.__name__)
+            check_holds_values(folder, dtype)
             if base_model is not None:
                 raise ValueError(f"{pretrained_model_name_or_path} is no adapter: leave base_model out.")
             if (config := kwargs.get("quantization_config")) is not None:
                 mapping = quantization_by_model(config, backbone_component(folder))
                 kwargs["quantization_config"] = PipelineQuantizationConfig(quant_mapping=mapping)
-            return super().from_pretrained(folder, dtype=dtype, **kwargs)
+            pipe = load_whole(super().from_pretrained, folder, _kinds(), dtype=dtype, **kwargs)
+            check_fits(pipe.vae, pipe.backbone, pipe.prompt, pipe.joint_decoder)
+            return pipe
         hub.pop("revision", None)
         if base_model is not None:  # whose revisions are its own
             index = replace(index, base_model=str(base_model), base_revision=None)
@@ -383,3 +477,20 @@ class TADiSRPipeline(DiffusionPipeline):
         AdapterIndex(config["base_model"], config["base_revision"], native_scale=config["native_scale"]).save(folder)
         if push_to_hub:
             self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
+
+
+def _kinds() -> dict[str, list[type]]:
+    """The classes that the parts of a saved pipeline may be of."""
+    return {
+        "vae": _VAES,
+        "unet": [*backbone_classes("unet"), LeanUNet2DConditionModel, type(None)],
+        "transformer": [*backbone_classes("transformer"), type(None)],
+        "scheduler": [DDPMScheduler, FlowMatchEulerDiscreteScheduler],
+        "prompt": [TextPrompt],
+        "joint_decoder": [JointSegmentationDecoder],
+    }
+
+
+def _varied(images: torch.Tensor) -> torch.Tensor:
+    """Which of (B, C, H, W) are not the same everywhere: (B,)."""
+    return (images.amax((2, 3)) > images.amin((2, 3))).any(1)

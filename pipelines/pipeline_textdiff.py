@@ -15,8 +15,11 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler, DiffusionPipeline
 from PIL import Image
 
-from tadisr.loading.memory import contiguous_weights
+from tadisr.loading.load import choose_device
+from tadisr.loading.memory import as_dtype, contiguous_weights
 from tadisr.loading.repositories import pipeline_kind, resolve
+from tadisr.loading.whole import load_whole
+from tadisr.models.sharing import one_load_at_a_time, shared_by_calls
 from tadisr.models.tensors import OUTPUT_TYPES, to_images, to_tensors, upsample
 from tadisr.models.textdiff.enhancement import TextEnhancementModule
 from tadisr.models.textdiff.network import TextDiffNetwork
@@ -29,6 +32,9 @@ from tadisr.pipelines.pipeline_output import TextDiffPipelineOutput
 ImageInput = Image.Image | np.ndarray | torch.Tensor
 Generators = torch.Generator | Sequence[torch.Generator] | None
 _MODELS = ("enhancement", "prior", "residual")
+_KINDS = {
+    "enhancement": [TextEnhancementModule], "prior": [CRNN], "residual": [ResidualUNet], "scheduler": [DDIMScheduler],
+}  # fmt: skip
 
 
 class TextDiffPipeline(DiffusionPipeline):
@@ -74,8 +80,11 @@ class TextDiffPipeline(DiffusionPipeline):
         residual_strength: float = 1.0,
     ):
         super().__init__()
-        if len(crop_size) != 2 or not 0 < crop_size[0] < crop_size[1]:
-            raise ValueError(f"crop_size must be a height and a greater width, got {list(crop_size)}.")
+        sides = list(crop_size) if isinstance(crop_size, (list, tuple)) else []
+        if len(sides) != 2 or not all(type(x) is int for x in sides) or not 0 < sides[0] < sides[1] <= 4096:
+            raise ValueError(f"crop_size must be a height and a greater width, got {crop_size!r:.50}.")
+        if not isinstance(diffusion, bool):
+            raise ValueError(f"diffusion must be True or False, got {diffusion!r:.50}.")
         shares = Shares(temperature, strength, residual_strength)
         self.register_modules(enhancement=enhancement, prior=prior, residual=residual, scheduler=scheduler)
         self.register_to_config(crop_size=list(crop_size), diffusion=diffusion, **asdict(shares))
@@ -86,6 +95,7 @@ class TextDiffPipeline(DiffusionPipeline):
         """The components as the network that was trained: `network.enhance` and `network.refine` are its two stages."""
         return TextDiffNetwork(self.enhancement, self.prior, self.residual, self.scheduler, self.config.diffusion)
 
+    @shared_by_calls
     @torch.no_grad()
     def __call__(
         self,
@@ -102,8 +112,10 @@ class TextDiffPipeline(DiffusionPipeline):
         """Restore one crop, a batch, or a list of crops of any sizes.
 
         Args:
-            image: PIL image, of any mode; array (h, w), (h, w, 3) uint8 or float in [0, 1]; tensor (3, h, w) or
-                (N, 3, h, w) in [0, 1]; or a list of those. Each is an upright line of text, or a vertical one.
+            image: PIL image, of any mode; array (h, w), (h, w, 3) or (h, w, 4); tensor (3, h, w), (4, h, w) or a batch
+                of those; or a list of such crops. Arrays and tensors are uint8 or floats in [0, 1]. What is transparent
+                is laid on white, or on the ground that shows it better, for the results have no alpha. Each is an
+                upright line of text, or a vertical one.
             num_inference_steps: steps of the residual's sampling.
             generator: source of the noise; a list holds one for each crop. With a single generator all crops take the
                 same seed from it. None is a fixed seed: the same crop always gives the same image.
@@ -139,6 +151,7 @@ class TextDiffPipeline(DiffusionPipeline):
         result = self._run(restore, crops, self.config.crop_size, scale, batch_size, output_type)
         return result if return_dict else (result.images, result.text_masks, result.coarse_images)
 
+    @shared_by_calls
     @torch.no_grad()
     def refine(
         self,
@@ -251,8 +264,6 @@ class TextDiffPipeline(DiffusionPipeline):
 
         Its channels are joined by `_join`: the change, perhaps the coarse image's change, perhaps the text mask.
         """
-        for name in _MODELS:  # in the layout of the images: else every convolution copies its input
-            getattr(self, name).to(memory_format=torch.channels_last)
         images, coarse_images, masks = [], [], []
         blended = run_pieces(restore, lines, (crop_size[0], crop_size[1]), scale, batch_size)
         for line, maps in zip(lines, blended, strict=True):  # (1, C, H, W)
@@ -275,7 +286,7 @@ class TextDiffPipeline(DiffusionPipeline):
         """The lines with their masks as a fourth channel."""
         if not self.residual.config.mask:
             raise ValueError("This model was trained without text masks and reads none: leave out masks.")
-        maps = [mask[:, :1] for mask in to_tensors(_as_rgb(masks))]
+        maps = [mask[:, :1] for mask in to_tensors(masks)]
         sizes, mask_sizes = ([tuple(image.shape[-2:]) for image in images] for images in (lines, maps))
         if sizes != mask_sizes:
             raise ValueError(f"Expected a mask for each image and of its size, {sizes}, got {mask_sizes}.")
@@ -293,40 +304,24 @@ class TextDiffPipeline(DiffusionPipeline):
             super().save_pretrained(save_directory, **kwargs)
 
     @classmethod
+    @one_load_at_a_time
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "TextDiffPipeline":
         """Load a bundled model by name, such as "textdiff-tiny", a folder, or a Hub repository "user/model".
 
         Args:
-            kwargs: `dtype`, or `torch_dtype`, its older name (default float32, whatever the files hold); `revision`,
-                `token`, `cache_dir`, `local_files_only` for the Hub; others as in `DiffusionPipeline.from_pretrained`.
+            kwargs: `dtype`, or `torch_dtype`, its older name (default float32, whatever the files hold; "auto" is the
+                type in which the fastest device here is faster, as in `tadisr.load`); `revision`, `token`, `cache_dir`,
+                `local_files_only` for the Hub; others as in `DiffusionPipeline.from_pretrained`.
 
         Raises:
             FileNotFoundError: there is no such model.
-            ValueError: it is another pipeline's, or its weights are incomplete.
+            ValueError: it is another pipeline's, or its files are damaged, incomplete, or not what they say.
         """
         hub = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
         folder = resolve(pretrained_model_name_or_path, cls.__name__, **hub)
         pipeline_kind(folder, cls.__name__)
-        dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32))
-        pipe = super().from_pretrained(folder, dtype=dtype, **kwargs)
-        for name in _MODELS:  # diffusers only warns, and leaves such weights empty
-            lacking = [key for key, value in getattr(pipe, name).state_dict().items() if value.is_meta]
-            if lacking:
-                raise ValueError(
-                    f"The weights in {folder / name} lack {', '.join(lacking[:3])}"
-                    f"{f' and {len(lacking) - 3} more' if len(lacking) > 3 else ''}: save them whole, or set its "
-                    "config.json to what they hold."
-                )
-        return pipe
-
-
-def _as_rgb(masks: ImageInput | Sequence[ImageInput]) -> Any:
-    """Masks (..., 1, H, W) with three channels, which `to_tensors` takes."""
-    if isinstance(masks, (list, tuple)):
-        return [_as_rgb(mask) for mask in masks]
-    if isinstance(masks, torch.Tensor) and masks.ndim >= 3 and masks.shape[-3] == 1:
-        return masks.expand(*masks.shape[:-3], 3, -1, -1)
-    return masks
+        dtype = as_dtype(kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32)), choose_device())
+        return load_whole(super().from_pretrained, folder, _KINDS, dtype=dtype, **kwargs)
 
 
 def _join(*maps: torch.Tensor | None) -> torch.Tensor:
@@ -336,8 +331,6 @@ def _join(*maps: torch.Tensor | None) -> torch.Tensor:
 
 def _seeds(generator: Generators, count: int) -> list[int]:
     """A seed for each of `count` crops, so that a crop's noise depends on its seed and its size alone."""
-    if not count:
-        raise ValueError("Expected at least one crop, got an empty list.")
     if generator is None:
         return [0] * count
     generators = [generator] if isinstance(generator, torch.Generator) else generator

@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +19,12 @@ __all__ = [
     "TextPrompt", "check_text", "load", "load_engine",
 ]  # fmt: skip
 __version__ = version("tadisr")
+
+# In a clone, tadisr.pipelines, tadisr.training and tadisr.data_synthesis lie beside this folder. An editable
+# installation knows that. With any other, Python started in the clone would find this folder alone.
+_CLONE = Path(__file__).resolve().parents[1]
+if (_CLONE / "pipelines" / "pipeline_tadisr.py").is_file():
+    __path__.append(str(_CLONE))
 
 # Imported on first use: `import tadisr` loads no torch.
 _NAMES = {

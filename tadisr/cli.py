@@ -1,8 +1,12 @@
 """The `tadisr` command. Subcommands are named by module path and imported when they run, so `--help` is instant."""
 
 import argparse
+import difflib
+import os
 import sys
 import warnings
+from collections.abc import Iterable
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
 from typing import NoReturn
@@ -20,11 +24,20 @@ COMMANDS = {
     "synthesize": ("tadisr.data_synthesis.command", "make training data: pages of text with exact masks, and their LR"),
     "synthesize-lines": ("tadisr.data_synthesis.command_lines", "make training data for TextDiff: lines of text"),
 }
+BROKEN_PIPE = 141  # what a shell shows for a command that ended because nobody read on
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see '{self.prog} --help')")
+
+    def check_known(self, extras: list[str]) -> None:
+        """Raise UserError for arguments that no option or input took, with what may have been meant."""
+        if extras:
+            unknown = next((extra for extra in extras if extra.startswith("-")), None)
+            if unknown is None:
+                self.error(f"unexpected argument {extras[0]}")
+            self.error(f"no option {unknown}{_meant(unknown.partition('=')[0], self._option_string_actions)}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,20 +45,46 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if not sys.warnoptions:  # libraries warn their callers; whoever types a command can do nothing about it
         warnings.simplefilter("ignore")
-    parser = _Parser(prog="tadisr", description="Text-aware super-resolution: photos with text, restored and legible.")
-    parser.add_argument("--version", action="version", version=f"tadisr {version('tadisr')}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    wanted = next((arg for arg in argv if not arg.startswith("-")), None)
     try:
-        for name, (module, text) in COMMANDS.items():
-            subparser = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-            if name == wanted:
-                import_module(module).register(subparser)
-        args = parser.parse_args(argv)
-        return import_module(COMMANDS[args.command][0]).run(args)
-    except UserError as error:
-        say(str(error))
-        return 2
-    except KeyboardInterrupt:
-        say("interrupted")
-        return 130
+        try:
+            return _run(argv)
+        except UserError as error:
+            say(str(error))
+            return 2
+        except KeyboardInterrupt:
+            say("interrupted")
+            return 130
+        finally:
+            sys.stdout.flush()  # here, not when Python ends, which would say that it could not
+    except BrokenPipeError:  # `tadisr ... | head`: whoever read has seen enough
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # a stream without a file
+                os.dup2(nowhere, stream.fileno())
+        return BROKEN_PIPE
+
+
+def _run(argv: list[str]) -> int:
+    parser = _Parser(prog="tadisr", description="Text-aware super-resolution: photos with text, restored and legible.")
+    parser.add_argument("-V", "--version", action="version", version=f"tadisr {version('tadisr')}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    argv = argv[1:] + ["--help"] if argv[:1] == ["help"] else argv or ["--help"]
+    wanted = next((arg for arg in argv if not arg.startswith("-")), None)
+    if wanted not in (None, *COMMANDS):
+        parser.error(f"no command {wanted}{_meant(wanted, COMMANDS)}")
+    for name, (module, text) in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == wanted:
+            import_module(module).register(subparser)
+    args, extras = parser.parse_known_args(argv)
+    if args.command is None:
+        parser.check_known(extras)
+        parser.error("no command")
+    subparsers.choices[args.command].check_known(extras)
+    return import_module(COMMANDS[args.command][0]).run(args)
+
+
+def _meant(word: str | None, known: Iterable[str]) -> str:
+    """The nearest of the known words, in words; nothing where none is near."""
+    near = difflib.get_close_matches(word or "", known, 1)
+    return f": did you mean {near[0]}?" if near else ""

@@ -120,11 +120,11 @@ def auto_batch(tile: int, largest: int) -> int:
 
 
 def group_by_size(images: Sequence[Any], scale: int, fits: int) -> Iterator[list[Any]]:
-    """Neighbours of one size, arrays or tensors (1, C, h, w), in groups that can be restored together.
+    """Neighbours of one shape, arrays or tensors (1, C, h, w), in groups that can be restored together.
 
     A group has at most `fits` or `BATCH_SIDE` squared output pixels; an image larger than that is a group of its own.
     """
-    for (height, width), neighbours in groupby(images, key=lambda image: image.shape[-2:]):
+    for (*_, height, width), neighbours in groupby(images, key=lambda image: tuple(image.shape)):
         count = max(1, min(BATCH_SIDE, fits) ** 2 // (height * width * scale**2))
         while group := list(islice(neighbours, count)):
             yield group

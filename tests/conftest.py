@@ -1,16 +1,64 @@
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
+HERE = Path(__file__).parent
+# Tests that train, start processes, or take a model's whole way again and again, by the beginnings of their names.
+# `make test-quick` leaves them out; with `--durations 10` it shows what should join them.
+LONG = (
+    "commands/test_cli.py::test_a_pipe_gets_our_lines_alone",
+    "commands/test_cli.py::test_ctrl_c_leaves_whole_files",
+    "data_synthesis/judging/test_judge.py",
+    "data_synthesis/judging/test_segment.py::test_from_the_hub",
+    "data_synthesis/judging/test_segment.py::test_learns_one_picture",
+    "data_synthesis/test_parallel.py",
+    "data_synthesis/test_rendered_lines.py::test_export_is_read_back",
+    "data_synthesis/text/test_effects.py::test_masks_are_the_coverage",
+    "data_synthesis/writing/",
+    "datasets/test_line_items.py::test_data_workers",
+    "datasets/test_textzoom.py::test_a_full_disk",
+    "evaluation/test_methods.py",
+    "evaluation/test_pairs.py::test_what_synthesize_writes",
+    "evaluation/test_report.py",
+    "golden/",
+    "loading/test_hub.py",
+    "training/engine/test_processes.py",
+    "training/engine/test_resume.py",
+    "training/test_train_",
+    "training/tiny/",
+)
+
 # The tests run side by side: a thread per core in each of them would only make them wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+_terminal = None
 
 
 def pytest_configure(config):
     """GPUs have their own tests, `-m gpu`: the others compare to the bit, which only a CPU's arithmetic allows."""
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    global _terminal
+    _terminal = config.pluginmanager.get_plugin("terminalreporter")  # None in xdist's workers
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests that `make test-quick` leaves out."""
+    long = tuple(str(HERE / place) for place in LONG)
+    for item in items:
+        if f"{item.path}::{item.name}".startswith(long):  # a test in a class is known by its file
+            item.add_marker("long")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report):
+    """Name a failure at once, not only at the end."""
+    if report.failed and _terminal is not None:
+        reason = getattr(getattr(report.longrepr, "reprcrash", None), "message", "")
+        _terminal.write_line(f"\nFAILED {report.nodeid}: {reason.partition(chr(10))[0]}", red=True)
 
 
 @pytest.fixture(scope="session", params=["sd", "sdxl", "kolors"])

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 # A part may import from its own floor and from those below.
 FLOORS = [
     {"io", "metrics", "weights"},
-    {"models", "tiling", "ocr", "datasets"},
+    {"models", "tiling", "transparency", "ocr", "datasets"},
     {"loading", "trust"},
     {"pipelines"},
     {"data_synthesis", "evaluation"},
@@ -108,7 +108,8 @@ def test_no_circles():
 
 
 def test_below_models_nothing_imports_torch_at_once():
-    lowest = [path for module, path in product().items() if module.split(".")[1:2] in (["io"], ["tiling"], ["ocr"])]
+    parts = {"io", "tiling", "transparency", "ocr"}
+    lowest = [path for module, path in product().items() if parts & set(module.split(".")[1:2])]
     assert len(lowest) > 5
     for path in lowest:
         assert not {"torch", "diffusers", "transformers"} & {
@@ -140,3 +141,11 @@ def test_below_models_nothing_imports_torch_at_once():
 )
 def test_the_check_sees(source, module, found):
     assert bool(climbs(source, module)) == found
+
+
+def test_the_tests_that_are_not_quick_are_there(pytestconfig):
+    (plugin,) = (plugin for plugin in pytestconfig.pluginmanager.get_plugins() if hasattr(plugin, "LONG"))
+    for place in plugin.LONG:
+        file, _, test = place.partition("::")
+        found = sorted((ROOT / "tests").glob(f"{file}*"))
+        assert found and (not test or f"def {test}" in found[0].read_text(encoding="utf-8")), place

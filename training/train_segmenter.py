@@ -10,6 +10,7 @@ Interrupt it at any time; `--resume_from_checkpoint latest` goes on from the las
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -31,6 +32,8 @@ from tadisr.training.engine.task import Batch, Task, Terms, Validation, share, t
 @dataclass
 class SegmenterConfig(LoopConfig):
     """Hi-SAM's recipe by default, as far as one is published. Flags are named as in diffusers' own training scripts."""
+
+    FILES: ClassVar[tuple[str, ...]] = ("photo_list",)
 
     output_dir: str = "runs/segmenter"
     pretrained_model_name_or_path: str | None = None

@@ -115,8 +115,8 @@ class Degradation:
     @classmethod
     def preset(cls, name: str) -> "Degradation":
         """`real-esrgan`: the published values. `mild`: photographs a little soft, noisy and compressed."""
-        if name not in _PRESETS:
-            raise ValueError(f"No degradation is called {name!r}; there are {', '.join(_PRESETS)}.")
+        if not isinstance(name, str) or name not in _PRESETS:
+            raise ValueError(f"No degradation is called {str(name)[:50]!r}; there are {', '.join(_PRESETS)}.")
         return _PRESETS[name]()
 
     @classmethod

@@ -1,7 +1,7 @@
 """Small text crops super-resolved before they are used (section 3.5).
 
 The model is either a file that `spandrel` loads (HAT, SwinIR, Real-ESRGAN and some forty others) or a TADiSR pipeline.
-Pickled files are safe to load: spandrel's unpickler builds tensors and ordered dicts and refuses everything else.
+Such files run nothing: their tensors are read, and whatever else they hold is refused (`load_model_file`).
 """
 
 from collections.abc import Callable

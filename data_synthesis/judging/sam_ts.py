@@ -6,7 +6,6 @@ from the image's features, SAM's mask decoder, and a head that brings the decode
 Shapes: B batch, S the side SAM works at (1024), C SAM's embedding width (256), h = w = S / 16, K prompt tokens.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ from transformers import SamModel
 from transformers.models.sam.modeling_sam import SamFeedForward, SamLayerNorm
 
 from tadisr.data_synthesis.judging.segment import TextSegmenter, find_folder
+from tadisr.io.model_files import not_finite, refuse
+from tadisr.io.structured import read_json
 
 _BASE_FILES = ["config.json", "model*.safetensors*"]
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # SAM's
@@ -173,10 +174,14 @@ class SamTextSegmenter(TextSegmenter):
         hub = {key: hub[key] for key in ("token", "cache_dir", "local_files_only") if key in hub}
         folder = find_folder(own.base_model, _BASE_FILES, revision=own.base_revision, **hub)
         described = folder / "config.json"
-        kind = json.loads(described.read_text(encoding="utf-8")).get("model_type") if described.is_file() else None
+        kind = read_json(described).get("model_type") if described.is_file() else None
         if kind != "sam":
             raise ValueError(f"{own.base_model} is no SAM: its config.json has the model_type {kind}.")
-        return cls(SamModel.from_pretrained(folder), own)
+        loaded: Any = SamModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+        sam, found = loaded
+        refuse(folder, (f"{name} is missing" for name in sorted(found["missing_keys"])))
+        refuse(folder, (f"{name} is not finite" for name in not_finite(sam.state_dict())))
+        return cls(sam, own)
 
     def trained_state(self) -> dict[str, torch.Tensor]:
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}

@@ -14,9 +14,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from tadisr.io.messages import one_line
+from tadisr.io.structured import read_json
 from tadisr.loading.repositories import resolve
 from tadisr.models.tensors import on_arrays, to_tensors
 from tadisr.tiling import run_tiled
@@ -97,7 +100,7 @@ class TextSegmenter(nn.Module):
             raise ValueError(f"overlap must be a multiple of {m} of at most half a tile, got {overlap} for {tile!r}.")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-        tensors = to_tensors(images)
+        tensors = [] if isinstance(images, (list, tuple)) and not images else to_tensors(images)
         masks: dict[int, np.ndarray] = {}
         groups: dict[tuple[int, int], list[int]] = {}
         training = self.training
@@ -170,20 +173,36 @@ class TextSegmenter(nn.Module):
         folder = BUNDLED / BUNDLED_SEGMENTER if str(name) == BUNDLED_SEGMENTER else find_folder(name, **hub)
         if not (folder / _CONFIG_FILE).is_file() or not (folder / _WEIGHTS_FILE).is_file():
             raise ValueError(f"{folder} holds no text segmenter ({_CONFIG_FILE} and {_WEIGHTS_FILE}).")
-        config = json.loads((folder / _CONFIG_FILE).read_text(encoding="utf-8"))
-        kind = config.pop("_class_name", None)
-        if kind not in _HOMES:
+        config = read_json(folder / _CONFIG_FILE)
+        kind = config.pop("_class_name", None) if isinstance(config, dict) else None
+        if not isinstance(kind, str) or kind not in _HOMES:
             raise ValueError(f"{folder / _CONFIG_FILE} names the class {kind}: known are {', '.join(_HOMES)}.")
         home = getattr(import_module(_HOMES[kind]), kind)
-        segmenter = home.build(config, base_model=base_model, **hub)
-        own, state = segmenter.trained_state(), load_file(folder / _WEIGHTS_FILE)
-        wrong = sorted(set(own) ^ set(state)) + [n for n in own if n in state and own[n].shape != state[n].shape]
+        try:
+            segmenter = home.build(config, base_model=base_model, **hub)
+        except TypeError as error:  # unknown or missing keys
+            raise ValueError(f"{folder / _CONFIG_FILE} does not describe a {kind}: {one_line(error)}.") from None
+        try:
+            own, state = segmenter.trained_state(), load_file(folder / _WEIGHTS_FILE)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{folder / _WEIGHTS_FILE} is damaged or incomplete: {one_line(error)}.") from None
+        shared = [name for name in own if name in state]
+        wrong = sorted(set(own) ^ set(state)) + [n for n in shared if not _fits(state[n], own[n])]
         if wrong:
             raise ValueError(f"The weights in {folder} do not fit: {len(wrong)} tensors differ, such as {wrong[0]}.")
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(state[str(name)])
         return segmenter.eval()
+
+
+def _fits(tensor: torch.Tensor, place: torch.Tensor) -> bool:
+    """Whether a stored tensor has the shape and kind of another one, and nothing but finite numbers."""
+    return (
+        tensor.shape == place.shape
+        and tensor.is_floating_point() == place.is_floating_point()
+        and bool(tensor.isfinite().all())
+    )
 
 
 def find_folder(name: str | Path, allow_patterns: list[str] | None = None, **hub: Any) -> Path:
@@ -203,6 +222,11 @@ class TinyConfig:
 
     widths: Sequence[int] = (32, 64, 96, 128, 192)
     """Channels at 1/2, 1/4, ... of the image's side."""
+
+    def __post_init__(self):
+        fits = isinstance(self.widths, (list, tuple)) and 1 <= len(self.widths) <= 8
+        if not fits or not all(isinstance(width, int) and 1 <= width <= 4096 for width in self.widths):
+            raise ValueError(f"widths are 1 to 8 whole numbers from 1 to 4096, not {self.widths!r}.")
 
 
 class TinyTextSegmenter(TextSegmenter):

@@ -38,7 +38,7 @@ def parse_spec(spec: str | Mapping[str, Any]) -> dict[str, Any]:
         kind, _, path = spec.partition(":")
         spec = {"kind": kind, "path": path} if path else {"kind": kind}
     if not isinstance(spec, Mapping) or "kind" not in spec:
-        raise ValueError(f'A source is "KIND:PATH" or has a kind among its keys, unlike {spec!r}.')
+        raise ValueError(f'A source is "KIND:PATH" or has a kind among its keys, unlike {repr(spec)[:200]}.')
     return dict(spec)
 
 

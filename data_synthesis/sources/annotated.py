@@ -1,6 +1,5 @@
 """Photographs with stroke masks and word annotations: TextSeg and BTS."""
 
-import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from tadisr.data_synthesis.sources.source import (
     open_gray,
     open_image,
 )
+from tadisr.io.structured import parse_json, read_json
 
 PARTS = ("train", "val", "test")
 MARGIN = 0.1  # around a word, in units of its box's short side
@@ -46,7 +46,7 @@ def read_words(path: Path) -> list[dict[str, Any]]:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
             text = data.decode("gb18030")
-        words = json.loads(text)
+        words = parse_json(text, "it")
         words = words.values() if isinstance(words, dict) else words
         return [{"text": str(word["text"]), "quad": _quad(word["bbox"])} for word in words]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -226,7 +226,7 @@ def _official_split(root: Path, place: Place, split: str) -> set[str]:
     for path in (place.images.parent / "split.json", root / "split.json"):
         if path.is_file():
             try:
-                return set(json.loads(path.read_text(encoding="utf-8"))[split])
+                return set(read_json(path)[split])
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{path} does not say which images are for {split}: {error!r}") from None
     raise ValueError(f"{place.images.parent} has no split.json: its split {split!r} is unknown, take 'all'.")

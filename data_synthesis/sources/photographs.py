@@ -1,6 +1,5 @@
 """Folders of photographs: anybody's, and LSDIR, DIV2K, Flickr2K as they are distributed."""
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -12,6 +11,7 @@ from tadisr.data_synthesis.sources.source import (
     image_size,
     open_image,
 )
+from tadisr.io.structured import parse_json
 
 
 def find_images(folders: list[str] | list[Path]) -> list[Path]:
@@ -41,7 +41,7 @@ def _read_list(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".json":
-            if not isinstance(rows := json.loads(text), list):
+            if not isinstance(rows := parse_json(text, "it"), list):
                 raise TypeError("expected a JSON array")
             entries = [row["path_gt"] if isinstance(row, dict) else row for row in rows]
         else:
@@ -72,7 +72,8 @@ def select(names: list[str], path: Path) -> list[int]:
         chosen += fits[:1]
         absent += [entry] * (not fits)
     if absent:
-        raise ValueError(f"{path}: {len(absent)} of its {len(entries)} images are not there, such as {absent[0]}.")
+        first = absent[0][:200]
+        raise ValueError(f"{path}: {len(absent)} of its {len(entries)} images are not there, such as {first}.")
     return list(dict.fromkeys(chosen))
 
 

@@ -290,7 +290,7 @@ class FileCorpus(Corpus):
     def __init__(self, path: str | Path):
         path = Path(path)
         if not path.is_file():
-            raise FileNotFoundError(f"No corpus {path}: built in are {', '.join(_BUILT_IN)}, or name a text file.")
+            raise FileNotFoundError(f"No corpus {path}: built in are {', '.join(BUILT_IN)}, or name a text file.")
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
@@ -309,7 +309,7 @@ class FileCorpus(Corpus):
     _sentence = _item
 
 
-_BUILT_IN = {corpus.name: corpus for corpus in (LatinCorpus, ChineseCorpus, KanaCorpus)}
+BUILT_IN = {corpus.name: corpus for corpus in (LatinCorpus, ChineseCorpus, KanaCorpus)}
 
 
 def open_corpus(name: str | Path, fonts: "Fonts | None" = None) -> Corpus:
@@ -318,7 +318,7 @@ def open_corpus(name: str | Path, fonts: "Fonts | None" = None) -> Corpus:
     With `fonts`, a file's lines that none of them draws are left out. FileNotFoundError for neither a built-in name nor
     a file; ValueError for a file that is empty or not UTF-8, or a script that none of `fonts` draws.
     """
-    corpus = _BUILT_IN[str(name)]() if str(name) in _BUILT_IN else FileCorpus(name)
+    corpus = BUILT_IN[str(name)]() if str(name) in BUILT_IN else FileCorpus(name)
     if fonts is not None:
         if isinstance(corpus, FileCorpus):
             corpus.lines = [line for line in corpus.lines if fonts.covering(line)] or corpus.lines

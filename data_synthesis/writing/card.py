@@ -13,7 +13,7 @@ import numpy as np
 from tadisr.data_synthesis.writing.shards import IMAGES, Job
 from tadisr.io.atomic import write_atomically
 from tadisr.io.images import decode
-from tadisr.io.messages import one_line
+from tadisr.io.messages import one_line, visible
 
 _SHEET = "contact_sheet.jpg"
 _SIDE = 192  # of a picture on the contact sheet, pixels
@@ -56,7 +56,10 @@ def write_card(out: Path, job: Job, manifest: dict[str, Any]) -> None:
         "## Sources",
         "| source | items | licence | from |",
         "|---|---:|---|---|",
-        *(f"| {s['name']} | {s['items']} | {s['licence']} | {s['home']} |" for s in manifest["sources"]),
+        *(
+            f"| {_cell(s['name'])} | {s['items']} | {_cell(s['licence'])} | {_cell(s['home'])} |"
+            for s in manifest["sources"]
+        ),
         "",
         "Every photograph, crop and font that was used is counted in `manifest.json`.",
         "",
@@ -65,6 +68,10 @@ def write_card(out: Path, job: Job, manifest: dict[str, Any]) -> None:
         "",
     ]
     write_atomically(out / "README.md", "\n".join(lines).encode())
+
+
+def _cell(text: Any) -> str:
+    return visible(str(text)).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _contact_sheet(out: Path, job: Job) -> bytes:

@@ -22,6 +22,7 @@ from tadisr.data_synthesis.recipe import Recipe
 from tadisr.io.atomic import write_atomically
 from tadisr.io.hashing import sha256
 from tadisr.io.images import encode_png
+from tadisr.io.structured import read_json
 
 WORK = ".work"
 IMAGES = ("lr", "hr", "mask")
@@ -114,7 +115,7 @@ def make_shard(shard: Shard, job: Job, selection: Selection, out: Path) -> dict[
     if job.layout == "parquet":
         files[shard.parquet] = to_parquet(rows)
     for name, data in files.items():
-        write_atomically(out / name, data)
+        write_atomically(out / name, data, sync=False)  # its checksum is compared before it counts as made
     checksums = {name: sha256(data) for name, data in files.items()}
     return _write_record(out, shard, checksums, rows, metadata)
 
@@ -171,9 +172,9 @@ def find_record(out: Path, shard: Shard, warn: Callable[[str], None]) -> dict[st
     if not path.is_file():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         files = record["files"].items()
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         warn(f"{path} is damaged: its shard is made again")
         return None
     for name, checksum in files:

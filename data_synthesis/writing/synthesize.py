@@ -15,11 +15,13 @@ from tadisr.data_synthesis.parallel import run_tasks
 from tadisr.data_synthesis.writing.card import write_card
 from tadisr.data_synthesis.writing.shards import WORK, Job, find_record, is_whole, make_shard, restore_records
 from tadisr.io.atomic import write_atomically
+from tadisr.io.structured import read_json
 
 MANIFEST = "manifest.json"
 BEGUN = f"{WORK}/job.json"
 """Says which job is at work in a folder."""
 Say = Callable[[str], None]
+_MANIFEST_KEYS = {"job", "lines", "sources", "stages", "files"}
 _PACKAGES = ("tadisr", "numpy", "opencv-python-headless", "pillow", "torch", "datasets", "pyarrow")
 
 
@@ -55,6 +57,8 @@ def synthesize(
         leftover.unlink()
     write_atomically(out / BEGUN, json.dumps({"job": job.describe()}))
     try:
+        if job.recipe.rendered and (missing := opened.without(job.recipe)):
+            say(missing)
         selection = judge_sources(job.recipe, out / WORK, num_proc, backend, progress)
     except (ValueError, FileNotFoundError, ImportError) as error:
         # The corrected command is another job, so what this run wrote goes. Files of an earlier run stay, and
@@ -100,8 +104,10 @@ def check_folder(out: Path, job: Job) -> dict[str, Any] | None:
     description = job.describe()
     for path in (out / MANIFEST, out / BEGUN):
         if path.is_file():
-            there = json.loads(path.read_text(encoding="utf-8"))
-            found = there.get("job", {})
+            there = read_json(path)
+            found = there.get("job", {}) if isinstance(there, dict) else None
+            if not isinstance(found, dict) or (path.name == MANIFEST and not set(there) >= _MANIFEST_KEYS):
+                raise ValueError(f"{path} is damaged: delete it, and repeat the command that made the data set.")
             if found != description:
                 keys = sorted(key for key in {*found, *description} if found.get(key) != description.get(key))
                 raise ValueError(
@@ -121,8 +127,10 @@ def make_manifest(job: Job, selection: Selection, records: Sequence[dict]) -> di
     for record in records:
         used.update(record["sources"])
     fonts = opened.fonts(tuple(job.recipe.fonts)) if any(selection.families.values()) else []
+    missing = opened.without(job.recipe) if fonts else ""
     return {
         "job": job.describe(),
+        **({"without": missing} if missing else {}),
         "lines": sum(record["lines"] for record in records),
         "sources": selection.sources,
         "stages": selection.stages,

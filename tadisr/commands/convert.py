@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from tadisr.commands.options import check_folder, find_base
 from tadisr.io.messages import UserError, one_line, quiet, say
 
 
@@ -29,7 +30,14 @@ def run(args: argparse.Namespace) -> int:
     """Convert the checkpoint; 0 when the adapter is written, and uploaded where asked for."""
     if args.push_to_hub and args.base_model and Path(args.base_model).exists():
         raise UserError("--push-to-hub: others cannot load a base from your folder: give --base-model its Hub id")
-    from tadisr.loading.official import convert
+    if not args.checkpoint.is_file():
+        raise UserError(f"No file {args.checkpoint}.")
+    if args.output.is_file() or (args.output.is_dir() and any(args.output.iterdir())):
+        raise UserError(f"{args.output} exists already: name a new folder.")
+    check_folder(args.output.parent)
+    if args.base_model is not None:
+        find_base(args.base_model)
+    from tadisr.loading.official import convert  # and torch
 
     try:
         with quiet():

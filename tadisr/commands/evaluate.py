@@ -4,8 +4,8 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from tadisr.commands.options import check_numbers, one_line_errors, usable_device
-from tadisr.io.messages import UserError, say
+from tadisr.commands.options import check_folder, check_numbers, one_line_errors, usable_device
+from tadisr.io.messages import UserError, say, show
 from tadisr.io.progress import Bars
 from tadisr.ocr import ENGINES
 
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     except ValueError:
         raise UserError(f"--tile takes a number or none, not {args.tile}") from None
     if tile is not None and tile < 64:
-        raise UserError(f"--tile must be at least 64, not {tile}")
+        raise UserError(f"--tile must be none or at least 64, not {tile}")
     if args.weights is not None and not args.weights.is_dir():
         raise UserError(f"--weights: no folder {args.weights}")
     specs = [spec for group in args.methods for spec in group.split(",") if spec]
@@ -63,19 +63,21 @@ def run(args: argparse.Namespace) -> int:
         from tadisr.evaluation.markdown import main_table
         from tadisr.evaluation.methods import Options, load_methods
         from tadisr.evaluation.pairs import open_data
-        from tadisr.evaluation.report import EvaluationOptions, evaluate
+        from tadisr.evaluation.report import EvaluationOptions, evaluate, open_engines
     except ImportError as error:
         raise UserError(f"{error.name} is missing: pip install 'tadisr[ocr,metrics]'") from None
     engines = [engine.strip() for engine in args.engines.split(",")]
     with one_line_errors(f"a smaller --tile than {args.tile}, or another --device"):
         data = open_data(args.data, args.split, args.scale)
         args.output.mkdir(parents=True, exist_ok=True)
+        check_folder(args.output)
         device = usable_device(args.device)
-        methods = load_methods(specs, data, Options(device, tile, args.weights))
         options = EvaluationOptions(engines, args.weights, device, args.workers, args.normalize, args.seed, args.limit)
+        opened = open_engines(options)
+        methods = load_methods(specs, data, Options(device, tile, args.weights))
         with Bars() as bars:
-            report = evaluate(data, methods, args.output, options, partial(bars.set, "restored images"))
-    print(main_table(report))  # noqa: T201
+            report = evaluate(data, methods, args.output, options, partial(bars.set, "restored images"), opened)
+    show(main_table(report))
     for note in report["settings"]["notes"]:
         say(note)
     say(f"report.html, report.md and report.json in {args.output}")

@@ -2,11 +2,15 @@
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tadisr.commands.options import check_numbers, one_line_errors, usable_device
-from tadisr.io.messages import UserError, say
+from tadisr.commands.options import check_folder, check_numbers, one_line_errors, usable_device
+from tadisr.io.atomic import write_atomically
+from tadisr.io.messages import UserError, say, show
+from tadisr.io.progress import Bars
+from tadisr.io.structured import read_yaml
 from tadisr.ocr import ENGINES
 
 LISTS = ("data", "methods", "judges")
@@ -30,6 +34,12 @@ def register(parser: argparse.ArgumentParser) -> None:
         metavar="JUDGE",
         help=f"{', '.join(ENGINES)}, crnn:PATH, aster:FILE, moran:FILE (TorchScript)",
     )
+    add(
+        "--allow-code",
+        action="store_true",
+        help="let TorchScript files among methods and judges run: each is a program with all your rights, so this is "
+        "for files of people whom you trust",
+    )
     add("-o", "--output", metavar="DIR", type=Path, required=True, help="report.md and report.json")
     add("--limit", type=int, metavar="N", help="only the first N lines of each set")
     add("--batch-size", type=int, default=64, metavar="N", help="lines at once (default: %(default)s)")
@@ -52,9 +62,9 @@ def run(args: argparse.Namespace) -> int:
         from torch.utils.data import Subset
 
         from tadisr.evaluation.line_data import open_line_sets
-        from tadisr.evaluation.line_methods import load_line_methods
-        from tadisr.evaluation.line_recognizers import load_recognizer
-        from tadisr.evaluation.text_lines import evaluate_lines
+        from tadisr.evaluation.line_methods import check_line_methods, load_line_methods
+        from tadisr.evaluation.line_recognizers import check_recognizer, load_recognizer
+        from tadisr.evaluation.text_lines import check_sets, evaluate_lines
         from tadisr.metrics.perceptual import LPIPS
     except ImportError as error:
         raise UserError(f"{error.name} is missing: pip install 'tadisr[ocr,metrics,train]'") from None
@@ -68,25 +78,32 @@ def run(args: argparse.Namespace) -> int:
             if args.limit is not None and len(lines) > args.limit:
                 subsets[name] = Subset(lines, range(args.limit))
                 subsets[name].batch_size = getattr(lines, "batch_size", None)
-        judges = {}
+        names = [spec.partition(":")[0] for spec in given["judges"]]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"Two judges are called {twice[0]}: judge with one after the other.")
         for spec in given["judges"]:
-            name = spec.partition(":")[0]
-            if name in judges:
-                raise ValueError(f"Two judges are called {name}: judge with one after the other.")
-            judges[name] = load_recognizer(spec, device)
-        methods = load_line_methods(given["methods"], device)
+            check_recognizer(spec)
+        check_sets(check_line_methods(given["methods"]), subsets, args.batch_size)
         args.output.mkdir(parents=True, exist_ok=True)
+        check_folder(args.output)
+        judges = {
+            name: load_recognizer(spec, device, args.allow_code)
+            for name, spec in zip(names, given["judges"], strict=True)
+        }
+        methods = load_line_methods(given["methods"], device, args.allow_code)
         lpips, note = None, ""
         try:
             lpips = LPIPS(args.weights, device)
         except (FileNotFoundError, ImportError) as error:
             note = f"LPIPS is left empty: {error}"
-        report = evaluate_lines(methods, subsets, judges, args.batch_size, lpips, args.seed)
-        print(report.to_markdown(), end="")  # noqa: T201
+        with Bars() as bars:
+            progress = partial(bars.set, "restored lines")
+            report = evaluate_lines(methods, subsets, judges, args.batch_size, lpips, args.seed, progress)
+        show(report.to_markdown().removesuffix("\n"))
         settings = {name: list(map(str, given[name])) for name in LISTS} | {"limit": args.limit}
         text = json.dumps({"settings": settings, **report.to_dict()}, indent=2, ensure_ascii=False)
-        (args.output / "report.json").write_text(text + "\n", encoding="utf-8")
-        (args.output / "report.md").write_text(report.to_markdown(), encoding="utf-8")
+        write_atomically(args.output / "report.json", text + "\n")
+        write_atomically(args.output / "report.md", report.to_markdown())
     if note:
         say(note)
     say(f"report.md and report.json in {args.output}")
@@ -95,14 +112,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _read(path: Path) -> dict[str, Any]:
     """A config file's lists."""
-    import yaml
-
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {error}") from None
+    except ValueError as error:
+        raise UserError(str(error)) from None
     if not isinstance(values, dict) or set(values) - set(LISTS):
         found = ", ".join(map(str, values)) if isinstance(values, dict) else type(values).__name__
         raise UserError(f"{path} may hold {', '.join(LISTS)}; it holds {found}")

@@ -1,6 +1,8 @@
 """What several commands do with their options."""
 
 import argparse
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,16 +25,81 @@ def usable_device(name: str) -> str:
         raise UserError(str(error)) from None
 
 
-def load_model(name: str, device: str, pipeline: str, dtype: str = "auto", **options: Any) -> "Restorer":
-    """See `tadisr.load`; raises UserError for a device or a model that cannot be used."""
+def find_model(name: str, pipeline: str, revision: str | None = None) -> Path:
+    """The folder of a model of that class, fetched if it is not here; without torch.
+
+    Raises UserError where there is none, or one of another class.
+    """
+    from tadisr.loading.repositories import pipeline_kind, resolve
+
+    try:
+        folder = resolve(name, pipeline, revision=revision)
+        pipeline_kind(folder, pipeline)
+    except Exception as error:  # of the disk, the network, the Hub, or a damaged index
+        raise UserError(f"cannot load {name}: {_of_hub(error, revision) or one_line(error)}") from None
+    return folder
+
+
+def find_base(name: str) -> None:
+    """Raise UserError where there is no pipeline of that name, a folder or a Hub id; its weights are not fetched."""
+    from tadisr.loading.repositories import resolve
+
+    try:
+        folder = resolve(name, allow_patterns=["model_index.json"])
+    except Exception as error:  # of the disk, the network or the Hub
+        raise UserError(f"--base-model {name}: {_of_hub(error, None) or one_line(error)}") from None
+    if not (folder / "model_index.json").is_file():
+        raise UserError(f"--base-model {name}: holds no pipeline (model_index.json)")
+
+
+def _of_hub(error: Exception, revision: str | None) -> str | None:
+    """In one short line why the Hub gave nothing; None for an error of another origin."""
+    from huggingface_hub import errors
+
+    wrapped = type(error) is FileNotFoundError and isinstance(error.__cause__, Exception)
+    cause: BaseException = error.__cause__ if wrapped and error.__cause__ else error
+    beside = "no such folder here, and " if wrapped else ""
+    if isinstance(cause, errors.GatedRepoError):
+        return f"{beside}the Hub asks for access: ask for it on the model's page, then hf auth login"
+    if isinstance(cause, errors.RepositoryNotFoundError):
+        return f"{beside}the Hub has no such model: check the name; for a private one, hf auth login"
+    if isinstance(cause, errors.RevisionNotFoundError):
+        return f"the Hub's model has no revision {revision}"
+    if isinstance(cause, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError)):
+        return f"{beside}the Hub cannot be reached: check the name and the network"
+    return None
+
+
+def load_model(
+    name: str, device: str, pipeline: str, dtype: str = "auto", folder: Path | None = None, **options: Any
+) -> "Restorer":
+    """See `tadisr.load`; raises UserError for a device or a model that cannot be used.
+
+    `folder`: where `find_model` found it.
+    """
     from tadisr.loading.load import load
 
     device = usable_device(device)
     try:
-        return load(name, device, dtype, pipeline, **options)
+        return load(folder or name, device, dtype, pipeline, **options)
     except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
         advice = one_line(error).replace("base_model=FOLDER", "--base-model FOLDER")
         raise UserError(f"cannot load {name}: {advice}") from None
+
+
+def check_folder(folder: Path) -> None:
+    """Raise UserError where nothing can be written, now rather than after the work."""
+    try:
+        with tempfile.TemporaryFile(dir=existing(folder)) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        advice = "make room there or choose another folder"
+        raise UserError(f"cannot write in {folder}: {error.strerror}: {advice}") from None
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(path for path in (folder, *folder.parents) if os.path.lexists(path))
 
 
 def check_numbers(args: argparse.Namespace, *counts: str) -> None:
@@ -57,7 +124,7 @@ def one_line_errors(memory_advice: str) -> Iterator[None]:
 
 
 @contextmanager
-def enough_memory(source: Path, advice: str) -> Iterator[None]:
+def enough_memory(source: str | Path, advice: str) -> Iterator[None]:
     """Within, an error of too little memory becomes an `ImageError` that gives advice."""
     try:
         yield

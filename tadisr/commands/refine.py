@@ -1,13 +1,13 @@
 """`tadisr refine`: a photo in, the same photo with its lines of text sharpened out."""
 
 import argparse
-import re
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from tadisr.commands.options import enough_memory, load_model
-from tadisr.io.images import ImageError, read_image, write_image
+from tadisr.commands.options import check_folder, enough_memory, find_model, load_model, usable_device
+from tadisr.io.images import ImageError, check_writable, read_image, write_image
 from tadisr.io.messages import UserError, say
 from tadisr.io.names import DEFAULT_FOLDER, output_paths
 
@@ -36,51 +36,77 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Refine the photo; 0 when it is written."""
-    if not 0 <= args.seed < 2**63:
-        raise UserError(f"--seed must be at least 0 and below 2**63, not {args.seed}")
+    """Refine the photo; 0 when it is written, 1 when it is one page of several."""
+    _check_numbers(args)
     try:
         loaded = read_image(args.photo)
         # not where `upscale` writes: what is refined is often its output
         place = args.output or DEFAULT_FOLDER / f"{args.photo.stem}_refined.png"
         output = output_paths([args.photo], place)[0].image
+        check_writable(output, *loaded.rgb.shape[:2])
+        check_folder(output.parent)
         pixels, said = _refine(loaded.rgb, args)
-        write_image(output, pixels, loaded.alpha, loaded.icc_profile)
+        if loaded.gray:
+            pixels = np.asarray(Image.fromarray(pixels).convert("L"))
+        write_image(output, pixels, loaded.alpha, loaded.metadata)
     except ImageError as error:
         raise UserError(str(error)) from None
+    for remark in loaded.remarks:
+        say(f"{args.photo}: {remark}")
     if loaded.frames > 1:
         say(f"{args.photo} holds {loaded.frames} frames or pages: only the first was refined")
     say(f"{said}: {output}")
-    return 0
+    return int(loaded.frames > 1)
 
 
-def _refine(photo: np.ndarray, args: argparse.Namespace) -> tuple[np.ndarray, str]:
-    """The refined photo, and what was done, in words."""
-    import torch
+def _check_numbers(args: argparse.Namespace) -> None:
+    """Raise UserError for numbers that no model takes."""
+    if not 0 <= args.seed < 2**63:
+        raise UserError(f"--seed must be at least 0 and below 2**63, not {args.seed}")
+    for name in ("strength", "temperature"):
+        value = getattr(args, name)
+        if value is not None and not 0 <= value <= 1:
+            raise UserError(f"--{name} must be from 0 to 1, not {value:g}")
 
-    from tadisr.models.textdiff.photo import find_boxes, read_boxes, refine_lines
+
+def _find_lines(photo: np.ndarray, boxes: str) -> list[np.ndarray]:
+    """Where the lines are: found, or read from a file, and within the photo."""
+    from tadisr.models.textdiff.photo import check_quads, find_boxes, read_boxes
     from tadisr.ocr import load_photo_engine
 
-    try:
-        quads = None if args.boxes == "auto" else read_boxes(args.boxes)
-    except OSError as error:
-        raise UserError(f"--boxes: cannot read {args.boxes}: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"--boxes: {error}") from None
-    pipe = load_model(args.model, args.device, "TextDiffPipeline", revision=args.revision).pipe
-    try:
-        pipe.check_inputs(args.steps, 1, "np", args.temperature, args.strength)
-    except ValueError as error:
-        message = re.sub(r"^(temperature|strength)", r"--\1", str(error).replace("num_inference_steps", "--steps"))
-        raise UserError(message) from None
-    if quads is None:
+    if boxes == "auto":
         try:
             engine = load_photo_engine()
         except ImportError as error:
             raise UserError(f"--boxes auto: {error} Or name the lines in a file.") from None
-        quads = find_boxes(photo, engine)
+        return find_boxes(photo, engine)
+    try:
+        quads = read_boxes(boxes)
+        check_quads(quads, *photo.shape[:2])
+    except OSError as error:
+        raise UserError(f"--boxes: cannot read {boxes}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"--boxes: {error}") from None
+    return quads
+
+
+def _refine(photo: np.ndarray, args: argparse.Namespace) -> tuple[np.ndarray, str]:
+    """The refined photo, and what was done, in words. The model is loaded last, when all else is known to work."""
+    # With the Hub's client, which `tadisr refine --help` does without.
+    from tadisr.loading.repositories import most_steps
+
+    folder = find_model(args.model, "TextDiffPipeline", args.revision)
+    if not 1 <= args.steps <= most_steps(folder):
+        raise UserError(f"--steps must be an integer from 1 to {most_steps(folder)}, not {args.steps}")
+    usable_device(args.device)
+    quads = _find_lines(photo, args.boxes)
     if not quads:
         return photo, "no text found, written unchanged" if args.boxes == "auto" else "no boxes, written unchanged"
+    import torch
+
+    from tadisr.models.textdiff.photo import refine_lines
+
+    pipe = load_model(args.model, args.device, "TextDiffPipeline", folder=folder).pipe
 
     def refiner(lines: list[np.ndarray]) -> list[np.ndarray]:
         return pipe.refine(
@@ -99,4 +125,5 @@ def _refine(photo: np.ndarray, args: argparse.Namespace) -> tuple[np.ndarray, st
             refined = refine_lines(photo, quads, refiner)
     except ValueError as error:
         raise UserError(str(error)) from None
-    return refined, f"{len(quads)} {'line' if len(quads) == 1 else 'lines'} of text refined"
+    share = args.strength if args.strength is not None else pipe.config.strength * pipe.config.residual_strength
+    return refined, f"{len(quads)} {'line' if len(quads) == 1 else 'lines'} of text refined at strength {share:.2g}"

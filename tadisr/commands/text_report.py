@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tadisr.io.images import ImageError, LoadedImage, write_file, write_image
+from tadisr.io.images import ImageError, write_file, write_image
 from tadisr.io.messages import UserError
 from tadisr.io.names import OutputPaths
 from tadisr.trust import check
@@ -36,19 +36,19 @@ def report_paths(output: OutputPaths) -> tuple[Path, Path]:
 
 
 def write_report(
-    loaded: LoadedImage, sr: np.ndarray, output: OutputPaths, thresholds: check.Thresholds, model: str
+    lr: np.ndarray, sr: np.ndarray, outputs: dict[str, Path], thresholds: check.Thresholds, origin: dict[str, str]
 ) -> check.TrustReport:
-    """Check the text of `sr`, a restored photo (H, W, 3) uint8 RGB, and write both files of `report_paths`.
+    """Check the text of `sr`, (H, W, 3), restored from `lr`, (h, w, 3), both uint8 RGB, and write both files.
 
+    `outputs` names them, see `plan.Job`. `origin`: the input, the model, and by "made_by" the record for the picture.
     Raises ImageError where the files could not be written, or the text not be read, which both files then say.
     """
     from tadisr.trust.overlay import draw_overlay  # and OpenCV, which `tadisr upscale --help` does without
 
-    report = check.check_text(loaded.rgb, sr, thresholds)
-    json_path, picture_path = report_paths(output)
-    write_image(picture_path, draw_overlay(loaded.rgb, sr, report))
-    origin = {"tadisr": version("tadisr"), "input": str(loaded.path), "output": str(output.image), "model": model}
-    write_file(json_path, json.dumps(origin | report.to_dict(), ensure_ascii=False, indent=1) + "\n")
+    report = check.check_text(lr, sr, thresholds)
+    write_image(outputs["report_picture"], draw_overlay(lr, sr, report), made_by=origin["made_by"])
+    said = {"tadisr": version("tadisr"), "output": str(outputs["image"])} | origin | report.to_dict()
+    write_file(outputs["report"], json.dumps(said, ensure_ascii=False, indent=1) + "\n")
     if report.error is not None:
         raise ImageError(f"its text could not be read: {report.error}")
     return report

@@ -2,29 +2,41 @@
 
 import argparse
 import errno
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, compress
-from pathlib import Path
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from tadisr.commands.options import enough_memory, load_model
-from tadisr.commands.text_report import load_thresholds, report_paths, write_report
-from tadisr.io.images import ImageError, LoadedImage, read_image, write_image
-from tadisr.io.messages import UserError, say
-from tadisr.io.names import OutputPaths, find_inputs, output_paths
+from tadisr.commands import summary
+from tadisr.commands.options import enough_memory, find_model, load_model
+from tadisr.commands.origin import Maker, Model
+from tadisr.commands.plan import (
+    FAILED,
+    FORMATS,
+    JPEG,
+    PLANNED,
+    RESTORED,
+    SCALE,
+    SKIPPED,
+    Job,
+    Plan,
+    check_disk,
+    make_plan,
+)
+from tadisr.commands.text_report import load_thresholds, write_report
+from tadisr.io.images import ImageError, LoadedImage, Metadata, read_image, write_image
+from tadisr.io.messages import UserError, say, show
 from tadisr.io.progress import Bars
+from tadisr.transparency import seen
 
 if TYPE_CHECKING:
-    from tadisr.loading.load import Restored
-    from tadisr.trust.check import TrustReport
+    from tadisr.loading.load import Restored, Restorer
 
 OVERLAP = 64
-Job = tuple[Path, OutputPaths]  # what to read, and where to write it
 # After these, every further image would cost its time and fail the same way.
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
@@ -32,18 +44,37 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 def register(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add = parser.add_argument
-    add("inputs", nargs="+", metavar="INPUT", help="image files, folders, or patterns such as 'scans/*.jpg'")
+    add("inputs", nargs="+", metavar="INPUT", help="image files, folders, or patterns such as 'scans/**/*.jpg'")
     add("-o", "--output", metavar="OUT", help="folder, or a file for a single input (default: tadisr-output/)")
     add("--model", default="tadisr-tiny", help="bundled name, folder or Hub id (default: %(default)s)")
     add("--revision", help="revision of a Hub model")
     add(
         "--base-model", metavar="BASE", help="an adapter's base, a folder or Hub id, where the one it names is not here"
     )
-    add(
+    size = parser.add_mutually_exclusive_group().add_argument
+    size(
         "--scale",
-        type=int,
-        default=4,
-        help="whole factor; another than the model's own is resized from that (default: %(default)s)",
+        type=float,
+        help=f"factor, such as 2 or 2.5; another than the model's own is resized from that (default: {SCALE})",
+    )
+    size("--width", type=int, metavar="PIXELS", help="of the outputs, instead of a factor; the aspect is kept")
+    size("--height", type=int, metavar="PIXELS", help="likewise")
+    add(
+        "--format",
+        choices=FORMATS,
+        help="of the restored images; same: as the input (default: png, or what -o FILE says)",
+    )
+    add("--quality", type=int, metavar="1..100", help="of jpg (default: 95) and webp (default: lossless)")
+    add(
+        "--metadata",
+        choices=["keep", "none"],
+        default="keep",
+        help="keep: EXIF and XMP of the input go into the output; colour profile and DPI always do (default: keep)",
+    )
+    add(
+        "--pages",
+        choices=["all", "first"],
+        help="of a file with several, as NAME_001.png, ... (default: all of a TIFF, the first frame of an animation)",
     )
     add("--tile", type=_tile, default="auto", help="side of a tile in output pixels, auto or none (default: auto)")
     add(
@@ -64,8 +95,11 @@ def register(parser: argparse.ArgumentParser) -> None:
     add(
         "--skip-existing",
         action="store_true",
-        help="leave out inputs whose outputs are all there, by their names, whatever made them",
+        help="leave out inputs whose outputs are all there, made of the same input by the same model and options",
     )
+    add("--dry-run", action="store_true", help="only print what would be done")
+    add("--json", action="store_true", help="print a summary as JSON on stdout")
+    add("-q", "--quiet", action="store_true", help="say only what could not be done")
     add("--device", default="auto", help="cpu, cuda, mps, ... (default: the fastest here)")
     add(
         "--dtype",
@@ -77,68 +111,39 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Restore every input; 0 if all were, 1 if some could not be, after the rest were done."""
-    jobs, skipped = _plan(args)
-    if not jobs:
-        say("nothing to do: every output exists")
-        return 0
-    if skipped:
-        say(f"{skipped} skipped: outputs of their names exist")
+    plan = make_plan(args)
     thresholds = load_thresholds(args)
-    base = {} if args.base_model is None else {"base_model": args.base_model}
-    restorer = load_model(args.model, args.device, "TADiSRPipeline", args.dtype, revision=args.revision, **base)
-    if args.overlap is None:
-        args.overlap = OVERLAP if args.tile in (None, "auto") else min(OVERLAP, args.tile // 2)
-    options = {name: getattr(args, name) for name in ("scale", "tile", "overlap", "color_fix")}
+    maker = None
+    if plan.of(PLANNED):
+        folder = find_model(args.model, "TADiSRPipeline", args.revision)
+        maker = Maker(Model(args.model, folder, args.base_model), args, thresholds)
+        if args.skip_existing:
+            _skip_existing(plan, maker)
+        if warning := check_disk(plan):
+            plan.remarks.append(warning)
+    summary.say_plan(plan, args.quiet)
+    restorer, error, started = None, None, time.perf_counter()
+    remarks: list[str] = []
     try:
-        restorer.pipe.check_inputs(**options, output_type="uint8")
-    except ValueError as error:
-        raise UserError(str(error)) from None
-
-    done, failed, reports, remarks = 0, 0, [], []
-    try:
-        with Bars() as bars:
-            for number, (source, output) in enumerate(jobs):
-                bars.set("images", number, len(jobs))
-                try:
-                    with enough_memory(source, "try a smaller --tile, or crop or shrink the image"):
-                        loaded = read_image(source)
-                        _check_memory(loaded, args.scale)
-                        progress = _tile_progress(bars, source.name, number, len(jobs))
-                        restored = restorer.restore(loaded.rgb, **options, tile_progress=progress)
-                        _write(loaded, restored, output, args)
-                except FloatingPointError as error:
-                    raise UserError(f"{source}: {error}") from None
-                except ImageError as error:
-                    failed += 1
-                    remarks.append(str(error))
-                    if getattr(error.__cause__, "errno", None) in _DISK_FULL:
-                        break
-                    continue
-                done += 1
-                if loaded.frames > 1:
-                    remarks.append(f"{source} holds {loaded.frames} frames or pages: only the first was restored")
-                if thresholds is not None:
-                    try:
-                        reports.append(write_report(loaded, restored.image, output, thresholds, args.model))
-                    except (ImageError, MemoryError) as error:
-                        remarks.append(f"{source} was restored, but not reported on: {error or 'not enough memory'}")
+        if maker and plan.of(PLANNED) and not args.dry_run:
+            base = {} if args.base_model is None else {"base_model": args.base_model}
+            restorer = load_model(args.model, args.device, "TADiSRPipeline", args.dtype, maker.model.folder, **base)
+            _restore_all(plan.of(PLANNED), restorer, maker, remarks)
+    except (UserError, KeyboardInterrupt) as stopped:
+        error = str(stopped) or "interrupted"
+        raise
     finally:  # also after Ctrl-C
         for remark in remarks:
             say(remark)
-        _say_results(jobs, done, failed, reports)
-    return 0 if done == len(jobs) and len(reports) == (done if args.report else 0) else 1
-
-
-def _say_results(jobs: Sequence[Job], done: int, failed: int, reports: "Sequence[TrustReport]") -> None:
-    first, one = jobs[0][1], len(jobs) == 1
-    if lines := sum(len(report.lines) for report in reports):
-        to_check = sum(len(report.to_check) for report in reports)
-        pictures = report_paths(first)[1] if one else "the _report.png files"
-        say(f"{to_check} of {lines} lines of text to check: see {pictures}")
-    where = f": {first.image}" if one else f", in {first.image.parent}"
-    left = len(jobs) - done - failed
-    rest = f"; {left} left: the same command with --skip-existing goes on" if left else ""
-    say(f"{done} of {len(jobs)} restored{where if done else ''}{rest}")
+        if args.dry_run and not args.json:
+            show("\n".join(summary.dry_run(plan)))
+        elif restorer or plan.of(FAILED):
+            summary.say_results(plan, args.quiet)
+        if args.json:
+            show(summary.as_json(plan, maker and maker.model, restorer, time.perf_counter() - started, error))
+    wanted = (RESTORED, SKIPPED, *([PLANNED] if args.dry_run else []))
+    unread = args.report and any(job.lines is None for job in plan.of(RESTORED))
+    return int(any(job.status not in wanted for job in plan.jobs) or bool(plan.left_out) or unread)
 
 
 def _tile(text: str) -> int | str | None:
@@ -150,36 +155,62 @@ def _tile(text: str) -> int | str | None:
         raise argparse.ArgumentTypeError(f"expected a number, auto or none, not {text!r}") from None
 
 
-def _plan(args: argparse.Namespace) -> tuple[list[Job], int]:
-    """What to read and where to write it, and how many are skipped.
+def _skip_existing(plan: Plan, maker: Maker) -> None:
+    """Mark as skipped what is there and would be made again as it is; say how the others were made."""
+    others: Counter[str] = Counter()
+    for job in plan.of(PLANNED):
+        if not all(path.exists() for path in job.outputs.values()):
+            continue
+        try:
+            other = maker.difference(job)
+        except ImageError as error:
+            job.fail(error)
+            continue
+        if other:
+            others[other] += 1
+        else:
+            job.status = SKIPPED
+    plan.remarks += [f"{n} restored anew: their outputs were made {other}" for other, n in others.items()]
 
-    Fails here, not after minutes of work, if nothing can be written there.
-    """
-    try:
-        inputs = find_inputs(args.inputs)
-        outputs = output_paths(inputs, args.output)
-    except ImageError as error:
-        raise UserError(str(error)) from None
-    reports = [report_paths(output) if args.report else () for output in outputs]
-    taken = {os.path.abspath(path).casefold() for path in chain(inputs, *outputs)}
-    for path in chain(*reports):
-        if os.path.abspath(path).casefold() in taken:
-            raise UserError(f"the report {path} would meet another picture of that name: rename that or its input")
-    wanted = (True, args.mask, args.compare)
-    jobs = [
-        (source, output)
-        for source, output, report in zip(inputs, outputs, reports, strict=True)
-        if not args.skip_existing or not all(path.exists() for path in (*compress(output, wanted), *report))
-    ]
-    folder = outputs[0].image.parent
-    place = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-    try:
-        with tempfile.TemporaryFile(dir=place) as file:
-            file.write(bytes(4096))
-    except OSError as error:
-        advice = "make room there or choose another folder"
-        raise UserError(f"cannot write in {folder}: {error.strerror}: {advice}") from None
-    return jobs, len(inputs) - len(jobs)
+
+def _restore_all(jobs: list[Job], restorer: "Restorer", maker: Maker, remarks: list[str]) -> None:
+    """Restore one after the other; `remarks` get what is to be said at the end."""
+    args = maker.args
+    overlap = args.overlap
+    if overlap is None:
+        overlap = OVERLAP if args.tile in (None, "auto") else min(OVERLAP, args.tile // 2)
+    options = {"tile": args.tile, "overlap": overlap, "color_fix": args.color_fix}
+    with Bars(pause=60, quiet=args.quiet) as bars:
+        for number, job in enumerate(jobs):
+            bars.set("images", number, len(jobs), line=False)
+            started = time.perf_counter()
+            try:
+                with enough_memory(job.name, "try a smaller --tile, or crop or shrink the image"):
+                    loaded = _read(job)
+                    progress = _tile_progress(bars, job.source.name, number, len(jobs))
+                    image = _with_alpha(loaded)
+                    restored = restorer.restore(image, scale=job.factor, tile_progress=progress, **options)
+                    _write(job, loaded, restored, maker)
+                job.status = RESTORED
+                job.remarks += loaded.remarks
+                remarks += [f"{job.name}: {remark}" for remark in loaded.remarks]
+                if args.report:
+                    try:
+                        _report(job, loaded, restored, maker)
+                    except (ImageError, MemoryError) as error:
+                        job.remarks.append(f"not reported on: {error or 'not enough memory'}")
+                        remarks.append(f"{job.name} was restored, but {job.remarks[-1]}")
+            except FloatingPointError as error:
+                raise UserError(f"{job.name}: {error}") from None
+            except ImageError as error:
+                job.fail(error)
+                remarks.append(str(error))
+                if getattr(error.__cause__, "errno", None) in _DISK_FULL:
+                    break
+            job.seconds = time.perf_counter() - started
+            if len(jobs) > 1:
+                how = "restored in" if job.status == RESTORED else "failed after"
+                bars.line(f"{number + 1} of {len(jobs)}: {job.name}: {how} {job.seconds:.1f} s")
 
 
 def _tile_progress(bars: Bars, name: str, before: int, total: int) -> Callable[[Iterable], Iterator]:
@@ -188,7 +219,7 @@ def _tile_progress(bars: Bars, name: str, before: int, total: int) -> Callable[[
     def progress(grid: Iterable) -> Iterator:
         tiles = list(grid)  # smaller ones come in a second call, where memory was short
         for done, tile in enumerate(tiles):
-            bars.set("images", before + done / len(tiles), total)
+            bars.set("images", before + done / len(tiles), total, line=False)
             bars.set(name, done, len(tiles))
             yield tile
         bars.remove(name)
@@ -196,34 +227,53 @@ def _tile_progress(bars: Bars, name: str, before: int, total: int) -> Callable[[
     return progress
 
 
-def _check_memory(loaded: LoadedImage, scale: int) -> None:
-    """Refuse what cannot fit, for systems promise memory that they do not have, and end whoever uses it."""
-    import psutil
-
-    # 24 bytes: a float and a byte for each of three colours and the mask, and what writing takes
-    needed = loaded.rgb[..., 0].size * scale**2 * 24
-    free = psutil.virtual_memory().available
-    if needed > free:
-        raise ImageError(
-            f"{loaded.path} would take {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} are free: "
-            "crop or shrink it, or lower --scale"
-        )
+def _read(job: Job) -> LoadedImage:
+    """The input, as it was when the plan was made."""
+    _ = job.input_hash  # of what is read now, or of what was there before: never of what comes later
+    loaded = read_image(job.source, page=job.page)
+    if loaded.rgb.shape[:2] != (job.header.height, job.header.width):
+        raise ImageError(f"{job.source} has changed while the command ran: try it again")
+    return loaded
 
 
-def _write(loaded: LoadedImage, restored: "Restored", output: OutputPaths, args: argparse.Namespace) -> None:
+def _with_alpha(loaded: LoadedImage) -> np.ndarray:
+    """(h, w, 3), or (h, w, 4) with alpha."""
+    return loaded.rgb if loaded.alpha is None else np.dstack([loaded.rgb, loaded.alpha])
+
+
+def _write(job: Job, loaded: LoadedImage, restored: "Restored", maker: Maker) -> None:
     pixels, mask = restored.image, restored.mask
     assert mask is not None  # a TADiSR model always gives one
-    if args.mask:
-        write_image(output.mask, mask)
-    if args.compare:
-        photo, text = Image.fromarray(pixels), Image.fromarray(mask)
+    records = {kind: maker.record(job, kind) for kind in job.outputs}
+    metadata = loaded.metadata.scaled(job.factor)
+    if maker.args.metadata == "none":
+        metadata = replace(metadata, exif=None, xmp=None)
+    if "mask" in job.outputs:
+        write_image(job.outputs["mask"], mask, made_by=records["mask"])
+    if "compare" in job.outputs:
+        before, after = seen(_with_alpha(loaded), pixels)
+        photo, text = Image.fromarray(after), Image.fromarray(mask)
         red = Image.blend(photo, Image.new("RGB", photo.size, "red"), 0.5)
         overlaid = np.asarray(Image.composite(red, photo, text))
-        row = np.concatenate([_bicubic(loaded.rgb, photo.size), pixels, overlaid], axis=1)
-        write_image(output.compare, row, icc_profile=loaded.icc_profile)
-    alpha = None if loaded.alpha is None else _bicubic(loaded.alpha, pixels.shape[1::-1])
+        row = np.concatenate([_bicubic(before, photo.size), after, overlaid], axis=1)
+        profile = Metadata(loaded.metadata.icc_profile)
+        write_image(job.outputs["compare"], row, metadata=profile, made_by=records["compare"])
+    if job.outputs["image"].suffix.lower() in JPEG:  # which knows no transparency
+        (pixels,) = seen(pixels)
+    alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
+    colours = pixels[..., :3]
+    if loaded.gray:
+        colours = np.asarray(Image.fromarray(np.ascontiguousarray(colours)).convert("L"))
     # The image comes last: where it is there, everything is.
-    write_image(output.image, pixels, alpha, loaded.icc_profile)
+    write_image(job.outputs["image"], colours, alpha, metadata, maker.args.quality, records["image"])
+
+
+def _report(job: Job, loaded: LoadedImage, restored: "Restored", maker: Maker) -> None:
+    assert maker.thresholds is not None
+    origin = {"input": str(job.source), "model": maker.args.model, "made_by": maker.record(job, "report_picture")}
+    before, after = seen(_with_alpha(loaded), restored.image)
+    report = write_report(before, after, job.outputs, maker.thresholds, origin)
+    job.lines, job.to_check = len(report.lines), len(report.to_check)
 
 
 def _bicubic(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -5,42 +5,47 @@ from collections.abc import Iterable
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
+
+from tadisr.datasets.lmdb_pages import PageReader
 
 _AT_ONCE = 1000  # samples per transaction of the writer
-# LMDB refuses to open a database twice in one process, so readers share it; it closes with the last of them.
-_shared: WeakValueDictionary[tuple[int, str], Any] = WeakValueDictionary()
 
 
 def find_databases(root: Path) -> list[Path]:
     """The folders in and below `root` that hold a data.mdb, sorted."""
-    return [file.parent for file in sorted(root.rglob("data.mdb"))]
+    return [file.parent for file in sorted(root.rglob("data.mdb")) if file.is_file()]
 
 
 class Database:
     """A database to read. Each process opens it on first use, so that it may be handed to data workers.
 
-    `layout`: the expected layout, for errors: "TextZoom's". ValueError where there is no database, or `num-samples` is
-    not a number; ImportError without the package lmdb.
+    `layout`: the expected layout, for errors: "TextZoom's"; `samples`: a key that every sample has, without its number.
+    ValueError where there is no database, or `num-samples` is not the number of samples; then and later also for a
+    damaged file, or one that was cut off meanwhile.
     """
 
-    def __init__(self, folder: Path, layout: str):
+    def __init__(self, folder: Path, layout: str, samples: str = "label"):
         self.folder, self._layout = folder, layout
-        self._environment: tuple[int, Any] | None = None  # with the process that opened it
+        self._opened: tuple[int, PageReader] | None = None  # with the process that opened it
         count = self.get("num-samples")
-        if not count.isdigit():
+        if not count.isdigit() or len(count) > 9:  # so many digits the keys have
             raise ValueError(f"{folder}: num-samples is {count[:20]!r}, not a number.")
         self.count = int(count)
+        if self.count and self.find(last := f"{samples}-{self.count:09d}") is None:
+            raise ValueError(f"{folder}: num-samples is {self.count}, but there is no {last}.")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_environment": None}
+        return {**self.__dict__, "_opened": None}
 
     def find(self, key: str) -> bytes | None:
         """The value of a key; None where there is none."""
-        if self._environment is None or self._environment[0] != os.getpid():
-            self._environment = (os.getpid(), _open(self.folder))
-        with self._environment[1].begin() as transaction:
-            return transaction.get(key.encode())
+        try:
+            opened = self._opened
+            if opened is None or opened[0] != os.getpid():
+                self._opened = opened = os.getpid(), PageReader(self.folder / "data.mdb")
+            return opened[1].get(key.encode())
+        except ValueError as error:
+            raise ValueError(f"{self.folder} is not an LMDB, or damaged: {error}.") from None
 
     def get(self, key: str) -> bytes:
         """The value of a key; ValueError where there is none."""
@@ -55,25 +60,6 @@ class Database:
             return self.get(key).decode("utf-8")
         except UnicodeDecodeError:
             raise ValueError(f"{self.folder}: {key} is not UTF-8.") from None
-
-
-def _open(folder: Path) -> Any:
-    try:
-        import lmdb
-    except ImportError:
-        raise ImportError("Reading LMDB databases needs the package lmdb: pip install 'tadisr[synth]'.") from None
-    key = (os.getpid(), str(folder.resolve()))
-    if environment := _shared.get(key):
-        return environment
-    for (_, place), inherited in list(_shared.items()):
-        if place == key[1]:
-            inherited.close()  # the copy that a fork left here; the parent's stays open
-    try:
-        # without a lock file, which a read-only disk could not hold
-        _shared[key] = environment = lmdb.open(key[1], readonly=True, lock=False, readahead=False, meminit=False)
-    except lmdb.Error as error:
-        raise ValueError(f"{folder} is not an LMDB: {error}") from None
-    return environment
 
 
 def write_database(folder: Path, samples: Iterable[dict[str, bytes]], size: int) -> None:

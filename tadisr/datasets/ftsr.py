@@ -3,23 +3,27 @@
 They come as Parquet shards (data/SPLIT-*.parquet, with `COLUMNS`) or as folders (SPLIT/hr, mask, lr, metadata.jsonl).
 """
 
-import json
+import io
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from tadisr.datasets.folders import AnnotatedLine, checked_line
 from tadisr.io.messages import one_line
+from tadisr.io.structured import parse_json
 
 IMAGES = {"lr": cv2.IMREAD_COLOR_RGB, "hr": cv2.IMREAD_COLOR_RGB, "mask": cv2.IMREAD_GRAYSCALE}
 """The columns of images, and how each is decoded."""
 COLUMNS = (*IMAGES, "text", "boxes")
+_MAX_PIXELS = 1 << 26
 
 
 def decode_column(encoded: Any, column: str, where: str) -> np.ndarray:
@@ -27,10 +31,28 @@ def decode_column(encoded: Any, column: str, where: str) -> np.ndarray:
 
     ValueError, with `where` in it, for what is no image.
     """
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), IMAGES[column]) if encoded else None
-    if image is None:
-        raise ValueError(f"{where}: {column} is not an image.")
-    return image
+    with suppress(Exception):  # on damaged heads Pillow raises nearly anything; OpenCV would take gigabytes for them
+        with Image.open(io.BytesIO(encoded)) as header:
+            fits = header.width * header.height <= _MAX_PIXELS
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), IMAGES[column]) if fits else None
+        if image is not None:
+            return image
+    raise ValueError(f"{where}: {column} is not an image.")
+
+
+@contextmanager
+def _damage_of(where: Any) -> Iterator[None]:
+    """Within, whatever a reader of Parquet raises is a ValueError."""
+    try:
+        yield
+    except (FileNotFoundError, ConnectionError):
+        raise
+    except Exception as error:  # pyarrow's own, OSError, or Python's on values of another kind; `datasets` hides these
+        if type(error) is MemoryError:  # pyarrow's has a class of its own, and comes of sizes in damaged files
+            raise
+        raise ValueError(
+            f"{where} is damaged or unreadable: {one_line(error.__cause__ or error).rstrip('.')}."
+        ) from None
 
 
 class _Pages(ABC):
@@ -63,10 +85,10 @@ class FolderPages(_Pages):
 
     def _image(self, column: str, i: int) -> np.ndarray:
         path = self._folder / column / self._files[i].name
-        image = cv2.imread(str(path), IMAGES[column])
-        if image is None:
-            raise FileNotFoundError(f"{path} is missing or not an image.")
-        return image
+        try:
+            return decode_column(path.read_bytes(), column, "")
+        except (OSError, ValueError):
+            raise FileNotFoundError(f"{path} is missing or not an image.") from None
 
     def lines(self, i: int) -> list[AnnotatedLine]:
         return self._lines.get(self._files[i].stem, [])
@@ -86,15 +108,15 @@ def read_metadata(folder: Path) -> dict[str, list[AnnotatedLine]]:
     if not path.is_file() or not path.stat().st_size:
         return lines
     try:
-        rows = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # texts may hold other line breaks
+        rows = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")  # texts may hold other line breaks
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8: {error}.") from None
     for number, row in enumerate(rows, 1):
+        item = parse_json(row, f"{path}, line {number},")
         try:
-            item = json.loads(row)
             lines[Path(item["file_name"]).stem] = [checked_line(line["text"], line["quad"]) for line in item["lines"]]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {number}: {type(error).__name__}: {error}.") from None
+            raise ValueError(f"{path}, line {number}: {type(error).__name__}: {one_line(error)}.") from None
     return lines
 
 
@@ -102,14 +124,16 @@ class ParquetPages(_Pages):
     """Triplets in Parquet shards, read through `datasets`: `source` is what `load_dataset` takes."""
 
     def __init__(self, source: str, split: str):
-        from datasets import Image, load_dataset
+        from datasets import Image as ImageFeature
+        from datasets import load_dataset
 
-        data = load_dataset(source, split=split)
+        with _damage_of(source):
+            data = load_dataset(source, split=split)
         # a column that shards lack although their schema names it is filled in with None
         first = data[0] if len(data) else {}
         _check_columns(source, [name for name in COLUMNS if first.get(name) is not None])
         for column in IMAGES:
-            data = data.cast_column(column, Image(decode=False))
+            data = data.cast_column(column, ImageFeature(decode=False))
         self._data, self._source = data, f"{source} ({split})"
 
     def __len__(self) -> int:
@@ -122,11 +146,14 @@ class ParquetPages(_Pages):
         return self._data.data.column(column)[i]  # by Arrow: `datasets` takes milliseconds, and Python's lock
 
     def _image(self, column: str, i: int) -> np.ndarray:
-        return decode_column(self._cell(column, i)["bytes"].as_buffer(), column, self.name(i))
+        with _damage_of(self.name(i)):
+            encoded = self._cell(column, i)["bytes"].as_buffer()
+        return decode_column(encoded, column, self.name(i))
 
     def lines(self, i: int) -> list[AnnotatedLine]:
-        texts, boxes = (self._cell(name, i).as_py() for name in ("text", "boxes"))
-        return [{"text": text, "quad": np.reshape(box, (4, 2))} for text, box in zip(texts, boxes, strict=True)]
+        with _damage_of(self.name(i)):
+            texts, boxes = (self._cell(name, i).as_py() for name in ("text", "boxes"))
+            return [checked_line(text, np.reshape(box, (4, 2))) for text, box in zip(texts, boxes, strict=True)]
 
 
 class Shards(ParquetPages):
@@ -137,18 +164,14 @@ class Shards(ParquetPages):
 
     def __init__(self, files: Sequence[Path]):
         try:
-            from pyarrow import ArrowInvalid
             from pyarrow.parquet import ParquetFile, read_table
         except ImportError:
             raise ImportError("Parquet shards need pyarrow: pip install 'tadisr[synth]'.") from None
         self.rows: list[tuple[Path, int]] = []
         """Of every triplet, the file and the row in it."""
         for path in files:
-            try:
-                with ParquetFile(path) as file:
-                    columns, count = file.schema_arrow.names, file.metadata.num_rows
-            except ArrowInvalid as error:
-                raise ValueError(f"{path} is damaged: {error}.") from None
+            with _damage_of(path), ParquetFile(path) as file:
+                columns, count = file.schema_arrow.names, file.metadata.num_rows
             if missing := sorted(set(COLUMNS) - set(columns)):
                 raise ValueError(f"{path} has no column {missing[0]}.")
             self.rows += [(path, row) for row in range(count)]

@@ -17,6 +17,7 @@ from tadisr.io.messages import one_line
 
 LR_SIZE, HR_SIZE = (16, 64), (32, 128)
 """Height and width to which every crop is resized, whatever its aspect."""
+_MAX_PIXELS = 1 << 24  # of a crop before it is resized
 
 
 class Line(NamedTuple):
@@ -46,9 +47,7 @@ class TextZoom:
         if not (self.path / "data.mdb").is_file():
             inside = ", ".join(folder.relative_to(self.path).as_posix() for folder in find_databases(self.path))
             raise ValueError(f"{path} is not an LMDB: it has no data.mdb{inside and f'; name one of {inside}'}.")
-        self._data = Database(self.path, "TextZoom's")
-        if (count := len(self)) and self._data.find(f"image_hr-{count:09d}") is None:
-            raise ValueError(f"{path}: num-samples is {count}, but there is no image_hr-{count:09d}.")
+        self._data = Database(self.path, "TextZoom's", "image_hr")
 
     def __len__(self) -> int:
         return self._data.count
@@ -67,6 +66,8 @@ class TextZoom:
         data = self._data.get(key)
         try:
             with Image.open(io.BytesIO(data)) as image:
+                if image.width * image.height > _MAX_PIXELS:
+                    raise ValueError(f"{image.width} x {image.height} pixels are no line of text")
                 pixels = np.asarray(image.convert(mode))
         except MemoryError:
             raise

@@ -16,6 +16,7 @@ from tadisr.evaluation.markdown import COLUMNS, MASK, shown_columns
 from tadisr.evaluation.methods import HR_ANCHOR
 from tadisr.evaluation.records import LineRecord, MethodResult, Report
 from tadisr.io.atomic import write_atomically
+from tadisr.io.messages import visible
 from tadisr.metrics.text import normalize_text
 
 
@@ -89,6 +90,11 @@ def _pieces(text: str, rule: str) -> list[tuple[str, str]]:
     return pieces or ([("", dropped)] if dropped else [])
 
 
+def _shown(value: Any) -> Any:
+    """Text from outside, with escapes for what would reorder the page; markup as it is."""
+    return visible(value) if type(value) is str else value
+
+
 def write_html(report: Report, images: Images, path: Path) -> None:
     """Write a report as a page: its methods in their order, with changes counted from the first.
 
@@ -99,7 +105,12 @@ def write_html(report: Report, images: Images, path: Path) -> None:
 
     home = Path(__file__).parent
     environment = Environment(
-        loader=FileSystemLoader(home), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+        loader=FileSystemLoader(home),
+        autoescape=True,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
     )
     script, style = ((home / f"report.html.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
     methods = [*(name for name in report["methods"] if name != HR_ANCHOR), HR_ANCHOR]
@@ -112,6 +123,7 @@ def write_html(report: Report, images: Images, path: Path) -> None:
     pictures = Pictures(report, methods, images)
     numbers = {image["name"]: i for i, image in enumerate(report["images"])}
     lines = [_line(i, line, report, methods, pictures) for i, line in enumerate(report["lines"])]
+    details = json.dumps({key: report[key] for key in ("engines", "settings")}, indent=2, ensure_ascii=False)
     page = environment.get_template("report.html.jinja").render(
         report=report,
         methods=methods,
@@ -129,7 +141,7 @@ def write_html(report: Report, images: Images, path: Path) -> None:
         pictureless_images=len(numbers) - len({name for name, _ in pictures.images}),
         limits={"quality": QUALITY, "line": LINE_SIZE[1], "image": IMAGE_SIDE},
         scripts=sorted({line["script"] for line in report["lines"]}),
-        details=json.dumps({key: report[key] for key in ("engines", "settings")}, indent=2, ensure_ascii=False),
+        details=Markup("\n").join(map(visible, details.splitlines())),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=Markup(style),

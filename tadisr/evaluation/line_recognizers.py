@@ -5,6 +5,7 @@ Judges, as `load_recognizer` names them:
 - the OCR engines of `tadisr.ocr.ENGINES`, such as `rapidocr`;
 - `crnn:crnn-tiny`, the bundled CRNN, or `crnn:PATH`: another one (a folder), or the public PyTorch weights (a file);
 - `aster:FILE`, `moran:FILE`: TorchScript files of those networks (`CONVENTIONS`), which this project does not ship.
+  Such a file is a program: it is loaded only where `allow_code` says so.
 """
 
 import string
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from tadisr.io.images import LUMA
 from tadisr.io.messages import one_line
+from tadisr.io.model_files import not_finite, refuse, runs_code
 from tadisr.ocr import ENGINES, OCREngine, load_engine
 
 if TYPE_CHECKING:
@@ -51,14 +53,28 @@ CONVENTIONS = {
 }
 
 
-def load_script(path: str | Path, device: str, limit: int = 300) -> "torch.jit.ScriptModule":
-    """The module in a TorchScript file, for inference; ValueError, with `limit` characters of why, for another file."""
+def load_script(path: str | Path, device: str, allow_code: bool, limit: int = 300) -> "torch.jit.ScriptModule":
+    """The module in a TorchScript file, for inference.
+
+    Loading and calling it runs the file's own program, so without `allow_code` it is refused. Raises ValueError for
+    that, for another file (with `limit` characters of why), and for weights that are not finite.
+    """
     import torch
 
+    if not runs_code(Path(path)):
+        raise ValueError(f"{path} is not a TorchScript file: it has no program in it.")
+    if not allow_code:
+        raise ValueError(
+            f"{path} is a TorchScript file, a program that would run here with all your rights: if you trust whoever "
+            "made it, add --allow-code (in Python allow_code=True)."
+        )
     try:
-        return torch.jit.load(str(path), map_location=device).eval()
+        module = torch.jit.load(str(path), map_location=device).eval()
+        state = module.state_dict()
     except Exception as error:  # whatever torch raises for a damaged or foreign file
         raise ValueError(f"{path} is not a TorchScript file: {one_line(error, limit)}") from None
+    refuse(path, (f"{name} is not finite" for name in not_finite(state)))
+    return module
 
 
 class ScriptedRecognizer:
@@ -68,10 +84,10 @@ class ScriptedRecognizer:
     MORAN's text buffer and length, or ASTER's targets, itself.
     """
 
-    def __init__(self, path: str | Path, convention: Convention, device: str = "cpu"):
+    def __init__(self, path: str | Path, convention: Convention, device: str = "cpu", allow_code: bool = False):
         if not Path(path).is_file():
             raise FileNotFoundError(f"No recogniser {path}: name a TorchScript file.")
-        self._model = load_script(path, device, 200)
+        self._model = load_script(path, device, allow_code, 200)
         self._path, self._convention, self._device = path, convention, device
 
     def __call__(self, images: "torch.Tensor") -> list[str]:
@@ -115,23 +131,32 @@ class EngineRecognizer:
         return [unicodedata.normalize("NFKC", reading.text) for reading in readings]
 
 
-def load_recognizer(name: str, device: str = "cpu") -> Recognizer:
+def load_recognizer(name: str, device: str = "cpu", allow_code: bool = False) -> Recognizer:
     """A judge by name, see the module.
 
-    ValueError for an unknown name or a file that holds something else; FileNotFoundError without the file, ImportError
-    for an engine that is not installed.
+    `allow_code`: whether a TorchScript file may run its program. ValueError for an unknown name, a file that holds
+    something else or may not run; FileNotFoundError without the file, ImportError for an engine that is not installed.
     """
+    check_recognizer(name)
     kind, _, path = name.partition(":")
-    if kind in ENGINES and not path:
+    if kind in ENGINES:
         return EngineRecognizer(load_engine(kind))
-    if kind in CONVENTIONS and path:
-        return ScriptedRecognizer(path, CONVENTIONS[kind], device)
-    if kind == "crnn" and path:
-        from tadisr.models.textdiff.recognizer import load_crnn
+    if kind in CONVENTIONS:
+        return ScriptedRecognizer(path, CONVENTIONS[kind], device, allow_code)
+    from tadisr.models.textdiff.recognizer import load_crnn
 
-        model = load_crnn(path)
-        model.to(device)  # pyright: ignore[reportArgumentType]: diffusers wraps `to` without its `self`
-        return lambda images: model.read(images.float().to(device))
+    model = load_crnn(path)
+    model.to(device)  # pyright: ignore[reportArgumentType]: diffusers wraps `to` without its `self`
+    return lambda images: model.read(images.float().to(device))
+
+
+def check_recognizer(name: str) -> None:
+    """Raise ValueError for a name that `load_recognizer` does not know, FileNotFoundError without its file."""
+    kind, _, path = name.partition(":")
+    if kind in CONVENTIONS and path and not Path(path).is_file():
+        raise FileNotFoundError(f"No recogniser {path}: name a TorchScript file.")
+    if path if kind in (*CONVENTIONS, "crnn") else kind in ENGINES and not path:
+        return
     known = ", ".join([*ENGINES, "crnn:PATH", *(f"{kind}:FILE" for kind in CONVENTIONS)])
     raise ValueError(f"No recogniser {name!r}: choose one of {known}.")
 

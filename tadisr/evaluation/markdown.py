@@ -1,10 +1,13 @@
 """The report as Markdown."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tadisr.evaluation.records import Comparison, MethodResult, Report
+from tadisr.io.messages import visible
 
+_MARKUP = re.compile(r"[\\`*<>\[\]|&~$]|(?<!\w)_|_(?!\w)|^[#+-]")
 COLUMNS = {
     "psnr": ("PSNR ↑", "{:.2f}"),
     "ssim": ("SSIM ↑", "{:.3f}"),
@@ -21,6 +24,11 @@ _ALWAYS = ("psnr", "ssim", "lpips", "fid", "ocr_a", "exact")  # Table 1's, and o
 MASK = {"iou": "mask IoU ↑", "f": "mask F ↑", "boundary_f": "outline F ↑"}
 
 
+def plain(text: str) -> str:
+    """A name from outside as Markdown that shows it as it is, in one line."""
+    return _MARKUP.sub(r"\\\g<0>", visible(text))
+
+
 def shown_columns(report: Report) -> list[str]:
     """The columns of the main table: Table 1's, and those in which there is something."""
     rows = report["methods"].values()
@@ -34,7 +42,7 @@ def main_table(report: Report) -> str:
     labels = {report["anchors"]["lr"]: f"{report['anchors']['lr']} (LR)", report["anchors"]["hr"]: "HR"}
     rows = [
         [
-            labels.get(name, name),
+            labels.get(name) or plain(name),
             *_cells(row, shown),
             *(_cell("{:.3f}", row["mask"][key] if row["mask"] else None) for key in masks),
         ]
@@ -52,13 +60,16 @@ def to_markdown(report: Report) -> str:
     )
     compared = ("psnr", "ssim", "lpips", "ocr_a", "exact")
     parts = [
-        f"# {report['data']}, {report['scale']}x",
+        f"# {plain(report['data'])}, {report['scale']}x",
         f"{first['n_images']} images, {first['n_lines']} lines that {reader} in the HR images, "
         f"{first['n_annotated']} annotated lines. Differences are to the LR row; brackets hold 95 % intervals.",
         main_table(report),
-        *(f"- {note}" for note in report["settings"]["notes"]),
+        *(f"- {plain(note)}" for note in report["settings"]["notes"]),
         "## Against the LR images",
-        _table(_heads(compared), ([name, *(_interval(row, key) for key in compared)] for name, row in methods.items())),
+        _table(
+            _heads(compared),
+            ([plain(name), *(_interval(row, key) for key in compared)] for name, row in methods.items()),
+        ),
     ]
     if report["paired"]:
         # the other metrics are in report.json
@@ -66,10 +77,12 @@ def to_markdown(report: Report) -> str:
         heads = ["methods", "metric", "difference", "95 % interval", "p", "n"]
         parts += ["## Between methods, on the same images and lines", _table(heads, rows)]
     if first["n_lines"]:
-        rows = [[name, *_ocr_a(row["by_script"].values())] for name, row in methods.items()]
+        rows = [[plain(name), *_ocr_a(row["by_script"].values())] for name, row in methods.items()]
         heads = [f"{script} (n = {part['n']})" for script, part in first["by_script"].items()]
         parts += ["## OCR-A by script", _table(["method", *heads], rows)]
-        rows = [[name, *_ocr_a(row["by_height"]), _cell("{}", row["legible_from"])] for name, row in methods.items()]
+        rows = [
+            [plain(name), *_ocr_a(row["by_height"]), _cell("{}", row["legible_from"])] for name, row in methods.items()
+        ]
         heads = [
             f"{part['low']}{'+' if part['high'] is None else '–' + str(part['high'])} (n = {part['n']})"
             for part in first["by_height"]
@@ -80,7 +93,7 @@ def to_markdown(report: Report) -> str:
     read = ("ocr_a", "ocr_a_levenshtein", "exact", "ned", "accuracy")
     for engine in first["engines"]:
         second = {name: row["engines"][engine] for name, row in methods.items()}
-        rows = [[name, *_cells(row, read), str(row["n_lines"])] for name, row in second.items()]
+        rows = [[plain(name), *_cells(row, read), str(row["n_lines"])] for name, row in second.items()]
         parts += [f"## Read by {engine}", _table([*_heads(read), "n"], rows)]
     parts += ["## Settings", _settings(report)]
     return "\n\n".join(parts) + "\n"
@@ -121,7 +134,14 @@ def _paired(one: Comparison) -> list[str]:
     head, form = COLUMNS[one["metric"]]
     interval = "–" if one["interval"] is None else " to ".join(_cell(form, x, sign=True) for x in one["interval"])
     difference = _cell(form, one["difference"], sign=True)
-    return [f"{one['b']} – {one['a']}", head, difference, interval, _cell("{:.4f}", one["p"]), str(one["n"])]
+    return [
+        f"{plain(one['b'])} – {plain(one['a'])}",
+        head,
+        difference,
+        interval,
+        _cell("{:.4f}", one["p"]),
+        str(one["n"]),
+    ]
 
 
 def _settings(report: Report) -> str:
@@ -130,6 +150,6 @@ def _settings(report: Report) -> str:
     for name, engine in report["engines"].items():
         packages = ", ".join(f"{package} {version}" for package, version in engine["packages"].items())
         lines.append(f"- {name}: {packages}; models {', '.join(engine['models'])} (SHA-256 in report.json)")
-    lines += [f"- data: {settings['data']}"] if settings["data"] else []
+    lines += [f"- data: {plain(settings['data'])}"] if settings["data"] else []
     versions = ", ".join(f"{package} {version}" for package, version in settings["packages"].items())
     return "\n".join([*lines, f"- seed {settings['seed']}; tadisr {report['tadisr']}, {versions}"])

@@ -23,7 +23,7 @@ from tadisr.io.hashing import hashes
 from tadisr.io.images import image_size, read_image
 from tadisr.io.messages import one_line
 from tadisr.loading.load import MODEL_SUFFIXES, Restored, Restorer, import_spandrel, load, load_model_file
-from tadisr.loading.repositories import ADAPTER_FILE, bundled_names
+from tadisr.loading.repositories import ADAPTER_FILE, bundled_names, pipeline_kind, resolve
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
@@ -167,7 +167,38 @@ def load_methods(specs: Sequence[str], data: Pairs, options: Options) -> list[Me
             raise ValueError(f"Two methods are called {name}: name one of them, as NAME={what}.")
         named[name] = what
     named[LR_ANCHOR] = LR_ANCHOR
-    return [load_method(name, what, data, options) for name, what in named.items()]
+    networks = {name for name, what in named.items() if _is_network(what)}
+    # What is not there is said before the first network is loaded.
+    methods = {name: load_method(name, named[name], data, options) for name in named if name not in networks}
+    for name in networks:
+        _check_network(named[name])
+    methods |= {name: load_method(name, named[name], data, options) for name in named if name in networks}
+    return [methods[name] for name in named]
+
+
+def _is_network(what: str) -> bool:
+    """Whether a method is a model file or a pipeline."""
+    path = Path(what)
+    index = any((path / file).is_file() for file in ("model_index.json", ADAPTER_FILE))
+    return what not in INTERPOLATIONS and (index or not path.is_dir())
+
+
+def _check_network(what: str) -> None:
+    """Raise what `load_method` would, as far as it shows without loading; fetches what comes from the Hub."""
+    if what == REAL_ESRGAN or Path(what).suffix in MODEL_SUFFIXES:
+        if what != REAL_ESRGAN and not Path(what).is_file():
+            raise FileNotFoundError(f"No model file {what}.")
+        import_spandrel()
+        return
+    if not Path(what).is_dir() and what not in bundled_names(TADISR) and not re.fullmatch(r"[\w.-]+/[\w.-]+", what):
+        names = ", ".join([*INTERPOLATIONS, REAL_ESRGAN, *bundled_names(TADISR)])
+        raise ValueError(
+            f"No method {what}: give {names}, a model file, a folder of images, or a pipeline's folder or Hub id."
+        )
+    try:
+        pipeline_kind(resolve(what, TADISR), TADISR)
+    except Exception as error:  # of the network, the Hub, or a damaged index
+        raise ValueError(f"{what} cannot be loaded: {one_line(error)}") from None
 
 
 def parse_spec(spec: str) -> tuple[str, str]:
@@ -194,13 +225,9 @@ def load_method(name: str, what: str, data: Pairs, options: Options) -> Method:
         return _load_real_esrgan(name, data.scale, options)
     if path.suffix in MODEL_SUFFIXES:
         return Network(name, load_model_file(path, data.scale), options, [path])
-    if path.is_dir() and not any((path / file).is_file() for file in ("model_index.json", ADAPTER_FILE)):
+    if not _is_network(what):
         return ImageFolder(name, path, data)
-    if not path.is_dir() and what not in bundled_names(TADISR) and not re.fullmatch(r"[\w.-]+/[\w.-]+", what):
-        names = ", ".join([*INTERPOLATIONS, REAL_ESRGAN, *bundled_names(TADISR)])
-        raise ValueError(
-            f"No method {what}: give {names}, a model file, a folder of images, or a pipeline's folder or Hub id."
-        )
+    _check_network(what)
     try:
         return Model(name, load(what, options.device, pipeline=TADISR), data.scale, options)
     except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything

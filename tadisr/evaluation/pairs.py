@@ -8,7 +8,6 @@
 - Real-CE: `val/13mm/`, `val/52mm/`, `val/valid_list.txt`, `val/annos/`.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from tadisr.datasets.folders import AnnotatedLine, check_scale, checked_line, li
 from tadisr.datasets.ftsr import Shards, read_metadata
 from tadisr.datasets.realce import ANNOTATIONS, RealCE, align
 from tadisr.io.images import image_size, read_image
+from tadisr.io.structured import read_json
 from tadisr.ocr import is_box
 
 ENGINE, ANNOTATION = "engine", "annotation"
@@ -199,8 +199,9 @@ def _annotated(lines: Sequence[AnnotatedLine]) -> list[Line]:
 def _read_truth(path: Path) -> dict[str, list[Line]]:
     """{image name: lines} of a truth.json."""
     lines: dict[str, list[Line]] = {}
+    items = read_json(path)
     try:
-        for item in json.loads(path.read_text(encoding="utf-8")):
+        for item in items:
             lines[item["name"]] = _annotated([checked_line(line["text"], line["box"]) for line in item["text"]])
             for line, stated in zip(lines[item["name"]], item["text"], strict=True):
                 line.source = ANNOTATION if stated.get("annotated") else ENGINE

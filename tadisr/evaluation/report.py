@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -57,22 +57,18 @@ def evaluate(
     out: Path,
     options: EvaluationOptions,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    engines: Mapping[str, OCREngine] | None = None,
 ) -> Report:
     """Evaluate methods (`load_methods`) on a data set (`open_data`); returns what report.json holds.
 
     `out`: folder of the reports and of the restored images. `progress`: called with the number of images restored so
-    far, and with their number in all.
+    far, and with their number in all. `engines`: what `open_engines` made of the options; None: made now.
 
     Raises:
         ValueError: an engine is unknown, or images cannot be read or do not fit.
         ImportError: an engine's package is missing.
     """
-    loaded = {}
-    for spec in options.engines:
-        name, engine = open_engine(spec, options.workers or os.cpu_count() or 1)
-        if name in loaded:
-            raise ValueError(f"The engine {name} is named twice.")
-        loaded[name] = engine
+    loaded = open_engines(options) if engines is None else engines
     lpips, inception, notes = _perceptual(options.weights, options.device)
     records = Runner(data, methods, loaded, out, lpips, inception).run(options.limit, progress)
     notes += [f"left out: {failed}" for failed in records.failed]
@@ -101,6 +97,17 @@ def evaluate(
     }
     _write(report, data, out)
     return report
+
+
+def open_engines(options: EvaluationOptions) -> dict[str, OCREngine]:
+    """The engines of the options by name; errors as `open_engine`, and ValueError for one that is named twice."""
+    loaded = {}
+    for spec in options.engines:
+        name, engine = open_engine(spec, options.workers or os.cpu_count() or 1)
+        if name in loaded:
+            raise ValueError(f"The engine {name} is named twice.")
+        loaded[name] = engine
+    return loaded
 
 
 def open_engine(spec: str, workers: int) -> tuple[str, OCREngine]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tadisr.evaluation.line_recognizers import Recognizer
+from tadisr.evaluation.markdown import plain
 from tadisr.evaluation.statistics import PERMUTATIONS, ROUNDS, Resampler
 
 if TYPE_CHECKING:
@@ -121,14 +122,14 @@ class LineReport:
         for measure in self.scores[BICUBIC][AVERAGE]:
             head, form, factor = _FORMS.get(measure) or (f"accuracy ↑, {measure.split('/', 1)[1]}, %", "{:.1f}", 100.0)
             head += f", batches of {self.batch_size}" if measure == "psnr_per_batch" else ""
-            lines = [f"| {head} | " + " | ".join(f"{name} (n = {n})" for name, n in self.n.items()) + " |"]
+            lines = [f"| {head} | " + " | ".join(f"{plain(name)} (n = {n})" for name, n in self.n.items()) + " |"]
             lines.append("|---|" + "---:|" * len(self.n))
             for method, scores in self.scores.items():
                 cells = (scores[name][measure].show(form, factor) for name in self.n)
-                lines.append(f"| {method} | " + " | ".join(cells) + " |")
+                lines.append(f"| {plain(method)} | " + " | ".join(cells) + " |")
             parts.append("\n".join(lines))
         notes = [
-            f"- {method} – {BICUBIC}, {reader}: {100 * one['difference']:+.1f} points, p = {one['p']:.4f}"
+            f"- {plain(method)} – {BICUBIC}, {reader}: {100 * one['difference']:+.1f} points, p = {one['p']:.4f}"
             for method, readers in self.against_bicubic.items()
             for reader, one in readers.items()
             if one["p"] is not None
@@ -143,6 +144,7 @@ def evaluate_lines(
     batch_size: int = 64,
     lpips: "LPIPS | None" = None,
     seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> LineReport:
     """Measure methods on subsets. The rows "bicubic" and "HR" are always there; HR is not compared with itself.
 
@@ -154,6 +156,7 @@ def evaluate_lines(
         batch_size: number of lines in a batch; a data set whose lines differ in size has an attribute `batch_size` = 1.
         lpips: None: the column stays empty.
         seed: of the bootstrap and the tests.
+        progress: called with the number of restored lines so far, each method's counted, and with that of all.
 
     Raises:
         ValueError: a name is reserved, there is nothing to measure, or an output has a wrong size, number or value.
@@ -161,10 +164,11 @@ def evaluate_lines(
     import torch
     from torch.utils.data import DataLoader
 
-    _check(methods, subsets, batch_size)
+    check_sets(methods, subsets, batch_size)
     named, measures = [BICUBIC, *methods, HR], [f"accuracy/{name}" for name in recognizers]
     # by (subset, method, measure): a value for each line; for psnr_per_batch one for each batch
     values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    done, total = 0, len(named) * sum(map(len, subsets.values()))
     for subset, data in subsets.items():
         for batch in DataLoader(data, getattr(data, "batch_size", None) or batch_size):
             lr, hr, labels = batch["lr"], batch["hr"], [str_filt(label) for label in batch["label"]]
@@ -177,11 +181,14 @@ def evaluate_lines(
                 for measure, found in row.items():
                     values[subset, method, measure] += found
                     values[AVERAGE, method, measure] += found
+                done += len(labels)
+                progress(done, total)
     n = {name: len(data) for name, data in subsets.items()}
     return _report(values, named, measures, {**n, AVERAGE: sum(n.values())}, batch_size, seed)
 
 
-def _check(methods: Mapping[str, Any], subsets: Mapping[str, Any], batch_size: int) -> None:
+def check_sets(methods: Mapping[str, Any], subsets: Mapping[str, Any], batch_size: int) -> None:
+    """Raise ValueError for names, sets or a size of batches that `evaluate_lines` does not take."""
     if taken := {BICUBIC, HR} & set(methods):
         raise ValueError(f"The row {taken.pop()} is always there: give that method another name.")
     if not subsets or AVERAGE in subsets:

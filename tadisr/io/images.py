@@ -1,38 +1,75 @@
-"""Image files: read and written with Pillow and NumPy. A problem with a file is an `ImageError`, in one line."""
+"""Image files: read and written. A problem with a file is an `ImageError`, in one line.
 
+`read_image` gives 8-bit RGB whatever the file holds, and `write_image` writes what can be read back: docs/images.md has
+the whole table. Pillow decodes most formats, tifffile most TIFFs, OpenCV 16-bit PNGs, pillow-heif HEIC. What stands
+beside the pixels is read in `containers`; numbers become colours in `pixels`. No setting of Pillow is changed, so
+threads do not meet.
+"""
+
+import errno
 import io
 import os
-import threading
-from contextlib import suppress
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageChops,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    WebPImagePlugin,
+)
 
+from tadisr.io import containers, metadata, tiff
 from tadisr.io.atomic import write_atomically
+from tadisr.io.containers import DamagedError, Parts, UnsupportedError
+from tadisr.io.metadata import Metadata
+from tadisr.io.pixels import Encoding, Samples, rgb_to_srgb, to_8bit
 
 IMAGE_SUFFIXES = (
-    ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2",
+    ".png", ".apng", ".jpg", ".jpeg", ".jfif", ".jpe", ".mpo", ".webp", ".avif", ".heic", ".heif", ".bmp", ".dib",
+    ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k",
 )  # fmt: skip
 """What folders and patterns are searched for."""
 
-# Not all that Pillow knows: it would run Ghostscript for an EPS.
-_READABLE = {"PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF"}
-WRITABLE = {
-    ".png": ("PNG", {"compress_level": 4}),
-    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
-    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
-    ".webp": ("WEBP", {"lossless": True, "exact": True}),  # exact: keep the colour of invisible pixels
-    ".tif": ("TIFF", {"compression": "tiff_adobe_deflate"}),
-    ".tiff": ("TIFF", {"compression": "tiff_adobe_deflate"}),
-}
+OTHER_SUFFIXES = (
+    ".jxl", ".tga", ".pdf", ".psd", ".eps", ".svg", ".ico", ".exr", ".hdr", ".dds", ".xcf", ".djvu", ".jxr", ".qoi",
+    ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pcx", ".dcm", ".icns",
+)  # fmt: skip
+"""Pictures that are not read: what a folder holds of them should be named."""
 
-# By EXIF orientation, from 2 on.
-_UPRIGHT = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
-_pillow_limit = threading.Lock()
+_JPEG = ("JPEG", {"quality": 95, "subsampling": 0})
+_TIFF = ("TIFF", {})
+WRITABLE: dict[str, tuple[str, dict[str, Any]]] = {
+    ".png": ("PNG", {"compress_level": 4}),
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".webp": ("WEBP", {"lossless": True, "exact": True}),  # exact: keep the colour of invisible pixels
+    ".tif": _TIFF,
+    ".tiff": _TIFF,
+}
+_LARGEST_SIDE = {"WEBP": 16_383, "JPEG": 65_500}
+_LARGEST_TIFF = 2**32 - 2**24  # bytes of pixels: its addresses have 32 bits
+# Pillow reads a PNG's profile up to 1 MiB, and JPEG's segments hold 64 KiB each, a profile up to 255 of them.
+_LARGEST_PROFILE = {"PNG": 2**20 - 1, "JPEG": 255 * 65_519, "WEBP": 2**24, "TIFF": 2**24}
+_LARGEST_EXIF = {"PNG": 2**20, "JPEG": 65_533 - 6, "WEBP": 2**20, "TIFF": 2**20}
+_LARGEST_XMP = {"PNG": 2**20, "JPEG": 65_533 - 29, "WEBP": 2**20, "TIFF": 2**20}
+_LARGEST_FILE = 2**31  # TIFFs may be larger: they are read page by page
 
 LUMA = (0.299, 0.587, 0.114)  # BT.601: the share of red, green and blue in gray
+
+MAX_PIXELS = 178_956_970
+"""As many as Pillow takes without a warning."""
 
 
 class ImageError(ValueError):
@@ -42,53 +79,85 @@ class ImageError(ValueError):
         super().__init__(" ".join(message.splitlines()))
 
 
+@dataclass(frozen=True)
+class ImageHeader:
+    """What is known of a file before its pixels are decoded."""
+
+    path: Path
+    format: str  # "PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "JPEG2000", "AVIF" or "HEIF"
+    height: int  # upright
+    width: int
+    frames: int  # frames or pages, counted up to `containers.MAX_FRAMES`
+    has_alpha: bool
+    gray: bool
+
+
 @dataclass(frozen=True, eq=False)
 class LoadedImage:
-    """An image file's first frame, upright, in 8 bits."""
+    """One frame or page of an image file, upright, in 8 bits."""
 
     path: Path
     rgb: np.ndarray  # (H, W, 3) uint8, writable
     alpha: np.ndarray | None  # (H, W) uint8, 255 opaque; None where the file holds no transparency
-    icc_profile: bytes | None  # the embedded profile if it describes `rgb`; None means sRGB
-    frames: int  # how many frames or pages the file holds; only the first was read
+    frames: int  # frames or pages of the file, counted up to `containers.MAX_FRAMES`
+    gray: bool = False  # the file holds no colours: all channels of `rgb` are alike
+    metadata: Metadata = Metadata()
+    remarks: tuple[str, ...] = ()  # what a person should know of it: one line each, without the path
+
+    @property
+    def icc_profile(self) -> bytes | None:
+        """The embedded profile if it describes `rgb`; None means sRGB."""
+        return self.metadata.icc_profile
 
 
-def read_image(path: str | os.PathLike, max_pixels: int = 178_956_970) -> LoadedImage:
-    """Read the first frame of an image file, with its EXIF orientation applied.
+def read_header(path: str | os.PathLike, max_pixels: int = MAX_PIXELS, page: int = 0) -> ImageHeader:
+    """Upright size, frames and kind of an image file, from its header. No pixel is decoded.
 
-    16-bit gray is scaled to 8 bits; float and 32-bit TIFFs by the smallest of the usual ranges (0 to 1, 255 or 65535)
-    that holds their values; CMYK becomes sRGB. `max_pixels` is checked before anything is decoded.
-    Raises ImageError for whatever cannot be read.
+    Raises ImageError as `read_image` would where the header shows the reason.
     """
-    try:
-        with open(path, "rb") as file, _open_header(file) as image:
-            if image.format not in _READABLE:
-                raise ImageError(f"{path} is a {image.format} file, which is not supported: convert it to PNG")
-            if image.width * image.height > max_pixels:
-                raise ImageError(f"{path}: {image.size} pixels are more than {max_pixels}: crop or shrink the image")
-            rgb, alpha, icc_profile = _decode(image)
-            frames = 1
-            with suppress(Exception):  # damage in later frames is no concern; an MPO is one photo and its previews
-                frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    except ImageError:
-        raise
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{path} is empty, damaged, or no image known here: check it or convert it to PNG") from error
-    except Exception as error:  # on damaged data Pillow raises nearly anything: SyntaxError, struct.error, EOFError...
-        if isinstance(error, OSError) and error.strerror:
-            raise ImageError(f"cannot read {path}: {error.strerror}: check its name and permissions") from error
-        raise ImageError(f"cannot decode {path}: {str(error) or type(error).__name__}: is the file whole?") from error
-    return LoadedImage(Path(path), rgb, alpha, icc_profile, frames)
+    with _opened(path, max_pixels, page) as image:
+        parts = image.parts
+        height, width = (parts.width, parts.height) if image.orientation >= 5 else (parts.height, parts.width)
+        return ImageHeader(Path(path), parts.format, height, width, parts.frames, parts.has_alpha, parts.gray)
 
 
-def _open_header(file: io.BufferedReader) -> Image.Image:
-    # Pillow's own limit, a process-wide setting, warns at one size and refuses at twice that; ours is one number.
-    with _pillow_limit:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(file)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS, page: int = 0) -> LoadedImage:
+    """Read one frame or page of an image file, upright, in 8 bits: in its profile of RGB, else in sRGB.
+
+    `page` counts from 0; thumbnails and masks within a file do not count. `max_pixels` is checked before anything is
+    decoded. What was mended or is doubtful is in `remarks`. Raises ImageError for whatever cannot be read.
+    """
+    with _opened(path, max_pixels, page) as image:
+        samples = image.decode()
+        stored = (image.parts.height, image.parts.width)
+        if samples.size() not in ((stored,) if image.orientation == image.turned else (stored, stored[::-1])):
+            raise DamagedError(f"its header says {stored} pixels, and it has {samples.size()}")
+        pixels = to_8bit(samples)
+        turn = _turn(image.orientation)
+        alpha = None if pixels.alpha is None else turn(pixels.alpha)
+        dpi = metadata.sensible_dpi(image.parts.dpi) or metadata.dpi_of(image.exif)
+        if dpi and image.turned >= 5:
+            dpi = (dpi[1], dpi[0])
+        beside = Metadata(
+            pixels.icc_profile, dpi, metadata.upright_exif(image.exif), metadata.upright_xmp(image.parts.xmp)
+        )
+        most = containers.MAX_FRAMES
+        bounded = [f"only its first {most} frames were counted"] if image.parts.frames == most else []
+        remarks = tuple(dict.fromkeys((*image.parts.remarks, *samples.remarks, *bounded)))
+        return LoadedImage(Path(path), turn(pixels.rgb), alpha, image.parts.frames, pixels.gray, beside, remarks)
+
+
+def read_made_by(path: str | os.PathLike) -> str | None:
+    """What `write_image` was told by `made_by`; None where there is nothing, or the file is no image of ours."""
+    with suppress(ImageError), _opened(path, 2**62, 0) as image:
+        return metadata.made_by_of(image.exif)
+    return None
+
+
+def image_size(path: str | os.PathLike) -> tuple[int, int]:
+    """(H, W) as `read_image` gives it, from the header. Raises ImageError, which is a ValueError."""
+    header = read_header(path)
+    return header.height, header.width
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
@@ -96,88 +165,433 @@ def to_rgb(image: Image.Image) -> np.ndarray:
 
     Raises ValueError for float or 32-bit values of no usual range.
     """
-    return _decode(image)[0]
+    return to_arrays(image)[0]
 
 
-def _decode(opened: Image.Image) -> tuple[np.ndarray, np.ndarray | None, bytes | None]:
-    """The pixels as RGB, the alpha, and the ICC profile if it describes that RGB."""
-    opened.load()
-    image, icc_profile = opened, opened.info.get("icc_profile") or b""
+def to_arrays(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    """A PIL image as `read_image` reads its file: RGB (H, W, 3) and alpha (H, W) or None, uint8, upright.
+
+    Raises ValueError for float or 32-bit values of no usual range.
+    """
+    image.load()
+    orientation = 1
     with suppress(Exception):  # EXIF is often malformed; then the photo stays as it is stored
-        orientation = opened.getexif().get(0x0112)
-        if orientation is not None and orientation in range(2, 9):
-            image = opened.transpose(Image.Transpose[_UPRIGHT[orientation - 2]])
+        orientation = metadata.orientation_of(image.getexif())
+    samples = _from_pillow(image, image.info.get("icc_profile") or b"")
+    gamma = image.info.get("gamma")
+    if image.format == "PNG" and gamma and "srgb" not in image.info:
+        samples.encoding = Encoding(1 / gamma)
+    pixels, turn = to_8bit(samples), _turn(orientation)
+    return turn(pixels.rgb), None if pixels.alpha is None else turn(pixels.alpha)
 
+
+# Opening
+
+
+@dataclass
+class _Opened:
+    """A file whose header was read."""
+
+    parts: Parts
+    decode: Callable[[], Samples]
+    exif: Image.Exif
+    orientation: int = 1  # of what `decode` gives
+    turned: int = 1  # of the file: `decode` may have turned it already
+
+
+@contextmanager
+def _opened(path: str | os.PathLike, max_pixels: int, page: int) -> Iterator[_Opened]:
+    """Every error, also of the block, becomes an ImageError."""
+    try:
+        with suppress(OSError):  # opening a pipe would wait for somebody to write
+            if not (stat.S_ISREG(mode := os.stat(path).st_mode) or stat.S_ISDIR(mode)):
+                raise ImageError(f"{path} is no file but a device or pipe: copy it to a file")
+        with open(path, "rb") as file:
+            image = _open(file, page, os.fspath(path))
+            parts = image.parts
+            if parts.width < 1 or parts.height < 1:
+                raise DamagedError("its header says that it has no pixels")
+            if parts.width * parts.height > max_pixels:
+                size = (parts.width, parts.height)
+                raise ImageError(f"{path}: {size} pixels are more than {max_pixels}: crop or shrink the image")
+            if not 0 <= page < max(1, parts.frames):
+                raise ImageError(f"{path} has no page {page + 1}: it has {parts.frames}")
+            yield image
+    except ImageError:
+        raise
+    except UnsupportedError as error:
+        raise ImageError(f"{path} is {error}") from error
+    except MemoryError as error:
+        raise ImageError(f"cannot decode {path}: there is not enough memory: crop or shrink the image") from error
+    except Exception as error:  # on damaged data decoders raise nearly anything: SyntaxError, struct.error, EOFError...
+        if isinstance(error, OSError) and error.strerror and error.errno not in (errno.EINVAL, errno.EOVERFLOW):
+            raise ImageError(f"cannot read {path}: {error.strerror}: check its name and permissions") from error
+        raise ImageError(f"cannot decode {path}: {str(error) or type(error).__name__}: is the file whole?") from error
+
+
+def _open(file: BinaryIO, page: int, path: str) -> _Opened:
+    head = file.read(256)
+    kind = containers.sniff(head)
+    if not kind:
+        if path.lower().endswith(OTHER_SUFFIXES) and head:
+            raise UnsupportedError(f"a {os.path.splitext(path)[1][1:].upper()} file")
+        raise ImageError(f"{path} is empty, damaged, or no image known here: check it or convert it to PNG")
+    size = file.seek(0, io.SEEK_END)
+    if kind != "TIFF" and size > _LARGEST_FILE:
+        raise ImageError(f"{path}: {size} bytes are more than {_LARGEST_FILE}: crop or shrink the image")
+    file.seek(0)
+    if kind == "TIFF":
+        parts = tiff.open_tiff(file, page)
+
+        def decode() -> Samples:
+            samples = tiff.decode_tiff(parts)
+            image.orientation = 1 if parts.is_upright else image.turned
+            return samples
+
+        image = _Opened(parts, decode, tiff.tiff_exif(parts), parts.orientation, parts.orientation)
+        return image
+    if kind in _TAKEN_APART:
+        take_apart, decoder = _TAKEN_APART[kind]
+        parts = take_apart(file)
+        exif = metadata.load_exif(parts.exif)
+        turned = metadata.orientation_of(exif, parts.xmp)
+        return _Opened(parts, partial(decoder, parts, page), exif, turned, turned)
+    return _open_heif(file, page) if kind == "HEIF" else _open_by_pillow(file, kind, page)
+
+
+def _open_by_pillow(file: BinaryIO, kind: str, page: int) -> _Opened:
+    frames = containers.gif_frames(file) if kind == "GIF" else 0
+    file.seek(0)
+    image = _plugin(kind)(file)
+    frames = frames or min(containers.MAX_FRAMES, getattr(image, "n_frames", 1))
+    parts = _parts_of(image, kind, frames)
+    encoding = _nclx(file) if kind == "AVIF" else None
+    if kind == "JPEG2000":
+        parts.bits = containers.jp2_bits(file)
+    exif = Image.Exif()
+    with suppress(Exception):  # Pillow raises nearly anything
+        exif = image.getexif()
+    turned = metadata.orientation_of(exif, parts.xmp)
+
+    def decode() -> Samples:
+        if kind == "JPEG2000" and parts.bits > 8:
+            return _decode_deep_jp2(file, parts)
+        if page:
+            image.seek(page)
+        image.load()
+        samples = _from_pillow(image, parts.icc_profile)
+        samples.encoding = encoding
+        return samples
+
+    return _Opened(parts, decode, exif, turned, turned)
+
+
+def _open_heif(file: BinaryIO, page: int) -> _Opened:
+    try:
+        import pillow_heif
+    except ImportError:
+        remedy = "pip install 'tadisr[files]', or convert it to PNG or JPEG"
+        raise UnsupportedError("a HEIC file", remedy, "which needs more packages") from None
+    heif = pillow_heif.open_heif(file, convert_hdr_to_8bit=True)
+    order = [heif.primary_index, *(i for i in range(len(heif)) if i != heif.primary_index)]
+    one = heif[order[page] if page < len(order) else order[0]]
+    nclx = one.info.get("nclx_profile") or {}
+    encoding = containers.cicp(nclx.get("color_primaries", 2), nclx.get("transfer_characteristics", 2))
+    parts = _parts_of(one, "HEIF", len(heif))
+    exif = metadata.load_exif(one.info.get("exif") or b"")  # its orientation is not meant: the file has another field
+
+    def decode() -> Samples:
+        samples = _from_pillow(one.to_pillow(), parts.icc_profile)
+        samples.encoding = None if parts.icc_profile else encoding
+        return samples
+
+    return _Opened(parts, decode, exif)
+
+
+def _parts_of(image: Any, kind: str, frames: int) -> Parts:
+    """What a library's image says in its attributes `size`, `mode` and `info`."""
+    info, mode = image.info, image.mode
+    xmp = info.get("xmp") or b""
+    parts = Parts(kind, int(image.size[0]), int(image.size[1]), bytes, frames, dpi=info.get("dpi"))
+    parts.has_alpha = mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in info
+    parts.gray = mode in ("1", "L", "LA", "La", "F") or mode.startswith("I")
+    parts.xmp, parts.icc_profile = xmp if isinstance(xmp, bytes) else b"", info.get("icc_profile") or b""
+    return parts
+
+
+def _nclx(file: BinaryIO) -> Encoding | None:
+    """The colours that an AVIF names by numbers."""
+    file.seek(0)
+    head = file.read(2**16)
+    at = head.find(b"colrnclx")
+    code = head[at + 8 : at + 12]
+    return containers.cicp(code[1], code[3]) if at > 0 and len(code) == 4 and b"colrprof" not in head else None
+
+
+def _plugin(kind: str) -> Callable[[Any], Image.Image]:
+    """The class of Pillow's that reads this format. Image.open would ask all others too, and warn by its own limit."""
+    if kind == "AVIF":
+        try:
+            from PIL import AvifImagePlugin
+        except ImportError:
+            remedy = "pip install 'pillow>=11.3', or convert it to PNG"
+            raise UnsupportedError("an AVIF file", remedy, "which needs a newer Pillow") from None
+        return AvifImagePlugin.AvifImageFile
+    return {
+        "GIF": GifImagePlugin.GifImageFile,
+        "BMP": BmpImagePlugin.BmpImageFile,
+        "PPM": PpmImagePlugin.PpmImageFile,
+        "JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
+    }[kind]
+
+
+# Decoding
+
+
+def _decode_png(parts: Parts, page: int) -> Samples:
+    if parts.bits == 16 and not page:
+        samples = _decode_png16(parts)
+    else:
+        image = PngImagePlugin.PngImageFile(io.BytesIO(parts.animation() if page and parts.animation else parts.bare()))
+        image.seek(page)
+        image.load()
+        samples = _from_pillow(image, parts.icc_profile)
+    if parts.transparent is not None and not page:
+        _make_clear(samples, parts)
+    samples.encoding = parts.encoding
+    return samples
+
+
+def _make_clear(samples: Samples, parts: Parts) -> None:
+    """The one colour that a PNG calls transparent."""
+    scale = 255 // (2**parts.bits - 1) if parts.bits < 8 else 1  # as the decoder scaled the others
+    clear = np.atleast_3d(samples.values) == [number * scale for number in parts.transparent or ()]
+    samples.alpha = np.where(clear.all(axis=2), 0, samples.white or 255).astype(samples.values.dtype)
+
+
+def _decode_png16(parts: Parts) -> Samples:
+    """By OpenCV: of 16-bit colours Pillow keeps 8."""
+    import cv2
+
+    values = cv2.imdecode(np.frombuffer(parts.bare(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16:
+        raise DamagedError("its pixels are damaged")
+    alpha = None
+    if values.ndim == 3:
+        alpha = values[..., 3] if values.shape[2] == 4 else None
+        values = values[..., 0] if parts.gray else values[..., 2::-1]
+    white = parts.white if parts.white and values.max() <= parts.white else 65535
+    if alpha is not None and white != 65535:
+        alpha = (alpha // (65536 // (white + 1))).astype(np.uint16) if alpha.max() > white else alpha
+    return Samples(values, "gray" if parts.gray else "rgb", white, alpha, icc_profile=parts.icc_profile)
+
+
+def _decode_deep_jp2(file: BinaryIO, parts: Parts) -> Samples:
+    """By OpenCV: when Pillow makes 8 bits of more, white becomes black."""
+    import cv2
+
+    file.seek(0)
+    values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16:
+        raise UnsupportedError(f"a {parts.bits}-bit JPEG 2000 file of channels that are not gray or RGB")
+    alpha = values[..., 3] if values.ndim == 3 and values.shape[2] == 4 else None
+    values = values[..., 2::-1] if values.ndim == 3 else values
+    kind = "rgb" if values.ndim == 3 else "gray"
+    return Samples(values, kind, 2**parts.bits - 1, alpha, icc_profile=parts.icc_profile)
+
+
+def _decode_jpeg(parts: Parts, page: int) -> Samples:
+    """Decoded twice, with different bytes after its last: where the pictures differ, something is missing.
+
+    Decoders fill up what is missing with gray, and Pillow has no way to say so.
+    """
+    data, ended, all_scans = containers.split_jpeg(parts.bare())
+    image = JpegImagePlugin.JpegImageFile(io.BytesIO(data + b"\xff\xd9"))
+    image.load()
+    other = JpegImagePlugin.JpegImageFile(io.BytesIO(data + _FILLER + b"\xff\xd9"))
+    other.load()
+    difference = ImageChops.difference(image, other)
+    missing = 0.0 if difference.getbbox() is None else _missing(np.asarray(difference))
+    del other, difference
+    if not all_scans or missing > containers.MISSING:
+        share = f"about {max(1, round(100 * missing))} % of the picture" if all_scans else "detail everywhere"
+        raise DamagedError(f"it ends too early: {share} is missing")
+    if missing:
+        parts.remarks.append(f"its end is missing: about {max(0.1, 100 * missing):.1f} % of the picture is made up")
+    elif not ended:
+        parts.remarks.append("its last bytes are missing, but no pixel is")
+    return _from_pillow(image, parts.icc_profile)
+
+
+_FILLER = bytes((37 * i * i + 91 * i) % 251 for i in range(4096))  # anything without 0xFF
+
+
+def _missing(difference: np.ndarray) -> float:
+    """From where two decoded pictures first differ to their ends: as a share of the picture."""
+    differ = np.atleast_3d(difference).max(axis=2) > 0
+    height, width = differ.shape
+    row = int(differ.max(axis=1).argmax())
+    blocks = differ[row : row + 16]  # a JPEG stores rows of blocks of up to 16 lines
+    column = int(blocks.max(axis=0).argmax())
+    return (max(0, height - row - 16) * width + len(blocks) * (width - column)) / (height * width)
+
+
+def _decode_webp(parts: Parts, page: int) -> Samples:
+    image = WebPImagePlugin.WebPImageFile(io.BytesIO(parts.bare()))
+    image.seek(page)
+    image.load()
+    return _from_pillow(image, parts.icc_profile)
+
+
+_TAKEN_APART: dict[str, tuple[Callable[[BinaryIO], Parts], Callable[[Parts, int], Samples]]] = {
+    "PNG": (containers.open_png, _decode_png),
+    "JPEG": (containers.open_jpeg, _decode_jpeg),
+    "WEBP": (containers.open_webp, _decode_webp),
+}
+
+
+def _from_pillow(image: Image.Image, icc_profile: bytes) -> Samples:
+    """The numbers of a loaded image, not turned."""
     alpha = None
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image)  # "I" has 16 bits, but in TIFF it is any 32-bit number
-        any_range = image.mode == "F" or (image.mode == "I" and opened.format == "TIFF")
-        rgb = np.repeat(_to_8bit(values, None if any_range else 65535)[..., None], 3, axis=2)
+        any_range = image.mode == "F" or (image.mode == "I" and image.format == "TIFF")
         if "transparency" in image.info:
             alpha = np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)
-    else:
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            alpha = np.array(image.getchannel("A"))
-        rgb = np.array(image.convert("RGB"))
-        if image.mode == "CMYK":
-            with suppress(Exception):  # no profile, a damaged one, one not of CMYK, or a Pillow without LittleCMS
-                cmyk, srgb = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile)), ImageCms.createProfile("sRGB")
-                rgb = np.array(ImageCms.profileToProfile(image, cmyk, srgb, outputMode="RGB"))
-
-    # Two fields of a profile's header; a gray profile does not describe RGB.
-    describes_rgb = image.mode != "CMYK" and icc_profile[16:20] == b"RGB " and icc_profile[36:40] == b"acsp"
-    return rgb, alpha, icc_profile if describes_rgb else None
-
-
-def _to_8bit(values: np.ndarray, white: int | None) -> np.ndarray:
-    """Numbers from 0 to `white`, (H, W), as uint8; without `white`, from the smallest range that holds them."""
-    values = values.astype(np.float32)
-    if white is None:
-        low, high = float(values.min()), float(values.max())  # resampling overshoots; NaN and infinity fit nowhere
-        white = next((top for top in (1, 255, 65535) if low >= -0.1 * high and high <= 1.1 * top), None)
-        if white is None:
-            raise ValueError(f"values from {low:g} to {high:g} fit none of the ranges 0 to 1, 255 or 65535")
-    return np.rint(values.clip(0, white) * (255 / white)).astype(np.uint8)
+        samples = Samples(values, "gray", None if any_range else 65535, icc_profile=icc_profile)
+        if alpha is not None:
+            samples.alpha = alpha.astype(np.uint16) * 257
+        return samples
+    gray = image.mode in ("1", "L", "LA", "La")
+    image = image.convert("LA") if image.mode == "La" else image  # which Pillow turns into nothing else
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        alpha = np.array(image.getchannel("A"))
+        image = image.getchannel("R") if gray else image
+    if image.mode in ("CMYK", "LAB"):
+        return Samples(np.array(image), image.mode.lower(), icc_profile=icc_profile)
+    values = np.array(image.convert("L" if gray else "RGB"))
+    return Samples(values, "gray" if gray else "rgb", 255, alpha, icc_profile=icc_profile)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(H, W) as `read_image` gives it, from the header."""
-    try:
-        with Image.open(path) as image:
-            turned = Image.Image.getexif(image).get(0x0112, 1) >= 5  # PNG's own version decodes the pixels first
-            return image.size if turned else (image.height, image.width)
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read: {error}.") from None
+def _turn(orientation: int) -> Callable[[np.ndarray], np.ndarray]:
+    """What turns an image of that EXIF orientation upright."""
+    if orientation not in range(2, 9):
+        return lambda array: array
+    turn = {
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.swapaxes(0, 1),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+        8: lambda a: np.rot90(a),
+    }[orientation]
+    return lambda array: np.ascontiguousarray(turn(array))
+
+
+# Writing
+
+
+def check_writable(path: str | os.PathLike, height: int, width: int) -> None:
+    """Raise ImageError if the format that the suffix of `path` names cannot hold an image of that size."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in WRITABLE:
+        raise ImageError(f"cannot write {path}: its name must end in {', '.join(WRITABLE)}")
+    kind = WRITABLE[suffix][0]
+    limit = _LARGEST_SIDE.get(kind, 2**31 - 1)
+    if max(height, width) > limit:
+        raise ImageError(
+            f"cannot write {path}: {width} x {height} pixels, but a {kind} has at most {limit} a side: "
+            f"try a name ending in {'.png' if kind == 'TIFF' else '.png or .tif'}"
+        )
+    if kind == "TIFF" and 4 * height * width > _LARGEST_TIFF:
+        raise ImageError(
+            f"cannot write {path}: {width} x {height} pixels are too many for a TIFF: try a name ending in .png"
+        )
 
 
 def write_image(
-    path: str | os.PathLike, pixels: np.ndarray, alpha: np.ndarray | None = None, icc_profile: bytes | None = None
+    path: str | os.PathLike,
+    pixels: np.ndarray,
+    alpha: np.ndarray | None = None,
+    metadata: Metadata | None = None,
+    quality: int | None = None,
+    made_by: str | None = None,
 ) -> None:
     """Write `pixels`, (H, W) or (H, W, 3) uint8, with `alpha`, (H, W) uint8, in the format that the suffix names.
 
     A missing folder is made. The file appears whole or not at all: until then one already there stays as it was, and
-    a link is replaced, not followed. JPEG cannot hold `alpha`, so there the image is laid on white. `icc_profile` must
-    describe RGB; gray goes without. Raises ImageError where the file cannot be written, ValueError for wrong arrays.
+    a link is replaced, not followed. JPEG cannot hold `alpha`, so there the image is laid on white.
+
+    `metadata` is written as it is, but what the format cannot hold: gray goes without a profile, as sRGB; of a profile
+    that readers of the format refuse for its size, the colours are converted to sRGB; EXIF loses its least important
+    parts. `quality`, 1 to 100, is that of JPEG (95 if None) and WebP (lossless if None); PNG and TIFF are lossless.
+    `made_by` is recorded in the EXIF data, for `read_made_by`.
+    Raises ImageError where the file cannot be written, ValueError for wrong arrays.
     """
     path = Path(path)
-    if path.suffix.lower() not in WRITABLE:
-        raise ImageError(f"cannot write {path}: its name must end in {', '.join(WRITABLE)}")
-    kind, options = WRITABLE[path.suffix.lower()]
     stack = np.atleast_3d(pixels) if alpha is None else np.dstack([pixels, alpha])
     if stack.dtype != np.uint8 or not stack.size or stack.shape[2] - (alpha is not None) not in (1, 3):
         raise ValueError(f"{stack.dtype} {stack.shape}: not uint8 (H, W) or (H, W, 3), with alpha (H, W)")
-    image = Image.fromarray(stack.squeeze(2) if stack.shape[2] == 1 else stack)
+    if quality is not None and not 1 <= quality <= 100:
+        raise ValueError(f"quality {quality}: choose 1 to 100")
+    check_writable(path, *stack.shape[:2])
+    kind, defaults = WRITABLE[path.suffix.lower()]
+    options = dict(defaults)
+    if quality is not None and kind in ("JPEG", "WEBP"):
+        options.update(quality=quality, lossless=False)
+    beside = metadata or Metadata()
+    profile = beside.icc_profile if stack.shape[2] >= 3 else None
+    if profile and len(profile) > _LARGEST_PROFILE[kind]:
+        converted = rgb_to_srgb(np.ascontiguousarray(stack[..., :3]), profile)
+        stack = stack if converted is None else np.dstack([converted, stack[..., 3:]])
+        profile = None
     if kind == "JPEG" and alpha is not None:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
-    if icc_profile and stack.shape[2] >= 3:
-        options = {**options, "icc_profile": icc_profile}
-    buffer = io.BytesIO()  # so that a full disk is the operating system's error, not an encoder's
+        opaque = stack[..., -1:].astype(np.uint16)
+        stack = ((stack[..., :-1] * opaque + 255 * (255 - opaque) + 127) // 255).astype(np.uint8)
     try:
-        image.save(buffer, kind, **options)
+        data = _encode(stack, kind, options, profile, beside, made_by)
     except Exception as error:  # larger than the format allows, out of memory
         raise ImageError(f"cannot write {path} as {kind}: {error}: try a name ending in .png or .tif") from error
-    write_file(path, buffer.getvalue())
+    write_file(path, data)
+
+
+def _encode(
+    stack: np.ndarray, kind: str, options: dict[str, Any], profile: bytes | None, beside: Metadata, made_by: str | None
+) -> bytes:
+    dpi = metadata.sensible_dpi(beside.dpi)
+    exif = metadata.output_exif(beside, stack.shape[:2], made_by, _LARGEST_EXIF[kind])
+    xmp = metadata.upright_xmp(beside.xmp or b"")
+    if xmp and len(xmp) > _LARGEST_XMP[kind]:
+        xmp = None
+    if kind == "TIFF":
+        return tiff.encode_tiff(stack, metadata.tiff_tags(exif, profile, xmp))
+    if dpi and kind != "WEBP":  # which has it in EXIF only
+        options["dpi"] = dpi
+    if exif:
+        options["exif"] = exif
+    if profile:
+        options["icc_profile"] = profile
+    if xmp and kind == "PNG":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
+    elif xmp and kind == "WEBP":
+        options["xmp"] = xmp
+    buffer = io.BytesIO()  # so that a full disk is the operating system's error, not an encoder's
+    Image.fromarray(stack.squeeze(2) if stack.shape[2] == 1 else stack).save(buffer, kind, **options)
+    data = buffer.getvalue()
+    if xmp and kind == "JPEG":  # older versions of Pillow cannot write it
+        segment, at = b"http://ns.adobe.com/xap/1.0/\0" + xmp, _after_jfif_and_exif(data)
+        data = data[:at] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + data[at:]
+    return data
+
+
+def _after_jfif_and_exif(jpeg: bytes) -> int:
+    at = 2
+    while jpeg[at : at + 2] in (b"\xff\xe0", b"\xff\xe1"):
+        at += 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+    return at
 
 
 def write_file(path: Path, data: bytes | str) -> None:

@@ -9,6 +9,7 @@ A folder holds, for the VAE and for the backbone, each by its name in the pipeli
 
 import copy
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,20 +20,29 @@ from diffusers import ModelMixin
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from peft.utils.other import get_pattern_key
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tadisr.io.messages import shortened
+from tadisr.io.model_files import not_finite, read_header, refuse, shown
+from tadisr.io.structured import parse_json
 from tadisr.loading.bases import backbone_component, load_base, resolve_base
 from tadisr.loading.memory import quantization_by_model
 from tadisr.loading.repositories import AdapterIndex
 from tadisr.models.joint_decoder import JointSegmentationDecoder
-from tadisr.models.lora import ADAPTER
+from tadisr.models.lora import ADAPTER, VAE_TARGETS
 from tadisr.models.network import check_fits
+from tadisr.models.one_step import check_prediction
 from tadisr.models.prompt import TextPrompt
+from tadisr.models.weights import load_network
 
+_MAX_METADATA = 1 << 20  # characters
+_MAX_RANK, _MAX_ALPHA, _MAX_TARGETS = 4096, 1e6, 2000
+_PLAIN = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
+_READ = {  # of a LoRA's metadata: what is read, and what says nothing about what it computes
+    "r", "lora_alpha", "target_modules", "init_lora_weights", "inference_mode", "lora_dropout", "peft_type",
+    "task_type", "auto_mapping", "base_model_name_or_path", "revision", "peft_version",
+}  # fmt: skip
 _LAYERS_KEY = "replaced_layers"  # in the LoRA file's metadata: JSON, the names of the tensors in the layers' file
 _REPLACED = "_tadisr_replaced_layers"  # on a model: the names of its parameters that an adapter has replaced
 
@@ -59,7 +69,7 @@ def load_adapted(
     `quantization_config`: diffusers'. Of `others` there may be `use_safetensors`, which is so anyway. Raises ValueError
     for a base that the adapter does not fit; a FileNotFoundError says what to fetch or make.
     """
-    if odd := sorted(set(others) - {"use_safetensors"}):
+    if odd := sorted(name for name, value in others.items() if (name, value) != ("use_safetensors", True)):
         raise ValueError(f"An adapter is not loaded with {', '.join(odd)}: leave it out, and use to() to move it.")
     component = backbone_component(folder, "_lora")
     if prompt is None and not (folder / "prompt").is_dir():
@@ -68,29 +78,34 @@ def load_adapted(
             f"The adapter in {folder} has no prompt/: make it once with the base's text encoder, by tadisr.models."
             f"prompt.TextPrompt.from_base({index.base_model!r}{words}).save_pretrained({str(folder / 'prompt')!r})."
         )
-    base = resolve_base(index, component, variant, **hub)
     used: Any = copy.deepcopy(prompt)
-    used = TextPrompt.from_pretrained(folder, subfolder="prompt", dtype=dtype) if used is None else used.to(dtype)
-    joint_decoder = JointSegmentationDecoder.from_pretrained(folder, subfolder="joint_decoder", dtype=dtype)
+    try:
+        used = load_network(TextPrompt, folder, "prompt", dtype) if used is None else used.to(dtype)
+        joint_decoder = load_network(JointSegmentationDecoder, folder, "joint_decoder", dtype)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"The adapter is incomplete: {error}.") from None
+    parts = {name: _read(folder, name) for name in ("vae", component)}
+    base = resolve_base(index, component, variant, **hub)  # last, for it may be gigabytes away
     quantization = quantization_by_model(quantization_config, component)
     models, scheduler = load_base(base, dtype, variant, quantization)
-    check_fits(models["vae"], models[component], used)
-    load_adapter(folder, models)
+    check_prediction(scheduler)
+    check_fits(models["vae"], models[component], used, joint_decoder)
+    load_adapter(folder, models, parts)
     origin = {"base_model": index.base_model, "base_revision": index.base_revision, "native_scale": index.native_scale}
     return {**models, "scheduler": scheduler, "prompt": used, "joint_decoder": joint_decoder, **origin}
 
 
-def load_adapter(folder: Path, models: Mapping[str, ModelMixin]) -> None:
+def load_adapter(folder: Path, models: Mapping[str, ModelMixin], parts: Mapping[str, _Part] | None = None) -> None:
     """Put the adapter in `folder` on a base's models, by name, as adapters named "tadisr".
 
-    Every name and shape is checked against the models first: after an exception they are as they were. Raises
-    FileNotFoundError for a missing file, ValueError for a damaged one or a model that cannot take the adapter.
+    Every name and shape is checked against the models first: after an exception they are as they were. `parts`: what
+    was read of the adapter already. Raises FileNotFoundError for a missing file, ValueError for a damaged one or a
+    model that cannot take the adapter.
     """
-    parts = {}
+    parts = {name: _read(folder, name) for name in models} if parts is None else parts
     for name, model in models.items():
         if ADAPTER in getattr(model, "peft_config", {}):
             raise ValueError(f"The {name} already carries a TADiSR adapter: load the base anew for another one.")
-        parts[name] = _read(folder, name)
         if mistakes := list(_mistakes(parts[name], model)):
             raise ValueError(
                 f"The adapter in {folder} does not fit this {name}: {shortened(mistakes)}. "
@@ -146,25 +161,60 @@ def _paths(folder: Path, name: str) -> tuple[Path, Path]:
 def _read(folder: Path, name: str) -> _Part:
     path, layers_path = _paths(folder, name)
     lora, metadata = _read_tensors(path)
-    try:
-        config = LoraConfig(**json.loads(metadata[LORA_ADAPTER_METADATA_KEY]))
-        expected = json.loads(metadata.get(_LAYERS_KEY, "[]"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"The metadata of {path} are missing or not for this version of peft: {error}") from None
+    where = f"The metadata of {path}"
+    if LORA_ADAPTER_METADATA_KEY not in metadata:
+        raise ValueError(f"{where} are missing: write the adapter anew.")
+    texts = (metadata[LORA_ADAPTER_METADATA_KEY], metadata.get(_LAYERS_KEY, "[]"))
+    if max(map(len, texts)) > _MAX_METADATA:
+        raise ValueError(f"{where} are damaged: they have {max(map(len, texts))} characters.")
+    config = _read_lora_config(parse_json(texts[0], where), where)
+    expected = parse_json(texts[1], where)
+    if not isinstance(expected, list) or not all(isinstance(name, str) for name in expected):
+        raise ValueError(f"{where} are damaged: replaced_layers is no list of names.")
     layers = _read_tensors(layers_path)[0] if expected else {}
-    if sorted(layers) != expected:
-        raise ValueError(f"{layers_path} does not hold the layers that {path} names: {expected}.")
+    if sorted(layers) != sorted(expected):
+        raise ValueError(
+            f"{layers_path} does not hold the layers that {path} names: {shortened(map(shown, expected))}."
+        )
     return _Part(lora, config, layers)
 
 
+def _read_lora_config(values: Any, where: str) -> LoraConfig:
+    """What a LoRA's metadata say that loading needs: its rank, its scaling, and the layers it is on.
+
+    peft takes names in metadata as regular expressions, and has options by which an adapter does other things than to
+    add a product of two matrices. So nothing else of the metadata is handed on, and anything that would have an effect
+    is a ValueError.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} are damaged: they hold no object.")
+    at_rest = LoraConfig().to_dict()
+    rank, alpha, targets = ((at_rest | values)[name] for name in ("r", "lora_alpha", "target_modules"))
+    if type(rank) is not int or not 1 <= rank <= _MAX_RANK:
+        raise ValueError(f"{where} are damaged: r must be a whole number from 1 to {_MAX_RANK}, not {rank!r:.50}.")
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha <= _MAX_ALPHA:
+        raise ValueError(
+            f"{where} are damaged: lora_alpha must be above 0 and at most {_MAX_ALPHA}, not {alpha!r:.50}."
+        )
+    plain = isinstance(targets, list) and 0 < len(targets) <= _MAX_TARGETS
+    if targets != VAE_TARGETS and not (plain and all(isinstance(x, str) and _PLAIN.fullmatch(x) for x in targets)):
+        raise ValueError(f"{where} name layers otherwise than by a list of plain names: refused ({targets!r:.50}).")
+    for name, value in values.items():
+        if name not in _READ and value and value != at_rest.get(name):
+            raise ValueError(f"{where} set {name[:50]!r}, which is not known here: refused.")
+    read: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "target_modules": targets}
+    return LoraConfig(**read, init_lora_weights="gaussian")
+
+
 def _read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"The adapter is incomplete: no {path}.")
     try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is damaged or incomplete: {error}") from None
+        metadata = read_header(path)[1]
+    except FileNotFoundError:
+        raise FileNotFoundError(f"The adapter is incomplete: no {path}.") from None
+    tensors = load_file(path)
+    wrong = [f"{shown(name)} holds {x.dtype}" for name, x in tensors.items() if not x.is_floating_point()]
+    refuse(path, wrong or [f"{shown(name)} is not finite" for name in not_finite(tensors)])
+    return tensors, metadata
 
 
 def _mistakes(part: _Part, model: nn.Module) -> Iterator[str]:
@@ -176,23 +226,35 @@ def _mistakes(part: _Part, model: nn.Module) -> Iterator[str]:
         layer, _, rest = key.partition(".lora_")
         layers[layer][f"lora_{rest}"] = tuple(tensor.shape)
     modules = dict(model.named_modules())
+    for layer in modules:
+        if layer not in layers and _is_target(layer, part.config.target_modules):
+            yield f"{layer} has no LoRA weights"
     for layer, found in layers.items():
         module = modules.get(layer)
+        if module is not None and not _is_target(layer, part.config.target_modules):
+            yield f"{layer} is not among the target_modules"
         if isinstance(module, nn.Linear):  # its features and not its weight, which quantisation packs
             inputs, outputs, ones = (module.in_features,), module.out_features, ()
         elif isinstance(module, nn.Conv2d):
             inputs, outputs, ones = module.weight.shape[1:], module.out_channels, (1, 1)
         else:
-            yield f"it has no linear or convolutional layer {layer}"
+            yield f"it has no linear or convolutional layer {shown(layer)}"
             continue
-        ranks = part.config.rank_pattern or {}
-        rank = ranks.get(get_pattern_key(list(ranks), layer), part.config.r)
+        rank = part.config.r
         wanted = {"lora_A.weight": (rank, *inputs), "lora_B.weight": (outputs, rank, *ones)}
         for key in sorted({*found, *wanted}):
             if found.get(key) != wanted.get(key):
-                yield f"{layer}.{key} is {found.get(key, 'missing')}, expected {wanted.get(key, 'none')}"
+                yield f"{layer}.{shown(key)} is {found.get(key, 'missing')}, expected {wanted.get(key, 'none')}"
     parameters = dict(model.named_parameters())
     for key, tensor in part.layers.items():
         shape = tuple(parameters[key].shape) if key in parameters else "none"
         if tuple(tensor.shape) != shape:
-            yield f"{key} is {tuple(tensor.shape)}, expected {shape}"
+            yield f"{shown(key)} is {tuple(tensor.shape)}, expected {shape}"
+
+
+def _is_target(layer: str, targets: Any) -> bool:
+    """Whether peft puts LoRA on the layer: by our own expression, or by names that its name ends with."""
+    if isinstance(targets, str):
+        return re.fullmatch(VAE_TARGETS, layer) is not None
+    parts = layer.split(".")
+    return any(".".join(parts[start:]) in targets for start in range(len(parts)))

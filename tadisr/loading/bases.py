@@ -11,9 +11,12 @@ from diffusers import AutoencoderKL
 from huggingface_hub.errors import HFValidationError
 
 from tadisr.io.messages import one_line
-from tadisr.loading.repositories import AdapterIndex, is_hub_id, read_json, resolve
+from tadisr.io.model_files import read_config, shown
+from tadisr.loading.repositories import AdapterIndex, is_hub_id, resolve
 from tadisr.models.families import FAMILIES, Family, backbone_components, family_by_class, supported_bases
 from tadisr.models.one_step import Scheduler
+from tadisr.models.scratch import LeanUNet2DConditionModel
+from tadisr.models.weights import load_network
 
 
 def backbone_component(folder: Path, ending: str = "") -> str:
@@ -28,6 +31,15 @@ def backbone_component(folder: Path, ending: str = "") -> str:
     raise FileNotFoundError(f"{folder} is incomplete: neither {wanted} is there.")
 
 
+def check_holds_values(folder: Path, dtype: torch.dtype) -> None:
+    """Raise ValueError where the network saved in `folder` is known to give values that `dtype` does not hold."""
+    backbone = read_config(folder / "model_index.json").get("unet")
+    if dtype is torch.float16 and isinstance(backbone, list) and LeanUNet2DConditionModel.__name__ in backbone:
+        raise ValueError(
+            f"{folder.name} has no normalisation, and its values outgrow float16: take bfloat16 or float32."
+        )
+
+
 def base_family(folder: Path, component: str | None = None) -> Family:
     """The family of the base in `folder`, by the class names in its model_index.json or its config.json files.
 
@@ -35,18 +47,18 @@ def base_family(folder: Path, component: str | None = None) -> Family:
     where no base is, ValueError for one of no family, or one that the adapter is not for.
     """
     index_path = folder / "model_index.json"
-    index = read_json(index_path) if index_path.is_file() else {}
+    index = read_config(index_path) if index_path.is_file() else {}
     found = {}
     for name in ("vae", *backbone_components()):
         config_path = folder / name / "config.json"
-        if isinstance(index.get(name), list) and index[name][1]:
-            found[name] = index[name][1]
+        if isinstance(entry := index.get(name), list) and len(entry) == 2 and isinstance(entry[1], str):
+            found[name] = entry[1]
         elif config_path.is_file():
-            found[name] = read_json(config_path).get("_class_name")
+            found[name] = str(read_config(config_path).get("_class_name"))
     if not found and not index:
         raise FileNotFoundError(f"{folder} holds no diffusers pipeline")
-    classes = ", ".join(map(str, found.values())) or "no backbone"
-    what = f"{folder} holds a {index.get('_class_name', 'base')} with {classes}"
+    classes = ", ".join(map(shown, found.values())) or "no backbone"
+    what = f"{folder} holds a {shown(index.get('_class_name', 'base'))} with {classes}"
     families = [family for name in found if (family := family_by_class(found[name])) and family.component == name]
     if found.get("vae", "AutoencoderKL") != "AutoencoderKL" or not families:
         raise ValueError(f"{what}, which is not supported as a base. Supported: {supported_bases()}.")
@@ -125,10 +137,10 @@ def load_base(
     diffusers' configurations. Raises ValueError where the scheduler is of the wrong kind for the backbone.
     """
     family = base_family(folder)
-    scheduler = family.make_scheduler(read_json(folder / "scheduler" / "scheduler_config.json"))
+    scheduler = family.make_scheduler(read_config(folder / "scheduler" / "scheduler_config.json"))
     models = {}
     for name, cls in (("vae", AutoencoderKL), (family.component, getattr(diffusers, family.backbone_class))):
         files = variant or weights_variant(folder / name)
         how = (quantization or {}).get(name)
-        models[name] = cls.from_pretrained(folder, subfolder=name, variant=files, dtype=dtype, quantization_config=how)
+        models[name] = load_network(cls, folder, name, dtype, files, quantization_config=how)
     return models, scheduler

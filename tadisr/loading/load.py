@@ -13,6 +13,7 @@ import numpy as np
 
 from tadisr.io.hashing import hashes
 from tadisr.io.messages import one_line, quiet
+from tadisr.io.model_files import load_pickled, not_finite, read_header, refuse
 from tadisr.loading.repositories import pipeline_kind, resolve
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Restored:
     """A restored image and where its text is."""
 
     image: np.ndarray
-    """(H, W, 3) uint8 RGB."""
+    """(H, W, 3) uint8 RGB, or (H, W, 4) with alpha."""
     mask: np.ndarray | None = None
     """(H, W) uint8, the probability of text: 255 is 1. None where a TextDiff model has no mask branch."""
     report: "TrustReport | None" = None
@@ -51,7 +52,8 @@ class Restorer:
         """Restore one image.
 
         Args:
-            image: (h, w, 3) uint8 RGB: a photo for TADiSR, one line of text for TextDiff.
+            image: a photo for TADiSR, one line of text for TextDiff: (h, w, 3) uint8 RGB, or (h, w, 4) with straight
+                alpha. TADiSR then restores alpha as well; TextDiff lays the line on the ground that shows it.
             options: of the pipeline's call. TADiSR: `scale`, `tile`, `overlap`, `color_fix`, `report`, ...; TextDiff:
                 `num_inference_steps`, `strength`, ...
 
@@ -61,6 +63,11 @@ class Restorer:
             MemoryError: not enough memory; the message says what to try.
             FloatingPointError: the precision does not hold the model's values.
         """
+        if isinstance(image, (list, tuple)) or (getattr(image, "ndim", 0) == 4 and image.shape[0] != 1):
+            raise ValueError("Restorer.restore takes one image: call it for each, or give all to Restorer.pipe.")
+        for name in ("output_type", "return_dict"):
+            if name in options:
+                raise TypeError(f"Restorer.restore gives uint8 arrays: leave out {name}, or call Restorer.pipe.")
         result = self.pipe(image, output_type="uint8", **options)
         reports = getattr(result, "reports", None)
         masks = result.text_masks
@@ -69,7 +76,7 @@ class Restorer:
     @cached_property
     def files(self) -> dict[str, str]:
         """SHA-256 of every weight file, by its name in `folder`."""
-        return hashes(sorted(self.folder.rglob("*.safetensors")), self.folder)
+        return hashes(sorted(filter(Path.is_file, self.folder.rglob("*.safetensors"))), self.folder)
 
     @property
     def dtype(self) -> str:
@@ -149,18 +156,23 @@ def import_spandrel(extra: str = "metrics") -> ModuleType:
 def load_model_file(path: Path, scale: int | None = None, extra: str = "metrics") -> "ImageModelDescriptor":
     """The network in a file that spandrel loads (Real-ESRGAN, HAT, SwinIR, some forty more), on the CPU, for inference.
 
-    `scale`: the factor that the network must have; None takes any. `extra`: as in `import_spandrel`. Raises ValueError
-    for anything but a network from RGB to RGB images of that scale.
+    `scale`: the factor that the network must have; None takes any. `extra`: as in `import_spandrel`. Nothing in the
+    file is run: spandrel gets its tensors alone. Raises ValueError for anything but a network from RGB to RGB images of
+    that scale, every value finite, and for files that would run code.
     """
     if not path.is_file():
         raise FileNotFoundError(f"No model file {path}.")
     if path.suffix.lower() not in MODEL_SUFFIXES:
         raise ValueError(f"{path} is no {', '.join(MODEL_SUFFIXES[:-1])} or {MODEL_SUFFIXES[-1]} file.")
     spandrel = import_spandrel(extra)
+    state = _read_state(path)
     try:
-        model = spandrel.ModelLoader("cpu").load_from_file(path).eval()
-    except Exception as error:  # whatever torch, pickle, safetensors and spandrel raise for a bad file
+        state = spandrel.canonicalize_state_dict(state)
+        tensors = {str(name): value for name, value in state.items() if hasattr(value, "is_floating_point")}
+        model = spandrel.ModelLoader("cpu").load_from_state_dict(state).eval()
+    except Exception as error:  # whatever spandrel raises for tensors that it does not know
         raise ValueError(f"{path} holds no model that spandrel can load: {one_line(error)}") from None
+    refuse(path, (f"{name} is not finite" for name in not_finite(tensors)))
     channels = (model.input_channels, model.output_channels)
     if not isinstance(model, spandrel.ImageModelDescriptor) or channels != (3, 3) or scale not in (None, model.scale):
         wanted = "an RGB model" if scale is None else f"an RGB model for {scale} times"
@@ -169,3 +181,15 @@ def load_model_file(path: Path, scale: int | None = None, extra: str = "metrics"
             f"{channels[1]}, {model.scale} times larger: expected {wanted}."
         )
     return model
+
+
+def _read_state(path: Path) -> Any:
+    """The tensors in a model file, by what it is and not by what it is called."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[8:] != b"{":
+        return load_pickled(path)
+    from safetensors.torch import load_file
+
+    read_header(path)
+    return load_file(path)

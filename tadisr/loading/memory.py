@@ -1,5 +1,6 @@
 """Weights in memory: precision, layout, adapters added into them, quantisation; and errors of not enough memory."""
 
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -9,6 +10,8 @@ from accelerate.utils.memory import should_reduce_batch_size
 from diffusers import PipelineQuantizationConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
+
+_SAVING = threading.RLock()
 
 
 def fast_dtype(device: str | torch.device) -> torch.dtype:
@@ -26,23 +29,33 @@ def fast_dtype(device: str | torch.device) -> torch.dtype:
 
 
 def as_dtype(name: str | torch.dtype, device: str | torch.device) -> torch.dtype:
-    """The dtype of that name; for "auto" see `fast_dtype`."""
-    if isinstance(name, torch.dtype):
-        return name
-    return fast_dtype(device) if name == "auto" else getattr(torch, name)
+    """The dtype of that name; for "auto" see `fast_dtype`. Raises ValueError for a name that is none."""
+    dtype = fast_dtype(device) if name == "auto" else getattr(torch, name, None) if isinstance(name, str) else name
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f'dtype must be "auto", "float32", "bfloat16", "float16" or a torch.dtype, got {name!r}.')
+    return dtype
 
 
 @contextmanager
 def contiguous_weights(models: Iterable[nn.Module]) -> Iterator[None]:
-    """Within, channels-last weights are in PyTorch's default layout, the only one that safetensors writes."""
-    changed = [p for model in models for p in model.parameters() if not p.is_contiguous()]
-    for parameter in changed:
-        parameter.data = parameter.data.contiguous()
-    try:
-        yield
-    finally:
-        for parameter in changed:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    """Within, `state_dict` gives weights in PyTorch's default layout, the only one that safetensors writes.
+
+    The models keep theirs, so that they can be saved while they run. Who saves, saves alone.
+    """
+
+    def copy(module: nn.Module, state_dict: dict[str, Any], prefix: str, _: Any) -> None:
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.is_contiguous() and prefix + name in state_dict:
+                state_dict[prefix + name] = state_dict[prefix + name].contiguous()
+
+    with _SAVING:
+        modules = {module for model in models for module in model.modules()}
+        hooks = [module.register_state_dict_post_hook(copy) for module in modules]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
 
 def is_out_of_memory(error: Exception) -> bool:

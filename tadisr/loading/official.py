@@ -1,7 +1,5 @@
 """The authors' released checkpoints (`.pkl`) as adapters that `TADiSRPipeline.from_pretrained` loads."""
 
-import re
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +10,7 @@ from peft import LoraConfig
 from tadisr.io.atomic import replacing_folder
 from tadisr.io.hashing import sha256
 from tadisr.io.messages import shortened
+from tadisr.io.model_files import load_pickled, not_finite
 from tadisr.loading.adapters import write_adapter
 from tadisr.loading.official_layouts import (
     DECODER_GROUPS,
@@ -82,15 +81,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     Raises ValueError for a damaged file, or one whose pickle would call anything but what tensors are made of.
     """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except OSError:
-        raise
-    except Exception as error:  # a damaged pickle raises nearly anything
-        said = "is no PyTorch checkpoint, or damaged: compare its size and SHA-256."
-        if called := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            said = f"would call {called[1]} when loaded, which tensors do not need: refused, nothing of it was run."
-        raise ValueError(f"{path} {said}") from None
+    checkpoint = load_pickled(path)
     if not isinstance(checkpoint, Mapping):
         raise ValueError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint's groups of tensors.")
     return checkpoint
@@ -116,6 +107,8 @@ def _mistakes(checkpoint: Checkpoint, layout: Layout, others: set[str]) -> Itera
                 if twin != key and not torch.equal(found[twin], tensor):
                     yield f"{group}: {twin} and {key} are one layer, but differ"
         yield from (f"unknown {group}: {key}" for key in found if key not in slots)
+        tensors = {str(key): value for key, value in found.items() if isinstance(value, torch.Tensor)}
+        yield from (f"{group}: {key} is not finite" for key in not_finite(tensors))
 
 
 def _write(checkpoint: Checkpoint, layout: Layout, decoder_group: str, done: Conversion, folder: Path) -> None:

@@ -1,15 +1,19 @@
 """Where weights come from: a bundled name, a folder, a Hub repository; a whole pipeline or an adapter on a base."""
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
 
+from tadisr.io.atomic import write_atomically
 from tadisr.io.messages import one_line
+from tadisr.io.model_files import read_config, shown
 from tadisr.weights import BUNDLED
 
+_MAX_SCALE = 64
 PIPELINES = ("TADiSRPipeline", "TextDiffPipeline")
 ADAPTER_FILE = "tadisr_adapter.json"
 
@@ -25,7 +29,7 @@ class AdapterIndex:
 
     def save(self, folder: Path) -> None:
         """Write the file that marks `folder` as an adapter."""
-        (folder / ADAPTER_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        write_atomically(folder / ADAPTER_FILE, json.dumps(asdict(self), indent=2) + "\n")
 
 
 def bundled_names(pipeline: str = "") -> list[str]:
@@ -86,12 +90,32 @@ def read_adapter_index(folder: Path) -> AdapterIndex | None:
     path = folder / ADAPTER_FILE
     if path.is_file():
         try:
-            return AdapterIndex(**json.loads(path.read_text(encoding="utf-8")))
+            index = AdapterIndex(**read_config(path))
+            _check_index(index)
+            return index
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged or of another version of tadisr: {error}") from None
+            raise ValueError(f"{path} is damaged or of another version of tadisr: {one_line(error)}") from None
     if (folder / "model_index.json").is_file():
         return None
     raise FileNotFoundError(f"{folder} holds neither a pipeline (model_index.json) nor an adapter ({ADAPTER_FILE}).")
+
+
+def _check_index(index: AdapterIndex) -> None:
+    """Raise ValueError for what no adapter says of itself."""
+    check_native_scale(index.native_scale)
+    for name in ("base_model", "base_revision", "prompt"):
+        value = getattr(index, name)
+        empty = not value if name == "base_model" else value == ""
+        if empty or not (value is None or isinstance(value, str) and len(value) <= 500 and value.isprintable()):
+            raise ValueError(f"{name} cannot be {value!r:.50}.")
+    if "://" in index.base_model:
+        raise ValueError(f"base_model is a folder or a Hub id, not the address {index.base_model[:100]}.")
+
+
+def check_native_scale(scale: Any) -> None:
+    """Raise ValueError unless `scale` can be the factor that a model was trained for, or None."""
+    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, int) or not 1 <= scale <= _MAX_SCALE):
+        raise ValueError(f"native_scale must be a whole number from 1 to {_MAX_SCALE}, or none, not {scale!r:.50}.")
 
 
 def pipeline_kind(folder: Path, wanted: str = "") -> str:
@@ -100,15 +124,14 @@ def pipeline_kind(folder: Path, wanted: str = "") -> str:
     Raises ValueError if it is not of the class `wanted`; or, for "", not of any of ours.
     """
     adapter = read_adapter_index(folder)
-    found: Any = PIPELINES[0] if adapter else read_json(folder / "model_index.json").get("_class_name")
+    found: Any = PIPELINES[0] if adapter else read_config(folder / "model_index.json").get("_class_name")
     if found not in ((wanted,) if wanted else PIPELINES):
-        raise ValueError(f"{folder} holds a {found}, not a {wanted or ' or a '.join(PIPELINES)}.")
+        raise ValueError(f"{folder} holds a {shown(found)}, not a {wanted or ' or a '.join(PIPELINES)}.")
     return found
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; raises ValueError for a damaged one."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+def most_steps(folder: Path) -> int:
+    """How many steps of sampling the pipeline in `folder` takes at most; of a damaged one any, until it is loaded."""
+    with suppress(OSError, ValueError, TypeError):
+        return int(read_config(folder / "scheduler" / "scheduler_config.json").get("num_train_timesteps", 1000))
+    return 1000

@@ -1,6 +1,7 @@
 """LPIPS and FID, of uint8 RGB images (H, W, 3). Both need a trained network, see `find_weights`."""
 
 import re
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import torch
 
 from tadisr.io.hashing import sha256
 from tadisr.io.messages import one_line
+from tadisr.io.model_files import check_tensors, load_pickled
 
 ALEXNET = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 INCEPTION = (
@@ -48,7 +50,7 @@ def _loading(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever torch and pickle raise for a damaged or foreign file
-        raise ValueError(f"{path} does not hold the expected weights: {one_line(error, 200)}") from None
+        raise ValueError(f"{path} does not hold the expected weights: {one_line(error, 500)}") from None
 
 
 class LPIPS:
@@ -69,9 +71,10 @@ class LPIPS:
             model = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
 
         with _loading(path):
-            features = torch.load(path, map_location="cpu", weights_only=True)
+            features = load_pickled(path)
             # the backbone keeps torchvision's numbers, in slices: "slice2.3.weight" is "features.3.weight"
             own = {key: features[f"features.{key.split('.', 1)[1]}"] for key in model.net.state_dict()}
+            check_tensors(own, model.net.state_dict(), path)
             model.net.load_state_dict(own)
         self._model, self._device = model.to(device).eval(), device
         self.description = {"weights": path.name, "sha256": sha256(path)}
@@ -100,8 +103,13 @@ class InceptionFeatures:
         except ImportError as error:
             raise ImportError(f"FID needs {error.name}: pip install 'tadisr[metrics]'.") from None
         make = inception.FeatureExtractorInceptionV3
-        with _loading(path):
-            model = make("inception", ["2048"], feature_extractor_weights_path=str(path))
+        with _loading(path), tempfile.TemporaryDirectory() as folder_of_copy:
+            state = load_pickled(path)
+            # The package runs whatever a pickle holds, so it gets a file that was written here.
+            copy = Path(folder_of_copy) / path.name
+            torch.save(state, copy)
+            model = make("inception", ["2048"], feature_extractor_weights_path=str(copy))
+            check_tensors(state, model.state_dict(), path)
         self._model, self._device = model.to(device).eval(), device
         self.description = {"weights": path.name, "sha256": sha256(path)}
 

@@ -13,6 +13,7 @@ from diffusers import ModelMixin
 from torch import nn
 
 from tadisr.models.families import family_of
+from tadisr.models.recording import recording
 
 
 def cross_attention_layers(backbone: ModelMixin) -> dict[str, int]:
@@ -25,18 +26,17 @@ def cross_attention_layers(backbone: ModelMixin) -> dict[str, int]:
 
 @contextmanager
 def record_text_attention(
-    backbone: ModelMixin,
-    text_positions: Sequence[int],
-    layers: Sequence[str],
-    maps: dict[str, torch.Tensor] | None = None,
+    backbone: ModelMixin, text_positions: Sequence[int], layers: Sequence[str]
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Record the logits of the prompt's word "text", by its `text_positions`, in the named attention layers (Eq. 3).
 
-    The layers' previous processors are put back on exit, also after an exception. With gradient checkpointing, keep the
-    context open until after `backward`, which runs the layers again.
+    What is recorded belongs to this context: several threads or tasks may each record from one backbone at a time, and
+    one that does not record runs it as it is. The layers' own processors are put back when nobody records any more,
+    also after an exception. With gradient checkpointing, keep the context open until after `backward`, which runs the
+    layers again.
 
     Yields:
-        The dict that every forward pass of `backbone` fills, `maps` or a new one: layer name -> (B, n, L).
+        The dict that every forward pass of `backbone` fills: layer name -> (B, n, L).
 
     Raises:
         KeyError: a layer name that `backbone` does not have.
@@ -45,16 +45,10 @@ def record_text_attention(
     if missing := [name for name in layers if name not in modules]:
         known = list(cross_attention_layers(backbone))
         raise KeyError(f"No layer {missing[0]!r} in the {type(backbone).__name__}, which has {known}.")
+    maps: dict[str, torch.Tensor] = {}
     recorder, positions = family_of(backbone).recorder, list(text_positions)
-    maps = {} if maps is None else maps
-    previous = {name: modules[name].processor for name in layers}
-    try:
-        for name in layers:
-            modules[name].set_processor(recorder(name, positions, maps))
+    with recording(backbone, {name: recorder(name, positions, maps) for name in layers}, maps):
         yield maps
-    finally:
-        for name, processor in previous.items():
-            modules[name].set_processor(processor)
 
 
 def token_grid(tokens: int, latent_size: tuple[int, int]) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import diffusers
 import torch
 import torch.nn.functional as F
 from diffusers import ModelMixin
@@ -192,6 +193,12 @@ def family_by_pipeline(name: str) -> Family:
 def backbone_components() -> list[str]:
     """The names that a backbone can have in a pipeline."""
     return list(dict.fromkeys(family.component for family in FAMILIES.values()))
+
+
+def backbone_classes(component: str) -> list[type]:
+    """diffusers' classes of the backbones that a pipeline has under that name."""
+    names = dict.fromkeys(f.backbone_class for f in FAMILIES.values() if f.component == component)
+    return [getattr(diffusers, name) for name in names]
 
 
 def supported_bases() -> str:

@@ -6,13 +6,13 @@ from peft import LoraConfig
 from tadisr.models.families import family_of
 
 ADAPTER = "tadisr"
-_VAE_TARGETS = r"decoder\.(.*\.)?(conv|conv1|conv2|conv_in|conv_out|conv_shortcut|to_q|to_k|to_v|to_out\.0)"
+VAE_TARGETS = r"decoder\.(.*\.)?(conv|conv1|conv2|conv_in|conv_out|conv_shortcut|to_q|to_k|to_v|to_out\.0)"
 
 
 def add_lora(backbone: ModelMixin, vae: AutoencoderKL, rank_backbone: int = 4, rank_vae: int = 2) -> None:
     """Freeze both models and add trainable adapters named `tadisr`; untrained they change nothing."""
     targets = list(family_of(backbone).lora_targets)
-    for model, rank, names in ((backbone, rank_backbone, targets), (vae, rank_vae, _VAE_TARGETS)):
+    for model, rank, names in ((backbone, rank_backbone, targets), (vae, rank_vae, VAE_TARGETS)):
         model.requires_grad_(False)
         model.add_adapter(
             LoraConfig(r=rank, lora_alpha=rank, target_modules=names, init_lora_weights="gaussian"),

@@ -4,20 +4,25 @@ Shapes: B batch, c latent channels, h, w latent size, H, W pixels.
 """
 
 from contextlib import AbstractContextManager
+from itertools import zip_longest
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ModelMixin
 from torch import nn
 
-from tadisr.models.attention import record_text_attention
+from tadisr.io.messages import shortened
+from tadisr.models.attention import cross_attention_layers, record_text_attention
 from tadisr.models.families import family_of, predict
-from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor
+from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor, vae_patch
 from tadisr.models.one_step import TIMESTEP, Scheduler, flow_point, one_step
 from tadisr.models.prompt import TextPrompt
+from tadisr.models.recording import recorded
 
 
-def check_fits(vae: AutoencoderKL, backbone: ModelMixin, prompt: TextPrompt) -> None:
-    """Raise ValueError where the backbone cannot read the VAE's latents or the prompt."""
+def check_fits(
+    vae: AutoencoderKL, backbone: ModelMixin, prompt: TextPrompt, joint_decoder: JointSegmentationDecoder | None = None
+) -> None:
+    """Raise ValueError where the parts cannot work together: latents, prompt, and what the joint decoder reads."""
     kind = type(backbone).__name__
     reads, has = backbone.config["in_channels"], vae.config["latent_channels"]
     if reads != has:
@@ -32,6 +37,26 @@ def check_fits(vae: AutoencoderKL, backbone: ModelMixin, prompt: TextPrompt) -> 
             f"The prompt has text and pooled embeddings of {given} values and the base's {kind} reads {wanted}: "
             "the prompt was made with another base."
         )
+    if prompt.config.pooled_dim and not prompt.config.time_ids:
+        raise ValueError("The prompt has pooled embeddings and no time_ids: make it anew with TextPrompt.from_base.")
+    scaling, shift = vae.config["scaling_factor"], vae.config["shift_factor"]
+    if vae.config["in_channels"] != 3 * vae_patch(vae) ** 2 or not scaling > 0 or isinstance(shift, (str, list)):
+        raise ValueError(
+            f"The VAE reads {vae.config['in_channels']} channels, scales latents by {scaling} and shifts them by "
+            f"{shift!r:.50}: no VAE of RGB images does."
+        )
+    if joint_decoder is None:
+        return
+    config, layers = joint_decoder.config, cross_attention_layers(backbone)
+    wanted = (list(config.block_out_channels), config.latent_channels, config.patch)
+    given = (list(vae.config["block_out_channels"]), has, vae_patch(vae))
+    if wanted != given:
+        raise ValueError(
+            f"The joint decoder is for a VAE of channels, latent channels and patch {wanted}, and this one has {given}."
+        )
+    read = zip_longest(config.attention_layers, config.attention_heads)
+    if wrong := [str(name) for name, heads in read if name not in layers or layers[name] != heads]:
+        raise ValueError(f"The joint decoder reads attention that the {kind} does not have: {shortened(wrong)}.")
 
 
 def denoise(
@@ -47,8 +72,8 @@ class TADiSRNetwork(nn.Module):
     """The trainable whole, as one module for DDP: x_L (B, 3, H, W) in [-1, 1] to (image, mask logits).
 
     H and W are multiples of `vae_factor(vae)`. The backbone is registered under the name that it has in a pipeline, so
-    that its weights have the same names in both. Its recording processors are installed by `recording()`, which must be
-    open around `forward`, and around `backward` too with gradient checkpointing.
+    that its weights have the same names in both. `recording()` must be open around `forward`, and around `backward` too
+    with gradient checkpointing.
     """
 
     def __init__(
@@ -64,7 +89,6 @@ class TADiSRNetwork(nn.Module):
         self.vae = vae
         self.add_module(self.component, backbone)
         self.prompt, self.joint_decoder, self.scheduler = prompt, joint_decoder, scheduler
-        self.attention_maps: dict[str, torch.Tensor] = {}
 
     @property
     def backbone(self) -> ModelMixin:
@@ -72,10 +96,14 @@ class TADiSRNetwork(nn.Module):
         return getattr(self, self.component)
 
     def recording(self) -> AbstractContextManager[dict[str, torch.Tensor]]:
-        """Install the recording processors; `forward` decodes the mask from what they record."""
-        self.attention_maps.clear()
+        """Record the text attention; `forward` decodes the mask from what was recorded."""
         layers = self.joint_decoder.config.attention_layers
-        return record_text_attention(self.backbone, self.prompt.config.text_positions, layers, self.attention_maps)
+        return record_text_attention(self.backbone, self.prompt.config.text_positions, layers)
+
+    @property
+    def attention_maps(self) -> dict[str, torch.Tensor]:
+        """What the `recording()` that is open holds so far, layer name -> (B, n, L)."""
+        return recorded(self.backbone)
 
     def denoise(self, latents: torch.Tensor) -> torch.Tensor:
         """z_L to z_H, both (B, c, h, w), recording the text attention on the way."""

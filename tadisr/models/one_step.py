@@ -6,25 +6,59 @@ from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import torch
-from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
+
+from tadisr.io.messages import one_line
+from tadisr.io.model_files import shown
 
 TIMESTEP = 200  # the paper's fixed t
 
 Scheduler = DDPMScheduler | FlowMatchEulerDiscreteScheduler
+_PREDICTIONS = {DDPMScheduler: ("epsilon", "v_prediction"), DDIMScheduler: ("sample", "epsilon")}  # DDIM is TextDiff's
 
 
 def ddpm_scheduler(config: Mapping[str, Any]) -> DDPMScheduler:
     """The base's noise schedule as a `DDPMScheduler`, from the config of whichever scheduler the base comes with."""
     if "beta_schedule" not in config:
-        raise ValueError(f"The base's {config['_class_name']} has no DDPM noise schedule, which the one step needs.")
-    return cast(DDPMScheduler, DDPMScheduler.from_config(dict(config)))
+        found = shown(config.get("_class_name", "scheduler"))
+        raise ValueError(f"The base's {found} has no DDPM noise schedule, which the one step needs.")
+    return build_schedule(DDPMScheduler, config)
 
 
 def flow_scheduler(config: Mapping[str, Any]) -> FlowMatchEulerDiscreteScheduler:
     """A flow-matching base's schedule, from the config of whichever flow-matching scheduler the base comes with."""
-    if not config["_class_name"].startswith("FlowMatch"):
-        raise ValueError(f"The base's {config['_class_name']} has no flow-matching schedule, which the one step needs.")
-    return cast(FlowMatchEulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler.from_config(dict(config)))
+    found = shown(config.get("_class_name", "scheduler"))
+    if not found.startswith("FlowMatch"):
+        raise ValueError(f"The base's {found} has no flow-matching schedule, which the one step needs.")
+    return build_schedule(FlowMatchEulerDiscreteScheduler, config)
+
+
+def build_schedule(cls: Any, config: Mapping[str, Any]) -> Any:
+    """The scheduler of class `cls` by a config from a file, whose numbers `read_config` has bounded.
+
+    Raises ValueError for a config that describes none, or one with which Eq. 1 or TextDiff's sampling would compute
+    nonsense.
+    """
+    try:
+        schedule = cls.from_config(dict(config))
+        alphas = getattr(schedule, "alphas_cumprod", torch.ones(()))
+        sigma = torch.tensor(flow_point(schedule)[1] if cls is FlowMatchEulerDiscreteScheduler else 0.0)
+        sound = all(bool(((x >= 0) & (x <= 1)).all()) for x in (alphas, sigma))
+        if cls is DDPMScheduler:
+            sound = sound and len(alphas) > TIMESTEP and bool(alphas[TIMESTEP] > 0)
+    except Exception as error:  # whatever the constructors raise for values that do not fit together
+        raise ValueError(f"The config of the scheduler does not describe a {cls.__name__}: {one_line(error)}") from None
+    if not sound:
+        steps = config.get("num_train_timesteps", "the default number of")
+        raise ValueError(f"The schedule of the {cls.__name__} has no usable noise level among {steps} steps.")
+    return schedule
+
+
+def check_prediction(schedule: Any) -> None:
+    """Raise ValueError for a scheduler whose network predicts what is not known here."""
+    known, kind = _PREDICTIONS.get(type(schedule)), schedule.config.get("prediction_type")
+    if known and kind not in known:
+        raise ValueError(f"The scheduler says prediction_type={kind!r:.50}: only {' and '.join(known)} are known.")
 
 
 _Numbers = TypeVar("_Numbers", bound=Callable[[Any], tuple[float, float]])

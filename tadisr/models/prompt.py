@@ -1,7 +1,7 @@
 """The fixed prompt, encoded once, so that no text encoder is needed afterwards."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,10 +11,14 @@ import torch
 from diffusers import ConfigMixin, DiffusionPipeline, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
+from transformers import PreTrainedModel
 
+from tadisr.io.messages import quiet
+from tadisr.io.model_files import not_finite, refuse
 from tadisr.models.families import family_by_pipeline
 
 DEFAULT_PROMPT = "best quality,highres,extremely detailed,text"
+_LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "kolors")  # where a base's parts come from
 _WORD_BORDERS = ("</w>", "▁", "Ġ")  # as CLIP, sentencepiece and byte-level BPE write them
 
 
@@ -45,10 +49,11 @@ class TextPrompt(ModelMixin, ConfigMixin):
         prompt: str = DEFAULT_PROMPT,
     ):
         super().__init__()
-        if not text_positions or not all(0 <= i < num_tokens for i in text_positions):
-            raise ValueError(
-                f"text_positions must be within the prompt's {num_tokens} tokens, got {list(text_positions)}."
-            )
+        where = list(text_positions) if isinstance(text_positions, (list, tuple)) else []
+        if not where or len(where) > num_tokens or not all(type(i) is int and 0 <= i < num_tokens for i in where):
+            raise ValueError(f"text_positions must be within the prompt's {num_tokens} tokens, got {text_positions}.")
+        if time_ids is not None and (len(time_ids) != 6 or not all(type(i) is int for i in time_ids)):
+            raise ValueError(f"time_ids are six whole numbers, got {time_ids}.")
         self.prompt_embeds = nn.Parameter(torch.randn(1, num_tokens, embed_dim))
         self.pooled_prompt_embeds = nn.Parameter(torch.randn(1, pooled_dim)) if pooled_dim else None
 
@@ -70,9 +75,11 @@ class TextPrompt(ModelMixin, ConfigMixin):
         Raises:
             ImportError: a package that the tokenizer needs is not installed, as for Kolors.
             OSError: no such base, or no weights of its text encoders.
+            ValueError: a base of another kind, or text encoders that are damaged or incomplete.
         """
         hub = {key: options[key] for key in ("revision", "token", "cache_dir", "local_files_only") if key in options}
         index = cast(dict[str, Any], DiffusionPipeline.load_config(base, **hub))
+        _check_libraries(index, base)
         family = family_by_pipeline(index["_class_name"])
         if family.needs and find_spec(family.needs[0]) is None:
             raise ImportError(f"{family.name} needs {family.needs[0]}: pip install '{family.needs[1]}'.")
@@ -82,7 +89,9 @@ class TextPrompt(ModelMixin, ConfigMixin):
         }
         if "safety_checker" in left_out:
             left_out["requires_safety_checker"] = False  # or leaving it out would be warned of
-        return cls.from_pipeline(_load(base, **left_out, **options), prompt, keyword, size)
+        pipe = _load(base, **left_out, **options | {"use_safetensors": True})
+        _check_text_encoders(pipe, base, options.get("variant"), hub)
+        return cls.from_pipeline(pipe, prompt, keyword, size)
 
     @classmethod
     @torch.no_grad()
@@ -126,6 +135,30 @@ def _load(base: str | Path, variant: str | None = None, **options: Any) -> Diffu
             with suppress(OSError, ValueError):
                 return DiffusionPipeline.from_pretrained(base, variant="fp16", **options)
         raise
+
+
+def _check_libraries(index: Mapping[str, Any], base: str | Path) -> None:
+    """Raise ValueError for an index of a base that names other modules, since diffusers would import them."""
+    for name, found in index.items():
+        if name.startswith("_class_name") and not isinstance(found, str):
+            raise ValueError(f"{base} is of no known kind: {str(found)[:100]}.")
+        if isinstance(found, list) and found != [None, None] and (len(found) != 2 or found[0] not in _LIBRARIES):
+            raise ValueError(f"{base} names as {name} {str(found)[:100]}, which is not loaded.")
+
+
+def _check_text_encoders(pipe: DiffusionPipeline, base: str | Path, variant: str | None, hub: dict[str, Any]) -> None:
+    """Raise ValueError where a text encoder's files lack a tensor, which transformers makes up, or hold no numbers."""
+    for part, model in pipe.components.items():
+        if not part.startswith("text_encoder") or not isinstance(model, PreTrainedModel):
+            continue
+        refuse(f"{base} ({part})", (f"{name} is not finite" for name in not_finite(model.state_dict())))
+        for files in dict.fromkeys([variant, None, "fp16"]):
+            place = {"subfolder": part, "variant": files, "use_safetensors": True, **hub}
+            with quiet(), suppress(OSError):
+                loaded: Any = type(model).from_pretrained(base, device_map="meta", output_loading_info=True, **place)
+                missing = sorted(loaded[1]["missing_keys"])
+                refuse(f"{base} ({part})", (f"{name} is missing" for name in missing))
+                break
 
 
 def find_keyword(tokens: Sequence[str], keyword: str) -> list[int]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tadisr.io.structured import read_yaml
 from tadisr.ocr.engine import Reading, TextLine, describe_files, to_bgr, to_lines, to_readings
 from tadisr.ocr.lines import pad_strip
 
@@ -75,8 +76,6 @@ class PaddleOCREngine:
 
 def _paddle_model(kind: str, model: str | Path) -> dict[str, str | None]:
     """PaddleOCR's options for a model: its name, and its folder unless `model` is a name."""
-    import yaml  # paddleocr depends on it
-
     folder = Path(model)
     if not folder.exists() and len(folder.parts) == 1:
         return {f"text_{kind}_model_name": str(model), f"text_{kind}_model_dir": None}
@@ -84,7 +83,7 @@ def _paddle_model(kind: str, model: str | Path) -> dict[str, str | None]:
     if not config.is_file():
         raise FileNotFoundError(f"{folder} is no folder of a PaddleOCR model: there is no {config}.")
     try:
-        name = str(yaml.safe_load(config.read_text(encoding="utf-8"))["Global"]["model_name"])
-    except (yaml.YAMLError, KeyError, TypeError):
+        name = str(read_yaml(config)["Global"]["model_name"])
+    except (ValueError, KeyError, TypeError):
         raise ValueError(f"{config} does not name its model: it needs Global: model_name.") from None
     return {f"text_{kind}_model_name": name, f"text_{kind}_model_dir": str(folder)}

@@ -12,6 +12,8 @@ region of the original:
 """
 
 import functools
+import os
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,6 +24,7 @@ from PIL import Image
 from tadisr.io.messages import one_line
 from tadisr.ocr import LARGEST_PHOTO, OCREngine, Reading, TextLine, crop_line, is_box, load_photo_engine
 from tadisr.ocr.engine import check_image
+from tadisr.transparency import seen
 
 AGREE, CHECK = "agree", "check"
 BOTH, OUTPUT, INPUT = "both", "output", "input"
@@ -101,9 +104,17 @@ class TrustReport:
         return asdict(self) | {"size": list(self.size), "counts": counts, "lines": lines}
 
 
-@functools.cache
 def trust_engine() -> OCREngine:
-    """The engine that reports use, loaded once; an ImportError names the extra to install."""
+    """The engine that reports use, loaded once a process; an ImportError names the extra to install."""
+    with _LOADING:
+        return _engine(os.getpid())  # a fork leaves the engine's threads behind
+
+
+_LOADING = threading.Lock()
+
+
+@functools.cache
+def _engine(process: int) -> OCREngine:
     try:
         import rapidfuzz  # noqa: F401  `agreement` needs it
     except ImportError:
@@ -117,17 +128,17 @@ def check_text(
     """Compare the text of a restored photo with the text of its input, line by line.
 
     Args:
-        lr: the input, (h, w, 3) uint8 RGB.
-        sr: the restored photo, (H, W, 3) uint8 RGB.
+        lr: the input, (h, w, 3) uint8 RGB, or (h, w, 4) with alpha: it is then read on the ground that shows it.
+        sr: the restored photo, (H, W, 3) uint8 RGB, or (H, W, 4) with alpha: laid on the same ground.
         thresholds: None: the usual ones.
         engine: None: `trust_engine()`. An error that the engine raises becomes the report's `error`, so a report never
             costs the restored photo.
 
     Raises:
-        ValueError: other arrays, or two of different aspects.
+        TypeError, ValueError: no arrays, other arrays, or two of different aspects.
         ImportError: see `trust_engine`.
     """
-    enlarged = enlarge(lr, sr)
+    enlarged, sr = as_read(lr, sr)
     thresholds = thresholds or Thresholds()
     engine = engine or trust_engine()
     report = functools.partial(TrustReport, sr.shape[:2], engine.describe(), thresholds)
@@ -145,17 +156,23 @@ def check_text(
     return report(lines)
 
 
-def enlarge(lr: np.ndarray, sr: np.ndarray) -> np.ndarray:
-    """The input `lr` (h, w, 3), enlarged to the size of `sr` (H, W, 3) with Pillow's bicubic interpolation.
+def as_read(lr: np.ndarray, sr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The input and its restored version as they are read: both (H, W, 3), uint8.
 
-    Raises ValueError for other arrays, and for two of different aspects.
+    The input is enlarged with Pillow's bicubic interpolation. Images with alpha, (h, w, 4), are laid on the ground that
+    shows the input. Raises TypeError for what is no array; ValueError for other arrays, and for two of different
+    aspects.
     """
-    check_image(lr)
-    check_image(sr)
+    for image in (lr, sr):
+        if not isinstance(image, np.ndarray):
+            name = type(image).__name__
+            raise TypeError(f"Expected an array, got {name}: np.asarray(IMAGE) makes one of a PIL image.")
+        check_image(image[..., :3] if image.ndim == 3 and image.shape[2] == 4 else image)
     (h, w), (height, width) = lr.shape[:2], sr.shape[:2]
-    if abs(height * w - width * h) > max(width, w):  # by more than a pixel of the smaller one
+    if abs(height * w - width * h) > max(height, width, h, w):  # sides are rounded
         raise ValueError(f"Expected an image and its restored version, got {w} x {h} and {width} x {height} pixels.")
-    return np.asarray(Image.fromarray(lr).resize(sr.shape[1::-1], Image.Resampling.BICUBIC))
+    lr, sr = seen(lr, sr)
+    return np.asarray(Image.fromarray(lr).resize((width, height), Image.Resampling.BICUBIC)), sr
 
 
 def check_line(quad: np.ndarray, found_in: str, before: Reading, after: Reading, thresholds: Thresholds) -> CheckedLine:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tadisr.ocr import crop_line
-from tadisr.trust.check import AGREE, CHECK, CheckedLine, TrustReport, enlarge
+from tadisr.trust.check import AGREE, CHECK, CheckedLine, TrustReport, as_read
 
 SIDES = (1000, 2000)  # pixels: the photo's longer side is brought into this range
 MAX_ROWS = 40  # lines to check that are shown; a page of noise may hold hundreds
@@ -31,7 +31,7 @@ _FONTS = (
 
 def draw_overlay(lr: np.ndarray, sr: np.ndarray, report: TrustReport) -> np.ndarray:
     """A uint8 RGB picture, at least 720 pixels wide, of a report and the two images that `check_text` made it from."""
-    enlarged = enlarge(lr, sr)
+    enlarged, sr = as_read(lr, sr)
     scale = min(max(1.0, SIDES[0] / max(sr.shape[:2])), SIDES[1] / max(sr.shape[:2]))
     photo = Image.fromarray(sr)
     photo = photo.resize([max(1, round(side * scale)) for side in photo.size], Image.Resampling.BICUBIC)

@@ -1,5 +1,7 @@
 """The command line on the smallest model."""
 
+import re
+
 import pytest
 import torch
 
@@ -18,15 +20,34 @@ def model(tmp_path_factory):
     return str(folder)
 
 
+PROGRESS = re.compile(r"tadisr: \d+ of \d+: .* (restored in|failed after) \d+\.\d s")
+
+
 @pytest.fixture
 def run(model, tmp_path, monkeypatch, capfd):
-    """`tadisr upscale ARGUMENTS` in an empty folder: its exit code and its lines on stderr; stdout stays empty."""
+    """`tadisr upscale ARGUMENTS` in an empty folder: its exit code, and its lines on stderr without those of progress.
+
+    Stdout stays empty.
+    """
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
         code = cli.main(["upscale", "--model", model, "--device", "cpu", *map(str, arguments)])
         out, err = capfd.readouterr()
         assert out == ""
-        return code, err.splitlines()
+        return code, [line for line in err.splitlines() if not PROGRESS.fullmatch(line)]
 
     return run
+
+
+@pytest.fixture
+def call(model, tmp_path, monkeypatch, capfd):
+    """Likewise: its exit code, stdout, and all lines on stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        code = cli.main(["upscale", "--model", model, "--device", "cpu", *map(str, arguments)])
+        out, err = capfd.readouterr()
+        return code, out, err.splitlines()
+
+    return call

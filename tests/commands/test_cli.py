@@ -39,10 +39,74 @@ def test_import_loads_no_torch():
     assert done.stdout == f"{tadisr.__version__} False\n"
 
 
-def test_version(capsys):
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_version(capsys, option):
     with pytest.raises(SystemExit) as caught:
-        cli.main(["--version"])
+        cli.main([option])
     assert caught.value.code == 0 and capsys.readouterr().out == f"tadisr {tadisr.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "same"), [([], ["--help"]), (["help"], ["--help"]), (["help", "refine"], ["refine", "--help"])]
+)
+def test_help(capsys, arguments, same):
+    said = []
+    for given in (arguments, same):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(given)
+        assert caught.value.code == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] != ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["upscales"], "no command upscales: did you mean upscale? (see 'tadisr --help')"),
+        (["evalute", "--data", "x"], "no command evalute: did you mean evaluate? (see 'tadisr --help')"),
+        (["help", "xyz"], "no command xyz (see 'tadisr --help')"),
+        (["--bogus"], "no option --bogus (see 'tadisr --help')"),
+        (["upscale", "a", "--modle", "x"], "no option --modle: did you mean --model? (see 'tadisr upscale --help')"),
+        (
+            ["refine", "a", "--bxoes=x"],
+            "no option --bxoes=x: did you mean --boxes? (see 'tadisr refine --help')",
+        ),
+        (["convert", "a", "b", "-o", "c"], "unexpected argument b (see 'tadisr convert --help')"),
+        (["upscale", "a", "--dtype", "half"], "(see 'tadisr upscale --help')"),
+    ],
+)
+def test_what_may_have_been_meant(capsys, arguments, message):
+    assert cli.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1 and err.startswith("tadisr: ") and err.endswith(f"{message}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.pkl", "-o", "new"], "No file missing.pkl."),
+        (["a.pkl", "-o", "."], ". exists already: name a new folder."),
+        (["a.pkl", "-o", "a.pkl/new"], "cannot write in a.pkl: Not a directory"),
+        (["a.pkl", "-o", "new", "--base-model", "nowhere"], "--base-model nowhere: No model nowhere"),
+        (["a.pkl", "-o", "new", "--base-model", "base"], "--base-model base: holds no pipeline (model_index.json)"),
+    ],
+)
+def test_convert_sees_mistakes_before_it_loads_torch(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.pkl").write_text("")
+    (tmp_path / "base").mkdir()
+    monkeypatch.setitem(sys.modules, "tadisr.loading.official", None)
+    assert cli.main(["convert", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"tadisr: {message}") and len(err.splitlines()) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+@pytest.mark.parametrize("arguments", [["--help"], ["upscale", "--help"], ["--version"]])
+def test_nobody_reads_on(arguments):
+    closed = "import os\nread, write = os.pipe()\nos.close(read)\nos.dup2(write, 1)\n"
+    done = child(closed + RUN, *arguments)
+    assert done.stderr == "" and done.returncode in (0, cli.BROKEN_PIPE)  # argparse passes over what it cannot write
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
@@ -81,8 +145,11 @@ def test_a_pipe_gets_our_lines_alone(model, tmp_path):
     (tmp_path / os.fsdecode(b"text-\xff.png")).write_text("text")
     done = child(RUN, "upscale", ".", "-o", os.fsdecode(b"out-\xff"), "--model", model, cwd=tmp_path)
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.splitlines() == [
+    lines = [re.sub(r" \d+\.\d s$", "", line) for line in done.stderr.splitlines()]
+    assert lines == [
         "tadisr: text-\\udcff.png is empty, damaged, or no image known here: check it or convert it to PNG",
+        "tadisr: 1 of 2: odd-\\udcff.png: restored in",
+        "tadisr: 2 of 2: warned.jpg: restored in",
         "tadisr: 2 of 3 restored, in out-\\udcff",
     ]
     assert len(tree(tmp_path / os.fsdecode(b"out-\xff"))) == 4
@@ -99,7 +166,7 @@ def test_ctrl_c_leaves_whole_files_and_skip_existing_goes_on(run, model):
     while not list(Path(".").glob("out/??.png")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    lines = process.communicate(timeout=60)[1].splitlines()
+    lines = [line for line in process.communicate(timeout=60)[1].splitlines() if "restored in" not in line]
     done = [path for path in tree("out") if not path.endswith("_mask.png")]
     assert process.returncode == 130 and 0 < len(done) < count
     counts = re.fullmatch(

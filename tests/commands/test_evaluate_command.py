@@ -8,6 +8,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
+from helpers.command_line import never
 from helpers.evaluation_samples import save, write_folder
 from tadisr import cli
 
@@ -32,7 +33,10 @@ def test_three_methods_in_one_run(data, tmp_path, capsys):
     cells = [part.strip() for part in head.strip("|").split("|")]
     assert cells[:6] == ["method", "PSNR ↑", "SSIM ↑", "LPIPS ↓", "FID ↓", "OCR-A ↑"]
     assert [row.split("|")[1].strip() for row in rows] == ["bicubic (LR)", "lanczos", "flat", "HR"]
-    assert [line.split(":")[0:2] for line in printed.err.splitlines()][:2] == [
+    lines = [line.split(":") for line in printed.err.splitlines()]
+    progress = [line for line in lines if line[1] == " restored images"]
+    assert len(progress) == 9 and progress[-1][2] == " 9 of 9"  # where there is no terminal
+    assert [line[:2] for line in lines if line not in progress][:2] == [
         ["tadisr", " LPIPS is left empty"], ["tadisr", " FID is left empty"],
     ]  # fmt: skip
     assert printed.err.splitlines()[-1] == f"tadisr: report.html, report.md and report.json in {out}"
@@ -87,6 +91,10 @@ def test_names_that_are_no_utf_8_lose_nothing(data, tmp_path):
         (["--data", "nowhere"], "No folder nowhere."),
         (["--methods", "sharpest"], "No method sharpest: give nearest, bicubic"),
         (["--methods", "none.pth"], "No model file none.pth"),
+        (["--methods", "tadisr-tiny,none.pth"], "No model file none.pth"),
+        (["--methods", "tadisr-tiny,x=file"], "No method file: give nearest, bicubic"),
+        (["--methods", "tadisr-tiny,x=folder"], "folder holds neither a model nor images"),
+        (["--methods", "tadisr-tiny,textdiff-tiny"], "No method textdiff-tiny: give nearest"),
         (["--methods", ","], "--methods names none"),
         (["--split", "tets"], "holds no data set known here: expected hr/ and lr/, data/tets-"),
         (["--engines", "ocrad"], "No OCR engine 'ocrad': choose one of rapidocr, paddleocr, tesseract"),
@@ -96,7 +104,7 @@ def test_names_that_are_no_utf_8_lose_nothing(data, tmp_path):
         (["--scale", "2"], "expected 2 times as many each way"),
         (["--seed", "-1"], "--seed must be at least 0"),
         (["--tile", "big"], "--tile takes a number or none, not big"),
-        (["--tile", "32"], "--tile must be at least 64"),
+        (["--tile", "32"], "--tile must be none or at least 64, not 32"),
         (["--device", "quantum"], "cannot use device quantum"),
         (["--normalize", "lower"], "--normalize: invalid choice"),
         (["-o", "file"], "file: File exists"),
@@ -105,6 +113,8 @@ def test_names_that_are_no_utf_8_lose_nothing(data, tmp_path):
 def test_mistakes_are_one_line(data, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr("tadisr.evaluation.methods.load", never)
     given = {"--data": str(data), "--methods": "lanczos", "-o": "out"} | {arguments[0]: arguments[1]}
     assert evaluate(*(part for pair in given.items() for part in pair)) == 2
     printed = capsys.readouterr()

@@ -1,6 +1,7 @@
 """`tadisr evaluate-lines`: methods by name, databases and photographs, reports, mistakes in one line."""
 
 import json
+import shutil
 from unittest.mock import Mock
 
 import numpy as np
@@ -105,9 +106,27 @@ def test_torchscript_methods(tmp_path):
             return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
     torch.jit.script(Nearest()).save(str(tmp_path / "nearest.pt"))
-    (method,) = load_line_methods([str(tmp_path / "nearest.pt")]).values()
+    with pytest.raises(ValueError, match="nearest.pt is a TorchScript file, a program .*add --allow-code"):
+        load_line_methods([str(tmp_path / "nearest.pt")])
+    shutil.copy(tmp_path / "nearest.pt", tmp_path / "nearest.pth")
+    with pytest.raises(ValueError, match="nearest.pth is a TorchScript file, a program .*add --allow-code"):
+        load_line_methods([str(tmp_path / "nearest.pth")])
+    (method,) = load_line_methods([str(tmp_path / "nearest.pt")], allow_code=True).values()
     lr = torch.rand(1, 3, 16, 64)
     assert torch.equal(method(lr)[..., ::2, ::2], lr)
+
+
+def test_a_judge_that_is_a_program_needs_a_flag(model, lines, tmp_path, capsys):
+    class Judge(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(x), 2), 94)
+
+    torch.jit.script(Judge()).save(str(tmp_path / "judge.pt"))
+    arguments = ["--data", lines, "--judges", f"aster:{tmp_path / 'judge.pt'}", "--methods", f"a={model}", "--limit", 1]
+    arguments += ["-o", tmp_path / "out", "--weights", tmp_path]
+    assert run(*arguments) == 2
+    assert "judge.pt is a TorchScript file, a program that would run here" in capsys.readouterr().err
+    assert run(*arguments, "--allow-code") == 0
 
 
 @pytest.mark.parametrize(
@@ -127,7 +146,7 @@ def test_torchscript_methods(tmp_path):
         ({"--methods": ["a=MODEL:strength=1.0;temperature=0.;residual_strength=.5;output=best"]}, "output must be"),
         ({"--methods": ["a=tadisr-tiny:temperature=0.5"]}, "a: tadisr-tiny takes no temperature."),
         ({"--methods": ["a=MODEL", "a=MODEL"]}, "Two methods are called a"),
-        ({"--methods": ["a=MODEL:steps=500"]}, "num_inference_steps must be an integer from 1 to 200"),
+        ({"--methods": ["a=MODEL:steps=500"]}, "a: steps must be from 1 to 200, not 500."),
         ({"--methods": ["none.pt"]}, "No model file none.pt."),
         ({"--judges": ["ocrad"]}, "No recogniser 'ocrad'"),
         ({"--judges": ["rapidocr", "rapidocr"]}, "Two judges are called rapidocr"),
@@ -154,6 +173,7 @@ def test_mistakes_in_one_line(change, message, model, reader, lines, tmp_path, c
         ("data: [", "is not YAML"),
         ("- data", "may hold data, methods, judges; it holds list"),
         ("models: [a]", "may hold data, methods, judges; it holds models"),
+        ("allow_code: true", "may hold data, methods, judges; it holds allow_code"),
         ("data: lines", "data must be a list"),
         ("methods: [{crnn: tiny}]", "methods must be a list of texts"),
     ],

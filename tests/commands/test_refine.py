@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from helpers import tiny_textdiff
+from helpers.command_line import never
 from helpers.signs import quick_engine, sign
 from tadisr import cli, ocr
 
@@ -53,7 +54,7 @@ def opened(path, mode="RGB"):
 
 
 def test_lines_are_found_and_refined(run):
-    assert run("photo.png", "-o", "out.png") == (0, ["tadisr: 2 lines of text refined: out.png"])
+    assert run("photo.png", "-o", "out.png") == (0, ["tadisr: 2 lines of text refined at strength 1: out.png"])
     before, after = opened("photo.png"), opened("out.png")
     changed = (before != after).any(2)
     assert changed[10:90, 14:120].mean() > 0.5 and not changed[:, 200:].any() and not changed[105:].any()
@@ -71,8 +72,10 @@ def test_strength_is_that_of_the_whole_change(run):
     tiny_textdiff.textdiff().save_pretrained("own")
     values = json.loads(Path("own/model_index.json").read_text(encoding="utf-8"))
     write("own/model_index.json", values | {"residual_strength": 0.0})
-    assert run("photo.png", "-o", "same.png", "--model", "own")[0] == 0
-    assert run("photo.png", "-o", "sharp.png", "--model", "own", "--strength", 1)[0] == 0
+    code, lines = run("photo.png", "-o", "same.png", "--model", "own")
+    assert code == 0 and lines == ["tadisr: 2 lines of text refined at strength 0: same.png"]
+    code, lines = run("photo.png", "-o", "sharp.png", "--model", "own", "--strength", 1)
+    assert code == 0 and lines == ["tadisr: 2 lines of text refined at strength 1: sharp.png"]
     assert np.array_equal(opened("same.png"), opened("photo.png"))
     assert not np.array_equal(opened("sharp.png"), opened("photo.png"))
 
@@ -81,7 +84,7 @@ def test_lines_named_in_a_file(run):
     write("boxes.json", [{"quad": [[10, 10], [110, 10], [110, 40], [10, 40]]}])
     assert run("photo.png", "-o", "out", "--boxes", "boxes.json") == (
         0,
-        ["tadisr: 1 line of text refined: out/photo.png"],
+        ["tadisr: 1 line of text refined at strength 1: out/photo.png"],
     )
     changed = (opened("photo.png") != opened("out/photo.png")).any(2)
     assert changed[12:38, 12:108].mean() > 0.5 and not changed[50:].any()
@@ -105,6 +108,14 @@ def test_what_else_a_photo_holds_is_kept(run):
     assert np.array_equal(opened("out.png", "RGBA")[..., 3], opened("clear.png", "RGBA")[..., 3])
 
 
+def test_gray_stays_gray(run):
+    sign("Exit 12").convert("L").save("gray.png", dpi=(300, 300))
+    assert run("gray.png", "-o", "out.png")[0] == 0
+    assert opened("out.png", "L").shape == opened("gray.png", "L").shape
+    with Image.open("out.png") as image:
+        assert round(float(image.info["dpi"][0])) == 300
+
+
 def test_nothing_to_refine(run):
     sign().save("empty.png")
     assert run("empty.png", "-o", "a.png") == (0, ["tadisr: no text found, written unchanged: a.png"])
@@ -120,7 +131,7 @@ def test_nothing_to_refine(run):
 def test_only_the_first_frame(run):
     sign("Exit 12").save("a.tif", save_all=True, append_images=[sign("Two")])
     code, lines = run("a.tif", "-o", "out.png")
-    assert code == 0 and lines[0] == "tadisr: a.tif holds 2 frames or pages: only the first was refined"
+    assert code == 1 and lines[0] == "tadisr: a.tif holds 2 frames or pages: only the first was refined"
 
 
 @pytest.mark.parametrize(
@@ -130,11 +141,12 @@ def test_only_the_first_frame(run):
         (["."], "cannot read"),
         (["broken.png"], "broken.png is empty, damaged"),
         (["photo.png", "-o", "photo.png"], "photo.png would replace the input photo.png"),
+        (["photo.png", "-o", "photo.png/out.png"], "cannot write in photo.png: Not a directory"),
         (["photo.png", "-o", "out.gif"], "cannot write out.gif: name a folder, or a file ending in"),
-        (["photo.png", "--steps", "0"], "--steps must be an integer from 1 to 200, got 0"),
-        (["photo.png", "--strength", "1.5"], "--strength must be from 0 to 1, got 1.5"),
-        (["photo.png", "--temperature", "1.5"], "--temperature must be from 0 to 1, got 1.5"),
-        (["photo.png", "--steps", "201"], "--steps must be an integer from 1 to 200, got 201"),
+        (["photo.png", "--steps", "0"], "--steps must be an integer from 1 to 200, not 0"),
+        (["photo.png", "--strength", "1.5"], "--strength must be from 0 to 1, not 1.5"),
+        (["photo.png", "--temperature", "1.5"], "--temperature must be from 0 to 1, not 1.5"),
+        (["photo.png", "--steps", "201"], "--steps must be an integer from 1 to 200, not 201"),
         (["photo.png", "--seed", "-1"], "--seed must be at least 0"),
         (["photo.png", "--device", "tpu9"], "cannot use device tpu9"),
         (["photo.png", "--boxes", "missing.json"], "--boxes: cannot read missing.json: No such file"),
@@ -145,7 +157,8 @@ def test_only_the_first_frame(run):
         (["photo.png", "--model", "no-such-model"], "cannot load no-such-model: No model no-such-model"),
     ],
 )
-def test_mistakes_are_one_line_and_leave_nothing(run, arguments, message):
+def test_mistakes_are_one_line_and_leave_nothing(run, monkeypatch, arguments, message):
+    monkeypatch.setattr("tadisr.loading.load.load", never)  # all of them are said before
     Path("broken.png").write_bytes(b"nothing")
     write("far.json", [{"quad": [[530, 520], [610, 520], [610, 540], [530, 540]]}])
     before = {path: path.read_bytes() for path in Path().iterdir()}
@@ -158,7 +171,9 @@ def test_without_an_ocr_engine(model, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "rapidocr", None)
     sign("Exit 12").save(tmp_path / "photo.png")
     arguments = [str(tmp_path / "photo.png"), "-o", str(tmp_path / "out.png"), "--model", model, "--device", "cpu"]
-    assert cli.main(["refine", *arguments]) == 2
+    with monkeypatch.context() as patched:
+        patched.setattr("tadisr.loading.load.load", never)
+        assert cli.main(["refine", *arguments]) == 2
     message = capsys.readouterr().err
     assert "--boxes auto: Reading text needs RapidOCR: pip install 'tadisr[ocr]'" in message
     assert message.count("\n") == 1 and not (tmp_path / "out.png").exists()

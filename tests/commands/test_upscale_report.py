@@ -76,7 +76,9 @@ def test_skip_existing_counts_reports(run, engine):
     assert run("a.png", "-o", "out")[0] == 0
     assert run("a.png", "-o", "out", "--skip-existing", "--report")[1] == ["tadisr: 1 of 1 restored: out/a.png"]
     assert tree("out") == ["a.png", "a_mask.png", "a_report.json", "a_report.png"]
-    assert run("a.png", "-o", "out", "--skip-existing", "--report")[1] == ["tadisr: nothing to do: every output exists"]
+    assert run("a.png", "-o", "out", "--skip-existing", "--report")[1] == [
+        "tadisr: nothing to do: every output exists, and was made in the same way"
+    ]
 
 
 class BrokenEngine:
@@ -137,7 +139,7 @@ def test_report_without_rapidocr_is_one_line_before_any_work(run, monkeypatch):
     Image.fromarray(noise()).save("a.png")
     monkeypatch.setattr("tadisr.loading.load.load", never)
     monkeypatch.setitem(sys.modules, "rapidocr", None)
-    trust.trust_engine.cache_clear()
+    trust._engine.cache_clear()
     code, lines = run("a.png", "-o", "out", "--report")
     assert code == 2 and len(lines) == 1 and "pip install 'tadisr[ocr]'" in lines[0] and tree() == ["a.png"]
 

@@ -25,6 +25,9 @@ def test_nested_values_and_tuples(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("degradation: {preset: [mild]}", "No degradation is called"),
+        ("degradation: {second_strength: a}", "mine.yaml: '>' not supported between"),
+        ("1: 2\nphtos: 1", "mine.yaml: unknown keys 1; phtos; known are"),
         ("phtos: 1", r"mine.yaml: unknown keys phtos; known are backgrounds, "),
         ("paste: {cuont: 1}", r"mine.yaml.paste: unknown keys cuont; known are count, "),
         ("paste: 3", "mine.yaml.paste: expected keys and values, got 3"),

@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import pickle
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from operator import methodcaller
 
 import pytest
@@ -34,6 +34,12 @@ def test_reading_leaves_nothing_behind(folder):
     assert os.listdir(folder) == ["data.mdb"]
 
 
+def test_threads_share_a_database(folder):
+    data = Database(folder, "our")
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(data.text, ["label-000000001"] * 400)) == {"Café"}
+
+
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_readers_share_a_database_with_each_other_and_other_processes(folder, context):
     one, other = Database(folder, "our"), Database(folder, "our")
@@ -59,14 +65,28 @@ def test_damaged_databases(tmp_path, changes, message):
         Database(folder, "our").text("label-000000001")
 
 
-def test_what_is_no_database(folder, tmp_path, monkeypatch):
+def test_what_is_no_database(tmp_path):
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "data.mdb").write_bytes(b"no database" * 1000)
-    with pytest.raises(ValueError, match="other is not an LMDB: .*INVALID"):
-        Database(tmp_path / "other", "our")
-    monkeypatch.setitem(sys.modules, "lmdb", None)
-    with pytest.raises(ImportError, match=r"needs the package lmdb: pip install 'tadisr\[synth\]'"):
-        Database(folder, "our")
+    (file := tmp_path / "other" / "data.mdb").write_bytes(b"no database" * 1000)
+    with pytest.raises(ValueError, match="other is not an LMDB, or damaged: it does not begin with LMDB's two headers"):
+        Database(file.parent, "our")
+    file.write_bytes(b"")
+    with pytest.raises(ValueError, match="other is not an LMDB, or damaged: it ends after 0 bytes"):
+        Database(file.parent, "our")
+
+
+def test_a_count_that_nothing_stands_behind(tmp_path):
+    with pytest.raises(ValueError, match="num-samples is 999999999, but there is no label-999999999"):
+        Database(write_lmdb(tmp_path / "set", ENTRIES | {"num-samples": b"9" * 9}), "our")
+    with pytest.raises(ValueError, match="num-samples is .*, not a number"):
+        Database(write_lmdb(tmp_path / "other", ENTRIES | {"num-samples": b"9" * 5000}), "our")
+
+
+def test_a_file_that_is_cut_off_while_it_is_read(folder):
+    data = Database(folder, "our")
+    os.truncate(folder / "data.mdb", 9000)
+    with pytest.raises(ValueError, match="set is not an LMDB, or damaged: it ends after 9000 bytes"):
+        data.text("label-000000001")
 
 
 def test_writing(tmp_path, folder):

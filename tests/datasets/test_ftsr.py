@@ -1,9 +1,12 @@
 """FTSR: every way into a data set gives the same triplets; damaged data and data of another kind are named."""
 
+import io
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from datasets import Dataset
+from PIL import Image
 from pyarrow.parquet import read_table, write_table
 
 from helpers.evaluation_samples import TEXTS, reduced, scene, write_ftsr_folders, write_ftsr_parquet
@@ -13,7 +16,7 @@ from tadisr.datasets.ftsr import IMAGES, Shards, decode_column, open_pages, open
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
     """`datasets` waits five seconds for its threads after every pass."""
-    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1)
+    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1, raising=False)  # since datasets 5
 
 
 def shards(root):
@@ -104,7 +107,7 @@ def test_damaged_folders(tmp_path, text):
         (row + '{"file_name": "0000001.png"}\n', "metadata.jsonl, line 2: KeyError: 'lines'"),
         (row.replace("[0,9]]", "[0]]"), "metadata.jsonl, line 1: ValueError"),
         (row.replace("[0,9]]", "[0,9],[0,8]]"), "line 1: ValueError: expected a text and four"),
-        (row.encode("utf-16").decode("latin-1"), "metadata.jsonl, line 1: JSONDecodeError"),
+        (row.encode("utf-16").decode("latin-1"), "metadata.jsonl, line 1, is not JSON: Expecting value"),
     ):
         metadata.write_text(damaged, encoding="utf-8")
         with pytest.raises(ValueError, match=message):
@@ -114,3 +117,39 @@ def test_damaged_folders(tmp_path, text):
         open_pages(folder).lines(0)
     metadata.unlink()
     assert open_pages(folder).lines(0) == []
+
+
+def test_an_image_of_a_few_bytes_and_many_pixels_is_refused():
+    Image.new("1", (20_000, 20_000)).save(bomb := io.BytesIO(), "PNG")
+    with pytest.raises(ValueError, match="row 3: hr is not an image"):
+        decode_column(bomb.getvalue(), "hr", "row 3")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("text", [None], "row 0 is damaged or unreadable: expected a text and four"),
+        ("text", None, "row 0 is damaged or unreadable"),
+        ("boxes", [[1.0] * 7], "row 0 is damaged or unreadable: cannot reshape"),
+        ("hr", None, "row 0 is damaged or unreadable"),
+        ("hr", 5, "row 0 is damaged or unreadable"),
+    ],
+)
+def test_cells_of_other_kinds(tmp_path, column, value, message):
+    row = {name: {"bytes": b"x", "path": None} for name in ("lr", "hr", "mask")}
+    row |= {"text": ["a"], "boxes": [[1.0] * 8], column: value}
+    write_table(pa.Table.from_pylist([row]), tmp_path / "train-0.parquet")
+    pages = Shards([tmp_path / "train-0.parquet"])
+    with pytest.raises(ValueError, match=message):
+        pages.lines(0) if column in ("text", "boxes") else pages.hr(0)
+
+
+def test_data_that_end_in_the_middle(tmp_path):
+    folder = write_ftsr_parquet(tmp_path)
+    shard = sorted(folder.rglob("*.parquet"))[0]
+    data = bytearray(shard.read_bytes())
+    data[4:200] = bytes(196)  # the footer is whole
+    shard.write_bytes(data)
+    pages = Shards([shard])
+    with pytest.raises(ValueError, match="row 0 is damaged or unreadable"):
+        pages.lr(0)

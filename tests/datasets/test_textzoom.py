@@ -120,3 +120,12 @@ def test_a_cut_set_is_refused(tmp_path, folder):
         write_textzoom(tmp_path / "cut", [TextZoom(folder)[0]], 3)
     with pytest.raises(ValueError, match="has no key num-samples"):
         TextZoom(tmp_path / "cut")
+
+
+def test_an_image_of_a_few_bytes_and_many_pixels_is_refused(tmp_path):
+    Image.new("1", (20_000, 1000)).save(bomb := io.BytesIO(), "PNG")
+    changed = entries(1) | {"image_hr-000000001": bomb.getvalue()}
+    with pytest.raises(
+        ValueError, match="image_hr-000000001 cannot be read as an image: 20000 x 1000 pixels are no line"
+    ):
+        TextZoom(write_lmdb(tmp_path / "easy", changed))[0]

@@ -128,6 +128,16 @@ def test_text_is_text(reader):
     assert all(a["src"].startswith("data:image/webp;base64,") for a in reader.all("img") if "src" in a)
 
 
+def test_names_do_not_reorder_the_page(tmp_path):
+    """An override in a name would turn the rest of its line around; a break would end it."""
+    values = report()
+    values["data"], values["images"][0]["name"] = "set\u202egpj", "a\u2066\nb\x1b[2J"
+    values["lines"] = []
+    html = written(tmp_path, values, lambda method, _image: picture(method, "000"))
+    assert "<h1><bdi>set\\u202egpj</bdi></h1>" in html and "<bdi>a\\u2066\\nb\\x1b[2J</bdi>" in html
+    assert not {"\u202e", "\u2066", "\x1b"} & set(html)
+
+
 def test_table(reader):
     rows = [i for i, (tag, _) in enumerate(reader.elements) if tag == "tr"]
     cells = [[reader.texts[j] for j in range(i + 1, end) if reader.elements[j][0] in ("th", "td")]

@@ -141,7 +141,7 @@ def test_wrong_models_are_refused(data, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"No model file .*none.pth"):
         load_methods([str(tmp_path / "none.pth")], data, Options())
     (tmp_path / "bad.pth").write_bytes(b"bad")
-    with pytest.raises(ValueError, match=r"bad.pth holds no model that spandrel can load"):
+    with pytest.raises(ValueError, match=r"bad.pth is no PyTorch checkpoint, or damaged"):
         load_methods([str(tmp_path / "bad.pth")], data, Options())
     write_network(tmp_path / "two.pth", scale=2)
     with pytest.raises(ValueError, match="3 channels to 3, 2 times larger: expected an RGB model for 4 times"):

@@ -231,7 +231,9 @@ class Probe(nn.Module):
 def test_torchscript_judges_get_what_their_convention_says(tmp_path, kind, read):
     """MORAN: one channel, 32x100, [0, 1]; ASTER: three, 32x128, [-1, 1]. What follows the end is not read."""
     torch.jit.script(Probe(CONVENTIONS[kind].end)).save(tmp_path / "model.pt")
-    judge = load_recognizer(f"{kind}:{tmp_path / 'model.pt'}")
+    with pytest.raises(ValueError, match="model.pt is a TorchScript file, a program .*add --allow-code"):
+        load_recognizer(f"{kind}:{tmp_path / 'model.pt'}")
+    judge = load_recognizer(f"{kind}:{tmp_path / 'model.pt'}", allow_code=True)
     images = torch.rand(2, 3, 16, 64, generator=torch.Generator().manual_seed(0))
     assert judge(images) == [read, read]
 
@@ -246,7 +248,7 @@ def test_torchscript_judges_may_return_scores(tmp_path):
 
     torch.jit.script(Scores()).save(tmp_path / "model.pt")
     images = torch.tensor([[0.9, 0.1, 0.5], [0.2, 0.3, 0.4]])[..., None, None].expand(2, 3, 32, 128)
-    assert load_recognizer(f"aster:{tmp_path / 'model.pt'}")(images) == ["120", "012"]
+    assert load_recognizer(f"aster:{tmp_path / 'model.pt'}", allow_code=True)(images) == ["120", "012"]
 
 
 def test_alphabets():
@@ -261,7 +263,7 @@ def test_torchscript_files_that_do_not_fit(tmp_path):
         load_recognizer(f"aster:{tmp_path / 'none.pt'}")
     (tmp_path / "weights.pt").write_bytes(b"no model")
     with pytest.raises(ValueError, match="weights.pt is not a TorchScript file") as error:
-        load_recognizer(f"moran:{tmp_path / 'weights.pt'}")
+        load_recognizer(f"moran:{tmp_path / 'weights.pt'}", allow_code=True)
     assert "\n" not in str(error.value)
     images = torch.zeros(2, 3, 32, 128)
     for number, (module, message) in enumerate(
@@ -273,7 +275,12 @@ def test_torchscript_files_that_do_not_fit(tmp_path):
         path = tmp_path / f"{number}.pt"
         torch.jit.script(module).save(path)
         with pytest.raises(ValueError, match=message):
-            ScriptedRecognizer(path, CONVENTIONS["aster"])(images)
+            ScriptedRecognizer(path, CONVENTIONS["aster"], allow_code=True)(images)
+    broken = nn.Conv2d(3, 3, 1)
+    nn.init.constant_(broken.bias, float("nan"))
+    torch.jit.script(broken).save(path)
+    with pytest.raises(ValueError, match="bias is not finite"):
+        ScriptedRecognizer(path, CONVENTIONS["aster"], allow_code=True)
 
 
 def test_ocr_engines_as_judges():

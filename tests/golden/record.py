@@ -127,6 +127,13 @@ def compare(recording: dict[str, Any], made: dict[str, Any]) -> list[str]:
     return wrong
 
 
+def assert_as_recorded(section: str) -> None:
+    """Make a section, and compare it with its recording."""
+    made = make(section)
+    wrong = compare(read(section), made)
+    assert not wrong, "\n".join([f"{section}: {len(wrong)} of {len(made)} results differ", *wrong])
+
+
 def main() -> None:
     chosen = sys.argv[1:] or SECTIONS
     if chosen == ["--models"]:

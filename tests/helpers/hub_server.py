@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -88,7 +88,7 @@ class HubServer(ThreadingHTTPServer):
 
     def add_commit(self, repo: str, record: dict, files: dict, title: str) -> str:
         """Append a commit to a repository's record and write it; the last commit is `main`."""
-        date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         commit = {"parent": next(reversed(record["commits"]), None), "title": title, "date": date, "files": files}
         sha = hashlib.sha1(json.dumps([repo, commit]).encode()).hexdigest()
         record["commits"][sha] = commit

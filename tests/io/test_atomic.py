@@ -1,6 +1,7 @@
 """Files and folders appear whole or not at all."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -57,3 +58,39 @@ def test_only_a_whole_file_is_ever_seen(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", look)
     write_atomically(tmp_path / "a", b"all of it", sync=True)
     assert seen == [(b"all of it", False)] and (tmp_path / "a").read_bytes() == b"all of it"
+
+
+def test_permissions(tmp_path):
+    path, link = tmp_path / "a", tmp_path / "link"
+    before = os.umask(0o027)
+    try:
+        write_atomically(path, b"1")
+        assert path.stat().st_mode & 0o777 == 0o640
+        path.chmod(0o604)
+        write_atomically(path, b"2")
+        assert path.stat().st_mode & 0o777 == 0o604
+        link.symlink_to(path)
+        write_atomically(link, b"3")  # replaced, with the umask's permissions: a link has none of its own
+        assert link.stat().st_mode & 0o777 == 0o640 and not link.is_symlink() and path.read_bytes() == b"2"
+    finally:
+        os.umask(before)
+
+
+def test_a_planted_link_is_not_followed(tmp_path, monkeypatch):
+    """Whoever foresees the temporary name gains nothing: the file is not written through it."""
+    monkeypatch.setattr("tadisr.io.atomic.secrets.token_hex", lambda size: "foreseen")
+    (tmp_path / ".tadisr-foreseen.part").symlink_to(tmp_path / "victim")
+    with pytest.raises(FileExistsError):
+        write_atomically(tmp_path / "a", b"data")
+    assert not (tmp_path / "victim").exists() and not (tmp_path / "a").exists()
+
+
+def test_two_writers_never_tear_a_file(tmp_path):
+    path, contents = tmp_path / "a", [bytes([letter]) * 300_000 for letter in b"xyz"]
+    write_atomically(path, contents[0])
+    with ThreadPoolExecutor(3) as pool:
+        writers = [pool.submit(lambda c=c: [write_atomically(path, c) for _ in range(60)]) for c in contents]
+        while not all(writer.done() for writer in writers):
+            assert path.read_bytes() in contents
+        [writer.result() for writer in writers]
+    assert names(tmp_path) == ["a"]

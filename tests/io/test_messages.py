@@ -3,7 +3,7 @@ import logging
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
-from tadisr.io.messages import one_line, quiet, shortened
+from tadisr.io.messages import one_line, quiet, say, shortened
 
 
 def test_one_line():
@@ -32,3 +32,14 @@ def test_quiet_gives_back_what_was_set():
     assert not transformers_logging.is_progress_bar_enabled()
     diffusers_logging.set_verbosity_warning()
     transformers_logging.enable_progress_bar()
+
+
+def test_nothing_unseen_changes_a_line(capsys):
+    for hidden in ("\n", "\r", "\x1b[2J", "\u202e", "\u2066", "\u200f", "\u2028", "\x85", "\udcff"):
+        say(f"a{hidden}b")
+        shown = capsys.readouterr().err
+        assert (
+            shown.startswith("tadisr: a\\") and shown.isprintable() is False and shown.removesuffix("\n").isprintable()
+        )
+    say("café 出口 مرحبا 👩\u200d🔬")  # a joiner belongs to the picture
+    assert capsys.readouterr().err == "tadisr: café 出口 مرحبا 👩\u200d🔬\n"

@@ -5,10 +5,11 @@ import os
 import struct
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
 
 from helpers.encoded_images import NOISE, encoded, png
 from tadisr.io import images
@@ -201,7 +202,7 @@ def test_profile_is_kept_only_where_it_describes_rgb(tmp_path):
     gray = SRGB[:16] + b"GRAY" + SRGB[20:]
     for image, profile, expected in (
         (Image.new("RGB", (2, 2)), SRGB, SRGB),
-        (Image.new("L", (2, 2)), SRGB, SRGB),
+        (Image.new("L", (2, 2)), SRGB, None),  # it changes no gray
         (Image.new("L", (2, 2)), gray, None),
         (Image.new("RGB", (2, 2)), SRGB[:36] + b"junk" + SRGB[40:], None),
     ):
@@ -276,3 +277,30 @@ def test_files_are_closed(tmp_path):
         except ImageError as error:
             kept.append(error)
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_threads_do_not_meet(tmp_path):
+    """Each file needs another remedy; none of them is a setting of the whole process."""
+    files = {
+        "a.png": encoded("PNG")[:-12],
+        "b.jpg": encoded("JPEG")[:-2],
+        "c.tif": encoded("TIFF"),
+        "d.webp": encoded("WEBP"),
+        "e.png": png(14000, 14000, 8, 2, []),
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+
+    def outcome(name):
+        try:
+            return read_image(tmp_path / name).rgb.tobytes()
+        except ImageError as error:
+            return str(error)
+
+    before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, PngImagePlugin.MAX_TEXT_CHUNK)
+    expected = {name: outcome(name) for name in files}
+    names = list(files) * 20
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(outcome, names))
+    assert found == [expected[name] for name in names]
+    assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, PngImagePlugin.MAX_TEXT_CHUNK)

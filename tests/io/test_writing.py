@@ -15,7 +15,7 @@ from PIL import Image, ImageCms, JpegImagePlugin
 
 from helpers.encoded_images import NOISE
 from tadisr.io import atomic
-from tadisr.io.images import ImageError, read_image, write_image
+from tadisr.io.images import ImageError, Metadata, read_image, write_image
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -45,7 +45,7 @@ def test_png_round_trip(tmp_path_factory, data, shape, channels, with_alpha):
 @pytest.mark.parametrize("pixels", [NOISE, NOISE[..., 0]], ids=["rgb", "gray"])
 @pytest.mark.parametrize("alpha", [None, NOISE[..., 1]], ids=["opaque", "alpha"])
 def test_lossless_formats(tmp_path, name, pixels, alpha):
-    write_image(tmp_path / name, pixels, alpha, SRGB)
+    write_image(tmp_path / name, pixels, alpha, Metadata(SRGB))
     loaded = read_image(tmp_path / name)
     assert np.array_equal(loaded.rgb, pixels if pixels.ndim == 3 else np.dstack([pixels] * 3))
     assert loaded.alpha is None if alpha is None else np.array_equal(loaded.alpha, alpha)
@@ -54,7 +54,7 @@ def test_lossless_formats(tmp_path, name, pixels, alpha):
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.JPEG"])
 def test_jpeg_is_close_and_keeps_full_colour(tmp_path, name):
-    write_image(tmp_path / name, NOISE, icc_profile=SRGB)
+    write_image(tmp_path / name, NOISE, metadata=Metadata(SRGB))
     loaded = read_image(tmp_path / name)
     with Image.open(tmp_path / name) as image:
         assert JpegImagePlugin.get_sampling(image) == 0  # 4:4:4
@@ -121,7 +121,7 @@ def test_failure_leaves_everything_as_it_was(tmp_path, monkeypatch, step, error,
 def test_full_disk(tmp_path, monkeypatch):
     (tmp_path / "a.png").write_bytes(b"earlier")
     full = Path("/dev/full").open("wb")  # noqa: SIM115
-    monkeypatch.setattr(atomic, "open", lambda *_args: full, raising=False)
+    monkeypatch.setattr(atomic, "open", lambda name, _mode: Path(name).touch() or full, raising=False)
     with pytest.raises(ImageError, match="a.png: No space left on device"):
         write_image(tmp_path / "a.png", NOISE)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"earlier"]

@@ -165,6 +165,12 @@ def test_the_last_model_is_checked_before_the_first_is_changed(folder):
     refused(folder, ValueError, "does not fit this vae", {"unet": tiny.unet(), "vae": tiny.vae(levels=2)})
 
 
+def changed(metadata, **values):
+    """The LoRA's metadata with other values."""
+    key = "lora_adapter_metadata"
+    return {key: json.dumps(json.loads(metadata[key]) | values)}
+
+
 def without(key):
     return lambda tensors, _: tensors.pop(key)
 
@@ -177,14 +183,15 @@ def without(key):
          r"conv_out.lora_magnitude_vector is \(4,\), expected none"),
         (LORA, lambda t, _: t.update({"conv_out.alpha": torch.ones(1)}), "no linear or .* layer conv_out.alpha"),
         (LORA, lambda t, _: t.clear(), "no LoRA weights"),
-        (LORA, lambda _, m: m.update(lora_adapter_metadata=json.dumps({"r": 8})),
+        (LORA, lambda _, m: m.update(changed(m, r=8)),
          r"lora_A.weight is \(4, .*, expected \(8, "),
         (LORA, lambda _, m: m.update(lora_adapter_metadata=json.dumps({"later": 8})),
-         "metadata of .* this version of peft"),
+         "metadata of .* name layers otherwise"),
+        (LORA, lambda _, m: m.update(changed(m, later=8)), "metadata of .* set 'later', which is not known here"),
         (LORA, lambda _, m: m.pop("lora_adapter_metadata"), "metadata of .* are missing"),
-        (LORA, lambda _, m: m.update(replaced_layers="["), "metadata of .* this version of peft"),
+        (LORA, lambda _, m: m.update(replaced_layers="["), "metadata of .* is not JSON"),
         ("unet_layers.safetensors", without("conv_in.bias"),
-         r"does not hold the layers that .* names: \['conv_in.bias', "),
+         r"does not hold the layers that .* names: conv_in.bias; conv_in.weight"),
     ],
 )  # fmt: skip
 def test_a_changed_file(folder, name, change, said):

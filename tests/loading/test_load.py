@@ -27,6 +27,37 @@ def test_a_photo_is_restored_as_the_pipeline_restores_it():
     assert np.array_equal(restored.mask, np.asarray(expected.text_masks[0]))
 
 
+def test_alpha_is_restored():
+    restorer = tadisr.load("tadisr-tiny", "cpu", "float32")
+    image = np.dstack([np.zeros_like(PHOTO), PHOTO[..., 0]])
+    image[:, :6, 3], image[:, 18:, 3] = 0, 255
+    restored = restorer.restore(image, scale=2.5)
+    assert restored.image.shape == (42, 60, 4) and restored.mask.shape == (42, 60)
+    assert (restored.image[:, :8, 3] == 0).all() and (restored.image[:, 52:, 3] == 255).all()
+    assert (restored.image[..., :3] == 0).all(), "black text stays black"
+    assert restored.image[:, 20:40, 3].std() > 10
+    line = tadisr.load("textdiff-tiny").restore(image, num_inference_steps=1)
+    assert line.image.shape == (34, 48, 3) and line.image.std() > 10
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "error", "message"),
+    [
+        ([], {}, ValueError, "takes one image"),
+        ([PHOTO, PHOTO], {}, ValueError, "takes one image"),
+        (torch.zeros(2, 3, 8, 8), {}, ValueError, "takes one image"),
+        (PHOTO, {"output_type": "pil"}, TypeError, "gives uint8 arrays: leave out output_type"),
+        (PHOTO, {"return_dict": False}, TypeError, "leave out return_dict"),
+        (PHOTO.astype(np.uint16), {}, ValueError, "got uint16: divide by"),
+        ("photo.png", {}, TypeError, "got str: open the file first"),
+    ],
+)
+@pytest.mark.parametrize("model", ["tadisr-tiny", "textdiff-tiny"])
+def test_what_is_not_one_image_is_refused(image, options, error, message, model):
+    with pytest.raises(error, match=message):
+        tadisr.load(model).restore(image, **options)
+
+
 def test_a_line_of_text_is_restored():
     restored = tadisr.load("textdiff-tiny").restore(PHOTO, num_inference_steps=1)
     assert restored.image.shape == (34, 48, 3) and restored.mask.shape == (34, 48)

@@ -115,6 +115,36 @@ def test_foreign_weights_are_refused(tmp_path, backbones):
             metric(tmp_path)
 
 
+class _Runs:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (exec, (f"import pathlib; pathlib.Path({str(self.path)!r}).touch()",))
+
+
+@pytest.mark.parametrize("metric", [perceptual.LPIPS, perceptual.InceptionFeatures])
+def test_weights_that_would_run_something(tmp_path, backbones, metric):
+    """torch-fidelity runs whatever its file holds."""
+    for file in backbones.iterdir():
+        torch.save(torch.load(file, weights_only=True) | {"x": _Runs(tmp_path / "was_run")}, tmp_path / file.name)
+    with pytest.raises(ValueError, match="would call [a-z.]*exec|is no PyTorch checkpoint"):
+        metric(tmp_path)
+    assert not (tmp_path / "was_run").exists()
+
+
+@pytest.mark.parametrize("metric", [perceptual.LPIPS, perceptual.InceptionFeatures])
+@pytest.mark.parametrize("value", [float("nan"), None])
+def test_backbones_of_which_a_tensor_is_spoilt(tmp_path, backbones, metric, value):
+    for file in backbones.iterdir():
+        state = torch.load(file, weights_only=True)
+        name = next(name for name in state if name.endswith("bias"))
+        state[name] = state[name] * value if value else state[name].int()
+        torch.save(state, tmp_path / file.name)
+    with pytest.raises(ValueError, match="bias is not finite" if value else "bias holds integers, expected floats"):
+        metric(tmp_path)
+
+
 @pytest.mark.parametrize(("metric", "package"), [("LPIPS", "lpips"), ("InceptionFeatures", "torch_fidelity")])
 def test_missing_packages_are_named(monkeypatch, backbones, metric, package):
     monkeypatch.setitem(sys.modules, package, None)

@@ -132,9 +132,9 @@ def test_projection_of_what_a_unet_recorded(unet, call):
 
 
 def test_layers_are_in_forward_order_with_their_heads(base):
-    layers, order = cross_attention_layers(base.unet), []
+    layers = cross_attention_layers(base.unet)
     prompt = TextPrompt.from_pipeline(base)
-    with torch.no_grad(), record_text_attention(base.unet, [0], list(layers), order := {}):
+    with torch.no_grad(), record_text_attention(base.unet, [0], list(layers)) as order:
         predict(base.unet, torch.zeros(1, 4, 4, 4), 200, prompt, 4)
     assert list(order) == list(layers)
     assert {name: maps.shape[1] for name, maps in order.items()} == layers

@@ -14,8 +14,7 @@ from PIL import Image
 from helpers import tiny
 from helpers.signs import quick_engine
 from helpers.signs import small_sign as sign
-from tadisr import TADiSRPipeline
-from tadisr.io.images import read_image
+from tadisr import TADiSRPipeline, transparency
 from tadisr.models.families import predict
 from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.one_step import one_step, one_step_coefficients
@@ -126,6 +125,33 @@ def test_other_factors_are_made_by_the_native_one(scale):
     assert 0 < (tiled - image).abs().mean() < 0.02
 
 
+@pytest.mark.parametrize("native", [None, 4])
+@pytest.mark.parametrize("scale", [0.3, 1.25, 2.5, 4.5, np.float32(2.5)])
+def test_factors_that_are_not_whole(native, scale):
+    pipe, photo = tiny.lean(), tiny.photo(40, 73)
+    pipe.register_to_config(native_scale=native)
+    size = [round(73 * float(scale)), round(40 * float(scale))]
+    (image,), (mask,) = run(pipe, photo, scale=scale)
+    assert image.shape == (3, *size) and mask.shape == (1, *size)
+    factor = native or int(np.ceil(scale))
+    large, logits = pipe.restore_tile(photo, factor)
+    expected = torch.nn.functional.interpolate(large, size, mode="bicubic", antialias=True).clamp(0, 1)
+    torch.testing.assert_close(image[None], expected, atol=1e-5, rtol=1e-5)
+    expected = torch.nn.functional.interpolate(logits, size, mode="bicubic", antialias=True).sigmoid()
+    torch.testing.assert_close(mask[None], expected, atol=1e-5, rtol=1e-5)
+    (tiled,), _ = run(pipe, photo, scale=scale, tile=128, overlap=64, color_fix="wavelet")
+    assert tiled.shape == image.shape and (tiled - image).abs().mean() < 0.1
+
+
+@pytest.mark.parametrize("scale", [4.0, np.float64(4), np.int64(4), np.uint8(4)])
+def test_whole_factors_of_other_types(free, scale):
+    assert same(run(free, scale=scale), run(free, scale=4))
+
+
+def test_an_image_never_vanishes(free):
+    assert run(free, tiny.photo(2, 9), scale=0.1)[0][0].shape == (3, 1, 1)
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_the_native_factor_is_saved(free, adapted, tmp_path, whole):
     pipe = copy.copy(free if whole else adapted[0])
@@ -178,8 +204,10 @@ def test_options(free, tile, color_fix):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"scale": 0}, "scale must be an integer"),
-        ({"scale": 2.5}, "scale must be an integer"),
+        *[
+            ({"scale": scale}, "scale must be a number above 0 and at most 100, got")
+            for scale in (0, -2, 101, float("nan"), float("inf"), "4", None, True, np.zeros(1))
+        ],
         ({"tile": 32}, "tile must be"),
         ({"tile": "big"}, "tile must be"),
         ({"tile": 256, "overlap": 129}, "overlap must be an integer from 0 to half a tile"),
@@ -191,10 +219,10 @@ def test_options(free, tile, color_fix):
         ({"output_type": "latent"}, "output_type must be"),
         ({"image": PHOTO * 2}, r"values in \[0, 1\]"),
         ({"image": PHOTO * float("nan")}, r"values in \[0, 1\]"),
-        ({"image": PHOTO[:, :1]}, "Expected a tensor"),
+        ({"image": []}, "Expected at least one image, got an empty list"),
         ({"image": torch.zeros(3, 0, 4)}, "Expected a tensor"),
         ({"image": torch.zeros(3, 4, 4, dtype=torch.int64)}, "uint8 tensor or floats"),
-        ({"image": np.zeros((4, 4, 4), np.uint8)}, "Expected an array"),
+        ({"image": np.zeros((4, 4, 5), np.uint8)}, "Expected an array"),
         ({"image": np.zeros((4, 4, 3), np.int32)}, "uint8 array or floats"),
     ],
 )
@@ -203,32 +231,15 @@ def test_wrong_arguments(free, arguments, message):
         free(**{"image": PHOTO, **arguments})
 
 
+def test_arguments_are_checked_without_a_model():
+    TADiSRPipeline.check_inputs(scale=2.5, tile=np.int64(128), overlap=np.int64(64), color_fix="none", output_type="pt")
+    with pytest.raises(ValueError, match="tile must be"):
+        TADiSRPipeline.check_inputs(scale=70.5, tile=70, overlap=0, color_fix="none", output_type="pt")
+
+
 def test_wrong_type(free):
     with pytest.raises(TypeError, match="got str"):
         free("photo.png")
-
-
-def test_grey_and_alpha_images():
-    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    (tensor,) = to_tensors(grey)
-    assert tensor.shape == (1, 3, 3, 4) and torch.equal(tensor[0, 0], tensor[0, 2])
-    assert torch.equal(to_tensors(Image.fromarray(grey))[0], tensor)
-    assert to_tensors(Image.new("RGBA", (5, 2)))[0].shape == (1, 3, 2, 5)
-
-
-def test_opened_files_are_what_the_command_line_reads(tmp_path):
-    deep = Image.fromarray((np.linspace(0, 1, 40).reshape(5, 8) * 65535).astype(np.uint16))
-    deep.save(tmp_path / "deep.png")
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)).save(tmp_path / "p.png", exif=exif)
-    Image.fromarray(np.linspace(0, 1, 40, dtype=np.float32).reshape(5, 8)).save(tmp_path / "float.tif")
-    for name, shape in (("deep.png", (5, 8)), ("p.png", (9, 6)), ("float.tif", (5, 8))):
-        with Image.open(tmp_path / name) as image:
-            (tensor,) = to_tensors(image)
-        assert tensor.shape == (1, 3, *shape)
-        assert np.array_equal((tensor[0].permute(1, 2, 0) * 255).round().numpy(), read_image(tmp_path / name).rgb)
-        assert 0.3 < tensor.mean() < 0.7
 
 
 def test_upsampling_is_pillows():
@@ -237,6 +248,112 @@ def test_upsampling_is_pillows():
     ours = upsample(to_tensors(pil)[0], 4).clamp(0, 1)[0].permute(1, 2, 0).numpy() * 255
     theirs = np.asarray(pil.resize((80, 44), Image.Resampling.BICUBIC), dtype=np.float32)
     assert np.abs(ours - theirs).max() < 1.5  # two roundings
+
+
+# ---- transparency
+
+
+def stamp(height=17, width=24, seed=0):
+    """(4, height, width): strokes in alpha, of several colours."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand(4, height, width, generator=generator)
+    image[3] = torch.rand(height, width, generator=generator).gt(0.6).float()
+    image[3, :, : width // 3] = 0
+    image[3, :, 2 * width // 3 :] = 1
+    return (image * 255).round() / 255
+
+
+def test_four_channels_give_four(free):
+    image = stamp()
+    array = (image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+    before = image.clone()
+    (expected,), (mask,) = run(free, image)
+    assert torch.equal(image, before), "what was given is left alone"
+    assert expected.shape == (4, 68, 96) and mask.shape == (1, 68, 96)
+    for given in (array, array.astype(np.float64) / 255, Image.fromarray(array), image[None]):
+        assert same(run(free, given), ([expected], [mask]))
+    pixels = np.rint(expected.permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    pil = free(array)
+    assert (pil.images[0].mode, pil.images[0].size) == ("RGBA", (96, 68)) and pil.text_masks[0].mode == "L"
+    assert np.array_equal(np.asarray(pil.images[0]), pixels)
+    assert np.array_equal(free(array, output_type="uint8").images[0], pixels)
+    assert np.array_equal(free(array, output_type="np").images[0], expected.permute(1, 2, 0).numpy())
+
+
+def test_colours_and_alpha_are_each_restored(free):
+    image = stamp(40, 40)
+    (restored,), (mask,) = run(free, image)
+    colors = np.ascontiguousarray(image[:3].permute(1, 2, 0))
+    alpha = image[3].numpy()
+    (expected,), (of_colors,) = run(free, transparency.bleed(colors, alpha))
+    torch.testing.assert_close(restored[:3], expected)
+    (dark,), (of_alpha,) = run(free, 1 - alpha)
+    varies = slice(60, 100)
+    torch.testing.assert_close(restored[3, :, varies], 1 - dark.mean(0)[:, varies], atol=1e-5, rtol=1e-4)
+    assert (restored[3, :, :36] == 0).all() and (restored[3, :, 124:] == 1).all(), "flat regions are exact"
+    assert torch.equal(mask[:, :, 60:], torch.maximum(of_colors, of_alpha)[:, :, 60:])
+    assert torch.equal(mask[:, :, :36], of_alpha[:, :, :36]), "text in invisible colours is none"
+
+
+def test_the_network_runs_only_where_there_is_something(free, monkeypatch):
+    calls = []
+    encode = free.encode
+    monkeypatch.setattr(free, "encode", lambda x: calls.append(len(x)) or encode(x))
+
+    def cost(image, **options):
+        calls.clear()
+        return run(free, image, **options), sum(calls)
+
+    image = stamp(16, 16)
+    black, opaque, half, nothing, hole = (image.clone() for _ in range(5))
+    black[:3] = 0
+    opaque[3], half[3], nothing[3] = 1, 0.5, 0
+    hole[3] = 1
+    hole[3, 3, 3] = 0.5
+    assert cost(image)[1] == 2
+    assert cost(black)[1] == 1 and cost(nothing)[1] == 0
+    (plain, mask), once = cost(opaque[:3])
+    for given, alpha in ((opaque, 1), (half, 0.5)):
+        (images, masks), count = cost(given)
+        assert count == once == 1 and same(([images[0][:3]], masks), (plain, mask))
+        assert (images[0][3] == alpha).all()
+    assert (cost(nothing)[0][0][0][3] == 0).all() and cost(nothing)[0][1][0].max() < 1e-6
+    wide = torch.cat([hole, opaque.repeat(1, 1, 7)], dim=2)
+    tiles = cost(wide[:3], tile=128, overlap=0)[1]
+    assert cost(wide, tile=128, overlap=0)[1] == tiles + 1 and tiles == 4
+
+
+def test_lists_of_both_kinds(free):
+    photos = [stamp(), tiny.photo()[0], tiny.photo(seed=1)[0], stamp(seed=1), stamp(9, 30)]
+    photos[3][3] = 1
+    images, masks = run(free, photos)
+    assert [len(image) for image in images] == [4, 3, 3, 4, 4]
+    for photo, image, mask in zip(photos, images, masks, strict=True):
+        (one,), (text,) = run(free, photo)
+        torch.testing.assert_close(image, one, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(mask, text, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("options", [
+    {"tile": 64, "overlap": 16}, {"color_fix": "adain"}, {"color_fix": "wavelet", "scale": 2.5}, {"scale": 1},
+    {"tile": 64, "overlap": 16, "tile_batch": 3},
+])  # fmt: skip
+def test_options_with_alpha(free, options):
+    image = stamp(40, 40)
+    scale = options.get("scale", 4)
+    (restored,), (mask,) = run(free, image, **options)
+    side = round(40 * scale)
+    assert restored.shape == (4, side, side) and mask.shape == (1, side, side)
+    assert restored.min() >= 0 and restored.max() <= 1
+    assert (restored[3, :, : round(10 * scale)] == 0).all() and (restored[3, :, side - round(9 * scale) :] == 1).all()
+    whole, _ = run(free, image, scale=scale)
+    assert (restored[3] - whole[0][3]).abs().mean() < 0.05
+
+
+def test_alpha_on_every_base(pipe):
+    (image,), (mask,) = run(pipe, stamp())
+    assert image.shape == (4, 68, 96) and image.isfinite().all() and mask.isfinite().all()
+    assert (image[3, :, :20] == 0).all() and (image[3, :, 76:] == 1).all() and 0 < image[3].mean() < 1
 
 
 # ---- reports
@@ -270,13 +387,23 @@ def test_reports(bicubic):
     assert report.thresholds == strict and report.lines[0].reason == trust.HARDLY_LEGIBLE
 
 
+def test_reports_read_what_a_person_sees(bicubic):
+    ink = np.asarray(sign("Exit 12").convert("L"))
+    for color in (0, 255):
+        image = np.dstack([np.full((*ink.shape, 3), color, np.uint8), 255 - ink])
+        report = bicubic(image, report=True, scale=2.5).reports[0]
+        assert report.size == (100, 250)
+        assert [line.output.text.replace(" ", "") for line in report.lines] == ["Exit12"]
+        assert report.lines[0].input.text.replace(" ", "") == "Exit12"
+
+
 def test_reports_that_cannot_be_made(bicubic, monkeypatch):
     with pytest.raises(ValueError, match="report must be True, False or Thresholds, got 0.5"):
         bicubic(PHOTO, report=0.5)
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "rapidocr", None)
     monkeypatch.setattr(TADiSRPipeline, "restore", None)  # not reached
-    trust.trust_engine.cache_clear()
+    trust._engine.cache_clear()
     with pytest.raises(ImportError, match=r"pip install 'tadisr\[ocr\]'"):
         bicubic(PHOTO, report=True)
 

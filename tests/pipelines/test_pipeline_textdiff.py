@@ -278,13 +278,15 @@ def test_noise_prediction_and_direct_residuals():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"image": []}, "at least one crop"),
+        ({"image": []}, "at least one image"),
         ({"image": torch.zeros(0, 3, 16, 64)}, "Expected a tensor"),
         ({"image": torch.zeros(3, 16, 0)}, "Expected a tensor"),
         ({"image": CROP * 2}, r"values in \[0, 1\]"),
         ({"image": CROP - 0.5}, r"values in \[0, 1\]"),
         ({"image": CROP * float("nan")}, r"values in \[0, 1\]"),
-        ({"image": CROP[:, :1]}, "Expected a tensor"),
+        ({"image": torch.cat([CROP, CROP[:, :2]], 1)}, "Expected a tensor"),
+        ({"image": np.zeros((3, 16, 64), np.uint8)}, "its channels come first"),
+        ({"image": np.zeros((16, 64, 3), np.uint16)}, "got uint16"),
         ({"num_inference_steps": 0}, "num_inference_steps must be an integer from 1 to 200, got 0"),
         ({"num_inference_steps": 201}, "num_inference_steps must be an integer from 1 to 200, got 201"),
         ({"num_inference_steps": 2.5}, "num_inference_steps must be an integer"),
@@ -307,12 +309,22 @@ def test_wrong_arguments(pipe, arguments, message):
         (CROP[..., 1:], "of its size"),
         ([CROP[0, :1]] * 2, "for each image"),
         (CROP[:, :1] * 3, r"values in \[0, 1\]"),
-        ([], "for each image"),
+        ([], "at least one image"),
+        (np.ones((16, 64), bool), "got bool: multiply by 255"),
     ],
 )
 def test_wrong_masks(pipe, masks, message):
     with pytest.raises(ValueError, match=message):
         pipe.refine(CROP, masks=masks)
+
+
+@pytest.mark.parametrize("ink", [0, 255])
+def test_transparent_lines_are_laid_on_the_ground_that_shows_them(pipe, ink):
+    alpha = np.random.default_rng(0).integers(0, 2, (16, 64), np.uint8) * 255
+    image = np.dstack([np.full((16, 64, 3), ink, np.uint8), alpha])
+    seen = np.repeat((255 - alpha if ink == 0 else alpha)[..., None], 3, 2)
+    assert close(run(pipe, image), run(pipe, seen)) and close(run(pipe, Image.fromarray(image)), run(pipe, seen))
+    assert run(pipe, image)[0][0].shape == (3, 32, 128)
 
 
 def test_wrong_types(pipe):
@@ -386,7 +398,7 @@ def test_a_checkpoint_whose_mask_branch_is_gone(pipe, tmp_path):
     path = tmp_path / "enhancement" / "diffusion_pytorch_model.safetensors"
     weights = {name: value for name, value in load_file(path).items() if not name.startswith("mask.")}
     save_file(weights, path, metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="enhancement lack mask.0.weight, mask.0.bias, .* and .* more"):
+    with pytest.raises(ValueError, match="enhancement are incomplete .*: mask.0.weight is missing; .*; and .* more"):
         TextDiffPipeline.from_pretrained(tmp_path)
     config = tmp_path / "enhancement" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "mask_branch": False}))

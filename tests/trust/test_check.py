@@ -230,13 +230,35 @@ def test_other_arrays_are_refused(before, after, message, engine):
         check_text(before, after, engine=engine)
 
 
+def test_transparent_images_are_read_as_they_are_seen(engine):
+    after = page({(20, 15): "Platform 9"})
+    for color in (0, 255):
+        image = np.dstack([np.full_like(after, color), 255 - after[..., 0]])
+        (line,) = check_text(image, image, engine=engine).lines
+        assert line.verdict == "agree" and line.input.text.replace(" ", "") == "Platform9"
+
+
+def test_rounded_sides_of_narrow_images():
+    for (height, width), scale in (((101, 11), 2.5), ((11, 101), 2.5), ((1000, 1), 1.4), ((101, 11), 0.5)):
+        before = np.zeros((height, width, 3), np.uint8)
+        after = np.zeros((round(height * scale), round(width * scale), 3), np.uint8)
+        enlarged, same = trust.as_read(before, after)
+        assert enlarged.shape == after.shape and same is after
+
+
+@pytest.mark.parametrize("image", [Image.new("RGB", (40, 20)), "photo.png", None])
+def test_what_is_no_array_is_refused(image, engine):
+    with pytest.raises(TypeError, match="Expected an array, got .*np.asarray"):
+        check_text(image, np.zeros((20, 40, 3), np.uint8), engine=engine)
+
+
 def test_the_engine_is_loaded_once():
     assert trust.trust_engine() is trust.trust_engine()
 
 
 @pytest.mark.parametrize("missing", ["rapidocr", "rapidfuzz"])
 def test_missing_packages_say_what_to_install(monkeypatch, missing):
-    trust.trust_engine.cache_clear()
+    trust._engine.cache_clear()
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ImportError, match=r"pip install 'tadisr\[ocr\]'"):
         trust.trust_engine()

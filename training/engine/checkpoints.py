@@ -15,6 +15,7 @@ from torch import nn
 
 from tadisr.io.atomic import flush, replace_folder, write_atomically
 from tadisr.io.messages import one_line
+from tadisr.io.structured import read_json
 from tadisr.training.engine.loop_config import LoopConfig
 
 BEST_FILE = "best.json"
@@ -121,7 +122,7 @@ def read_best(output_dir: Path, step: int | None = None) -> dict[str, Any] | Non
     One of a step later than `step`, where the run starts, does not count: it is another run's, or will be repeated.
     """
     path = output_dir / BEST_FILE
-    best = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    best = read_json(path) if path.is_file() else None
     return None if best and step is not None and best["step"] > step else best
 
 

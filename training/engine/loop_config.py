@@ -2,9 +2,12 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import yaml
 from diffusers.optimization import SchedulerType
+
+from tadisr.io.atomic import write_atomically
 
 LR_SCHEDULERS = tuple(kind.value for kind in SchedulerType if kind is not SchedulerType.PIECEWISE_CONSTANT)
 
@@ -12,6 +15,9 @@ LR_SCHEDULERS = tuple(kind.value for kind in SchedulerType if kind is not Schedu
 @dataclass
 class LoopConfig:
     """Settings of the training loop. Flags are named as in diffusers' own training scripts."""
+
+    FILES: ClassVar[tuple[str, ...]] = ()
+    """Settings that name a file. In a YAML file its place is relative to that file, else to the working directory."""
 
     output_dir: str = "runs/training"
     """Folder for checkpoints, logs and the trained weights."""
@@ -81,5 +87,4 @@ class LoopConfig:
 
     def save(self, path: Path) -> None:
         """Write all settings as YAML."""
-        with path.open("w", encoding="utf-8") as file:
-            yaml.safe_dump(asdict(self), file, sort_keys=False)
+        write_atomically(path, yaml.safe_dump(asdict(self), sort_keys=False))

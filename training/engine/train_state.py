@@ -1,5 +1,6 @@
 """The optimiser steps of a training, and its log."""
 
+import io
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -100,7 +101,8 @@ class Log:
         if sheet is not None:
             folder = self.path.parent / "validation"
             folder.mkdir(exist_ok=True)
-            Image.fromarray(sheet).save(folder / f"{step:07d}.jpg", quality=92)
+            Image.fromarray(sheet).save(picture := io.BytesIO(), "JPEG", quality=92)
+            write_atomically(folder / f"{step:07d}.jpg", picture.getvalue())
             for tracker in self.accelerator.trackers:
                 options = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
                 if tracker.name in ("tensorboard", "wandb"):

@@ -4,6 +4,7 @@ The exporter spells activations out in elementwise steps and leaves per-layer fa
 steps cost more than the convolutions between them, and in training each one keeps its input.
 """
 
+import re
 import tempfile
 from operator import attrgetter
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import fx, nn
 
 from tadisr.io.messages import one_line
+from tadisr.io.model_files import check_tensors, not_finite, read_header, refuse
 
 
 def load_onnx(path: str | Path) -> fx.GraphModule:
@@ -25,12 +26,16 @@ def load_onnx(path: str | Path) -> fx.GraphModule:
     safetensors file names.
 
     Raises:
-        FileNotFoundError: no such file. ImportError: the packages of the extra "recognizer" are missing.
+        FileNotFoundError: no such file. ImportError: the packages of the extra "recognizer" are missing. ValueError: a
+            file of another kind, one that leads to other files or to operators of its own, or weights that do not fit.
     """
     path = Path(path)
     if (graph := graph_file(path)) != path:
         module = load_onnx(graph)
-        module.load_state_dict(load_file(path))
+        read_header(path)
+        weights = load_file(path)
+        check_tensors(weights, module.state_dict(), path)
+        module.load_state_dict(weights)
         return module
     if not path.is_file():
         raise FileNotFoundError(f"No recogniser at {path}: PP-OCR ONNX files come with the rapidocr wheels.")
@@ -40,6 +45,7 @@ def load_onnx(path: str | Path) -> fx.GraphModule:
     except ImportError as error:
         raise ImportError(f"Recognisers need {error.name}: pip install 'tadisr[recognizer]'.") from None
 
+    _check_graph(path)
     with tempfile.TemporaryDirectory() as folder:
         # Merges batch normalisations and constants, which onnx2torch cannot convert as Paddle's exporter writes them.
         options = onnxruntime.SessionOptions()
@@ -52,6 +58,7 @@ def load_onnx(path: str | Path) -> fx.GraphModule:
             raise ValueError(f"{path} is no ONNX recogniser: {one_line(error, 200)}") from None
         module = onnx2torch.convert(options.optimized_model_filepath)
     fuse(module.eval().requires_grad_(False))
+    refuse(path, (f"{name} is not finite" for name in not_finite(module.state_dict())))
     return module.to(memory_format=torch.channels_last)
 
 
@@ -63,11 +70,38 @@ def graph_file(path: Path) -> Path:
     """
     if path.suffix != ".safetensors" or not path.is_file():
         return path
-    with safe_open(path, "pt") as file:
-        name = (file.metadata() or {}).get("onnx")
+    name = read_header(path)[1].get("onnx")
     if name is None:
         raise ValueError(f"{path} names no ONNX file: training/tiny/adapt_recognizer.py writes files that do.")
+    if not re.fullmatch(r"\w[\w.-]*\.onnx", name):
+        raise ValueError(f"{path} names {name[:100]!r}, which is no ONNX file beside it.")
     return path.parent / name
+
+
+def _check_graph(path: Path) -> None:
+    """Raise ValueError for a file that is no ONNX graph, or one with operators or tensors that are elsewhere."""
+    import onnx
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf's
+        raise ValueError(f"{path} is no ONNX recogniser: {one_line(error, 200)}") from None
+    waiting: list[Any] = [model.graph, *model.functions]
+    while waiting:
+        graph = waiting.pop()
+        tensors = [*getattr(graph, "initializer", [])]
+        for sparse in getattr(graph, "sparse_initializer", []):
+            tensors += [sparse.values, sparse.indices]
+        for node in graph.node:
+            if node.domain not in ("", "ai.onnx"):
+                raise ValueError(
+                    f"{path} has the operator {node.domain[:50]}.{node.op_type[:50]}, which is not ONNX's."
+                )
+            for attribute in node.attribute:
+                waiting += [attribute.g, *attribute.graphs]
+                tensors += [attribute.t, *attribute.tensors, attribute.sparse_tensor.values]
+        if any(tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data for tensor in tensors):
+            raise ValueError(f"{path} keeps tensors in other files: save it as one file.")
 
 
 def save_adapted(module: fx.GraphModule, onnx_file: Path, path: Path) -> None:

@@ -11,7 +11,9 @@ from diffusers.training_utils import cast_training_params
 from huggingface_hub.errors import HFValidationError
 from torch import nn
 
+from tadisr.io.atomic import write_atomically
 from tadisr.io.messages import one_line
+from tadisr.io.structured import read_json
 from tadisr.loading.bases import base_family, fetch_base, load_base
 from tadisr.loading.repositories import resolve
 from tadisr.models.attention import cross_attention_layers
@@ -22,6 +24,7 @@ from tadisr.models.network import TADiSRNetwork, check_fits
 from tadisr.models.one_step import Scheduler
 from tadisr.models.prompt import TextPrompt
 from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel, initialize
+from tadisr.models.weights import load_network
 from tadisr.training.engine.command_line import read_with_extends
 from tadisr.training.restoration.train_config import TrainConfig
 
@@ -49,7 +52,7 @@ def build_network(config: TrainConfig) -> TADiSRNetwork:
     if config.init_from:
         folder = resolve(config.init_from, "TADiSRPipeline")
         for name, model in network.named_children():
-            start_from(model, type(model).from_pretrained(folder, subfolder=name).state_dict())
+            start_from(model, load_network(type(model), folder, name).state_dict())
     if not config.joint_decoder:
         drop_mask_stream(joint_decoder)
     if config.gradient_checkpointing:
@@ -150,12 +153,12 @@ def load_prompt(config: TrainConfig) -> TextPrompt:
     name = config.pretrained_model_name_or_path
     origin = [name, config.revision, config.prompt]
     mark = folder / "made_from.json"
-    if mark.is_file() and json.loads(mark.read_text(encoding="utf-8")) == origin:
-        return TextPrompt.from_pretrained(folder).requires_grad_(False)
+    if mark.is_file() and read_json(mark) == origin:
+        return load_network(TextPrompt, folder).requires_grad_(False)
     options = {"revision": config.revision, "variant": config.variant, "dtype": DTYPES[config.mixed_precision]}
     prompt = TextPrompt.from_base(name, config.prompt, **options).float().requires_grad_(False)
     prompt.save_pretrained(folder)
-    mark.write_text(json.dumps(origin), encoding="utf-8")
+    write_atomically(mark, json.dumps(origin))
     return prompt
 
 

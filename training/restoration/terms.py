@@ -1,12 +1,12 @@
 """The loss terms of one TADiSR batch."""
 
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from torch import nn
 
 from tadisr.io.messages import one_line
+from tadisr.io.model_files import check_tensors, load_pickled
 from tadisr.models.losses import tadisr_loss
 from tadisr.training.recognizer.recognizer_loss import RecognizerLoss
 from tadisr.training.restoration.train_config import TrainConfig
@@ -36,9 +36,11 @@ def load_lpips(config: TrainConfig) -> nn.Module | None:
     if file:
         backbone = vgg16()
         try:
-            backbone.load_state_dict(torch.load(file, weights_only=True))
-        except (RuntimeError, TypeError, AttributeError, EOFError, UnpicklingError) as error:
+            state = load_pickled(Path(file))
+            check_tensors(state, backbone.state_dict(), file)
+        except (ValueError, AttributeError) as error:
             raise ValueError(f"{file} is no copy of torchvision's vgg16 weights ({one_line(error, 100)}).") from None
+        backbone.load_state_dict(state)
         for part in (getattr(network.net, f"slice{i}") for i in range(1, 6)):
             for name, module in part.named_children():  # named by their index in vgg16().features
                 module.load_state_dict(backbone.features[int(name)].state_dict())

@@ -1,6 +1,7 @@
 """The settings of TADiSR's training: one documented dataclass, read from YAML and from flags."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from tadisr.models.losses import LossWeights
 from tadisr.training.engine.loop_config import LoopConfig
@@ -11,6 +12,8 @@ STORED = "stored"
 @dataclass
 class TrainConfig(LossWeights, LoopConfig):
     """The paper's recipe (4.1) by default. Flags are named as in diffusers' own training scripts."""
+
+    FILES: ClassVar[tuple[str, ...]] = ("base_config",)
 
     # The base.
     output_dir: str = "runs/tadisr"

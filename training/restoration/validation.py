@@ -13,7 +13,6 @@ from torch import nn
 
 from tadisr.datasets.ftsr import open_pages
 from tadisr.io.hashing import sha256
-from tadisr.metrics.image import SSIM_WINDOW, psnr, ssim
 from tadisr.metrics.perceptual import LPIPS
 from tadisr.models.families import latent_multiple
 from tadisr.models.joint_decoder import vae_factor
@@ -42,10 +41,15 @@ class Validator:
 
     Raises:
         FileNotFoundError, ValueError: no such data set; a judge that is also in the loss; no weights for best_metric.
-        ImportError: an engine that is not installed.
+        ImportError: an engine that is not installed, or scikit-image.
     """
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator):
+        try:
+            from tadisr.metrics import image
+        except ImportError as error:
+            raise ImportError(f"Validating needs {error.name}: pip install 'tadisr[train]'.") from None
+        self.measures = image
         self.config, self.accelerator = config, accelerator
         self.pages = open_pages(str(config.validation_data_dir), "test")
         self.count = min(len(self.pages), config.num_validation_images)
@@ -114,11 +118,11 @@ class Validator:
         hr, sr = images["hr"], images["sr"]
         text, found = images["true_mask"] > 127, images["mask"] > 127
         record = {
-            "psnr": psnr(sr, hr), "psnr_bicubic": psnr(images["bicubic"], hr),
+            "psnr": self.measures.psnr(sr, hr), "psnr_bicubic": self.measures.psnr(images["bicubic"], hr),
             "overlap": int((text & found).sum()), "union": int((text | found).sum()),
         }  # fmt: skip
-        if min(hr.shape[:2]) >= SSIM_WINDOW:
-            record["ssim"] = ssim(sr, hr)
+        if min(hr.shape[:2]) >= self.measures.SSIM_WINDOW:
+            record["ssim"] = self.measures.ssim(sr, hr)
         if self.lpips is not None:
             record["lpips"] = self.lpips(sr, hr)
         if self.judge is not None:

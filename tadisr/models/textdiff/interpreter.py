@@ -12,7 +12,7 @@ GRID = (16, 64)  # h, w of the learned position table: TextZoom's LR size
 
 def sinusoidal_positions(steps: int, width: int) -> torch.Tensor:
     """The transformer's position code (Vaswani et al., 2017), (steps, width): sines in even, cosines in odd places."""
-    angles = torch.arange(steps)[:, None] / 10000 ** (torch.arange(0, width, 2) / width)
+    angles = torch.arange(steps)[:, None] / 10000 ** (torch.arange(0, width, 2, dtype=torch.float32) / width)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]
 
 

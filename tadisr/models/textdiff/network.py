@@ -3,6 +3,7 @@
 Letters: N batch, h, w pixels of the LR image, s scale, H = sh, W = sw, T steps of the text prior.
 """
 
+from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -161,8 +162,9 @@ class TextDiffNetwork(nn.Module):
             return images + self.unet(torch.zeros_like(condition[0]), 0, *condition).float()
         if eta is None:
             eta = float(self.scheduler.config["prediction_type"] == "epsilon")
-        self.scheduler.set_timesteps(num_inference_steps)
-        timesteps = self.scheduler.timesteps[:num_inference_steps]  # by rounding a few, such as 29, are one too long
+        schedule = copy(self.scheduler)  # which keeps its steps in itself, while other calls take theirs
+        schedule.set_timesteps(num_inference_steps)
+        timesteps = schedule.timesteps[:num_inference_steps]  # by rounding a few, such as 29, are one too long
 
         def noise_of_size(factor: float) -> torch.Tensor:
             if factor == 0:

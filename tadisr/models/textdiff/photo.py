@@ -4,15 +4,16 @@ Photos are uint8 RGB (H, W, 3). A box is a quad: (4, 2) float32 corners (x, y) i
 left; in JSON {"quad": [[x, y], [x, y], [x, y], [x, y]]}.
 """
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
+from tadisr.io.structured import read_json
 from tadisr.ocr import OCREngine
 
 MARGIN = 0.15
@@ -25,11 +26,7 @@ Refiner = Callable[[list[np.ndarray]], Sequence[np.ndarray]]
 
 def read_boxes(path: str | os.PathLike) -> list[np.ndarray]:
     """The quads of a JSON file, a list of {"quad": ...}; other keys are ignored. A ValueError says what is wrong."""
-    with open(path, encoding="utf-8") as file:
-        try:
-            boxes = json.load(file)
-        except ValueError as error:  # bytes that are not UTF-8 included
-            raise ValueError(f"{path} is not JSON: {error}") from None
+    boxes = read_json(Path(path))
     if not isinstance(boxes, list):
         raise ValueError(f'{path}: expected a list of {{"quad": [[x, y], ...]}}, got {type(boxes).__name__}.')
     quads = []
@@ -48,6 +45,14 @@ def read_boxes(path: str | os.PathLike) -> list[np.ndarray]:
             raise ValueError(f"{path}: box {number}: {error}") from None
         quads.append(quad)
     return quads
+
+
+def check_quads(quads: Sequence[np.ndarray], height: int, width: int) -> None:
+    """Raise ValueError for a quad that `plan_cut` refuses, or that lies outside a photo of that size."""
+    for quad in quads:
+        rows, columns = _place(plan_cut(quad), height, width)
+        if rows.start >= rows.stop or columns.start >= columns.stop:
+            raise ValueError(f"The line {quad.tolist()} lies outside the photo of {width} x {height}.")
 
 
 def find_boxes(photo: np.ndarray, engine: OCREngine) -> list[np.ndarray]:
@@ -119,12 +124,12 @@ def refine_lines(photo: np.ndarray, quads: Sequence[np.ndarray], refiner: Refine
     """
     if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
         raise ValueError(f"Expected a uint8 RGB photo (H, W, 3), got {photo.dtype} {photo.shape}.")
+    quads = [np.asarray(quad, np.float32) for quad in quads]
+    check_quads(quads, *photo.shape[:2])
     cuts, lines = [], []
-    for quad in (np.asarray(quad, np.float32) for quad in quads):
+    for quad in quads:
         cut = plan_cut(quad)
         rows, columns = place = _place(cut, *photo.shape[:2])
-        if not photo[place].size:
-            raise ValueError(f"The line {quad.tolist()} lies outside the photo of {photo.shape[1]} x {photo.shape[0]}.")
         part, size = photo[place].astype(np.float32) / 255, (cut.width, cut.height)
         matrix = cut.matrix @ np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1]], float)  # for the part
         line = cv2.warpPerspective(part, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)

@@ -54,7 +54,7 @@ def run_pieces(
             for p, of_piece in zip(batch, maps.split(1), strict=True):
                 height, width = (scale * side for side in upright[p.line].shape[2:])
                 if p.line not in blended:
-                    blended[p.line] = torch.zeros(1, of_piece.shape[1], height, width)
+                    blended[p.line] = of_piece.new_zeros(1, of_piece.shape[1], height, width)
                 columns = slice(scale * p.start, scale * p.stop)
                 blended[p.line][..., columns] += p.weights * _resize(of_piece, (height, len(p.weights)))
     return [blended[i].rot90(-1, dims=(2, 3)) if turned else blended[i] for i, turned in enumerate(vertical)]
@@ -80,7 +80,7 @@ def _cut(height: int, width: int, crop_size: tuple[int, int], scale: int) -> lis
     overlap = max(height, MIN_HEIGHT)
     spans = windows(width, round(overlap * crop_size[1] / crop_size[0]), overlap)
     columns = [slice(scale * start, scale * stop) for start, stop in spans]
-    weights, total = [], torch.zeros(scale * width)
+    weights, total = [], torch.zeros(scale * width, dtype=torch.float32)
     for one in columns:
         weights.append(torch.from_numpy(blend_weights((one.start, one.stop), scale * width, scale * overlap)))
         total[one] += weights[-1]

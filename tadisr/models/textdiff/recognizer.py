@@ -17,6 +17,9 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
 from tadisr.io.images import LUMA
+from tadisr.io.messages import one_line
+from tadisr.io.model_files import check_tensors, load_pickled
+from tadisr.models.weights import load_network
 from tadisr.weights import BUNDLED
 
 BUNDLED_CRNN = "crnn-tiny"
@@ -135,7 +138,7 @@ def load_crnn(path: str | Path) -> CRNN:
     if folder.is_file():
         model = load_public_crnn(folder)
     elif (folder / "config.json").is_file():
-        model = CRNN.from_pretrained(folder, dtype=torch.float32)
+        model = load_network(CRNN, folder)
     else:
         raise FileNotFoundError(
             f"No CRNN {path}: give {BUNDLED_CRNN}, a folder that training/train_crnn.py wrote, or a file of the public "
@@ -157,10 +160,7 @@ def load_public_crnn(path: str | Path) -> CRNN:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"No CRNN checkpoint at {path}.")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # on other bytes the unpickler raises errors of any kind
-        raise ValueError(f"{path} is not a PyTorch checkpoint of weights only.") from error
+    state = load_pickled(Path(path))
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(f"{path} is not a state dict of tensors: save `model.state_dict()`.")
     state = {str(name).removeprefix("module."): value for name, value in state.items()}
@@ -174,13 +174,17 @@ def load_public_crnn(path: str | Path) -> CRNN:
         problem, names = ("lacks", missing) if missing else ("has unknown", unknown)
         raise ValueError(f"{path} is not in the public CRNN layout: it {problem} {', '.join(names[:5])}.")
 
-    model = CRNN(
-        channels=[state[f"cnn.conv{i}.weight"].shape[0] for i in range(7)],
-        hidden=state["rnn.0.rnn.weight_hh_l0"].shape[-1],
-        num_classes=state["rnn.1.embedding.weight"].shape[0],
-    )
     try:
-        model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise ValueError(f"The shapes in {path} do not fit together as a CRNN: {error}") from error
+        size: dict[str, Any] = {
+            "channels": [state[f"cnn.conv{i}.weight"].shape[0] for i in range(7)],
+            "hidden": state["rnn.0.rnn.weight_hh_l0"].shape[-1],
+            "num_classes": state["rnn.1.embedding.weight"].shape[0],
+        }
+        with torch.device("meta"):  # as large as the file's tensors only if they fit together
+            wanted = CRNN(**size).state_dict()
+        check_tensors(state, {name: wanted[name] for name in state}, path)
+    except (IndexError, RuntimeError) as error:
+        raise ValueError(f"The shapes in {path} do not fit together as a CRNN: {one_line(error)}") from None
+    model = CRNN(**size)
+    model.load_state_dict(state, strict=False)
     return model.eval()

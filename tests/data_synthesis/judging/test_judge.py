@@ -2,6 +2,7 @@
 
 import json
 import string
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ from tadisr.data_synthesis.judging.judge import judge_sources
 from tadisr.data_synthesis.opened import split_families
 from tadisr.data_synthesis.recipe import Recipe, load_recipe
 from tadisr.data_synthesis.sources import open_source
+from tadisr.data_synthesis.text import corpus
 from tadisr.data_synthesis.text.corpus import open_corpus
 from tadisr.data_synthesis.text.fonts import Font, Fonts
 
@@ -161,6 +163,30 @@ def test_mistakes(tmp_path, monkeypatch, capsys, arguments, message):
     assert not (tmp_path / "new").exists()
     if "--photos" in arguments and "." in arguments:
         assert err.splitlines()[-1].endswith("1 unreadable, 1 smaller than 256 pixels.")
+
+
+def test_scripts_that_no_font_draws_are_left_out_and_said(tmp_path, capsys):
+    words = Path(corpus.__file__).with_name("corpus_latin.txt").read_text(encoding="utf-8")
+    (tmp_path / "fonts").mkdir()
+    tiny_fonts.write_font(
+        tmp_path / "fonts/latin.ttf", "".join(set(words + string.printable) - set(string.whitespace)) + "€£¥²°"
+    )
+    recipe = "photos: 0\nbackgrounds: []\ntext_free_backgrounds: false\nfonts: [FONTS]\n".replace(
+        "FONTS", str(tmp_path / "fonts")
+    )
+    for name, corpora in (("all.yaml", ""), ("latin.yaml", "corpora: {latin: 12}\n")):
+        (tmp_path / name).write_text(recipe + corpora)
+        arguments = ["--recipe", str(tmp_path / name), "--num", "2", "--size", "64", "--num-proc", "1"]
+        assert cli.main(["synthesize", "-o", str(tmp_path / name[:-5]), *arguments]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "without" in line]
+    assert len(said) == 1
+    assert (
+        said[0].startswith("tadisr: the pages are without chinese and kana: No font in ")
+        and "fonts-noto-cjk" in said[0]
+    )
+    manifests = [json.loads((tmp_path / name / "manifest.json").read_text()) for name in ("all", "latin")]
+    assert f"tadisr: {manifests[0]['without']}" == said[0] and "without" not in manifests[1]
+    assert manifests[0]["files"] == manifests[1]["files"]  # the same pages as where the recipe asks for no more
 
 
 def test_families_are_apart_and_each_side_draws_every_corpus():

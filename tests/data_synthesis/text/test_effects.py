@@ -94,7 +94,9 @@ def test_masks_are_the_coverage_with_which_ink_was_blended(worn, softness, opaci
     if not worn:
         assert mask.sum() == pytest.approx(TURNED.fill.sum(), rel=1e-3)
     else:
-        assert 1 - worn - 0.05 < mask.sum() / TURNED.fill.sum() < 1 - worn / 5
+        assert (
+            1 - worn - 0.05 < mask.sum() / TURNED.fill.sum() < 1 - worn / 100
+        )  # where wear hits the ground alone, little ink is lost
 
 
 def steps_to_neighbours(image, mask, at):

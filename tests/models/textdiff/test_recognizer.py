@@ -80,7 +80,13 @@ def test_a_public_checkpoint_loads_and_reads_the_same(tmp_path, prefix, legacy):
     [
         (lambda s: s.pop("rnn.0.rnn.weight_hh_l0"), "lacks rnn.0.rnn.weight_hh_l0"),
         (lambda s: s.update({"cnn.batchnorm0.weight": torch.ones(4)}), "unknown cnn.batchnorm0.weight"),
-        (lambda s: s.update({"cnn.conv3.weight": torch.ones(8, 5, 3, 3)}), "do not fit together"),
+        (lambda s: s.update({"cnn.conv3.weight": torch.ones(8, 5, 3, 3)}), r"conv3.weight is \(8, 5, 3, 3\), expected"),
+        (
+            lambda s: s.update({"cnn.conv3.bias": s["cnn.conv3.bias"].int()}),
+            "conv3.bias holds integers, expected floats",
+        ),
+        (lambda s: s["cnn.conv3.bias"].fill_(float("nan")), "conv3.bias is not finite"),
+        (lambda s: s.update({"cnn.conv3.weight": torch.ones(())}), "do not fit together as a CRNN"),
         (lambda s: s.update({"epoch": 3}), "not a state dict of tensors"),
     ],
 )
@@ -96,10 +102,10 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="No CRNN checkpoint"):
         load_public_crnn(tmp_path / "none.pth")
     (tmp_path / "text.pth").write_text("a text")
-    with pytest.raises(ValueError, match="not a PyTorch checkpoint of weights only"):
+    with pytest.raises(ValueError, match="is no PyTorch checkpoint, or damaged"):
         load_public_crnn(tmp_path / "text.pth")
     torch.save(tiny_crnn(), tmp_path / "pickled.pth")  # a whole model: loading it would run what it says
-    with pytest.raises(ValueError, match="not a PyTorch checkpoint of weights only"):
+    with pytest.raises(ValueError, match="would call tadisr.models.textdiff.recognizer.CRNN when loaded"):
         load_public_crnn(tmp_path / "pickled.pth")
 
 

@@ -1,0 +1,91 @@
+"""What made an output: recorded in the output itself, so that `--skip-existing` leaves only what would be made again.
+
+A record is one line of `key=value`. The device, the type and the tiles are not in it: they change a level here and
+there.
+"""
+
+import argparse
+from dataclasses import astuple, dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import quote
+
+from tadisr.commands.plan import Job
+from tadisr.io.hashing import hashes, sha256
+from tadisr.io.images import read_made_by
+from tadisr.trust.check import Thresholds
+
+# The keys of a record that are compared, and what it means that they differ.
+_OTHER = {
+    "weights": "by another model",
+    "base": "on another base",
+    "input": "of another input",
+    "page": "of another page",
+    "size": "at another size",
+    "color_fix": "with another --color-fix",
+    "quality": "with another --quality",
+    "metadata": "with another --metadata",
+    "thresholds": "with other thresholds",
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """The model that a command uses, as far as its files tell."""
+
+    name: str
+    folder: Path
+    base: str | None = None
+
+    @cached_property
+    def sha256(self) -> str:
+        """One digest of all weights and configurations."""
+        files = [path for suffix in ("safetensors", "json") for path in self.folder.rglob(f"*.{suffix}")]
+        lines = sorted(f"{digest} {name}\n" for name, digest in hashes(files, self.folder).items())
+        return sha256("".join(lines).encode(errors="surrogateescape"))
+
+
+@dataclass(frozen=True)
+class Maker:
+    """What decides the outputs of a command, beside the inputs."""
+
+    model: Model
+    args: argparse.Namespace
+    thresholds: Thresholds | None = None
+
+    def record(self, job: Job, kind: str) -> str:
+        """What made one output of a job; `kind` as in `Job.outputs`."""
+        height, width = job.size
+        values = {
+            "model": Path(self.model.name).name,
+            "weights": self.model.sha256[:16],
+            "base": self.model.base,
+            "input": job.input_hash[:16],
+            "page": job.page + 1,
+            "size": f"{width}x{height}",
+            "color_fix": self.args.color_fix,
+        }
+        if kind == "image":
+            values |= {"quality": self.args.quality, "metadata": self.args.metadata}
+        if kind == "report_picture" and self.thresholds:
+            values["thresholds"] = ",".join(f"{value:g}" for value in astuple(self.thresholds))
+        said = (f"{key}={quote(str(value), safe='/:,')}" for key, value in values.items() if value is not None)
+        return " ".join([f"tadisr {version('tadisr')}", *said])
+
+    def difference(self, job: Job) -> str | None:
+        """How outputs that are there were made otherwise, in words; None: they would be made again as they are."""
+        for kind, path in job.outputs.items():
+            if kind == "report":  # its picture says it
+                continue
+            if (made := read_made_by(path)) is None:
+                return "by something that left no record"
+            old, new = map(_values, (made, self.record(job, kind)))
+            for key, words in _OTHER.items():
+                if old.get(key) != new.get(key):
+                    return words
+        return None
+
+
+def _values(record: str) -> dict[str, str]:
+    return dict(part.split("=", 1) for part in record.split() if "=" in part)

@@ -1,0 +1,30 @@
+"""report.md: names from outside are shown as they are, whatever Markdown or a terminal would make of them."""
+
+import pytest
+
+from helpers.report_sample import report
+from tadisr.evaluation.markdown import main_table, plain
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("tadisr-tiny_2", "tadisr-tiny_2"),  # underscores within words are no emphasis
+        ("a|b\nc", r"a\|b\\nc"),
+        ("# set", r"\# set"),
+        ("_a_ **b** `c`", r"\_a\_ \*\*b\*\* \`c\`"),
+        ("[x](http://y)<img src=z>", r"\[x\](http://y)\<img src=z\>"),
+        ("a\u202eb\x1b[2J", r"a\\u202eb\\x1b\[2J"),
+    ],
+)
+def test_plain(name, shown):
+    assert plain(name) == shown
+
+
+def test_a_hostile_name_adds_no_row_and_no_cell():
+    values = report() | {"anchors": {"lr": "bicubic", "hr": "hr"}}
+    usual = main_table(values).splitlines()
+    values["methods"] = {("x|y\n| z" if name == "sharp" else name): row for name, row in values["methods"].items()}
+    rows = main_table(values).splitlines()
+    assert len(rows) == len(usual) > 4
+    assert [row.replace(r"\|", "").count("|") for row in rows] == [row.count("|") for row in usual]

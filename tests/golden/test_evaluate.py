@@ -1,0 +1,7 @@
+"""A section of the golden test: what the commands restore and measure."""
+
+from golden.record import assert_as_recorded
+
+
+def test_what_comes_out_is_what_came_out():
+    assert_as_recorded("evaluate")
