@@ -64,6 +64,7 @@ from tadisr.models.tensors import (
     to_tensors,
     upsample,
 )
+from tadisr.models.weights import why_not_finite
 from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
 from tadisr.tiling import TilePlan, auto_tile, group_by_size, run_tiled
 from tadisr.trust.check import Thresholds, TrustReport, check_text, trust_engine
@@ -261,7 +262,7 @@ class TADiSRPipeline(DiffusionPipeline):
                 results = run_tiled(restore_tile, image, side, shared, whole, tile_progress, plan.batch)
                 sr, mask_logits = map(torch.from_numpy, results)
                 if not sr.isfinite().all():
-                    raise FloatingPointError(self._why_not_finite())
+                    raise FloatingPointError(why_not_finite(self.convolutional(), self.vae.dtype))
                 if whole != scale:
                     size = [max(1, round(length * float(scale))) for length in lr.shape[-2:]]
                     sr, mask_logits = (
@@ -277,18 +278,6 @@ class TADiSRPipeline(DiffusionPipeline):
             if tile == "auto":
                 with LOCK:  # other calls may have found another side
                     self._largest_tile = min(plan.side, self._largest_tile or plan.side)
-
-    def _why_not_finite(self) -> str:
-        """Why values overflowed: damaged weights, or a type that does not hold what they give."""
-        for part in self.convolutional():
-            for name, weight in part.named_parameters():
-                overflowed = weight.dtype is torch.float16 and not weight.isnan().any()  # when it was cast
-                if weight.is_floating_point() and not weight.isfinite().all() and not overflowed:
-                    return f"The weights {name} of the {type(part).__name__} are not finite: load the model anew."
-        if self.vae.dtype in (torch.float32, torch.float64):
-            return "This model gives values that are not finite, in float32 too: its training went wrong."
-        other = "float32" if self.vae.dtype is torch.bfloat16 else "bfloat16 or float32"
-        return f"{self.vae.dtype} does not hold this model's values: take {other}."
 
     def _factor(self, scale: float) -> int:
         """The factor that the network works at."""

@@ -27,6 +27,7 @@ from tadisr.models.textdiff.pieces import PieceFunction, run_pieces
 from tadisr.models.textdiff.recognizer import CRNN
 from tadisr.models.textdiff.residual_unet import ResidualUNet
 from tadisr.models.textdiff.shares import Shares
+from tadisr.models.weights import why_not_finite
 from tadisr.pipelines.pipeline_output import TextDiffPipelineOutput
 
 ImageInput = Image.Image | np.ndarray | torch.Tensor
@@ -130,6 +131,7 @@ class TextDiffPipeline(DiffusionPipeline):
 
         Raises:
             ValueError, TypeError: arguments that cannot work, before any work is done.
+            FloatingPointError: the models give values that are not finite.
         """
         # 1. Check.
         given = (temperature, strength, residual_strength)
@@ -267,6 +269,9 @@ class TextDiffPipeline(DiffusionPipeline):
         images, coarse_images, masks = [], [], []
         blended = run_pieces(restore, lines, (crop_size[0], crop_size[1]), scale, batch_size)
         for line, maps in zip(lines, blended, strict=True):  # (1, C, H, W)
+            if not maps.isfinite().all():
+                models = [getattr(self, name) for name in _MODELS]
+                raise FloatingPointError(why_not_finite(models, self.enhancement.dtype))
             base = line[:, :3].float().cpu()
             base = base if scale == 1 else upsample(base, scale)
             images += to_images((base + maps[:, :3]).clamp_(0, 1), output_type)

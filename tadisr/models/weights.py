@@ -5,7 +5,7 @@ diffusers leaves a weight that a file lacks as uninitialised memory, and a confi
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from math import inf, prod
 from pathlib import Path
@@ -179,3 +179,16 @@ def _stored(folder: Path, variant: str | None) -> tuple[dict[str, Stored], bool]
         )
         refuse(folder, [f"{shown(name)} is in no index" for name in stored if name not in index])
     return stored, bool(index)
+
+
+def why_not_finite(models: Iterable[nn.Module], dtype: torch.dtype) -> str:
+    """Why models that compute in `dtype` gave values that are not finite: damaged weights, or a type too small."""
+    for model in models:
+        for name, weight in model.named_parameters():
+            overflowed = weight.dtype is torch.float16 and not weight.isnan().any()  # when it was cast
+            if weight.is_floating_point() and not weight.isfinite().all() and not overflowed:
+                return f"The weights {name} of the {type(model).__name__} are not finite: load the model anew."
+    if dtype in (torch.float32, torch.float64):
+        return "This model gives values that are not finite, in float32 too: its training went wrong."
+    other = "float32" if dtype is torch.bfloat16 else "bfloat16 or float32"
+    return f"{dtype} does not hold this model's values: take {other}."

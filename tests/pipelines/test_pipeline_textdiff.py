@@ -1,5 +1,6 @@
 """TextDiffPipeline: crops of any size in and out, the cascade, files, and what it refuses."""
 
+import copy
 import json
 from itertools import groupby
 
@@ -465,3 +466,11 @@ def test_on_a_gpu():
     crops = [tiny.photo(*size) for size in SIZES]
     expected = run(pipe, crops)
     assert close(run(pipe.to("cuda"), crops), expected, 0.02)
+
+
+def test_values_that_overflow_are_an_error(pipe):
+    broken = copy.deepcopy(pipe)
+    with torch.no_grad():
+        next(iter(broken.enhancement.parameters())).fill_(3e38)
+    with pytest.raises(FloatingPointError, match="gives values that are not finite, in float32 too"):
+        run(broken)
