@@ -1,5 +1,6 @@
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,18 @@ LONG = (
     "evaluation/test_methods.py",
     "evaluation/test_pairs.py::test_what_synthesize_writes",
     "evaluation/test_report.py",
+    "fuzz/",
     "golden/",
+    "loading/test_hostile.py",
     "loading/test_hub.py",
+    "loading/test_low_memory.py",
+    "loading/test_official.py",
+    "loading/test_tensors.py",
+    "pipelines/test_sharing.py",
     "training/engine/test_processes.py",
     "training/engine/test_resume.py",
+    "training/restoration/test_build.py",
+    "training/restoration/test_report.py",
     "training/test_train_",
     "training/tiny/",
 )
@@ -33,6 +42,12 @@ LONG = (
 # The tests run side by side: a thread per core in each of them would only make them wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+
+with suppress(ImportError):  # not in PaddleOCR's environment
+    from hypothesis import settings
+
+    settings.register_profile("same", derandomize=True, deadline=None)
+    settings.load_profile("same")
 
 _terminal = None
 
@@ -46,11 +61,13 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests that `make test-quick` leaves out."""
+    """Mark the tests that `make test-quick` leaves out, and begin with them: then no process waits for the last."""
     long = tuple(str(HERE / place) for place in LONG)
     for item in items:
         if f"{item.path}::{item.name}".startswith(long):  # a test in a class is known by its file
             item.add_marker("long")
+    last = {item.path for item in items} - {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path in last)
 
 
 @pytest.hookimpl(trylast=True)

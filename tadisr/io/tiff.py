@@ -4,6 +4,7 @@ Pillow decodes many kinds wrong without a word: packed 12 bits, signed and plana
 only those in `_PILLOW_IS_RIGHT`, each of which a test compares with tifffile's values.
 """
 
+import io
 import logging
 import math
 import struct
@@ -76,6 +77,9 @@ def open_tiff(file: BinaryIO, page: int = 0) -> TiffParts:
         raise UnsupportedError("a TIFF of complex numbers or of channels with different bits")
     if bits == 24 and one.sampleformat != 3:  # tifffile does not unpack them
         raise UnsupportedError("a TIFF of 24-bit numbers")
+    needed = one.imagewidth * one.imagelength * samples * bits // 8
+    if one.compression == _NONE and photometric != _YCBCR and needed > file.seek(0, io.SEEK_END):
+        raise DamagedError("it ends too early")
     kinds, orientation = _extra_kinds(one, photometric), tags.valueof(274, 1)
     return TiffParts(
         "TIFF", one.imagewidth, one.imagelength, bytes, len(pages), any(kind in (1, 2) for kind in kinds),

@@ -55,7 +55,7 @@ def check_fits(
             f"The joint decoder is for a VAE of channels, latent channels and patch {wanted}, and this one has {given}."
         )
     read = zip_longest(config.attention_layers, config.attention_heads)
-    if wrong := [str(name) for name, heads in read if name not in layers or layers[name] != heads]:
+    if wrong := [str(name) for name, heads in read if layers.get(str(name)) != heads]:
         raise ValueError(f"The joint decoder reads attention that the {kind} does not have: {shortened(wrong)}.")
 
 

@@ -378,3 +378,16 @@ def test_without_the_extra(tmp_path):
         [sys.executable, "-c", WITHOUT_CODECS, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert dict(line.split(" ", 1) for line in result.stdout.splitlines()) == expected
+
+
+def test_a_header_that_promises_more_than_the_file_holds(tmp_path):
+    """Sixteen million rows of nothing: refused by the header, before any memory is taken."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((16, 16), np.uint8))
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tiff:
+        where = tiff.pages[0].tags[257].valueoffset
+        struct.pack_into(f"{tiff.byteorder}I", data, where, 2**23)
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match="a.tif: it ends too early"):
+        read_header(path)
