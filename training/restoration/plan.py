@@ -24,9 +24,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
+from tadisr.io.model_files import read_config
 from tadisr.loading.bases import base_family
 from tadisr.loading.official_layouts import COGVIEW4, KOLORS
-from tadisr.loading.repositories import read_json, resolve
+from tadisr.loading.repositories import resolve
 from tadisr.models.families import FAMILIES, Family
 from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.lora import add_lora
@@ -220,7 +221,7 @@ def shapes_of(name: str, revision: str | None = None) -> tuple[Family, Mapping[s
         return FAMILIES[family], backbone, vae, tokens
     folder = resolve(name, allow_patterns=["model_index.json", "*/config.json"], revision=revision)
     family = base_family(folder)
-    read = (read_json(folder / part / "config.json") for part in (family.component, "vae"))
+    read = (read_config(folder / part / "config.json") for part in (family.component, "vae"))
     backbone, vae = ({key: value for key, value in config.items() if key[0] != "_"} for config in read)
     tokens = next((known[3] for known in _SHAPES.values() if known[0] == family.name), 77)
     return family, backbone, vae, tokens
