@@ -89,7 +89,8 @@ class TextPrompt(ModelMixin, ConfigMixin):
         }
         if "safety_checker" in left_out:
             left_out["requires_safety_checker"] = False  # or leaving it out would be warned of
-        pipe = _load(base, **left_out, **options | {"use_safetensors": True})
+        options["use_safetensors"] = True
+        pipe = _load(base, **left_out, **options)
         _check_text_encoders(pipe, base, options.get("variant"), hub)
         return cls.from_pipeline(pipe, prompt, keyword, size)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
@@ -35,17 +35,17 @@ class Batches:
             fixed.scale = config.scale
         cropping = Cropping(config.resolution, fixed, config.text_share, config.augmentation, scale=config.scale)
         realce = self._realce(config.realce_data_dir) if config.realce_data_dir else None
-        self.stream, self.data = None, []
+        self.stream = None
         if config.streaming:
             self.stream = self._stream(cropping, realce)
             return
         pages = ConcatPages(config.train_data_dir, config.degradation == STORED, config.cache_pages)
         count = total_batches(config, accelerator)
         crops = FTSRCrops(pages, cropping, count * config.train_batch_size, config.seed)
-        first = [crops] if realce is None else [crops, realce]
+        first: list[Any] = [crops] if realce is None else [crops, realce]
         if realce is not None:
             crops = MixedCrops(crops, realce, config.realce_share, config.seed)
-        self.data = [(crops, config.train_batch_size)]
+        self.data: list[Any] = [(crops, config.train_batch_size)]
         if config.recognizer:
             length = count * config.recognizer_lines
             strips = FTSRLines(pages, length, config.seed, degradation=fixed, augmentation=config.augmentation)

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import diffusers
@@ -123,8 +123,10 @@ def _autocast_of_cuda() -> Iterator[None]:
 
         return run
 
-    names = ("group_norm", "layer_norm")
-    with mock.patch.multiple(F, **{name: in_float32(getattr(F, name)) for name in names}):
+    with (
+        mock.patch.object(F, "group_norm", in_float32(F.group_norm)),
+        mock.patch.object(F, "layer_norm", in_float32(F.layer_norm)),
+    ):
         yield
 
 
@@ -144,8 +146,11 @@ def count(config: TrainConfig, cuda: bool = True) -> Plan:
     with torch.device("meta"):
         network = _network(config)
         lpips = _perceptual_network() if config.lpips else None
-    is_flow = isinstance(network.scheduler, FlowMatchEulerDiscreteScheduler)
-    (flow_point if is_flow else one_step_coefficients)(network.scheduler)  # needs values
+    scheduler = network.scheduler  # its numbers are computed now, while tensors have values
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        flow_point(scheduler)
+    else:
+        one_step_coefficients(scheduler)
     with _without_values(counter, cuda):
         for model in (network, *([] if lpips is None else [lpips])):
             _drop_values(model)
@@ -237,8 +242,9 @@ def _perceptual_network() -> nn.Module:
 def _network(config: TrainConfig) -> TADiSRNetwork:
     name, dtype = str(config.pretrained_model_name_or_path), DTYPES[config.mixed_precision]
     family, backbone_config, vae_config, tokens = shapes_of(name, config.revision)
-    vae = AutoencoderKL.from_config(dict(vae_config)).to(dtype)
-    backbone = getattr(diffusers, family.backbone_class).from_config(dict(backbone_config)).to(dtype)
+    vae = cast(AutoencoderKL, AutoencoderKL.from_config(dict(vae_config)))
+    backbone = getattr(diffusers, family.backbone_class).from_config(dict(backbone_config))
+    nn.ModuleList([vae, backbone]).to(dtype)
     width, pooled = family.prompt_widths(backbone.config)
     time_ids = None if pooled is None else [1024, 1024, 0, 0, 1024, 1024]
     prompt = TextPrompt(tokens, width, [tokens - 1], pooled, time_ids).requires_grad_(False)

@@ -109,7 +109,7 @@ class Validator:
         apply = on_arrays(lambda part: network(network_input(part, scale)), accelerator.device)
         image, mask_logits = map(torch.from_numpy, run_tiled(apply, lr.numpy(), side, overlap, scale))
         if accelerator.distributed_type is DistributedType.FSDP:  # all gather the weights for each tile of the largest
-            count = len(tile_grid(*lr.shape[-2:], side, overlap))
+            count = len(tile_grid(lr.shape[-2], lr.shape[-1], side, overlap))
             for _ in range(max(gather_object([count])) - count):
                 apply(lr[..., :side, :side].numpy())
         return image, mask_logits
