@@ -18,8 +18,12 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+from packaging.version import Version
 
 TOKEN = "local-test-token"
 USER = "tester"
@@ -52,6 +56,8 @@ class HubServer(ThreadingHTTPServer):
         self.lock = threading.RLock()
 
     def __enter__(self) -> "HubServer":
+        if Version(version("huggingface_hub")) < Version("2.2"):
+            pytest.skip("before 2.2 huggingface_hub checks model cards at the real Hub, wherever its endpoint is")
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self
 
