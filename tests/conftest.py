@@ -1,5 +1,6 @@
 import os
 import signal
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -76,6 +77,14 @@ def pytest_runtest_logreport(report):
     if report.failed and _terminal is not None:
         reason = getattr(getattr(report.longrepr, "reprcrash", None), "message", "")
         _terminal.write_line(f"\nFAILED {report.nodeid}: {reason.partition(chr(10))[0]}", red=True)
+
+
+@pytest.fixture(autouse=True)
+def denormal_numbers():
+    """Training has its process flush them, and the next test may need them."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session", params=["sd", "sdxl", "kolors"])

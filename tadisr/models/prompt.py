@@ -152,7 +152,6 @@ def _check_text_encoders(pipe: DiffusionPipeline, base: str | Path, variant: str
     for part, model in pipe.components.items():
         if not part.startswith("text_encoder") or not isinstance(model, PreTrainedModel):
             continue
-        refuse(f"{base} ({part})", (f"{name} is not finite" for name in not_finite(model.state_dict())))
         for files in dict.fromkeys([variant, None, "fp16"]):
             place = {"subfolder": part, "variant": files, "use_safetensors": True, **hub}
             with quiet(), suppress(OSError):
@@ -160,6 +159,7 @@ def _check_text_encoders(pipe: DiffusionPipeline, base: str | Path, variant: str
                 missing = sorted(loaded[1]["missing_keys"])
                 refuse(f"{base} ({part})", (f"{name} is missing" for name in missing))
                 break
+        refuse(f"{base} ({part})", (f"{name} is not finite" for name in not_finite(model.state_dict())))
 
 
 def find_keyword(tokens: Sequence[str], keyword: str) -> list[int]:
