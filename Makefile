@@ -63,6 +63,7 @@ fuzz: .venv/ready-dev
 	failed=0; for target in images:100000 databases:2000 tables:2000 settings:2000 models:2000 commands:500; do \
 		$(BIN)/python tests/fuzz/run.py $${target%:*} --count $${target#*:} --seed $(SEED) --jobs 2 || failed=1; \
 	done; exit $$failed
+
 test-quick: .venv/ready-dev
 	$(PYTEST) -x -m 'not long'
 

@@ -160,14 +160,6 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     return header.height, header.width
 
 
-def to_rgb(image: Image.Image) -> np.ndarray:
-    """A PIL image as `read_image` reads its file: upright, (H, W, 3) uint8.
-
-    Raises ValueError for float or 32-bit values of no usual range.
-    """
-    return to_arrays(image)[0]
-
-
 def to_arrays(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
     """A PIL image as `read_image` reads its file: RGB (H, W, 3) and alpha (H, W) or None, uint8, upright.
 

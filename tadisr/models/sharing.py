@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from tadisr.models.weights import default_dtype_kept
+
 logger = logging.getLogger(__name__)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -112,12 +114,8 @@ def one_load_at_a_time(function: Function) -> Function:
 
     @wraps(function)
     def load(*args: Any, **kwargs: Any) -> Any:
-        with _at_work(), _LOADS:
-            dtype = torch.get_default_dtype()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                torch.set_default_dtype(dtype)  # diffusers leaves its own where a load fails
+        with _at_work(), _LOADS, default_dtype_kept():
+            return function(*args, **kwargs)
 
     return load  # type: ignore[return-value]
 

@@ -123,13 +123,18 @@ def _on_base(config: TrainConfig) -> _Parts:
     if not cross_attention_layers(backbone):
         raise ValueError(f"The backbone of {name} has no cross-attention. Supported: {supported_bases()}.")
     check_fits(vae, backbone, prompt)
+    add_adapters(vae, backbone, config)
+    return vae, backbone, prompt, scheduler
+
+
+def add_adapters(vae: AutoencoderKL, backbone: ModelMixin, config: TrainConfig) -> None:
+    """Freeze the base and add its adapters: in float32, as are its normalisations, whatever the base is kept in."""
     for module in (*backbone.modules(), *vae.modules()):
         if isinstance(module, (nn.GroupNorm, nn.LayerNorm)):
             module.float()  # autocast leaves some of their inputs in float32, and CPUs refuse a mixture
     torch.manual_seed(config.seed)  # the same adapters in every process, whether or not it made the prompt
     add_lora(backbone, vae, config.rank_unet, config.rank_vae)
     cast_training_params([backbone, vae], dtype=torch.float32)  # adapters are as precise as the optimiser
-    return vae, backbone, prompt, scheduler
 
 
 def check_base(name: str, revision: str | None = None) -> Family:

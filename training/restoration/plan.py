@@ -17,7 +17,6 @@ import diffusers
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
-from diffusers.training_utils import cast_training_params
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -30,12 +29,11 @@ from tadisr.loading.official_layouts import COGVIEW4, KOLORS
 from tadisr.loading.repositories import resolve
 from tadisr.models.families import FAMILIES, Family
 from tadisr.models.joint_decoder import JointSegmentationDecoder
-from tadisr.models.lora import add_lora
 from tadisr.models.network import TADiSRNetwork
 from tadisr.models.one_step import flow_point, one_step_coefficients
 from tadisr.models.prompt import TextPrompt
 from tadisr.training.engine.train_state import build_optimizer, trainable
-from tadisr.training.restoration.build import DTYPES, drop_mask_stream
+from tadisr.training.restoration.build import DTYPES, add_adapters, drop_mask_stream
 from tadisr.training.restoration.terms import loss_terms
 from tadisr.training.restoration.train_config import TrainConfig
 
@@ -248,11 +246,7 @@ def _network(config: TrainConfig) -> TADiSRNetwork:
     width, pooled = family.prompt_widths(backbone.config)
     time_ids = None if pooled is None else [1024, 1024, 0, 0, 1024, 1024]
     prompt = TextPrompt(tokens, width, [tokens - 1], pooled, time_ids).requires_grad_(False)
-    for module in (*backbone.modules(), *vae.modules()):
-        if isinstance(module, (nn.GroupNorm, nn.LayerNorm)):
-            module.float()
-    add_lora(backbone, vae, config.rank_unet, config.rank_vae)
-    cast_training_params([backbone, vae], dtype=torch.float32)
+    add_adapters(vae, backbone, config)
     options = {"text_attention": config.text_attention, "interaction_resblocks": config.interaction_resblocks}
     joint_decoder = JointSegmentationDecoder.from_base(vae, backbone, **options)
     if not config.joint_decoder:
