@@ -8,9 +8,9 @@ from tadisr.io.messages import UserError, one_line, quiet, say
 
 GIB = 2**30
 ROOM = 1.15
-"""What an allocator's fragments, the libraries' work space and the driver add to the live tensors: a guess until a GPU was measured."""
+"""What an allocator, libraries and the driver add to the live tensors. A guess: no GPU was measured."""
 SHARE = 0.35
-"""Of a GPU's peak that training convolutions and attention reach: a guess, too."""
+"""Of a GPU's peak that training reaches. A guess, too."""
 
 
 def register(parser: argparse.ArgumentParser) -> None:
