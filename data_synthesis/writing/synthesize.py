@@ -3,7 +3,8 @@
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -53,28 +54,42 @@ def synthesize(
         restore_records(out, job, manifest)
         (out / MANIFEST).unlink()
         begun = True
-    for leftover in out.rglob(".*.part"):
-        leftover.unlink()
-    write_atomically(out / BEGUN, json.dumps({"job": job.describe()}))
+    with _no_leftovers(out):
+        write_atomically(out / BEGUN, json.dumps({"job": job.describe()}))
+        try:
+            if job.recipe.rendered and (missing := opened.without(job.recipe)):
+                say(missing)
+            selection = judge_sources(job.recipe, out / WORK, num_proc, backend, progress)
+        except (ValueError, FileNotFoundError, ImportError) as error:
+            # The corrected command is another job, so what this run wrote goes. Files of an earlier run stay, and
+            # decisions if a source is merely missing: the user may put it back and repeat the command.
+            nothing = {path.name for path in (out / WORK).rglob("*") if path.is_file()} == {"job.json"}
+            if nothing or (not begun and isinstance(error, ValueError)):
+                shutil.rmtree(out / WORK)
+                if not any(out.iterdir()):
+                    out.rmdir()
+            raise
+        records = _make_shards(out, job, selection, num_proc, backend, say, progress)
+        manifest = make_manifest(job, selection, records)
+        write_card(out, job, manifest)
+        write_atomically(out / MANIFEST, (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode())
+        shutil.rmtree(out / WORK)
+        return manifest
+
+
+@contextmanager
+def _no_leftovers(out: Path) -> Iterator[None]:
+    """Delete what earlier runs, and then this one's workers, were writing when they were killed."""
+
+    def delete() -> None:
+        for leftover in out.rglob(".*.part"):
+            leftover.unlink(missing_ok=True)
+
+    delete()
     try:
-        if job.recipe.rendered and (missing := opened.without(job.recipe)):
-            say(missing)
-        selection = judge_sources(job.recipe, out / WORK, num_proc, backend, progress)
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        # The corrected command is another job, so what this run wrote goes. Files of an earlier run stay, and
-        # decisions if a source is merely missing: the user may put it back and repeat the command.
-        nothing = {path.name for path in (out / WORK).rglob("*") if path.is_file()} == {"job.json"}
-        if nothing or (not begun and isinstance(error, ValueError)):
-            shutil.rmtree(out / WORK)
-            if not any(out.iterdir()):
-                out.rmdir()
-        raise
-    records = _make_shards(out, job, selection, num_proc, backend, say, progress)
-    manifest = make_manifest(job, selection, records)
-    write_card(out, job, manifest)
-    write_atomically(out / MANIFEST, (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode())
-    shutil.rmtree(out / WORK)
-    return manifest
+        yield
+    finally:
+        delete()
 
 
 def _make_shards(
