@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": ("tadisr.commands.evaluate", "measure methods: PSNR, SSIM, LPIPS, FID, and what text is still read"),
     "evaluate-lines": ("tadisr.commands.evaluate_lines", "measure methods on cropped text lines, as on TextZoom"),
     "convert": ("tadisr.commands.convert", "make an adapter from a checkpoint that the authors of TADiSR released"),
+    "export": ("tadisr.commands.export", "write a model as ONNX files, which run without PyTorch"),
     "plan": ("tadisr.training.plan_command", "count what training on a large base takes: memory, arithmetic, seconds"),
     "synthesize": ("tadisr.data_synthesis.command", "make training data: pages of text with exact masks, and their LR"),
     "synthesize-lines": ("tadisr.data_synthesis.command_lines", "make training data for TextDiff: lines of text"),

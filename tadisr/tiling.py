@@ -9,6 +9,7 @@ import numpy as np
 
 logger = logging.getLogger(__name__)
 Window = tuple[int, int]
+MIN_SIDE = 64  # output pixels: smaller images are padded, so that every normalisation has something to measure
 LEAST_TILE = 128  # output pixels: below it a tile is hardly more than overlap
 BATCH_SIDE = 512  # output pixels: tiles or images that make up such a square together are as fast as one of that size
 

@@ -39,16 +39,25 @@ def settle(restored: np.ndarray, alpha: np.ndarray) -> None:
 
     restored (H, W), of any size; alpha (h, w), of the input.
     """
-    import cv2
-
     reach = int(np.ceil(_REACH * max(1, alpha.shape[0] / restored.shape[0], alpha.shape[1] / restored.shape[1])))
-    around = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    flat = cv2.dilate(alpha, around) == cv2.erode(alpha, around)
+    flat = sliding_maximum(alpha, reach) == -sliding_maximum(-alpha, reach)
     rows, columns = (
         np.arange(large) * small // large for large, small in zip(restored.shape, alpha.shape, strict=True)
     )
     for row, source in zip(restored, rows, strict=True):  # row by row: large images are large
         np.copyto(row, alpha[source][columns], where=flat[source][columns])
+
+
+def sliding_maximum(values: np.ndarray, reach: int) -> np.ndarray:
+    """The largest value within `reach` pixels to each side, along the last two axes; of the same shape."""
+    for axis in (-1, -2):
+        along = np.moveaxis(values, axis, 0)
+        most = along.copy()
+        for step in range(1, min(reach, len(along) - 1) + 1):
+            np.maximum(most[step:], along[:-step], out=most[step:])
+            np.maximum(most[:-step], along[step:], out=most[:-step])
+        values = np.moveaxis(most, 0, axis)
+    return values
 
 
 def on_ground(image: np.ndarray, ground: float | np.ndarray) -> np.ndarray:

@@ -40,6 +40,23 @@ def find_model(name: str, pipeline: str, revision: str | None = None) -> Path:
     return folder
 
 
+def find_graph(args: argparse.Namespace) -> Path | None:
+    """The ONNX graph that runs the model of a command, or None where PyTorch is to run it; without torch.
+
+    Raises UserError where neither can.
+    """
+    from tadisr.loading.graphs import graph_to_run
+
+    if args.base_model is not None:
+        return None
+    try:
+        return graph_to_run(args.model, args.device, args.dtype, args.runtime, revision=args.revision)
+    except ImportError as error:
+        raise UserError(str(error)) from None
+    except Exception as error:  # of the disk, the network, the Hub, or a damaged index
+        raise UserError(f"cannot load {args.model}: {_of_hub(error, args.revision) or one_line(error)}") from None
+
+
 def find_base(name: str) -> None:
     """Raise UserError where there is no pipeline of that name, a folder or a Hub id; its weights are not fetched."""
     from tadisr.loading.repositories import resolve
@@ -71,17 +88,19 @@ def _of_hub(error: Exception, revision: str | None) -> str | None:
 
 
 def load_model(
-    name: str, device: str, pipeline: str, dtype: str = "auto", folder: Path | None = None, **options: Any
+    name: str, device: str, pipeline: str, dtype: str = "auto", found: Path | None = None, **options: Any
 ) -> "Restorer":
     """See `tadisr.load`; raises UserError for a device or a model that cannot be used.
 
-    `folder`: where `find_model` found it.
+    `found`: the folder that `find_model` found, or the graph that `find_graph` did.
     """
     from tadisr.loading.load import load
 
-    device = usable_device(device)
+    runs_graph = found is not None and found.is_file()
+    if not runs_graph:
+        device = usable_device(device)
     try:
-        return load(folder or name, device, dtype, pipeline, **options)
+        return load(found or name, device, dtype, pipeline, "onnx" if runs_graph else "torch", **options)
     except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
         advice = one_line(error).replace("base_model=FOLDER", "--base-model FOLDER")
         raise UserError(f"cannot load {name}: {advice}") from None

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from tadisr.commands.plan import Job
 from tadisr.io.hashing import hashes, sha256
 from tadisr.io.images import read_made_by
+from tadisr.loading.graphs import FOLDER as GRAPHS
 from tadisr.trust.check import Thresholds
 
 # The keys of a record that are compared, and what it means that they differ.
@@ -35,14 +36,20 @@ class Model:
     """The model that a command uses, as far as its files tell."""
 
     name: str
-    folder: Path
+    path: Path
+    """Its folder, or its ONNX graph."""
     base: str | None = None
 
     @cached_property
     def sha256(self) -> str:
-        """One digest of all weights and configurations."""
-        files = [path for suffix in ("safetensors", "json") for path in self.folder.rglob(f"*.{suffix}")]
-        lines = sorted(f"{digest} {name}\n" for name, digest in hashes(files, self.folder).items())
+        """One digest of all weights and configurations; where there are none beside a graph, the graph's."""
+        folder = self.path
+        if folder.is_file():
+            folder = folder.parent.parent if folder.parent.name == GRAPHS else folder.parent
+            if not (folder / "model_index.json").is_file() or not any(folder.rglob("*.safetensors")):
+                return sha256(self.path)
+        files = [path for suffix in ("safetensors", "json") for path in folder.rglob(f"*.{suffix}")]
+        lines = sorted(f"{digest} {name}\n" for name, digest in hashes(files, folder).items())
         return sha256("".join(lines).encode(errors="surrogateescape"))
 
 

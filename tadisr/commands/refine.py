@@ -106,7 +106,7 @@ def _refine(photo: np.ndarray, args: argparse.Namespace) -> tuple[np.ndarray, st
 
     from tadisr.models.textdiff.photo import refine_lines
 
-    pipe = load_model(args.model, args.device, "TextDiffPipeline", folder=folder).pipe
+    pipe = load_model(args.model, args.device, "TextDiffPipeline", found=folder).pipe
 
     def refiner(lines: list[np.ndarray]) -> list[np.ndarray]:
         return pipe.refine(

@@ -73,7 +73,7 @@ def as_json(plan: Plan, model: Model | None, restorer: "Restorer | None", second
     lines = [job for job in plan.jobs if job.lines is not None]
     used = None if model is None else {"name": model.name, "sha256": model.sha256}
     if used and restorer:
-        used |= {"dtype": restorer.dtype, "device": str(restorer.pipe.device)}
+        used |= {"runtime": restorer.runtime, "dtype": restorer.dtype, "device": str(restorer.pipe.device)}
     summary = {
         "tadisr": version("tadisr"),
         "model": used,

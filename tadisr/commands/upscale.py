@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tadisr.commands import summary
-from tadisr.commands.options import enough_memory, find_model, load_model
+from tadisr.commands.options import enough_memory, find_graph, find_model, load_model
 from tadisr.commands.origin import Maker, Model
 from tadisr.commands.plan import (
     FAILED,
@@ -100,12 +100,19 @@ def register(parser: argparse.ArgumentParser) -> None:
     add("--dry-run", action="store_true", help="only print what would be done")
     add("--json", action="store_true", help="print a summary as JSON on stdout")
     add("-q", "--quiet", action="store_true", help="say only what could not be done")
-    add("--device", default="auto", help="cpu, cuda, mps, ... (default: the fastest here)")
+    add(
+        "--runtime",
+        default="auto",
+        choices=["auto", "torch", "onnx"],
+        help="onnx: ONNX Runtime, for models with an ONNX graph (default: onnx on CPUs, and where torch is not installed)",
+    )
+    add("--device", default="auto", help="cpu, cuda, mps, coreml, directml, ... (default: the fastest here)")
     add(
         "--dtype",
         default="auto",
-        choices=["auto", "float32", "float16", "bfloat16"],
-        help="(default: bfloat16 on cuda, and on processors with matrix units for it; else float32)",
+        choices=["auto", "int8", "float32", "float16", "bfloat16"],
+        help="(default: int8 with onnx; with torch bfloat16 on cuda and on processors with matrix units for it, else "
+        "float32)",
     )
 
 
@@ -115,8 +122,9 @@ def run(args: argparse.Namespace) -> int:
     thresholds = load_thresholds(args)
     maker = None
     if plan.of(PLANNED):
-        folder = find_model(args.model, "TADiSRPipeline", args.revision)
-        maker = Maker(Model(args.model, folder, args.base_model), args, thresholds)
+        graph = find_graph(args)
+        found = graph or find_model(args.model, "TADiSRPipeline", args.revision)
+        maker = Maker(Model(args.model, found, args.base_model), args, thresholds)
         if args.skip_existing:
             _skip_existing(plan, maker)
         if warning := check_disk(plan):
@@ -127,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         if maker and plan.of(PLANNED) and not args.dry_run:
             base = {} if args.base_model is None else {"base_model": args.base_model}
-            restorer = load_model(args.model, args.device, "TADiSRPipeline", args.dtype, maker.model.folder, **base)
+            restorer = load_model(args.model, args.device, "TADiSRPipeline", args.dtype, maker.model.path, **base)
             _restore_all(plan.of(PLANNED), restorer, maker, remarks)
     except (UserError, KeyboardInterrupt) as stopped:
         error = str(stopped) or "interrupted"

@@ -14,6 +14,7 @@ import numpy as np
 from tadisr.io.hashing import hashes
 from tadisr.io.messages import one_line, quiet
 from tadisr.io.model_files import load_pickled, not_finite, read_header, refuse
+from tadisr.loading.graphs import graph_to_run
 from tadisr.loading.repositories import pipeline_kind, resolve
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ class Restorer:
     folder: Path
     """Where its files are."""
     pipe: Any
-    """The diffusers pipeline that does the work: a `TADiSRPipeline` or a `TextDiffPipeline`."""
+    """What does the work: a `TADiSRPipeline` or a `TextDiffPipeline`, of diffusers, or a `TADiSROnnxPipeline`."""
+    graph: Path | None = None
+    """The ONNX file, where ONNX Runtime does the work."""
 
     def restore(self, image: np.ndarray, **options: Any) -> Restored:
         """Restore one image.
@@ -75,13 +78,19 @@ class Restorer:
 
     @cached_property
     def files(self) -> dict[str, str]:
-        """SHA-256 of every weight file, by its name in `folder`."""
-        return hashes(sorted(filter(Path.is_file, self.folder.rglob("*.safetensors"))), self.folder)
+        """SHA-256 of every weight file that is used, by its name in `folder`."""
+        used = [self.graph] if self.graph else filter(Path.is_file, self.folder.rglob("*.safetensors"))
+        return hashes(sorted(used), self.folder)
 
     @property
     def dtype(self) -> str:
-        """The precision that it computes in, such as "bfloat16"."""
+        """The precision that it computes in, such as "bfloat16" or "int8"."""
         return str(self.pipe.dtype).removeprefix("torch.")
+
+    @property
+    def runtime(self) -> str:
+        """ "torch" or "onnx"."""
+        return "onnx" if self.graph else "torch"
 
 
 def load(
@@ -89,23 +98,27 @@ def load(
     device: "str | torch.device" = "auto",
     dtype: "str | torch.dtype" = "auto",
     pipeline: str = "",
+    runtime: str = "auto",
     **options: Any,
 ) -> Restorer:
     """Find a model, fetch it if it is not here, and make it ready: quietly, on the device, an adapter fused on a GPU.
 
     Args:
-        name: a bundled name such as "tadisr-tiny", a folder, or a Hub id.
-        device: "cpu", "cuda", "mps", ..., or "auto" for the fastest here.
+        name: a bundled name such as "tadisr-tiny", a folder, a Hub id, or an ONNX file of `tadisr export`.
+        device: "cpu", "cuda", "mps", ..., or "auto" for the fastest here; for graphs also "coreml" and "directml".
         dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the device computes faster in it, else
-            float32.
+            float32. Graphs: "int8", "float32", "float16", or "auto" for the first of these that is there.
         pipeline: "TADiSRPipeline" or "TextDiffPipeline" to refuse models of the other kind, before their weights are
             fetched; "" takes either.
+        runtime: "torch"; "onnx" for ONNX Runtime, which needs a model's ONNX graph and no torch; "auto": "onnx" on CPUs
+            where the model has a graph, and wherever torch is not installed, else "torch".
         options: `revision`, `token`, `cache_dir`, `local_files_only` for the Hub; `base_model` for an adapter, to take
             its base from somewhere else.
 
     Raises:
         FileNotFoundError: there is no such model, or an adapter's base is not here; the message says what to fetch.
         ValueError: another kind of model, damaged or incomplete weights, or a device that cannot be used.
+        ImportError: the runtime is not installed.
 
     Examples:
         >>> import numpy as np, tadisr
@@ -113,12 +126,20 @@ def load(
         >>> restorer.restore(np.zeros((16, 24, 3), np.uint8)).image.shape
         (64, 96, 3)
     """
+    hub = {key: options.pop(key) for key in ("revision", "token", "cache_dir", "local_files_only") if key in options}
+    if "base_model" not in options and pipeline != "TextDiffPipeline":
+        precision = str(dtype).removeprefix("torch.")
+        if (path := graph_to_run(name, str(device), precision, runtime, **hub)) is not None:
+            from tadisr.pipelines.pipeline_onnx import TADiSROnnxPipeline
+            from tadisr.runtime.graph import Graph
+
+            return Restorer(str(name), path.parent, TADiSROnnxPipeline(Graph(path, str(device))), path)
+
     from tadisr.loading.memory import as_dtype
     from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
     from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 
     device = choose_device(device)
-    hub = {key: options.pop(key) for key in ("revision", "token", "cache_dir", "local_files_only") if key in options}
     folder = resolve(name, pipeline, **hub)
     cls = TADiSRPipeline if pipeline_kind(folder, pipeline) == "TADiSRPipeline" else TextDiffPipeline
     if cls is TADiSRPipeline:  # the base of an adapter is fetched now; its revision is the adapter's affair

@@ -85,14 +85,18 @@ class TextAttentionProjection(nn.Module):
                 f"No text attention was recorded in {missing[0]!r}: run the backbone inside record_text_attention(), "
                 "and do not call enable_attention_slicing() or set_attn_processor() there (they replace the recorder)."
             )
-        by_grid: dict[tuple[int, int], torch.Tensor] = {}
+        by_size: list[torch.Tensor] = []  # sums of the layers of one size; sizes are symbolic where this is exported
         for name, weight in zip(self.layers, self.weights, strict=True):
             grid = token_grid(maps[name].shape[-1], latent_size)
             projected = weight(maps[name].unflatten(-1, grid))  # (B, c, h', w')
-            by_grid[grid] = by_grid[grid] + projected if grid in by_grid else projected
+            same = next((i for i, total in enumerate(by_size) if total.shape == projected.shape), None)
+            if same is None:
+                by_size.append(projected)
+            else:
+                by_size[same] = by_size[same] + projected
         out = self.bias.view(1, -1, 1, 1)
-        for grid, projected in by_grid.items():
-            if grid != latent_size:
+        for projected in by_size:
+            if tuple(projected.shape[-2:]) != latent_size:
                 projected = F.interpolate(projected, size=latent_size, mode="bilinear", align_corners=False)
             out = out + projected
         return out  # (B, c, h, w)

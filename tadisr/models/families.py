@@ -73,11 +73,11 @@ class Family:
 def _unet_predict(
     backbone: Any, latents: torch.Tensor, timestep: float, prompt: "TextPrompt", pixels_per_latent: int
 ) -> torch.Tensor:
-    embeds, pooled = prompt(len(latents))
+    embeds, pooled = prompt(latents.shape[0])
     added = None
     if pooled is not None:
         time_ids = torch.tensor([prompt.config.time_ids], dtype=embeds.dtype, device=embeds.device)
-        added = {"text_embeds": pooled, "time_ids": time_ids.expand(len(latents), -1)}
+        added = {"text_embeds": pooled, "time_ids": time_ids.expand(latents.shape[0], -1)}
     return backbone(latents, timestep, encoder_hidden_states=embeds, added_cond_kwargs=added, return_dict=False)[0]
 
 
@@ -107,11 +107,11 @@ def _cogview4_predict(
     if height % patch or width % patch:
         latents = F.pad(latents, (0, -width % patch, 0, -height % patch), mode="replicate")
     size = torch.tensor(latents.shape[-2:], dtype=torch.float32, device=latents.device) * pixels_per_latent
-    size = size.expand(len(latents), 2)
+    size = size.expand(latents.shape[0], 2)
     prediction = backbone(
         latents,
-        encoder_hidden_states=prompt(len(latents))[0],
-        timestep=size.new_full((len(latents),), timestep),
+        encoder_hidden_states=prompt(latents.shape[0])[0],
+        timestep=size.new_full((latents.shape[0],), timestep),
         original_size=size,
         target_size=size,
         crop_coords=torch.zeros_like(size),

@@ -1,0 +1,239 @@
+"""TADiSR by an exported graph: what `TADiSRPipeline` does, on plain arrays, without torch.
+
+Shapes: B batch, h, w LR pixels, H, W pixels of the output.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tadisr.arrays import COLOR_FIXES, fix_alpha, fix_color, resize, to_images, to_layers, to_planes
+from tadisr.runtime.graph import Graph
+from tadisr.tiling import MIN_SIDE, TilePlan, auto_tile, group_by_size, run_tiled
+from tadisr.transparency import sliding_maximum
+from tadisr.trust.check import Thresholds, TrustReport, check_text, trust_engine
+
+OUTPUT_TYPES = ("pil", "uint8", "np")
+MAX_SCALE = 100
+NO_TEXT = -20.0  # a mask logit, where the network did not look
+_REACH = 2  # pixels that bicubic interpolation looks to each side
+_INTEGERS = (int, np.integer)
+
+
+@dataclass
+class TADiSROnnxPipelineOutput:
+    """Restored images and where their text is, see `TADiSRPipelineOutput`; without "pt"."""
+
+    images: list[Image.Image] | list[np.ndarray]
+    text_masks: list[Image.Image] | list[np.ndarray]
+    reports: list[TrustReport] | None = None
+
+
+class TADiSROnnxPipeline:
+    """A graph that `tadisr export` wrote, called as a `TADiSRPipeline` is.
+
+    Args:
+        graph: of which there may be many callers.
+
+    Examples:
+        >>> from tadisr.pipelines.pipeline_onnx import TADiSROnnxPipeline
+        >>> pipe = TADiSROnnxPipeline.from_pretrained("tadisr-tiny")
+        >>> pipe(np.zeros((16, 24, 3), np.uint8)).images[0].size
+        (96, 64)
+    """
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self._largest_tile: int | None = None  # output pixels: what tile="auto" has been found to fit
+
+    @property
+    def dtype(self) -> str:
+        """The precision of the graph."""
+        return self.graph.info.precision
+
+    @property
+    def device(self) -> str:
+        """What it computes on, see `tadisr.runtime.graph.choose_provider`."""
+        return self.graph.device
+
+    @property
+    def native_scale(self) -> int:
+        """The factor of the graph; others are made by it and then resized, tile by tile."""
+        return self.graph.info.scale
+
+    def __call__(
+        self,
+        image: Image.Image | np.ndarray | Sequence,
+        scale: float = 4,
+        tile: int | str | None = "auto",
+        overlap: int = 64,
+        color_fix: str = "none",
+        output_type: str = "pil",
+        tile_progress: Callable[[Iterable], Iterable] = iter,
+        report: bool | Thresholds = False,
+        tile_batch: int | None = None,
+    ) -> TADiSROnnxPipelineOutput:
+        """Restore one image, or a list of images of any sizes; everything as in `TADiSRPipeline`, but for tensors.
+
+        Raises:
+            ValueError, TypeError: arguments that cannot work, before any work is done.
+            ImportError: a report without the packages that read, also at once.
+            MemoryError: not enough memory for the tile; the message says which one to try.
+        """
+        check_inputs(scale, tile, overlap, color_fix, output_type, report, tile_batch, OUTPUT_TYPES)
+        images, masks, reports = [], [], []
+        sources = to_planes(image, keep_alpha=True)  # (1, 3 or 4, h, w) in [0, 1]
+        waiting = iter(sources)
+        for group in group_by_size([to_layers(source) for source in sources], self.native_scale, self._fits()):
+            sr, mask_logits = self.restore(np.concatenate(group), scale, tile, overlap, tile_progress, tile_batch)
+            masks += to_images(1 / (1 + np.exp(-mask_logits)), output_type)
+            for index, one_lr in enumerate(group):
+                one_sr, source = sr[index : index + 1], next(waiting)
+                fix_color(one_sr[:, :3], one_lr[:, :3], color_fix)
+                alpha = fix_alpha(one_sr, source)
+                if report:
+                    before, after = source[:, : one_sr.shape[1]], one_sr
+                    thresholds = None if report is True else report
+                    reports.append(check_text(*(to_images(x, "uint8")[0] for x in (before, after)), thresholds))
+                images += to_images(one_sr, output_type, alpha)
+        return TADiSROnnxPipelineOutput(images, masks, reports if report else None)
+
+    def restore(
+        self,
+        lr: np.ndarray,
+        scale: float = 4,
+        tile: int | str | None = "auto",
+        overlap: int = 64,
+        tile_progress: Callable[[Iterable], Iterable] = iter,
+        tile_batch: int | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Images of one size, lr (B, 3 or 4, h, w) in [0, 1], see `to_layers`, to (B, 3 or 4, H, W) in [0, 1] and
+        mask logits (B, 1, H, W), tile by tile.
+
+        After an error of not enough memory tile="auto" starts again with half the side.
+        """
+        factor, fixed = self.native_scale, self.graph.info.tile
+        whole = int(scale) if scale == int(scale) else factor
+        if fixed:
+            tile, tile_batch = fixed * factor, 1
+        plan = TilePlan(tile, tile_batch, max(lr.shape[2:]) * factor, self._fits())
+        while True:
+            side = fixed or max(1, plan.side // factor)  # LR pixels
+            shared = min(overlap // factor, side // 2)
+            try:
+                sr, mask_logits = run_tiled(
+                    lambda part: self.restore_tile(part, whole), lr, side, shared, whole, tile_progress, plan.batch
+                )
+                break
+            except MemoryError:
+                if fixed:
+                    raise
+            plan.shrink()
+            if tile == "auto":
+                self._largest_tile = min(plan.side, self._largest_tile or plan.side)
+        if whole != scale:
+            size = tuple(max(1, round(length * float(scale))) for length in lr.shape[2:])
+            sr, mask_logits = resize(sr, size), resize(mask_logits, size)
+        return np.clip(sr, 0, 1, out=sr), mask_logits
+
+    def restore_tile(self, lr: np.ndarray, scale: int = 4) -> tuple[np.ndarray, np.ndarray]:
+        """lr (B, 3 or 4, h, w) in [0, 1] to the image (B, 3 or 4, H, W), nominally in [0, 1], and mask logits
+        (B, 1, H, W)."""
+        if lr.shape[1] == 4:
+            return self._restore_transparent(lr, scale)
+        height, width = lr.shape[2:]
+        info = self.graph.info
+        below, right = (
+            (info.tile or -(-max(side, info.least_side) // info.multiple) * info.multiple) - side
+            for side in (height, width)
+        )
+        if below or right:
+            lr = np.pad(lr, ((0, 0), (0, 0), (0, below), (0, right)), mode="edge")
+        batches = lr if info.tile is None else np.split(lr, len(lr))
+        results = [self.graph(lr)] if batches is lr else [self.graph(one) for one in batches]
+        image, mask_logits = (np.concatenate(x) if len(x) > 1 else x[0] for x in zip(*results, strict=True))
+        factor = self.native_scale
+        image, mask_logits = (x[..., : height * factor, : width * factor] for x in (image, mask_logits))
+        if factor != scale:
+            size = height * scale, width * scale
+            image, mask_logits = resize(image, size), resize(mask_logits, size)
+        return image, mask_logits
+
+    def _restore_transparent(self, lr: np.ndarray, scale: int) -> tuple[np.ndarray, np.ndarray]:
+        """Colours and alpha as two pictures, as `TADiSRPipeline.restore_transparent`."""
+        colors, alpha = lr[:, :3], lr[:, 3:]
+        image = resize(lr, (lr.shape[2] * scale, lr.shape[3] * scale))
+        mask_logits = np.full_like(image[:, :1], NO_TEXT)
+        visible = sliding_maximum(alpha > 0, _REACH)
+        chosen = _varied(colors) & visible.any((1, 2, 3))
+        if chosen.any():
+            restored, found = self.restore_tile(colors[chosen], scale)
+            image[chosen, :3] = restored
+            shown = visible[chosen].repeat(scale, 2).repeat(scale, 3)
+            mask_logits[chosen] = np.where(shown, found, NO_TEXT)
+        chosen = _varied(alpha)
+        if chosen.any():
+            dark, found = self.restore_tile(1 - alpha[chosen].repeat(3, axis=1), scale)
+            image[chosen, 3:] = 1 - np.clip(dark, 0, 1).mean(1, keepdims=True)
+            mask_logits[chosen] = np.maximum(mask_logits[chosen], found)
+        return image, mask_logits
+
+    def _fits(self) -> int:
+        """Side of a tile, in output pixels, that should fit the memory free now."""
+        import psutil
+
+        side = auto_tile(psutil.virtual_memory().available, 4, self.graph.info.widest)
+        return min(side, self._largest_tile or side)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | os.PathLike, precision: str | None = None, device: str = "auto", **hub: Any
+    ) -> "TADiSROnnxPipeline":
+        """Load a bundled model by name, a folder, a Hub repository with a folder `onnx`, or one ONNX file.
+
+        `precision`: "int8", "float32" or "float16"; None: the fastest that is there. See `find_graph`.
+        """
+        from tadisr.loading.graphs import find_graph
+
+        return cls(Graph(find_graph(name, precision, **hub), device))
+
+
+def check_inputs(
+    scale: float,
+    tile: int | str | None,
+    overlap: int,
+    color_fix: str,
+    output_type: str,
+    report: bool | Thresholds = False,
+    tile_batch: int | None = None,
+    output_types: Sequence[str] = OUTPUT_TYPES,
+) -> None:
+    """Raise ValueError for arguments that cannot work, ImportError for a report without the packages that read."""
+    if isinstance(scale, bool) or not isinstance(scale, Real) or not 0 < scale <= MAX_SCALE:
+        raise ValueError(f"scale must be a number above 0 and at most {MAX_SCALE}, got {scale!r}.")
+    least = max(MIN_SIDE, math.ceil(scale))
+    if tile is not None and tile != "auto" and (not isinstance(tile, _INTEGERS) or tile < least):
+        raise ValueError(f'tile must be "auto", None or at least {least} output pixels, got {tile!r}.')
+    if not isinstance(overlap, _INTEGERS) or overlap < 0 or (isinstance(tile, _INTEGERS) and overlap > tile // 2):
+        raise ValueError(f"overlap must be an integer from 0 to half a tile, got {overlap!r} for tiles of {tile}.")
+    if tile_batch is not None and (not isinstance(tile_batch, _INTEGERS) or tile_batch < 1):
+        raise ValueError(f"tile_batch must be None or an integer of at least 1, got {tile_batch!r}.")
+    if color_fix not in COLOR_FIXES:
+        raise ValueError(f"color_fix must be one of {', '.join(COLOR_FIXES)}, got {color_fix!r}.")
+    if output_type not in output_types:
+        raise ValueError(f"output_type must be one of {', '.join(output_types)}, got {output_type!r}.")
+    if not isinstance(report, (bool, Thresholds)):
+        raise ValueError(f"report must be True, False or Thresholds, got {report!r}.")
+    if report:
+        trust_engine()
+
+
+def _varied(images: np.ndarray) -> np.ndarray:
+    """Which of (B, C, H, W) are not the same everywhere: (B,)."""
+    return (images.max((2, 3)) > images.min((2, 3))).any(1)

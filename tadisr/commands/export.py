@@ -1,0 +1,84 @@
+"""`tadisr export`: a model as ONNX files, which run without PyTorch."""
+
+import argparse
+import math
+from pathlib import Path
+
+from tadisr.commands.options import check_folder, find_model, load_model
+from tadisr.commands.origin import Model
+from tadisr.io.images import ImageError, read_image
+from tadisr.io.messages import UserError, one_line, quiet, say
+from tadisr.loading.graphs import FILES
+
+PRECISIONS = ("float32", "int8")
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="bundled name, folder or Hub id")
+    add("-o", "--output", metavar="DIR", type=Path, required=True, help="folder for the ONNX files")
+    add("--revision", help="revision of a Hub model")
+    add("--base-model", metavar="BASE", help="an adapter's base, where the one it names is not here")
+    add(
+        "--precision",
+        nargs="+",
+        choices=list(FILES),
+        default=list(PRECISIONS),
+        help="one file each (default: float32 and int8)",
+    )
+    add("--tile", type=int, metavar="PIXELS", help="of one size only, in output pixels (default: any size)")
+    add(
+        "--calibration",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE",
+        help="int8: LR images like those to be restored (default: drawn pages that the package carries)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write every file, each compared with the model; 0 when all are there."""
+    try:
+        images = [read_image(path).rgb for path in args.calibration or ()]
+    except ImageError as error:
+        raise UserError(str(error)) from None
+    folder = find_model(args.model, "TADiSRPipeline", args.revision)
+    check_folder(args.output)
+    base = {} if args.base_model is None else {"base_model": args.base_model}
+    pipe = load_model(args.model, "cpu", "TADiSRPipeline", "float32", folder, **base).pipe.fuse_lora()
+    scale = pipe.config["native_scale"] or 4
+    if args.tile is not None and (args.tile < 1 or args.tile % scale):
+        raise UserError(f"--tile must be a multiple of the model's factor, {scale}, not {args.tile}")
+    from tadisr.runtime.export import export  # and torch
+
+    card = folder / "README.md"
+    about = {
+        "name": folder.name if args.model == str(folder) else args.model,
+        "weights": Model(args.model, folder, args.base_model).sha256,
+        "card": card.read_text(encoding="utf-8") if card.is_file() else "",
+    }
+    paths = {precision: args.output / FILES[precision] for precision in args.precision}
+    try:
+        with quiet():
+            tile = None if args.tile is None else args.tile // scale
+            written = export(pipe, paths, tile, images or None, license=_license(about["card"]), **about)
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"cannot export {args.model}: {one_line(error)}") from None
+    for precision, info in written.items():
+        near = "the same image as" if info.psnr is None or math.isinf(info.psnr) else f"{info.psnr:.1f} dB from"
+        size = paths[precision].stat().st_size / 1e6
+        say(f"{paths[precision]}: {size:.1f} MB, {near} PyTorch's in float32")
+    return 0
+
+
+def _license(card: str) -> str:
+    """What the card's header says, or ""."""
+    from huggingface_hub import ModelCardData
+    from huggingface_hub.repocard import ModelCard
+
+    try:
+        data: ModelCardData = ModelCard(card, ignore_metadata_errors=True).data
+    except ValueError:
+        return ""
+    return str(data.get("license") or "")

@@ -1,0 +1,247 @@
+"""From a `TADiSRPipeline` to one ONNX file: the whole of `restore_tile`, the prompt folded in, compared with PyTorch.
+
+Shapes: B batch, h, w LR pixels, H, W pixels of the output.
+"""
+
+import logging
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from tadisr.io.atomic import write_atomically
+from tadisr.io.messages import one_line
+from tadisr.models.joint_decoder import vae_factor
+from tadisr.runtime.graph import PRECISIONS, Graph, GraphInfo, metadata, sealed
+from tadisr.tiling import MIN_SIDE
+
+_LARGEST = 1_900_000_000  # bytes of weights: a file of more than 2 GiB cannot be one
+_OPSET = 20
+LEAST_PSNR = {"float32": 90.0, "float16": 50.0, "int8": 38.0}
+"""dB between a graph's results and PyTorch's in float32; a graph that is further off is refused. Half a gray level is
+54 dB."""
+CALIBRATION = Path(__file__).parent / "calibration.png"
+"""LR crops of drawn pages, of `CROP` pixels, side by side: what int8 ranges are measured on."""
+CROP = 96
+
+
+class _Tile(nn.Module):
+    """`restore_tile` as a module of its own."""
+
+    def __init__(self, pipe: Any, scale: int):
+        super().__init__()
+        self.parts = nn.ModuleList([pipe.vae, pipe.backbone, pipe.joint_decoder, pipe.prompt])
+        self.restore_tile, self.scale = pipe.restore_tile, scale
+
+    def forward(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.restore_tile(lr, self.scale)
+
+
+def export(
+    pipe: Any,
+    paths: Mapping[str, Path],
+    tile: int | None = None,
+    images: Sequence[np.ndarray] | None = None,
+    **about: str,
+) -> dict[str, GraphInfo]:
+    """Write a pipeline as graphs, and compare each with the pipeline.
+
+    Args:
+        pipe: a `TADiSRPipeline` in float32 on the CPU, adapters fused.
+        paths: the ONNX files to write, by precision: "float32"; "float16"; "int8": weights and activations of
+            convolutions, by their ranges on `images`. A file appears when it is complete and has been compared.
+        tile: LR pixels of both sides, with B = 1; None: any size and batch.
+        images: LR (h, w, 3) uint8; None: drawn pages that the package carries.
+        about: `name`, `weights`, `license` and `card` of `GraphInfo`.
+
+    Returns:
+        What each file says of itself, by precision.
+
+    Raises:
+        ValueError: a model too large or of a kind that does not export, or a graph whose results are too far off.
+        ImportError: without the packages of the extra "export".
+    """
+    _check_packages()
+    if unknown := [precision for precision in paths if precision not in PRECISIONS]:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {unknown[0]!r}.")
+    scale = pipe.config["native_scale"] or 4
+    size = sum(value.numel() for part in pipe.convolutional() for value in part.parameters()) * 4
+    if size > _LARGEST:
+        raise ValueError(
+            f"The model is too large to export: {size / 1e9:.1f} GB in float32, and an ONNX file holds 1.9. Run it by "
+            "PyTorch."
+        )
+    factor = vae_factor(pipe.vae)
+    multiple, least = factor // math.gcd(factor, scale), math.ceil(MIN_SIDE / scale)
+    if tile is not None and (tile % multiple or tile < least):
+        fitting = f"{least} or more" if multiple == 1 else f"a multiple of {multiple}, at least {least}"
+        raise ValueError(f"A tile of {tile} LR pixels does not fit the model: take {fitting}.")
+    widest = max(pipe.vae.config["block_out_channels"])
+    crops = [_planes(image, tile or CROP) for image in (images or calibration_images())]
+    module = _Tile(pipe, scale).eval().requires_grad_(False)
+    written = {}
+    with TemporaryDirectory() as folder:
+        raw, complete = Path(folder) / "float32.onnx", Path(folder) / "complete.onnx"
+        _to_onnx(module, raw, tile, least, multiple)
+        for precision, path in paths.items():
+            info = GraphInfo(
+                precision=precision, scale=scale, least_side=least, multiple=multiple, tile=tile, widest=widest, **about
+            )
+            made = _in_precision(raw, precision, crops)
+            complete.write_bytes(_packed(made, info))
+            psnr = _compare(complete, module, crops)
+            if psnr < LEAST_PSNR[precision]:
+                raise ValueError(
+                    f"The {precision} graph is {psnr:.1f} dB from PyTorch's result, and at least "
+                    f"{LEAST_PSNR[precision]:g} are wanted: take another precision."
+                )
+            written[precision] = replace(info, psnr=round(psnr, 2) if math.isfinite(psnr) else None)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, _packed(made, written[precision]))
+    return written
+
+
+def calibration_images() -> list[np.ndarray]:
+    """The drawn LR crops that the package carries, (96, 96, 3) uint8."""
+    strip = np.asarray(Image.open(CALIBRATION).convert("RGB"))
+    return list(np.split(strip, strip.shape[1] // CROP, axis=1))
+
+
+def _check_packages() -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime", "ml_dtypes"):
+        if find_spec(package) is None:
+            raise ImportError(f"Exporting needs {package}: pip install 'tadisr[export]'.")
+
+
+def _planes(image: np.ndarray, side: int) -> np.ndarray:
+    """The middle of (h, w, 3) uint8 as (1, 3, side, side) float32 in [0, 1]; what is smaller is repeated."""
+    height, width = image.shape[:2]
+    if height < side or width < side:
+        image = np.pad(image, ((0, max(0, side - height)), (0, max(0, side - width)), (0, 0)), mode="symmetric")
+    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    crop = image[top : top + side, left : left + side]
+    return np.ascontiguousarray(crop.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
+
+
+@contextmanager
+def _any_size(module: _Tile) -> Iterator[None]:
+    """Within, U-Nets always say how large they upsample to, as they do for odd sizes: one graph then does for all."""
+    backbone = module.parts[1]
+    before = getattr(backbone, "num_upsamplers", None)
+    if before is not None:
+        backbone.num_upsamplers = 30  # "is the size a multiple of 2 ** this?"
+    try:
+        yield
+    finally:
+        if before is not None:
+            backbone.num_upsamplers = before
+
+
+def _to_onnx(module: _Tile, path: Path, tile: int | None, least: int, multiple: int) -> None:
+    height, width = (tile, tile) if tile else (least + 3 * multiple, least + 5 * multiple)
+    height, width = (-(-side // multiple) * multiple for side in (height, width))
+    shapes = None if tile else (dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC),)
+    example = torch.rand(1 if tile else 2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    try:
+        logger.setLevel(logging.ERROR)
+        with torch.no_grad(), _any_size(module), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module(example)  # Eq. 1's coefficients are plain numbers from now on
+            program = torch.export.export(module, (example,), dynamic_shapes=shapes, strict=False)
+            torch.onnx.export(
+                program, dynamo=True, optimize=True, verbose=False, opset_version=_OPSET, input_names=["lr"],
+                output_names=["image", "mask_logits"],
+            ).save(path)  # fmt: skip
+    except Exception as error:  # whatever torch.export raises for control flow that it cannot follow
+        how = "for tiles of one size: give --tile" if tile is None else "by PyTorch alone"
+        raise ValueError(f"The model does not export ({one_line(error, 150)}): it can run {how}.") from None
+    finally:
+        logger.setLevel(level)
+
+
+def _in_precision(source: Path, precision: str, crops: Sequence[np.ndarray]) -> Path:
+    """A graph that computes in that precision, beside the `source`, which computes in float32."""
+    if precision == "float32":
+        return source
+    import onnx
+
+    target = source.with_name(f"{precision}.onnx")
+    if precision == "float16":  # input and outputs stay float32
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), target)
+    else:
+        _quantize(source, target, crops)
+    return target
+
+
+def _quantize(source: Path, target: Path, crops: Sequence[np.ndarray]) -> None:
+    """Convolutions in int8: weights by channel, activations by their ranges on the crops."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Crops(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.waiting = iter(crops)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            crop = next(self.waiting, None)
+            return None if crop is None else {"lr": crop}
+
+    prepared = target.with_name("prepared.onnx")
+    quant_pre_process(source, prepared, skip_symbolic_shape=True)
+    quantize_static(
+        prepared, target, Crops(), quant_format=QuantFormat.QDQ, op_types_to_quantize=["Conv"], per_channel=True,
+        reduce_range=True,  # processors without VNNI add pairs of products in 16 bits
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+    )  # fmt: skip
+
+
+def _packed(path: Path, info: GraphInfo) -> bytes:
+    """The file's bytes with what it says of itself; weights that float16 holds exactly are stored so."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load(path)
+    for index, weight in enumerate(list(model.graph.initializer)):
+        if weight.data_type != TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(weight)
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if values.size < 256 or not np.array_equal(half.astype(np.float32), values):
+            continue
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(half, f"{name}_half"))
+        model.graph.node.insert(index, helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
+    del model.metadata_props[:]
+    helper.set_model_props(model, metadata(info))
+    model.producer_name, model.doc_string = "tadisr", ""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    return sealed(model.SerializeToString(deterministic=True))
+
+
+def _compare(path: Path, module: _Tile, crops: Sequence[np.ndarray]) -> float:
+    """dB between the images of the graph and those of PyTorch, in gray levels of 8 bits."""
+    graph, errors = Graph(path, "cpu"), []
+    for crop in crops:
+        with torch.no_grad():
+            wanted, _ = module(torch.from_numpy(crop))
+        found, _ = graph(crop)
+        errors.append(float(np.square(found.clip(0, 1) - wanted.clamp(0, 1).numpy()).mean(dtype=np.float64)))
+    error = sum(errors) / len(errors)
+    return 10 * math.log10(1 / error) if error else math.inf
