@@ -26,6 +26,7 @@ from diffusers import (
 from PIL import Image
 from torch import nn
 
+from tadisr.arrays import COLOR_FIXES
 from tadisr.loading.adapters import load_adapted, save_adapter
 from tadisr.loading.bases import backbone_component, check_holds_values
 from tadisr.loading.load import choose_device
@@ -54,7 +55,6 @@ from tadisr.models.prompt import TextPrompt
 from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel
 from tadisr.models.sharing import LOCK, one_load_at_a_time, shared_by_calls
 from tadisr.models.tensors import (
-    COLOR_FIXES,
     OUTPUT_TYPES,
     fix_alpha,
     fix_color,

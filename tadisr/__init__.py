@@ -26,6 +26,9 @@ _CLONE = Path(__file__).resolve().parents[1]
 if (_CLONE / "pipelines" / "pipeline_tadisr.py").is_file():
     __path__.append(str(_CLONE))
 
+TORCH_PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft", "safetensors", "cv2")
+"""What the extra "torch" brings."""
+
 # Imported on first use: `import tadisr` loads no torch.
 _NAMES = {
     "tadisr.loading.load": ("Restored", "Restorer", "load"),
@@ -42,7 +45,12 @@ _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'tadisr' has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    try:
+        return getattr(import_module(_MODULES[name]), name)
+    except ModuleNotFoundError as error:
+        if (package := str(error.name).partition(".")[0]) not in TORCH_PACKAGES:
+            raise
+        raise ImportError(f"{name} needs {package}: pip install 'tadisr[torch]'.") from None
 
 
 def __dir__() -> list[str]:

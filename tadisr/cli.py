@@ -11,6 +11,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import NoReturn
 
+from tadisr import TORCH_PACKAGES
 from tadisr.io.messages import UserError, say
 
 # name: (module with `register(parser)` and `run(args)`, what it does)
@@ -51,6 +52,11 @@ def main(argv: list[str] | None = None) -> int:
             return _run(argv)
         except UserError as error:
             say(str(error))
+            return 2
+        except ModuleNotFoundError as error:
+            if (package := str(error.name).partition(".")[0]) not in TORCH_PACKAGES:
+                raise
+            say(f"{package} is missing: pip install 'tadisr[torch]'")
             return 2
         except KeyboardInterrupt:
             say("interrupted")

@@ -21,7 +21,10 @@ def bleed(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
     rgb (h, w, 3) and alpha (h, w) to (h, w, 3); floats in [0, 1]. Where nothing is visible, `rgb` itself.
     """
-    import cv2
+    try:
+        import cv2
+    except ImportError:
+        raise ImportError("Transparent images need OpenCV: pip install opencv-python-headless.") from None
 
     hidden = (alpha < min(RELIABLE, alpha.max() / 2)).astype(np.uint8)
     if not hidden.any():

@@ -104,7 +104,7 @@ def register(parser: argparse.ArgumentParser) -> None:
         "--runtime",
         default="auto",
         choices=["auto", "torch", "onnx"],
-        help="onnx: ONNX Runtime, for models with an ONNX graph (default: onnx on CPUs, and where torch is not installed)",
+        help="onnx: ONNX Runtime, for models with an ONNX graph (default: onnx on CPUs, and wherever torch is missing)",
     )
     add("--device", default="auto", help="cpu, cuda, mps, coreml, directml, ... (default: the fastest here)")
     add(
@@ -210,9 +210,9 @@ def _restore_all(jobs: list[Job], restorer: "Restorer", maker: Maker, remarks: l
                         remarks.append(f"{job.name} was restored, but {job.remarks[-1]}")
             except FloatingPointError as error:
                 raise UserError(f"{job.name}: {error}") from None
-            except ImageError as error:
-                job.fail(error)
-                remarks.append(str(error))
+            except (ImageError, ImportError) as error:  # a package that this kind of image needs
+                job.fail(error if isinstance(error, ImageError) else f"{job.name}: {error}")
+                remarks.append(str(job.error))
                 if getattr(error.__cause__, "errno", None) in _DISK_FULL:
                     break
             job.seconds = time.perf_counter() - started

@@ -361,10 +361,18 @@ def _make_clear(samples: Samples, parts: Parts) -> None:
     samples.alpha = np.where(clear.all(axis=2), 0, samples.white or 255).astype(samples.values.dtype)
 
 
+def _opencv(what: str) -> Any:
+    try:
+        import cv2
+    except ImportError:
+        remedy = "pip install 'tadisr[files]', or convert it to 8 bits"
+        raise UnsupportedError(what, remedy, "which needs more packages") from None
+    return cv2
+
+
 def _decode_png16(parts: Parts) -> Samples:
     """By OpenCV: of 16-bit colours Pillow keeps 8."""
-    import cv2
-
+    cv2 = _opencv("a PNG of 16 bits")
     values = cv2.imdecode(np.frombuffer(parts.bare(), np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16:
         raise DamagedError("its pixels are damaged")
@@ -380,8 +388,7 @@ def _decode_png16(parts: Parts) -> Samples:
 
 def _decode_deep_jp2(file: BinaryIO, parts: Parts) -> Samples:
     """By OpenCV: when Pillow makes 8 bits of more, white becomes black."""
-    import cv2
-
+    cv2 = _opencv("a JPEG 2000 file of more than 8 bits")
     file.seek(0)
     values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16:

@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-
 from tadisr.io.atomic import write_atomically
 from tadisr.io.messages import one_line
 from tadisr.io.model_files import read_config, shown
@@ -70,6 +68,8 @@ def resolve(name: str | Path, pipeline: str | None = None, allow_patterns: list[
 
 
 def _fetch(name: str | Path, allow_patterns: list[str] | None, **hub: Any) -> Path:
+    from huggingface_hub import snapshot_download  # half a second, which bundled models need not wait for
+
     try:
         return Path(snapshot_download(str(name), allow_patterns=allow_patterns, **hub))
     except Exception as error:

@@ -1,20 +1,16 @@
-"""Images as tensors: conversion, upscaling, colour."""
+"""Images as tensors: `tadisr.arrays` for whoever computes by torch."""
 
-import os
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from tadisr.io.images import to_arrays
-from tadisr.transparency import bleed, seen, settle
+from tadisr import arrays
+from tadisr.arrays import CHANNELS, type_advice
 
-COLOR_FIXES = ("none", "wavelet", "adain")
 OUTPUT_TYPES = ("pil", "uint8", "np", "pt")
-CHANNELS = (1, 2, 3, 4)  # gray, gray and alpha, RGB, RGB and alpha
 
 
 def upsample(image: torch.Tensor, scale: int) -> torch.Tensor:
@@ -28,65 +24,18 @@ def to_tensors(
 ) -> list[torch.Tensor]:
     """Whatever a pipeline takes, as float32 CPU tensors in [0, 1], (1, 3, H, W), or (1, 4, H, W) with straight alpha.
 
-    PIL images as `tadisr upscale` reads their files. Gray becomes RGB. Without `keep_alpha`, what is transparent is
-    laid on white, or on the ground that shows it better.
+    As `tadisr.arrays.to_planes`; also tensors, a batch of which gives several.
 
     Raises:
         TypeError, ValueError: what the input is, what was expected, and what to do.
     """
-    if isinstance(image, (list, tuple)):
-        if not image:
-            raise ValueError("Expected at least one image, got an empty list.")
-        return [tensor for item in image for tensor in _to_tensors(item, keep_alpha)]
-    return _to_tensors(image, keep_alpha)
-
-
-def _to_tensors(image: Any, keep_alpha: bool) -> list[torch.Tensor]:
-    """One image, or a tensor that is a batch."""
-    if isinstance(image, Image.Image):
-        if 0 in image.size:
-            raise ValueError(f"Expected an image that holds pixels, got {image.width} x {image.height}.")
-        rgb, alpha = to_arrays(image)
-        image = rgb if alpha is None else np.dstack([rgb, alpha])
-    if isinstance(image, np.ndarray):
-        image = _from_array(image)
-    elif isinstance(image, torch.Tensor):
-        image = _checked_tensor(image)
-    else:
-        advice = ": open the file first, with PIL.Image.open" if isinstance(image, (str, bytes, os.PathLike)) else ""
-        raise TypeError(
-            f"Expected a PIL image, an array, a tensor or a list of those, got {type(image).__name__}{advice}."
-        )
-    if image.dtype == torch.uint8:
-        image = image.float() / 255
-    else:
-        image = image.float()
-        low, high = float(image.min()), float(image.max())
-        if not (low >= 0 and high <= 1):  # both are false where a value is not a number
-            raise ValueError(f"Expected values in [0, 1], got {low:.3g} to {high:.3g}: {_range_advice(low, high)}.")
-    if image.shape[1] < 3:
-        image = torch.cat([image[:, :1].expand(-1, 3, -1, -1), image[:, 1:]], dim=1)
-    if image.shape[1] == 4 and not keep_alpha:
-        image = torch.cat([_on_its_ground(one) for one in image])
-    return list(image.split(1))
-
-
-def _from_array(array: np.ndarray) -> torch.Tensor:
-    """(H, W) or (H, W, C) to (1, C, H, W), of the same values."""
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim != 3 or array.shape[2] not in CHANNELS or 0 in array.shape:
-        advice = ""
-        if array.ndim == 3 and array.shape[0] in CHANNELS and 0 not in array.shape:
-            advice = ": its channels come first, so transpose it, array.transpose(1, 2, 0), or give it as a tensor"
-        if array.ndim == 4:
-            advice = ": give a batch as a list of its images, list(array)"
-        raise ValueError(f"Expected an array (H, W), (H, W, 3) or (H, W, 4), got {array.shape}{advice}.")
-    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"Expected a uint8 array or floats in [0, 1], got {array.dtype}{_type_advice(array.dtype)}.")
-    with np.errstate(all="ignore"):  # what float32 does not hold becomes infinite, and is refused as that
-        array = np.array(array, array.dtype if array.dtype == np.uint8 else np.float32)  # a copy, in the usual layout
-    return torch.from_numpy(array).permute(2, 0, 1)[None]
+    planes = []
+    for one in image if isinstance(image, (list, tuple)) and image else [image]:
+        if isinstance(one, torch.Tensor):
+            planes += arrays.normalized(_checked_tensor(one).numpy(), keep_alpha)
+        else:
+            planes += arrays.to_planes(one if one is image else [one], keep_alpha)
+    return [torch.from_numpy(one) for one in planes]
 
 
 def _checked_tensor(tensor: torch.Tensor) -> torch.Tensor:
@@ -103,34 +52,9 @@ def _checked_tensor(tensor: torch.Tensor) -> torch.Tensor:
         raise ValueError(f"Expected a tensor (3, H, W), (4, H, W) or a batch of those, got {given}{advice}.")
     if tensor.dtype != torch.uint8 and not tensor.is_floating_point():
         name = str(tensor.dtype).removeprefix("torch.")
-        raise ValueError(f"Expected a uint8 tensor or floats in [0, 1], got {name}{_type_advice(name)}.")
-    return tensor.detach().cpu()
-
-
-def _type_advice(dtype: np.dtype | str) -> str:
-    """How to convert numbers of that type; "" if nothing but the person who made them knows."""
-    if str(dtype) == "bool":
-        return ": multiply by 255 and convert to uint8"
-    if str(dtype).startswith("uint"):
-        return ": divide by the value of white, which is 65535 if all 16 bits are used"
-    return ": convert to uint8 if the values are 0 to 255" if str(dtype).startswith("int") else ""
-
-
-def _range_advice(low: float, high: float) -> str:
-    """What to do with floats from `low` to `high`."""
-    if not np.isfinite([low, high]).all():
-        return "replace those that are not finite"
-    if low >= -0.1 and high <= 1.1:
-        return "resampling may overshoot, so clip them to 0 and 1"
-    if low >= -1.1 and high <= 1.1:
-        return "if they are in [-1, 1], take x / 2 + 0.5"
-    return "divide by 255 if white is 255" if low >= 0 and high <= 255 else "scale them so that black is 0 and white 1"
-
-
-def _on_its_ground(image: torch.Tensor) -> torch.Tensor:
-    """(4, H, W) to (1, 3, H, W)."""
-    (rgb,) = seen(image.permute(1, 2, 0).numpy())
-    return torch.from_numpy(rgb).permute(2, 0, 1)[None]
+        raise ValueError(f"Expected a uint8 tensor or floats in [0, 1], got {name}{type_advice(name)}.")
+    tensor = tensor.detach().cpu()
+    return tensor if tensor.dtype == torch.uint8 else tensor.float()
 
 
 def to_images(image: torch.Tensor, output_type: str, alpha: float | None = None) -> list:
@@ -138,75 +62,24 @@ def to_images(image: torch.Tensor, output_type: str, alpha: float | None = None)
 
     `alpha`: what to append as a further channel, the same everywhere.
     """
-    if output_type in ("pt", "np"):
-        if alpha is not None:
-            image = torch.cat([image, torch.full_like(image[:, :1], alpha)], dim=1)
-        return list(image) if output_type == "pt" else [x.permute(1, 2, 0).squeeze(-1).numpy() for x in image]
-    # channel by channel: a float copy of a large image would double the peak memory
-    batch, channels, height, width = image.shape
-    pixels = torch.empty((batch, channels + (alpha is not None), height, width), dtype=torch.uint8)
-    for one, target in zip(image, pixels, strict=True):
-        for source, plane in zip(one, target, strict=False):
-            plane.copy_((source * 255).round_())
-    if alpha is not None:
-        pixels[:, -1] = round(alpha * 255)
-    arrays = [x.permute(1, 2, 0).squeeze(-1).contiguous().numpy() for x in pixels]
-    return arrays if output_type == "uint8" else [Image.fromarray(x) for x in arrays]
+    if output_type != "pt":
+        return arrays.to_images(image.numpy(), output_type, alpha)
+    return list(image if alpha is None else torch.cat([image, torch.full_like(image[:, :1], alpha)], dim=1))
 
 
 def fix_color(image: torch.Tensor, lr: torch.Tensor, method: str) -> None:
-    """Bring the colours of a restored image back to its input's, in place, clamped to [0, 1].
-
-    image (1, 3, H, W), lr (1, 3, h, w). "wavelet" exchanges the low frequencies (below about 1/16 of the LR sampling
-    rate), "adain" each channel's mean and deviation. Both measure at LR size, so they cost nothing at full size.
-    """
-    if method == "none":
-        return
-    small = F.interpolate(image, size=lr.shape[-2:], mode="area")
-    if method == "adain":
-        for channel, have, want in zip(image[0], small[0], lr[0], strict=True):
-            gain = want.std(unbiased=False) / have.std(unbiased=False).clamp_min(1e-4)
-            channel.sub_(have.mean()).mul_(gain).add_(want.mean()).clamp_(0, 1)
-        return
-    drift = lr - small
-    binomial = drift.new_tensor([0.25, 0.5, 0.25])  # not of the default dtype, which a load elsewhere changes
-    kernel = torch.outer(binomial, binomial).expand(3, 1, 3, 3)
-    for hole in (1, 2, 4, 8):  # the low-pass half of an a-trous wavelet transform
-        drift = F.conv2d(F.pad(drift, (hole,) * 4, mode="replicate"), kernel, dilation=hole, groups=3)
-    for channel, change in zip(image.split(1, dim=1), drift.split(1, dim=1), strict=True):
-        channel += F.interpolate(change, size=image.shape[-2:], mode="bilinear", align_corners=False)
-    image.clamp_(0, 1)
+    """As `tadisr.arrays.fix_color`, in place."""
+    arrays.fix_color(image.numpy(), lr.numpy(), method)
 
 
 def to_layers(image: torch.Tensor) -> torch.Tensor:
-    """What of (1, 3 or 4, H, W) is to be restored: colours, and alpha where it is not the same everywhere.
-
-    Colours are then continued below what is invisible, and alpha reaches 1, so that faint text is as clear as any.
-    `fix_alpha` is for the result.
-    """
-    if image.shape[1] == 3:
-        return image
-    rgb, alpha = image[0, :3].permute(1, 2, 0).numpy(), image[0, 3].numpy()
-    most = alpha.max()
-    if most == alpha.min() > 0:
-        return image[:, :3]
-    rgb = torch.from_numpy(bleed(rgb, alpha)).permute(2, 0, 1)
-    return torch.cat([rgb, image[0, 3:] / (most or 1)])[None]
+    """As `tadisr.arrays.to_layers`."""
+    return image if image.shape[1] == 3 else torch.from_numpy(arrays.to_layers(image.numpy()))
 
 
 def fix_alpha(restored: torch.Tensor, image: torch.Tensor) -> float | None:
-    """Bring the alpha of `restored`, which came from `to_layers(image)`, back to its range, exact where it is flat.
-
-    restored (1, 3 or 4, H, W) is changed in place; image (1, 3 or 4, h, w). Returns the alpha of an image that has the
-    same everywhere, and so lacks that layer; else None.
-    """
-    if image.shape[1] == 3:
-        return None
-    alpha = image[0, 3].numpy()
-    if restored.shape[1] == 3:
-        return float(alpha[0, 0])
-    settle(restored[0, 3].mul_(float(alpha.max())).numpy(), alpha)
-    return None
+    """As `tadisr.arrays.fix_alpha`; `restored` is changed in place."""
+    return arrays.fix_alpha(restored.numpy(), image.numpy())
 
 
 def on_arrays(

@@ -225,7 +225,7 @@ def test_weights_of_one_variant_are_fetched(tmp_path, monkeypatch, variant, file
             (tmp_path / path).touch()
         return tmp_path
 
-    monkeypatch.setattr("tadisr.loading.repositories.snapshot_download", snapshot_download)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert fetch_base("someone/base", "unet", variant) == tmp_path
     found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     weights = {f"{part}/{stem}{file}.safetensors" for part in ("vae", "unet") for file in fetched}

@@ -64,7 +64,7 @@ def test_a_line_of_text_is_restored():
 
 
 def test_it_says_what_it_is():
-    restorer = tadisr.load("tadisr-tiny")
+    restorer = tadisr.load("tadisr-tiny", runtime="torch")
     assert restorer.name == "tadisr-tiny" and "unet/diffusion_pytorch_model.safetensors" in restorer.files
     for name, digest in restorer.files.items():
         assert sha256(restorer.folder / name) == digest
