@@ -19,6 +19,10 @@ FILES = {"int8": "model_int8.onnx", "float32": "model.onnx", "float16": "model_f
 RUNTIMES = ("auto", "torch", "onnx")
 
 
+class NoGraphError(FileNotFoundError):
+    """A model without the graph that is wanted."""
+
+
 def find_graph(name: str | Path, precision: str | None = None, **hub: Any) -> Path:
     """The file of a model's graph.
 
@@ -42,12 +46,13 @@ def find_graph(name: str | Path, precision: str | None = None, **hub: Any) -> Pa
         pipeline_kind(resolve(name, allow_patterns=["model_index.json", ADAPTER_FILE], **hub), "TADiSRPipeline")
     wanted = [FILES[precision]] if precision else list(FILES.values())
     folder = resolve(name, "TADiSRPipeline", allow_patterns=[f"{FOLDER}/{file}" for file in wanted], **hub)
-    for file in wanted:
-        for path in (folder / FOLDER / file, folder / file):
-            if path.is_file():
-                return path
+    there = [path for file in FILES.values() for path in (folder / FOLDER / file, folder / file) if path.is_file()]
+    if found := [path for path in there if path.name in wanted]:
+        return found[0]
+    if not there:
+        pipeline_kind(folder)  # which says what is there instead of a model
     kind = f"{precision} graph" if precision else "graph"
-    raise FileNotFoundError(f"{name} has no {kind}: write one with 'tadisr export {name} -o FOLDER'.")
+    raise NoGraphError(f"{name} has no {kind}: write one with 'tadisr export {name} -o FOLDER'.")
 
 
 def graph_to_run(
@@ -75,10 +80,10 @@ def graph_to_run(
     if given or runtime == "onnx" or not has_torch:
         try:
             return find_graph(name, precision, **hub)
-        except FileNotFoundError as error:
-            if runtime == "auto" and "has no" in str(error):
-                raise ImportError(f"{error} Or run it by PyTorch: pip install 'tadisr[torch]'.") from None
-            raise
+        except NoGraphError:
+            if runtime == "onnx":
+                raise
+            raise ImportError(f"{name} runs by PyTorch alone: pip install 'tadisr[torch]'.") from None
     if device not in ("auto", "cpu") or precision not in (None, *FILES) or (device == "auto" and _may_have_gpu()):
         return None
     try:
