@@ -1,4 +1,4 @@
-# Sets up its own .venv on a machine with Python 3.11+ and nothing else.
+# Sets up its own .venv on a machine with Python 3.10+ and nothing else; what needs PyTorch, with Python 3.11+.
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -16,19 +16,19 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 .PHONY: demo test test-quick test-lowest fuzz style docs
 .DELETE_ON_ERROR:
 
+# The light tool: ONNX Runtime, no PyTorch.
 .venv/ready: pyproject.toml
-	@echo "Setting up .venv: PyTorch and what it needs, about 1 GB to fetch, or 3 GB with the libraries for a GPU."
-	@echo "This takes 2 to 10 minutes, and 2 or 6 GB of disk; only the first time."
-	@$(PYTHON) -m venv .venv
-	@set -o pipefail; if $(WITHOUT_GPU); then \
-	    $(PIP) --retries 1 --timeout 15 install --no-deps --index-url $(CPU_TORCH) torch torchvision 2> /dev/null | $(SHOWN) \
-	    || echo "  PyTorch's CPU build could not be fetched: its usual build instead."; \
-	fi
+	@echo "Setting up .venv: about 100 MB to fetch, 300 MB of disk, under a minute; only the first time."
+	@test -d .venv || $(PYTHON) -m venv .venv
 	@set -o pipefail; $(PIP) install -e . | $(SHOWN)
 	@touch $@
 
 .venv/ready-dev: .venv/ready
-	@echo "Adding all extras and the tests' tools, about 1 GB."
+	@echo "Adding PyTorch, all extras and the tests' tools: about 2 GB to fetch, or 4 GB with the libraries for a GPU."
+	@set -o pipefail; if $(WITHOUT_GPU); then \
+	    $(PIP) --retries 1 --timeout 15 install --no-deps --index-url $(CPU_TORCH) torch torchvision 2> /dev/null | $(SHOWN) \
+	    || echo "  PyTorch's CPU build could not be fetched: its usual build instead."; \
+	fi
 	@set -o pipefail; $(PIP) install -e '.[dev]' | $(SHOWN)
 	@touch $@
 
