@@ -238,7 +238,7 @@ def qwen_tokenizer(padding_side: str = "right") -> Qwen2Tokenizer:
 
 def qwen(tokenizer: Qwen2Tokenizer, cls: type = Qwen3Model) -> Qwen3Model:
     config = Qwen3Config(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2,
+        vocab_size=len(tokenizer), hidden_size=24, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2,
         num_key_value_heads=1, head_dim=8, initializer_range=0.3, tie_word_embeddings=True,
     )  # fmt: skip
     return cls(config).eval()
@@ -252,7 +252,7 @@ def zimage_transformer(**config) -> ZImageTransformer2DModel:
         "n_refiner_layers": 1,
         "n_heads": 2,
         "n_kv_heads": 2,
-        "cap_feat_dim": 16,
+        "cap_feat_dim": 24,
         "axes_dims": [4, 6, 6],
         "axes_lens": [1536, 64, 64],
         **config,

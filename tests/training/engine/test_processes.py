@@ -102,9 +102,10 @@ def test_averages_of_sharded_weights_are_refused(data, tmp_path):
     assert run.returncode != 0 and "ema_decay averages whole weights" in run.stderr
 
 
-def test_shards_of_every_base(tmp_path):
+@pytest.mark.parametrize("family", ["cogview4", "zimage"])
+def test_shards_of_every_base(tmp_path, family):
     """FSDP wraps the blocks that this base has, of those that bases have."""
-    tiny.cogview4(tmp_path).save_pretrained(tmp_path / "base")
+    tiny.FAMILIES[family](tmp_path).save_pretrained(tmp_path / "base")
     data = pages.data_set(tmp_path / "set", 1, 128, font_size=(18, 32))
     run = several("fsdp", [
         "--train_data_dir", str(data), "--resolution", "64", "--pretrained_model_name_or_path", str(tmp_path / "base"),
