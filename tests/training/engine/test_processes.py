@@ -5,12 +5,14 @@ import math
 import shutil
 import socket
 
+import diffusers
 import pytest
 import torch
 import yaml
 
 from helpers import pages, tiny
 from helpers import training_runs as runs
+from tadisr.models.families import FAMILIES
 
 ACCELERATE = runs.ROOT / "training" / "accelerate"
 
@@ -102,16 +104,21 @@ def test_averages_of_sharded_weights_are_refused(data, tmp_path):
     assert run.returncode != 0 and "ema_decay averages whole weights" in run.stderr
 
 
-@pytest.mark.parametrize("family", ["cogview4", "zimage"])
-def test_shards_of_every_base(tmp_path, family):
+def test_shards_of_every_base(tmp_path):
     """FSDP wraps the blocks that this base has, of those that bases have."""
-    tiny.FAMILIES[family](tmp_path).save_pretrained(tmp_path / "base")
+    tiny.cogview4(tmp_path).save_pretrained(tmp_path / "base")
     data = pages.data_set(tmp_path / "set", 1, 128, font_size=(18, 32))
     run = several("fsdp", [
         "--train_data_dir", str(data), "--resolution", "64", "--pretrained_model_name_or_path", str(tmp_path / "base"),
         "--lpips", "0", "--max_train_steps", "1", "--output_dir", str(tmp_path / "run"), "--degradation", "mild",
     ])  # fmt: skip
     assert run.returncode == 0, run.stderr[-2000:]
+
+
+@pytest.mark.parametrize("name", dict.fromkeys(family.backbone_class for family in FAMILIES.values()))
+def test_fsdp_knows_blocks_of_every_backbone(name):
+    config = yaml.safe_load((ACCELERATE / "fsdp.yaml").read_text())["fsdp_config"]
+    assert {*config["fsdp_transformer_layer_cls_to_wrap"].split(",")} & {*getattr(diffusers, name)._no_split_modules}
 
 
 def test_settings_of_deepspeed_are_numbers():
