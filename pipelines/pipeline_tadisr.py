@@ -78,14 +78,14 @@ NO_TEXT = -20.0  # a mask logit, where the network did not look
 
 
 class TADiSRPipeline(DiffusionPipeline):
-    """Text-aware super-resolution (TADiSR) on a base of SD 1.5's, SDXL's, Kolors' or CogView4's class, or a tiny one.
+    """Text-aware super-resolution (TADiSR) on a base of a family in docs/bases.md, or a tiny one.
 
     Args:
         vae, scheduler: the base's; the VAE, as the backbone, with or without a LoRA adapter named "tadisr".
         prompt: the cached fixed prompt; no text encoder is needed.
         joint_decoder: attention projection, mask decoder and interaction blocks.
         unet, transformer: the base's backbone, one of the two, of a class that `tadisr.models.families` knows: a U-Net
-            with a DDPM scheduler, or CogView4's transformer with a flow-matching one.
+            with a DDPM scheduler, or a transformer with a flow-matching one.
         base_model, base_revision: where the base came from, if this is an adapter on one.
         native_scale: the factor it was trained for. Other factors are made by it and then resized, tile by tile: to the
             network an image enlarged by another factor is one of another blur. None: by whatever factor is asked for.

@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from diffusers.models.embeddings import apply_rotary_emb
+from diffusers.models.transformers.transformer_z_image import SEQ_MULTI_OF
 
 
 @dataclass(eq=False)
@@ -93,3 +94,44 @@ class JointTextAttnProcessor(_Recorder):
         out = F.scaled_dot_product_attention(q, k, v, scale=attn.scale).transpose(1, 2).flatten(2)  # (B, T + L, n d)
         text, image = attn.to_out[1](attn.to_out[0](out)).split(lengths, dim=1)
         return image, text
+
+
+@dataclass(eq=False)
+class StreamTextAttnProcessor(_Recorder):
+    """The same for Z-Image, whose layers attend over one stream of tokens: the image's, then the prompt's (ours, too).
+
+    Image and prompt are each padded to a multiple of `SEQ_MULTI_OF` tokens. Recorded are the logits of all queries that
+    stand before the prompt, the image's padding included (`families` cuts that off), with the text token's key, both
+    after normalisation and rotary embedding: a column of the layer's own attention matrix, as in the paper. Here the
+    key is rotated, too. The prompt's tokens lie on an axis of their own, where all of the image has one place, and at 0
+    on the axes of rows and columns. So the logit holds where in the image a query is, as it does for the layer itself.
+    """
+
+    prompt_tokens: int | None = None
+    """T, without padding; set before the backbone runs, since the stream does not tell."""
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        freqs_cis: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The stream (B, S, C) to the same; `freqs_cis` (B, S, d / 2) are the rotations of its places."""
+        if attention_mask is not None:
+            raise ValueError("Text attention is recorded without a mask: all images of a batch have one size.")
+        if self.prompt_tokens is None or freqs_cis is None:
+            raise RuntimeError("Text attention of a Z-Image is recorded in tadisr.models.families.predict.")
+        q, k, v = (
+            project(hidden_states).unflatten(-1, (attn.heads, -1)) for project in (attn.to_q, attn.to_k, attn.to_v)
+        )
+        if attn.norm_q is not None:
+            q, k = attn.norm_q(q), attn.norm_k(k)
+        q, k = (cast(torch.Tensor, apply_rotary_emb(x, freqs_cis, use_real=False)) for x in (q, k))
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, n, S, d)
+        start = q.shape[2] + self.prompt_tokens // -SEQ_MULTI_OF * SEQ_MULTI_OF  # the prompt's first token
+        text_key = k[:, :, [start + i for i in self.text_positions]].mean(dim=2, keepdim=True) * attn.scale
+        self.maps[self.name] = (q[:, :, :start] @ text_key.transpose(-1, -2)).squeeze(-1)  # (B, n, start)
+        out = F.scaled_dot_product_attention(q, k, v, scale=attn.scale).transpose(1, 2).flatten(2)  # (B, S, n d)
+        return attn.to_out[1](attn.to_out[0](out.to(q.dtype)))

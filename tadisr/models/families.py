@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from diffusers import ModelMixin
 from torch import nn
 
-from tadisr.models.attention_processors import JointTextAttnProcessor, TextAttnProcessor
+from tadisr.models.attention_processors import JointTextAttnProcessor, StreamTextAttnProcessor, TextAttnProcessor
 from tadisr.models.one_step import Scheduler, ddpm_scheduler, flow_scheduler
+from tadisr.models.recording import recorded, recorders
 
 if TYPE_CHECKING:
     from tadisr.models.prompt import TextPrompt
@@ -103,9 +104,7 @@ def _cogview4_predict(
     and as target size, and that nothing was cropped.
     """
     height, width = latents.shape[-2:]
-    patch = backbone.config.patch_size
-    if height % patch or width % patch:
-        latents = F.pad(latents, (0, -width % patch, 0, -height % patch), mode="replicate")
+    latents = _whole_patches(latents, backbone.config.patch_size)
     size = torch.tensor(latents.shape[-2:], dtype=torch.float32, device=latents.device) * pixels_per_latent
     size = size.expand(latents.shape[0], 2)
     prediction = backbone(
@@ -125,6 +124,47 @@ def _cogview4_encode(pipe: Any, prompt: str) -> EncodedPrompt:
     ids = pipe.tokenizer(prompt, max_length=embeds.shape[1], truncation=True)["input_ids"]
     padding = [pipe.tokenizer.pad_token_id] * (embeds.shape[1] - len(ids))  # to a multiple of 16, on the left
     return EncodedPrompt(embeds, None, pipe.tokenizer.convert_ids_to_tokens([*padding, *ids]))
+
+
+def _zimage_predict(
+    backbone: Any, latents: torch.Tensor, timestep: float, prompt: "TextPrompt", pixels_per_latent: int
+) -> torch.Tensor:
+    """Latents are padded to whole patches, by repeating the border, and the prediction is cropped.
+
+    Z-Image's transformer takes a list of latents with a frame axis, lists of prompts, and as time the share of image
+    instead of noise. It predicts image minus noise: the sign is turned, as in Z-Image's own pipeline.
+    """
+    height, width = latents.shape[-2:]
+    patch = backbone.config.all_patch_size[0]
+    latents = _whole_patches(latents, patch)
+    rows, columns = (side // patch for side in latents.shape[-2:])
+    if any(side > most for side, most in zip((rows, columns), backbone.config.axes_lens[1:], strict=True)):
+        most = min(backbone.config.axes_lens[1:]) * patch * pixels_per_latent
+        raise ValueError(f"Z-Image has no places for images of more than {most} pixels a side: give a tile.")
+    embeds = prompt(len(latents))[0]
+    for recorder in recorders(backbone).values():
+        recorder.prompt_tokens = embeds.shape[1]
+    time = torch.full((len(latents),), 1 - timestep / 1000, dtype=torch.float32, device=latents.device)
+    prediction = backbone(list(latents.unsqueeze(2)), time, list(embeds), return_dict=False, patch_size=patch)[0]
+    maps = recorded(backbone)
+    maps.update({name: logits[..., : rows * columns] for name, logits in maps.items()})  # without the padding
+    return -torch.stack(prediction)[:, :, 0, :height, :width]
+
+
+def _zimage_encode(pipe: Any, prompt: str) -> EncodedPrompt:
+    [embeds], _ = pipe.encode_prompt(prompt, device=pipe.device, do_classifier_free_guidance=False)  # without padding
+    written = pipe.tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=True
+    )
+    ids = pipe.tokenizer(written)["input_ids"][: len(embeds)]
+    return EncodedPrompt(embeds[None], None, pipe.tokenizer.convert_ids_to_tokens(ids))
+
+
+def _whole_patches(latents: torch.Tensor, patch: int) -> torch.Tensor:
+    height, width = latents.shape[-2:]
+    if height % patch == width % patch == 0:
+        return latents
+    return F.pad(latents, (0, -width % patch, 0, -height % patch), mode="replicate")
 
 
 def _encode(pipe: Any, prompt: str) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -165,6 +205,19 @@ FAMILIES: dict[str, Family] = {
         text_layers=r"transformer_blocks\.\d+\.attn1",
         recorder=JointTextAttnProcessor,
         lora_targets=_LORA_TARGETS,
+    ),
+    "zimage": Family(
+        name="Z-Image",
+        pipelines="ZImage(?!Omni)",
+        backbone_class="ZImageTransformer2DModel",
+        component="transformer",
+        make_scheduler=flow_scheduler,
+        predict=_zimage_predict,
+        encode=_zimage_encode,
+        prompt_widths=lambda config: (config.cap_feat_dim, None),
+        text_layers=r"layers\.\d+\.attention",
+        recorder=StreamTextAttnProcessor,
+        lora_targets=("to_q", "to_k", "to_v", "to_out.0", "w1", "w2", "w3", "linear"),
     ),
 }
 

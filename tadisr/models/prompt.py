@@ -19,7 +19,7 @@ from tadisr.models.families import family_by_pipeline
 
 DEFAULT_PROMPT = "best quality,highres,extremely detailed,text"
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "kolors")  # where a base's parts come from
-_WORD_BORDERS = ("</w>", "▁", "Ġ")  # as CLIP, sentencepiece and byte-level BPE write them
+_WORD_BORDERS = ("</w>", "▁", "Ġ", "Ċ")  # as CLIP, sentencepiece and byte-level BPE write spaces and line ends
 
 
 class TextPrompt(ModelMixin, ConfigMixin):

@@ -71,9 +71,19 @@ def recording(backbone: nn.Module, recorders: Mapping[str, Processor], maps: dic
 
 def recorded(backbone: nn.Module) -> dict[str, torch.Tensor]:
     """What the recording that this thread or task has open on `backbone` holds so far; empty where there is none."""
-    shared = _BACKBONES.get(backbone)
-    found = None if shared is None else _recording_on(shared)
+    found = _open_on(backbone)
     return {} if found is None else found.maps
+
+
+def recorders(backbone: nn.Module) -> Mapping[str, Any]:
+    """The recorders of that recording, by the names of their layers."""
+    found = _open_on(backbone)
+    return {} if found is None else found.recorders
+
+
+def _open_on(backbone: nn.Module) -> _Recording | None:
+    shared = _BACKBONES.get(backbone)
+    return None if shared is None else _recording_on(shared)
 
 
 def _recording_on(backbone: _Backbone) -> _Recording | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
+from transformers import Qwen3ForCausalLM
 
 from helpers import tiny
 
@@ -17,6 +18,7 @@ HUB_IDS = {
     "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
     "kolors": "Kwai-Kolors/Kolors-diffusers",
     "cogview4": "zai-org/CogView4-6B",
+    "zimage": "Tongyi-MAI/Z-Image-Turbo",
 }
 _LATENT_SCHEDULE = {
     "beta_start": 0.00085, "beta_schedule": "scaled_linear", "clip_sample": False, "set_alpha_to_one": False,
@@ -38,6 +40,10 @@ SCHEDULERS = {
         "base_image_seq_len": 256, "max_image_seq_len": 4096, "num_train_timesteps": 1000, "invert_sigmas": False,
         "use_dynamic_shifting": True, "time_shift_type": "linear", "shift_terminal": None,
     },
+    "zimage": {
+        "_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "use_dynamic_shifting": False,
+        "shift": 3.0,
+    },
 }  # fmt: skip
 _SHARD = 20_000  # bytes: a toy's weights make two or more shards
 
@@ -54,6 +60,14 @@ def write(family: str, folder: Path) -> Path:
     elif family == "cogview4":
         pipe.to(torch.bfloat16).save_pretrained(folder, max_shard_size=_SHARD)
         _save_whole(pipe, "vae", folder)
+    elif family == "zimage":  # the transformer in float32; of the language model the index names the part that is used
+        pipe.save_pretrained(folder, max_shard_size=25 * _SHARD)
+        pipe.to(torch.bfloat16)
+        _save_whole(pipe, "vae", folder)
+        encoder = tiny.qwen(pipe.tokenizer, Qwen3ForCausalLM).to(torch.bfloat16)
+        encoder.model.load_state_dict(pipe.text_encoder.state_dict())
+        shutil.rmtree(folder / "text_encoder")
+        encoder.save_pretrained(folder / "text_encoder", max_shard_size=_SHARD // 2)
     else:  # both kinds, and files of other programs beside them
         for variant, dtype in ((None, torch.float32), ("fp16", torch.float16)):
             pipe.to(dtype).save_pretrained(folder, variant=variant)
@@ -70,8 +84,12 @@ def write(family: str, folder: Path) -> Path:
             shutil.copytree(folder / "vae", folder / "vae_1_0")
         (folder / "whole-model.safetensors").write_bytes(b"a single-file checkpoint")
     for tokenizer in folder.glob("tokenizer*"):
+        if family in ("sd", "sdxl", "zimage"):
+            _with_vocabulary_and_merges(tokenizer)
         if family in ("sd", "sdxl"):
-            _as_vocabulary_and_merges(tokenizer)
+            (tokenizer / "tokenizer.json").unlink()
+        if family == "zimage":
+            _with_chat_template_in_config(tokenizer)
     (folder / "scheduler/scheduler_config.json").write_text(json.dumps(SCHEDULERS[family]))
     (folder / "README.md").write_text("A card.\n")
     shutil.rmtree(scratch)
@@ -83,13 +101,20 @@ def _save_whole(pipe: DiffusionPipeline, part: str, folder: Path, variant: str |
     getattr(pipe, part).save_pretrained(folder / part, variant=variant)
 
 
-def _as_vocabulary_and_merges(folder: Path) -> None:
-    """CLIP's tokenizer files as OpenAI's: vocab.json and merges.txt instead of tokenizer.json."""
+def _with_vocabulary_and_merges(folder: Path) -> None:
+    """The tokenizer's vocab.json and merges.txt, as OpenAI's and Qwen's have them."""
     model = json.loads((folder / "tokenizer.json").read_text())["model"]
     (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
-    (folder / "tokenizer.json").unlink()
+
+
+def _with_chat_template_in_config(folder: Path) -> None:
+    """Where repositories of before transformers 5 keep it."""
+    path = folder / "tokenizer_config.json"
+    template = folder / "chat_template.jinja"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": template.read_text()}))
+    template.unlink()
 
 
 def _with_safety_checker(folder: Path) -> None:

@@ -19,6 +19,8 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
 )
 from diffusers.pipelines.kolors import ChatGLMModel, ChatGLMTokenizer
 from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig
@@ -35,6 +37,9 @@ from transformers import (
     GlmConfig,
     GlmModel,
     PreTrainedTokenizerFast,
+    Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3Model,
 )
 
 from tadisr.models.families import family_of
@@ -216,7 +221,64 @@ def cogview4(folder: Path) -> CogView4Pipeline:
     )  # fmt: skip
 
 
-FAMILIES = {"sd": sd, "sdxl": sdxl, "kolors": kolors, "cogview4": cogview4}
+CHAT = (  # a prompt as Qwen's models read a message
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def qwen_tokenizer(padding_side: str = "right") -> Qwen2Tokenizer:
+    """Byte-level letters, and "text" as the two tokens "te" and "xt"."""
+    words = [*sorted(ByteLevel.alphabet()), "te", "xt", "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    return Qwen2Tokenizer(
+        vocab={word: i for i, word in enumerate(words)}, merges=[("t", "e"), ("x", "t")], eos_token="<|im_end|>",
+        extra_special_tokens=["<|im_start|>"], chat_template=CHAT, padding_side=padding_side,
+    )  # fmt: skip
+
+
+def qwen(tokenizer: Qwen2Tokenizer, cls: type = Qwen3Model) -> Qwen3Model:
+    config = Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=24, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8, initializer_range=0.3, tie_word_embeddings=True,
+    )  # fmt: skip
+    return cls(config).eval()
+
+
+def zimage_transformer(**config) -> ZImageTransformer2DModel:
+    config = {
+        "in_channels": 16,
+        "dim": 32,
+        "n_layers": 2,
+        "n_refiner_layers": 1,
+        "n_heads": 2,
+        "n_kv_heads": 2,
+        "cap_feat_dim": 24,
+        "axes_dims": [4, 6, 6],
+        "axes_lens": [1536, 64, 64],
+        **config,
+    }
+    model = ZImageTransformer2DModel(**config).eval()
+    for token in (model.x_pad_token, model.cap_pad_token):  # zero, untrained
+        torch.nn.init.normal_(token)
+    return model
+
+
+def zimage(folder: Path) -> ZImagePipeline:
+    torch.manual_seed(6)
+    tokenizer = qwen_tokenizer()
+    return ZImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=vae(
+            latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False,
+            use_post_quant_conv=False,
+        ),
+        text_encoder=qwen(tokenizer),
+        tokenizer=tokenizer,
+        transformer=zimage_transformer(),
+    )  # fmt: skip
+
+
+FAMILIES = {"sd": sd, "sdxl": sdxl, "kolors": kolors, "cogview4": cogview4, "zimage": zimage}
 
 
 def shake(model: torch.nn.Module, part: str, std: float = 0.3) -> None:

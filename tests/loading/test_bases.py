@@ -47,7 +47,8 @@ def run(folder, **kwargs):
 @pytest.mark.parametrize("family", ["sd", "kolors"])
 def test_a_cogview4_adapter_on_a_unet(made, family):
     message = (
-        "AutoencoderKL, UNet2DConditionModel, and this adapter is for a base with a CogView4Transformer2DModel: give"
+        "AutoencoderKL, UNet2DConditionModel, and this adapter is for a base with a CogView4Transformer2DModel or "
+        "ZImageTransformer2DModel: give"
     )
     with pytest.raises(ValueError, match=message):
         TADiSRPipeline.from_pretrained(made / "cogview4_adapter", base_model=made / family)
@@ -61,8 +62,14 @@ def test_a_unets_adapter_on_cogview4(made):
         TADiSRPipeline.from_pretrained(made / "sdxl_adapter", base_model=made / "cogview4")
 
 
-@pytest.mark.parametrize(("family", "other"), [("kolors", "sdxl"), ("sdxl", "kolors"), ("sd", "sdxl"), ("sdxl", "sd")])
-def test_another_unet(made, family, other):
+@pytest.mark.parametrize(
+    ("family", "other"),
+    [
+        ("kolors", "sdxl"), ("sdxl", "kolors"), ("sd", "sdxl"), ("sdxl", "sd"), ("cogview4", "zimage"),
+        ("zimage", "cogview4"),
+    ],
+)  # fmt: skip
+def test_another_base(made, family, other):
     """Kolors' and SDXL's adapters have the same shapes: the prompt tells them apart."""
     with pytest.raises(ValueError, match="the prompt was made with another base"):
         TADiSRPipeline.from_pretrained(made / f"{family}_adapter", base_model=made / other)

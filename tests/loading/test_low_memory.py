@@ -151,7 +151,7 @@ def offload_sequentially(pipe):
         assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
 
 
-@pytest.mark.parametrize("family", ["sdxl", "kolors", "cogview4"])
+@pytest.mark.parametrize("family", ["sdxl", "kolors", "cogview4", "zimage"])
 @pytest.mark.parametrize("sequentially", [False, True])
 def test_offloading(tmp_path, family, sequentially):
     pipe = tiny.on_base(tiny.FAMILIES[family](tmp_path))
@@ -186,9 +186,9 @@ def test_sequential_offload_on_a_gpu(tmp_path):
 
 @pytest.fixture(scope="module")
 def adapters(tmp_path_factory):
-    """An adapter's folder on an SDXL-class base, and on CogView4's."""
+    """An adapter's folder on an SDXL-class base, on CogView4's and on Z-Image's."""
     folder = tmp_path_factory.mktemp("adapters")
-    for family in ("sdxl", "cogview4"):
+    for family in ("sdxl", "cogview4", "zimage"):
         base = tiny.FAMILIES[family](folder)
         base.save_pretrained(folder / f"{family}_base")
         tiny.on_base(base, base_model=str(folder / f"{family}_base")).save_pretrained(folder / family)
@@ -201,8 +201,11 @@ def weights_of(folder):
 
 @pytest.mark.parametrize(
     ("family", "dtype"),
-    [("sdxl", torch.float32), ("sdxl", torch.bfloat16), ("cogview4", torch.float32), ("cogview4", torch.float16)],
-)
+    [
+        ("sdxl", torch.float32), ("sdxl", torch.bfloat16), ("cogview4", torch.float32), ("cogview4", torch.float16),
+        ("zimage", torch.float32),
+    ],
+)  # fmt: skip
 def test_fused_pipelines_restore_the_same_and_save_the_same_adapter(adapters, tmp_path, family, dtype):
     plain = TADiSRPipeline.from_pretrained(adapters / family, dtype=dtype)
     fused = TADiSRPipeline.from_pretrained(adapters / family, dtype=dtype, fuse_lora=True)
@@ -268,7 +271,7 @@ def test_a_pipeline_without_adapters_has_nothing_to_fuse():
 # ---- quantised bases
 
 
-@pytest.mark.parametrize("family", ["sdxl", "cogview4"])
+@pytest.mark.parametrize("family", ["sdxl", "cogview4", "zimage"])
 @pytest.mark.parametrize("whole", [False, True])
 def test_eight_bits(adapters, tmp_path, family, whole):
     """Int8 weights, with the adapter beside them in bfloat16, which is saved as it was."""

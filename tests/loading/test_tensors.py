@@ -153,7 +153,7 @@ def test_a_segmenters_base(tmp_path):
     assert SamTSConfig(**config).base_model == config["base_model"]
 
 
-@pytest.mark.parametrize("family", ["sd", "kolors", "cogview4"])
+@pytest.mark.parametrize("family", ["sd", "kolors", "cogview4", "zimage"])
 def test_a_text_encoder(tmp_path, family):
     """Of which transformers makes a missing tensor up, and the prompt would be made with it."""
     tiny.FAMILIES[family](tmp_path).save_pretrained(tmp_path / "base")

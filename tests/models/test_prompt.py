@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from diffusers import CogView4Pipeline, FluxPipeline, StableDiffusionXLPipeline
+from diffusers import CogView4Pipeline, FluxPipeline, StableDiffusionXLPipeline, ZImagePipeline
 
 from helpers import tiny
 from tadisr.models.families import family_of, predict
@@ -27,6 +27,9 @@ def prompt_widths(backbone):
 
 
 def encode(base, prompt=DEFAULT_PROMPT):
+    if isinstance(base, ZImagePipeline):  # a list, and without padding
+        [embeds], _ = base.encode_prompt(prompt, device="cpu", do_classifier_free_guidance=False)
+        return embeds[None], None
     with torch.no_grad():
         encoded = base.encode_prompt(prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
     return encoded[0], encoded[2] if len(encoded) == 4 else None
@@ -49,7 +52,10 @@ def test_equals_the_bases_own_encoding(base):
 def test_positions_are_those_of_the_word_in_the_padded_prompt(base, words):
     prompt = TextPrompt.from_pipeline(base, words)
     tokenizer, length = base.tokenizer, prompt.config.num_tokens
-    if isinstance(base, CogView4Pipeline):  # CogView4's pipeline pads on the left, to a multiple of 16
+    if isinstance(base, ZImagePipeline):  # Z-Image's pipeline writes it as a message, and leaves padding out
+        words = f"<|im_start|>user\n{words}<|im_end|>\n<|im_start|>assistant\n"
+        assert length == len(tokenizer(words)["input_ids"])
+    elif isinstance(base, CogView4Pipeline):  # CogView4's pipeline pads on the left, to a multiple of 16
         assert length % 16 == 0 and 0 <= length - len(tokenizer(words)["input_ids"]) < 16
     else:
         assert length == {"clip": 77}.get(type(tokenizer).__name__[:4].lower(), 256)
@@ -62,13 +68,13 @@ def test_positions_are_those_of_the_word_in_the_padded_prompt(base, words):
         after = tokenizer.decode(ids[positions[-1] + 1 :]).strip()
     else:
         after = tokenizer.decode([i for i in ids[positions[-1] + 1 :] if i != tokenizer.pad_token_id]).strip()
-    assert after.replace(" ", "") == words.rpartition("text")[2].replace(" ", ""), "the last one, and in its place"
+    assert "".join(after.split()) == "".join(words.rpartition("text")[2].split()), "the last one, and in its place"
 
 
 def test_the_embedding_at_those_positions_is_the_words(base):
     """Another word there changes the embeddings from there on, and in these causal encoders nothing before it."""
-    # As many tokens here as "text": with padding on the left, another number would move everything.
-    other = "tt" if isinstance(base, CogView4Pipeline) else "t"
+    # As many tokens here as "text": with padding on the left, or none, another number would move everything.
+    other = "tt" if isinstance(base, (CogView4Pipeline, ZImagePipeline)) else "t"
     changed = encode(base, DEFAULT_PROMPT.replace("text", other))[0] != encode(base)[0]
     mask = base.tokenizer(DEFAULT_PROMPT, padding="max_length", max_length=changed.shape[1])["attention_mask"]
     start = mask.index(1)  # what ChatGLM makes of its padding is not causal
@@ -109,7 +115,9 @@ def test_is_what_the_bases_own_pipeline_gives_its_backbone(base):
     seen, model = [], backbone(base)
 
     def hook(module, args, kwargs):
-        seen.append(kwargs)
+        seen.append(
+            kwargs if kwargs.get("encoder_hidden_states") is not None else {"encoder_hidden_states": args[2][0]}
+        )
         raise StopIteration  # nothing else is of interest
 
     side = 64  # what is generated, so that it is quick; what it is told is 1024

@@ -49,11 +49,21 @@ _SD15_UNET = {
     "in_channels": 4, "out_channels": 4, "block_out_channels": [320, 640, 1280, 1280], "layers_per_block": 2,
     "attention_head_dim": 8, "cross_attention_dim": 768,
 }  # fmt: skip
+_ZIMAGE = {
+    "in_channels": 16, "dim": 3840, "n_layers": 30, "n_refiner_layers": 2, "n_heads": 30, "n_kv_heads": 30,
+    "cap_feat_dim": 2560, "axes_dims": [32, 48, 48], "axes_lens": [1536, 512, 512],
+}  # fmt: skip
+_ZIMAGE_VAE = {
+    "block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "latent_channels": 16,
+    "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "scaling_factor": 0.3611, "shift_factor": 0.1159, "use_quant_conv": False, "use_post_quant_conv": False,
+}  # fmt: skip
 _SHAPES: dict[str, tuple[str, Mapping[str, Any], Mapping[str, Any], int]] = {
     "stable-diffusion-v1-5/stable-diffusion-v1-5": ("sd", _SD15_UNET, KOLORS.vae_config, 77),
     "stabilityai/stable-diffusion-xl-base-1.0": ("sdxl", _SDXL_UNET, KOLORS.vae_config, 77),
     KOLORS.base_model: ("kolors", KOLORS.backbone_config, KOLORS.vae_config, 256),
     COGVIEW4.base_model: ("cogview4", COGVIEW4.backbone_config, COGVIEW4.vae_config, 16),
+    "Tongyi-MAI/Z-Image-Turbo": ("zimage", _ZIMAGE, _ZIMAGE_VAE, 32),
 }
 """Family, backbone, VAE and prompt tokens of the bases that the docs name, so that a plan needs no network."""
 

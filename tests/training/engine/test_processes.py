@@ -5,12 +5,14 @@ import math
 import shutil
 import socket
 
+import diffusers
 import pytest
 import torch
 import yaml
 
 from helpers import pages, tiny
 from helpers import training_runs as runs
+from tadisr.models.families import FAMILIES
 
 ACCELERATE = runs.ROOT / "training" / "accelerate"
 
@@ -111,6 +113,12 @@ def test_shards_of_every_base(tmp_path):
         "--lpips", "0", "--max_train_steps", "1", "--output_dir", str(tmp_path / "run"), "--degradation", "mild",
     ])  # fmt: skip
     assert run.returncode == 0, run.stderr[-2000:]
+
+
+@pytest.mark.parametrize("name", dict.fromkeys(family.backbone_class for family in FAMILIES.values()))
+def test_fsdp_knows_blocks_of_every_backbone(name):
+    config = yaml.safe_load((ACCELERATE / "fsdp.yaml").read_text())["fsdp_config"]
+    assert {*config["fsdp_transformer_layer_cls_to_wrap"].split(",")} & {*getattr(diffusers, name)._no_split_modules}
 
 
 def test_settings_of_deepspeed_are_numbers():
