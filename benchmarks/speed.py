@@ -162,7 +162,7 @@ def main() -> None:
     megapixels = (args.side * SCALE) ** 2 / 1e6
     usual = found["Real-ESRGAN, PyTorch float32"]["seconds"]
     print(
-        f"| one LR tile of {args.side} x {args.side} | seconds | seconds per output megapixel | times as fast | peak GiB |"
+        f"| LR tile of {args.side} x {args.side} | seconds | seconds per output megapixel | times as fast | peak GiB |"
     )
     print("|---|---:|---:|---:|---:|")
     for name, row in found.items():
