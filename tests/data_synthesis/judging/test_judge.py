@@ -38,6 +38,8 @@ from tadisr.data_synthesis.text import corpus
 from tadisr.data_synthesis.text.corpus import open_corpus
 from tadisr.data_synthesis.text.fonts import Font, Fonts
 
+WORDS = Path(corpus.__file__).with_name("corpus_latin.txt").read_text(encoding="utf-8")
+LATIN = "".join(set(WORDS + string.printable) - set(string.whitespace)) + "€£¥²°"
 KINDS = ("lsdir", "ctr", "bts", "textseg")
 
 
@@ -307,11 +309,8 @@ def test_mistakes(tmp_path, monkeypatch, capsys, sources, arguments, message):
 
 
 def test_scripts_that_no_font_draws_are_left_out_and_said(tmp_path, capsys):
-    words = Path(corpus.__file__).with_name("corpus_latin.txt").read_text(encoding="utf-8")
     (tmp_path / "fonts").mkdir()
-    tiny_fonts.write_font(
-        tmp_path / "fonts/latin.ttf", "".join(set(words + string.printable) - set(string.whitespace)) + "€£¥²°"
-    )
+    tiny_fonts.write_font(tmp_path / "fonts/latin.ttf", LATIN)
     recipe = "photos: 0\nbackgrounds: []\ntext_free_backgrounds: false\nfonts: [FONTS]\n".replace(
         "FONTS", str(tmp_path / "fonts")
     )
@@ -352,14 +351,17 @@ def test_a_family_that_alone_draws_one_corpus_is_in_both_whatever_another_says(n
     assert "Latin" in families["train"] | families["test"]
 
 
-def test_models_are_named_by_options(tmp_path):
+def test_models_and_fonts_are_named_by_options(tmp_path):
+    tiny_fonts.write_packages(tmp_path / "fonts", latin=LATIN, han="")
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("photos: 0\nbackgrounds: []\ncorpora: {latin: 1}\ntext_free_backgrounds: false\n")
     arguments = ["--recipe", str(recipe), "--num", "1", "--size", "64", "--num-proc", "1"]
-    models = ["--segmenter", "mine", "--enhancer", "ours"]
-    assert cli.main(["synthesize", "-o", str(tmp_path / "out"), *arguments, *models]) == 0
-    job = json.loads((tmp_path / "out/manifest.json").read_text())["job"]
-    assert (job["recipe"]["segmenter"], job["recipe"]["enhancer"]) == ("mine", "ours")
+    named = ["--segmenter", "mine", "--enhancer", "ours", "--fonts", str(tmp_path / "fonts")]
+    assert cli.main(["synthesize", "-o", str(tmp_path / "out"), *arguments, *named]) == 0
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    job = manifest["job"]["recipe"]
+    assert (job["segmenter"], job["enhancer"], job["fonts"]) == ("mine", "ours", [str(tmp_path / "fonts")])
+    assert {font["file"] for font in manifest["fonts"]} <= {"PipSerif[wght].ttf", "NpmSans_400Regular.ttf"}
 
 
 def test_no_photographs_at_all_still_makes_pages(tmp_path):
