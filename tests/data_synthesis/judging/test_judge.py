@@ -305,7 +305,7 @@ def test_mistakes(tmp_path, monkeypatch, capsys, sources, arguments, message):
     assert out == "" and message in err.splitlines()[-1] and err.splitlines()[-1].startswith("tadisr: ")
     assert not (tmp_path / "new").exists()
     if "--photos" in arguments and "." in arguments:
-        assert err.splitlines()[-1].endswith("1 unreadable, 1 smaller than 256 pixels.")
+        assert err.splitlines()[-1].endswith("1 unreadable, 1 smaller than 512 pixels.")
 
 
 def test_scripts_that_no_font_draws_are_left_out_and_said(tmp_path, capsys):
