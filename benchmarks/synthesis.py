@@ -35,7 +35,7 @@ def main() -> None:
     recipe = load_recipe(args.recipe)
     recipe.text_free_backgrounds = False  # done once for each photograph, however many pages are made
     with tempfile.TemporaryDirectory() as work:
-        materials = open_materials(recipe, judge_sources(recipe, Path(work)), "train")
+        materials = open_materials(recipe, judge_sources(recipe, Path(work), max(args.size)), "train")
     for size in args.size:
         for timed in (False, True):  # the first round fills the caches of photographs and glyphs
             seconds = measure(recipe, materials, size, args.num if timed else args.num // 2)

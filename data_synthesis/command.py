@@ -41,7 +41,21 @@ def register(parser: argparse.ArgumentParser) -> None:
         help="folders of photographs instead of the recipe's",
     )
     add("--segmenter", metavar="MODEL", help="instead of the recipe's: makes masks for crops without one")
-    add("--enhancer", metavar="MODEL", help="instead of the recipe's: restores small crops")
+    add("--enhancer", metavar="MODEL", help="super-resolves the crops that are kept (the paper: HAT's file)")
+    add(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where segmenter and enhancer run (default: on every GPU that is visible, or else on the CPU)",
+    )
+    add(
+        "--fonts",
+        metavar="DIR",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="folders of fonts, such as a pip or npm folder of font packages, instead of the installed fonts",
+    )
     add("--num-proc", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     add("--backend", choices=("local", "ray"), default="local", help="ray: on a cluster, with Ray Data")
     add("--layout", choices=("parquet", "folders"), default="parquet", help="folders: lr/, hr/, mask/, metadata.jsonl")
@@ -68,9 +82,10 @@ def run(args: argparse.Namespace) -> int:
     try:
         recipe = place_sources(load_recipe(args.recipe), args.source, args.photos)
         recipe.segmenter, recipe.enhancer = args.segmenter or recipe.segmenter, args.enhancer or recipe.enhancer
+        recipe.fonts = [*map(str, args.fonts)] or recipe.fonts
         job = Job(recipe, args.num, args.seed, args.size, args.layout)
         with Bars() as bars:
-            manifest = synthesize(args.output, job, args.num_proc, args.backend, bars.say, bars.set)
+            manifest = synthesize(args.output, job, args.num_proc, args.backend, bars.say, bars.set, args.device)
         for line in table(manifest):
             say(line)
         say(f"{args.num} triplets with {manifest['lines']} lines of text in {args.output}")

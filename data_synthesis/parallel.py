@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 
-def _quiet_worker() -> None:
+def quiet_worker() -> None:
     """One thread a process, so results never depend on how sums are split. Only the parent handles Ctrl-C."""
     from tqdm import tqdm
 
@@ -61,7 +61,7 @@ def run_tasks(
     before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")}
     os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(num_proc, len(tasks)), context, initializer=_quiet_worker)
+    pool = ProcessPoolExecutor(min(num_proc, len(tasks)), context, initializer=quiet_worker)
     try:
         futures = {pool.submit(function, task): task for task in tasks}
         for future in as_completed(futures):

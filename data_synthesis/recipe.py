@@ -31,7 +31,8 @@ class PasteStyle:
     tries: int = 100
     """Places that are tried before the crop shrinks by a tenth."""
     max_enlargement: float = 4.0
-    """A crop is never enlarged more than this: HR pages must be sharp."""
+    """A crop is never enlarged more than this beyond its own pixels or, if it was super-resolved, beyond those of the
+    model's result. The paper's recipe has 1: HR pages must be sharp."""
     feather: float = 0.0
     """Width of the soft border, pixels; 0 is the paper's hard paste."""
     poisson: float = 0.0
@@ -59,8 +60,8 @@ class Recipe:
     rendered: float = 1.0
     """Share of pages with rendered text; the others have pasted crops."""
     min_background: int = 256
-    """Least short edge of a photograph, pixels. Photographs smaller than a page are enlarged; a minimum of `--size`
-    leaves these out."""
+    """Least short edge of a photograph, pixels. Whatever it says, photographs smaller than a page are left out: no HR
+    page is enlarged."""
     text_free_backgrounds: bool = True
     """Whether to leave out photographs in which the OCR engine finds text: it would be text without a mask."""
     fonts: list[str] = field(default_factory=list)
@@ -72,7 +73,8 @@ class Recipe:
     segmenter: str = "text-segmenter-tiny"
     """Bundled name, folder or Hub id of the model that makes masks for crops without one."""
     enhancer: str | None = None
-    """Super-resolution model for small crops: a file that spandrel loads, or a TADiSR pipeline."""
+    """Super-resolution model for the crops that are kept: a file that spandrel loads, or a TADiSR pipeline. Without one
+    they stay as they are."""
     text: PageStyle = field(default_factory=PageStyle)
     paste: PasteStyle = field(default_factory=PasteStyle)
     filter: FilterConfig = field(default_factory=FilterConfig)

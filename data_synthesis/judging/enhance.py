@@ -1,10 +1,10 @@
-"""Small text crops super-resolved before they are used (section 3.5).
+"""Text crops super-resolved before they are pasted (section 3.5).
 
 The model is either a file that `spandrel` loads (HAT, SwinIR, Real-ESRGAN and some forty others) or a TADiSR pipeline.
 Such files run nothing: their tensors are read, and whatever else they hold is refused (`load_model_file`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,36 +19,57 @@ if TYPE_CHECKING:
 
     Model = Callable[[torch.Tensor], torch.Tensor]
 
-_GRID = 16  # sides are padded to multiples of this number of pixels
+_GRID = 32  # sides are padded to multiples of this number of pixels, so that crops of similar sizes run together
 _TILE, _OVERLAP = 256, 16  # input pixels; larger crops are cut into tiles
 
 
 class Enhancer:
-    """A super-resolution model for crops of any size, on the CPU.
+    """A super-resolution model for crops of any size.
 
-    The model takes (1, 3, h, w) to (1, 3, scale h, scale w), float32 RGB, nominally in [0, 1].
+    The model takes (B, 3, h, w) to (B, 3, scale h, scale w), float32 RGB, nominally in [0, 1], on `device`.
     """
 
-    def __init__(self, model: "Model", scale: int):
-        self.scale, self._model = scale, model
+    def __init__(self, model: "Model", scale: int, device: str = "cpu"):
+        self.scale, self._model, self._device = scale, model, device
 
-    def enhance(self, image: np.ndarray) -> np.ndarray:
-        """Restore a crop, (h, w, 3) uint8 RGB, to (scale h, scale w, 3) uint8 RGB."""
+    def enhance(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Restore crops, (h, w, 3) uint8 RGB each, to (scale h, scale w, 3) uint8 RGB.
+
+        Crops whose sides pad to the same multiples run together, as many as have the pixels of one tile. How a crop is
+        padded depends on its own size alone, so the others change its result by no more than rounding.
+        """
         import torch
 
         from tadisr.models.tensors import on_arrays
 
-        height, width = image.shape[:2]
-        borders = (0, -height % _GRID, 0, -width % _GRID)  # at the bottom and on the right
-        padded = cv2.copyMakeBorder(image, *borders, cv2.BORDER_REPLICATE)
-        x = padded.transpose(2, 0, 1)[None].astype(np.float32) / 255
-        with torch.inference_mode():
-            [y] = run_tiled(on_arrays(lambda part: (self._model(part),), "cpu"), x, _TILE, _OVERLAP, self.scale)
-        pixels = np.rint(y[0].clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
-        return np.ascontiguousarray(pixels[: height * self.scale, : width * self.scale])
+        restored: dict[int, np.ndarray] = {}
+        groups: dict[tuple[int, int], list[int]] = {}
+        for i, image in enumerate(images):
+            height, width = (side + -side % _GRID for side in image.shape[:2])
+            groups.setdefault((height, width), []).append(i)
+        for (height, width), members in groups.items():
+            count = max(1, _TILE**2 // (height * width))
+            for start in range(0, len(members), count):
+                chosen = members[start : start + count]
+                x = np.stack([_padded(images[i], height, width) for i in chosen])
+                with torch.inference_mode():
+                    model = on_arrays(lambda part: (self._model(part),), self._device)
+                    [y] = run_tiled(model, x, _TILE, _OVERLAP, self.scale)
+                for i, values in zip(chosen, y, strict=True):
+                    own = values[:, : images[i].shape[0] * self.scale, : images[i].shape[1] * self.scale]
+                    pixels = np.rint(own.clip(0, 1) * 255).astype(np.uint8)
+                    restored[i] = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+        return [restored[i] for i in range(len(images))]
 
 
-def load_enhancer(name_or_path: str | Path) -> Enhancer:
+def _padded(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(h, w, 3) uint8 to (3, height, width) float32 in [0, 1]: the last row and column are repeated."""
+    borders = (0, height - image.shape[0], 0, width - image.shape[1])  # at the bottom and on the right
+    padded = cv2.copyMakeBorder(image, *borders, cv2.BORDER_REPLICATE)
+    return padded.transpose(2, 0, 1).astype(np.float32) / 255
+
+
+def load_enhancer(name_or_path: str | Path, device: str = "cpu") -> Enhancer:
     """The model in a file that spandrel loads, or a TADiSR pipeline: a bundled name, a folder or a Hub id.
 
     ValueError: a file of another kind, damaged, or with a model that does not turn RGB images into RGB images.
@@ -58,6 +79,7 @@ def load_enhancer(name_or_path: str | Path) -> Enhancer:
     if path.suffix.lower() in MODEL_SUFFIXES or path.is_file():
         model = load_model_file(path, extra="synth")
         model.model.float()
-        return Enhancer(model, model.scale)
-    pipe: Any = load(name_or_path, "cpu", "float32", "TADiSRPipeline").pipe
-    return Enhancer(lambda x: pipe.restore_tile(x, 4)[0], 4)  # 4 is what TADiSR is trained for
+        model.to(device)
+        return Enhancer(model, model.scale, device)
+    pipe: Any = load(name_or_path, device, "float32", "TADiSRPipeline").pipe
+    return Enhancer(lambda x: pipe.restore_tile(x, 4)[0], 4, device)  # 4 is what TADiSR is trained for

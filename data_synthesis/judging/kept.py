@@ -15,7 +15,7 @@ from tadisr.io.images import decode, encode_png
 
 STAGES = {"backgrounds": ("reading", "size", "text"), "crops": ("reading", "size", "segmentation", "OCR")}
 """Of each kind of item, in the order in which an item meets them."""
-_CHUNK = 16
+_CHUNK = {"backgrounds": 16, "crops": 64}  # more crops than photographs, because networks take them in batches
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Decision:
     stage: str = ""
     reason: str = ""
     enhanced: bool = False
+    """Whether it was super-resolved."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,11 @@ class Chunk:
 
 def cut_into_chunks(kind: str, lengths: Sequence[int]) -> list[Chunk]:
     """The chunks of all sources of a kind; `lengths` are the sources' numbers of items."""
+    size = _CHUNK[kind]
     return [
-        Chunk(kind, number, start, min(start + _CHUNK, length))
+        Chunk(kind, number, start, min(start + size, length))
         for number, length in enumerate(lengths)
-        for start in range(0, length, _CHUNK)
+        for start in range(0, length, size)
     ]
 
 
@@ -67,8 +69,8 @@ def count_stages(kind: str, source: str, decisions: Sequence[Decision]) -> list[
         dropped = Counter(decision.reason for decision in decisions if decision.stage == stage)
         kept = seen - dropped.total()
         row = {"source": source, "stage": stage, "seen": seen, "kept": kept, "dropped": dict(dropped)}
-        if stage == "size" and (enhanced := sum(decision.enhanced for decision in decisions)):
-            row["changed"] = {"enhanced": enhanced}
+        if stage == "OCR" and (enhanced := sum(decision.enhanced for decision in decisions)):
+            row["changed"] = {"super-resolved": enhanced}
         stages.append(row)
         seen = kept
     return stages

@@ -6,7 +6,6 @@ Reasons are constants, so that reports can count them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -37,7 +36,8 @@ class FilterConfig:
     min_edge_per_character: float = 16.0
     """Least long edge / number of characters: about the size of a character, in HR pixels (4 in LR ones)."""
     small: str = "drop"
-    """What becomes of crops with smaller characters: "drop", or "enhance" (super-resolved before they are used)."""
+    """What becomes of crops with smaller characters: "drop", as in the paper, or "enhance": they are kept, and
+    super-resolved as every kept crop is."""
     min_coverage: float = 0.01
     """Least share of a crop that its mask covers."""
     max_coverage: float = 0.6
@@ -68,13 +68,6 @@ class FilterConfig:
             raise ValueError(f"small must be one of drop, enhance, not {self.small!r}.")
 
 
-class Verdict(NamedTuple):
-    """What is to become of a crop: "keep", "enhance" or "drop", and why it is not simply kept."""
-
-    action: str
-    reason: str = ""
-
-
 def mask_image(mask: np.ndarray) -> np.ndarray:
     """The text of a mask (H, W) uint8, drawn dark on white: (H, W, 3) uint8."""
     return np.repeat(255 - mask[..., None], 3, axis=2)
@@ -90,7 +83,8 @@ def judge_mask(mask: np.ndarray, config: FilterConfig) -> str | None:
 
 def judge_size(shape: tuple[int, ...], text: str, config: FilterConfig) -> str | None:
     """SMALL_CHARACTERS or None, by long edge / number of characters; `shape` (H, W, ...) in pixels."""
-    return SMALL_CHARACTERS if max(shape[:2]) < config.min_edge_per_character * len(fold_text(text)) else None
+    small = max(shape[:2]) < config.min_edge_per_character * len(fold_text(text))
+    return SMALL_CHARACTERS if small and config.small == "drop" else None
 
 
 def judge_reading(image_text: str, mask_text: str, label: str | None, config: FilterConfig) -> str | None:
@@ -116,17 +110,15 @@ def judge_background(lines: Sequence[TextLine], shape: tuple[int, ...], config: 
 
 def filter_crop(
     image: np.ndarray, mask: np.ndarray, label: str | None, engine: OCREngine, config: FilterConfig
-) -> Verdict:
-    """Judge a crop with a pseudo-mask. Nothing is read if the cheap tests suffice.
+) -> str | None:
+    """Judge a crop with a pseudo-mask: the reason to drop it, or None. Nothing is read if the cheap tests suffice.
 
     `image` is (H, W, 3) uint8 RGB, `mask` (H, W) uint8, 255 on text; `label` is what the crop says, if that is known.
     """
-    small = None if label is None else judge_size(image.shape, label, config)
-    if reason := judge_mask(mask, config) or (small if config.small == "drop" else None):
-        return Verdict("drop", reason)
+    if reason := judge_mask(mask, config) or (label is not None and judge_size(image.shape, label, config)):
+        return reason
     image_text, mask_text = (line.text for line in engine.read([upright(image), upright(mask_image(mask))]))
     if reason := judge_reading(image_text, mask_text, label, config):
-        return Verdict("drop", reason)
-    if label is None:
-        small = judge_size(image.shape, image_text, config)
-    return Verdict(config.small, small) if small else Verdict("keep")
+        return reason
+    # Without a label the characters are counted only after they were read.
+    return judge_size(image.shape, image_text, config) if label is None else None

@@ -170,7 +170,7 @@ class Fonts(Sequence[Font]):
             raise ValueError(f"No one font draws all of {shown!r}: it mixes scripts; put each on a line of its own.")
         where, remedy = f"font in {self.where}", f"add one, e.g. from Debian's {package}"
         if self.where == "installed":
-            where, remedy = "installed font", f"install e.g. {package}, or name a folder of fonts"
+            where, remedy = "installed font", f"install e.g. {package}, or name a folder of fonts with --fonts"
         raise ValueError(f"No {where} draws {script} ({shown!r}): {remedy}.")
 
     def pick(self, text: str, rng: np.random.Generator) -> Font:

@@ -33,12 +33,14 @@ def synthesize(
     backend: str = "local",
     say: Say = lambda message: None,
     progress: Progress = lambda stage, done, total: None,
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Write the data set of `job` and return its manifest.
 
     After a kill at any moment, the same call goes on and ends with the same bytes. In a finished data set, it makes
-    damaged and missing files again. `num_proc` and `backend`, see `run_tasks`, do not change a byte either. `say` is
-    called with messages for the user, `progress` with a stage, the work done and all work of the stage.
+    damaged and missing files again. `num_proc` and `backend`, see `run_tasks`, do not change a byte either; `device`,
+    see `find_devices`, changes masks and super-resolved crops by rounding. `say` is called with messages for the user,
+    `progress` with a stage, the work done and all work of the stage.
 
     Raises:
         ValueError: `out` holds something else; nothing in a source can be used.
@@ -59,7 +61,12 @@ def synthesize(
         try:
             if job.recipe.rendered and (missing := opened.without(job.recipe)):
                 say(missing)
-            selection = judge_sources(job.recipe, out / WORK, num_proc, backend, progress)
+            if job.recipe.crops and job.recipe.enhancer is None:
+                say(
+                    "the crops are not super-resolved, as the paper's are: name a model with --enhancer, "
+                    "such as a file of HAT"
+                )
+            selection = judge_sources(job.recipe, out / WORK, job.size, num_proc, backend, progress, device)
         except (ValueError, FileNotFoundError, ImportError) as error:
             # The corrected command is another job, so what this run wrote goes. Files of an earlier run stay, and
             # decisions if a source is merely missing: the user may put it back and repeat the command.

@@ -9,7 +9,8 @@ def test_bundled_recipes():
     free, paper = load_recipe("free"), load_recipe("paper")
     assert free.backgrounds == [{"kind": "free"}] and free.rendered == 1
     assert [source["kind"] for source in paper.crops] == ["ctr", "bts", "textseg"]
-    assert (paper.photos, paper.rendered, paper.paste) == (1, 0, PasteStyle())
+    assert (paper.photos, paper.rendered, paper.paste) == (1, 0, PasteStyle(max_enlargement=1))
+    assert (paper.enhancer, paper.filter.small) == (None, "drop")
     assert paper.paste.count == (1, 5) and paper.paste.long_edge == (0.15, 1.0)
     assert load_recipe("tiny").degradation != free.degradation
 

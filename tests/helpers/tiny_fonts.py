@@ -55,3 +55,29 @@ def write_collection(path: Path, *fonts: TTFont) -> Path:
     collection.fonts = list(fonts)
     collection.save(path)
     return path
+
+
+def write_packages(root: Path, latin: str, han: str) -> Path:
+    """`root` as `pip install --target` and `npm install --prefix` leave it, each with one package of fonts.
+
+    The package of pip has a variable font's name and draws `latin`; npm's has several weights, pictures beside them,
+    and draws `latin` and `han`.
+    """
+    files = root / "fontpkg_pip_serif/files"
+    weights = root / "node_modules/@expo-google-fonts/npm-sans"
+    for folder in (
+        files,
+        root / "fontpkg_pip_serif-2.0.dist-info/licenses",
+        weights / "400Regular",
+        weights / "700Bold",
+    ):
+        folder.mkdir(parents=True)
+    write_font(files / "PipSerif[wght].ttf", latin, family="Pip Serif")
+    (files.parent / "__init__.py").write_text("")
+    (root / "fontpkg_pip_serif-2.0.dist-info/licenses/LICENSE").write_text("SIL OPEN FONT LICENSE")
+    for folder, style in (("400Regular", "Regular"), ("700Bold", "Bold")):
+        path = write_font(weights / folder / f"NpmSans_{folder}.ttf", latin + han, family="Npm Sans", style=style)
+        path.with_suffix(".ttf.png").write_bytes(b"\x89PNG")
+        (weights / folder / "index.js").write_text("")
+    (weights / "package.json").write_text("{}")
+    return root

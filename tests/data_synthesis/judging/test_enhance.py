@@ -15,7 +15,7 @@ from spandrel.architectures.LaMa import LaMa
 from spandrel.architectures.SwinIR import SwinIR
 
 from tadisr import TADiSRPipeline
-from tadisr.data_synthesis.judging.enhance import load_enhancer
+from tadisr.data_synthesis.judging.enhance import Enhancer, load_enhancer
 
 WINDOWS = {"img_size": 16, "patch_size": 1, "in_chans": 3, "embed_dim": 12, "window_size": 4, "mlp_ratio": 2}
 ARCHITECTURES = {
@@ -71,9 +71,9 @@ def direct(model, image):
 def test_model_files_give_what_their_network_gives(name, suffix, tmp_path):
     model, scale = made(name)
     path = save(model, tmp_path / f"model{suffix}")
-    image = crop(16, 32)  # a multiple of everything: nothing is padded
-    result = load_enhancer(path).enhance(image)
-    assert result.shape == (16 * scale, 32 * scale, 3) and result.dtype == np.uint8 and result.std() > 5
+    image = crop(32, 64)  # a multiple of everything: nothing is padded
+    [result] = load_enhancer(path).enhance([image])
+    assert result.shape == (32 * scale, 64 * scale, 3) and result.dtype == np.uint8 and result.std() > 5
     assert np.abs(result.astype(int) - direct(model, image)).max() <= 1
 
 
@@ -83,18 +83,56 @@ def test_tiny_crops_are_padded_and_cut_back(name, shape, tmp_path):
     model, scale = made(name)
     enhancer = load_enhancer(save(model, tmp_path / "model.safetensors"))
     image = crop(*shape)
-    assert enhancer.enhance(image).shape == (shape[0] * scale, shape[1] * scale, 3)
+    assert enhancer.enhance([image])[0].shape == (shape[0] * scale, shape[1] * scale, 3)
     flat = np.full((*shape, 3), 90, np.uint8)
-    padded = np.full((16 * 3, 16 * 3, 3), 90, np.uint8)  # what is beside a flat crop is like it
-    result = enhancer.enhance(flat)
-    assert np.abs(result.astype(int) - enhancer.enhance(padded)[: result.shape[0], : result.shape[1]]).max() <= 12
+    padded = np.full((96, 96, 3), 90, np.uint8)  # what is beside a flat crop is like it
+    result, larger = enhancer.enhance([flat, padded])
+    assert np.abs(result.astype(int) - larger[: result.shape[0], : result.shape[1]]).max() <= 12
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_crops_restored_together_are_what_each_alone_is(name, tmp_path):
+    """Several of one padded size, one that is alone, and two that are tiled, in an order that mixes them."""
+    model, _ = made(name)
+    sizes, ran = [], model.forward
+    model.forward = lambda x: [sizes.append(tuple(x.shape)), ran(x)][1]  # HAT's attention looks at the whole crop
+    enhancer = Enhancer(model, ARCHITECTURES[name][1])
+    images = [
+        crop(*shape, seed) for seed, shape in enumerate([(20, 90), (40, 40), (31, 66), (20, 270), (32, 96), (9, 280)])
+    ]
+    together = enhancer.enhance(images)
+    assert sorted(sizes) == [(1, 3, 64, 64), (2, 3, 32, 256), (2, 3, 32, 256), (3, 3, 32, 96)]
+    for image, restored in zip(images, together, strict=True):
+        [alone] = enhancer.enhance([image])
+        assert restored.shape == alone.shape and np.abs(restored.astype(int) - alone).max() <= 1
+
+
+def test_no_batch_has_more_pixels_than_a_tile(esrgan):
+    enhancer = load_enhancer(esrgan)
+    ran, sizes = enhancer._model, []
+    enhancer._model = lambda x: [sizes.append(tuple(x.shape)), ran(x)][1]
+    images = [crop(30, 60, seed) for seed in range(40)]
+    assert len(enhancer.enhance(images)) == 40
+    assert [size[0] for size in sizes] == [32, 8]  # of 32 x 64 pixels each: one tile of 256 x 256, and the rest
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("name", ["esrgan", "tadisr-tiny"])
+def test_a_gpu_gives_what_the_cpu_gives(name, esrgan):
+    name = esrgan if name == "esrgan" else name
+    images = [np.ascontiguousarray(crop(8, 16, seed).repeat(5, 0).repeat(5, 1)) for seed in range(9)]
+    images.append(crop(300, 20))
+    found = load_enhancer(name, "cuda").enhance(images)
+    for mine, its in zip(load_enhancer(name).enhance(images), found, strict=True):
+        assert mine.shape == its.shape and np.abs(mine.astype(int) - its).mean() < 0.5  # TF32's rounding
 
 
 def test_large_crops_are_tiled(esrgan):
     """Tiles see less around them than the network does that sees the whole."""
-    image = np.asarray(Image.fromarray(crop(8, 12)).resize((400, 80), Image.Resampling.BICUBIC))
-    tiled, whole = load_enhancer(esrgan).enhance(image).astype(int), direct(made("ESRGAN")[0], image)
-    assert tiled.shape == (320, 1600, 3)
+    image = np.asarray(Image.fromarray(crop(8, 12)).resize((416, 96), Image.Resampling.BICUBIC))
+    tiled, whole = load_enhancer(esrgan).enhance([image])[0].astype(int), direct(made("ESRGAN")[0], image)
+    assert tiled.shape == (384, 1664, 3)
     difference = np.abs(tiled - whole)
     assert 0 < difference.mean() < 0.5 and difference[:, : 100 * 4].max() <= 1
 
@@ -108,10 +146,12 @@ def tiny():
 
 
 def test_the_bundled_model_gives_what_its_pipeline_gives(tiny):
-    image = crop(32, 48)
+    image = crop(32, 64)  # nothing is padded
     expected = TADiSRPipeline.from_pretrained("tadisr-tiny")(image, output_type="pil").images[0]
-    np.testing.assert_allclose(tiny.enhance(image).astype(int), np.asarray(expected).astype(int), atol=1)  # rounding
-    assert tiny.enhance(crop(5, 9)).shape == (20, 36, 3)
+    np.testing.assert_allclose(
+        tiny.enhance([image])[0].astype(int), np.asarray(expected).astype(int), atol=1
+    )  # rounding
+    assert tiny.enhance([crop(5, 9)])[0].shape == (20, 36, 3)
 
 
 def test_the_bundled_model_restores_text(tiny):
@@ -124,7 +164,7 @@ def test_the_bundled_model_restores_text(tiny):
         return np.sqrt(np.mean((np.asarray(image) - truth) ** 2))
 
     bicubic = Image.fromarray(small).resize(page.size, Image.Resampling.BICUBIC)
-    assert error(tiny.enhance(small)) < 0.85 * error(bicubic)  # on text it is careful
+    assert error(tiny.enhance([small])[0]) < 0.85 * error(bicubic)  # on text it is careful
 
 
 # What is refused

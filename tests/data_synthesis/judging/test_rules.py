@@ -14,7 +14,6 @@ from tadisr.data_synthesis.judging.rules import (
     TEXT_IN_BACKGROUND,
     UNREADABLE,
     FilterConfig,
-    Verdict,
     filter_crop,
     judge_background,
     judge_mask,
@@ -75,7 +74,7 @@ def on_photo(mask: np.ndarray, color: tuple = (250, 250, 240), dim: float = 0.35
 
 def filter_spelled(
     speller: Speller, i: int, j: int, shape: tuple = (20, 100), label: str | None = None, config: FilterConfig = CONFIG
-) -> Verdict:
+) -> str | None:
     """`filter_crop` of a crop in whose image and mask `speller` reads its texts i and j."""
     mask = np.zeros(shape, np.uint8)
     mask[5:10] = 255
@@ -176,33 +175,32 @@ def test_impossible_thresholds_are_refused(wrong, message):
 
 
 @pytest.mark.parametrize(
-    ("image", "mask", "label", "verdict"),
+    ("image", "mask", "label", "reason"),
     [
-        (0, 0, None, ("keep", "")),
-        (0, 1, None, ("drop", MASK_DIFFERS)),
-        (2, 0, None, ("drop", UNREADABLE)),
-        (1, 1, "exit", ("drop", LABEL_DIFFERS)),
+        (0, 0, None, None),
+        (0, 1, None, MASK_DIFFERS),
+        (2, 0, None, UNREADABLE),
+        (1, 1, "exit", LABEL_DIFFERS),
     ],
 )
-def test_crops_are_read_and_judged(image, mask, label, verdict):
-    assert filter_spelled(Speller("exit", "exlt", ""), image, mask, label=label) == verdict
+def test_crops_are_read_and_judged(image, mask, label, reason):
+    assert filter_spelled(Speller("exit", "exlt", ""), image, mask, label=label) == reason
 
 
 @pytest.mark.parametrize("small", ["drop", "enhance"])
 @pytest.mark.parametrize("label", [None, "a longer text"])
-def test_small_crops_are_dropped_or_enhanced(small, label):
+def test_small_crops_are_dropped_or_kept_to_be_enhanced(small, label):
     speller, config = Speller("a longer text", "nothing"), FilterConfig(small=small)
-    assert filter_spelled(speller, 0, 0, (20, 100), label, config) == (small, SMALL_CHARACTERS)
+    assert filter_spelled(speller, 0, 0, (20, 100), label, config) == (SMALL_CHARACTERS if small == "drop" else None)
     reason = SMALL_CHARACTERS if small == "drop" and label else MASK_DIFFERS
-    assert filter_spelled(speller, 0, 1, (20, 100), label, config) == ("drop", reason)
-    assert filter_spelled(speller, 0, 0, (20, 400), label, config) == ("keep", "")
+    assert filter_spelled(speller, 0, 1, (20, 100), label, config) == reason
+    assert filter_spelled(speller, 0, 0, (20, 400), label, config) is None
 
 
-@pytest.mark.parametrize("small", ["drop", "enhance"])
-def test_a_label_knows_how_many_characters_there_are(small):
-    speller, config = Speller("abcdefgh"), FilterConfig(small=small)  # one character more than the label has
-    assert filter_spelled(speller, 0, 0, (20, 16 * 7), "abcdefg", config).action == "keep"
-    assert filter_spelled(speller, 0, 0, (20, 16 * 7), None, config).action == small
+def test_a_label_knows_how_many_characters_there_are():
+    speller = Speller("abcdefgh")  # one character more than the label has
+    assert filter_spelled(speller, 0, 0, (20, 16 * 7), "abcdefg") is None
+    assert filter_spelled(speller, 0, 0, (20, 16 * 7), None) == SMALL_CHARACTERS
 
 
 def test_nothing_is_read_in_vain(engine):
@@ -214,7 +212,7 @@ def test_nothing_is_read_in_vain(engine):
         (np.full_like(mask, 255), None, FULL_MASK),
         (mask, "far too many characters for an image as small as this one", SMALL_CHARACTERS),
     ):
-        assert filter_crop(image, other, label, engine, CONFIG) == ("drop", reason)
+        assert filter_crop(image, other, label, engine, CONFIG) == reason
     assert engine.read_count == 0
     filter_crop(image, mask, None, engine, CONFIG)
     assert engine.read_count == 2
@@ -224,26 +222,26 @@ def test_nothing_is_read_in_vain(engine):
 def test_exact_masks_pass_and_broken_ones_do_not(engine, text):
     mask = text_mask(text)
     image = on_photo(mask)
-    assert filter_crop(image, mask, text, engine, CONFIG) == ("keep", "")
-    assert filter_crop(image, mask, "Way out", engine, CONFIG) == ("drop", LABEL_DIFFERS)
+    assert filter_crop(image, mask, text, engine, CONFIG) is None
+    assert filter_crop(image, mask, "Way out", engine, CONFIG) == LABEL_DIFFERS
     lost, upper = mask.copy(), mask.copy()
     lost[:, mask.shape[1] // 2 :] = 0  # the second half of the line
     upper[mask.shape[0] // 2 :] = 0  # every letter's lower half
     for broken in (lost, upper):
-        assert filter_crop(image, broken, None, engine, CONFIG) == ("drop", MASK_DIFFERS)
+        assert filter_crop(image, broken, None, engine, CONFIG) == MASK_DIFFERS
 
 
 def test_vertical_crops_are_turned(engine):
     """A line that runs down the page, turned by a quarter, is read as the level line that it is."""
     mask = text_mask("Exit 2047")
     image, mask = np.rot90(on_photo(mask), -1), np.rot90(mask, -1)
-    assert filter_crop(image, mask, "Exit 2047", engine, CONFIG) == ("keep", "")
+    assert filter_crop(image, mask, "Exit 2047", engine, CONFIG) is None
 
 
 def test_images_without_text_are_unreadable(engine):
     mask = text_mask("Exit 2047")
     smooth = np.full((*mask.shape, 3), 120, np.uint8)
-    assert filter_crop(smooth, mask, None, engine, CONFIG) == ("drop", UNREADABLE)
+    assert filter_crop(smooth, mask, None, engine, CONFIG) == UNREADABLE
 
 
 # Photographs.

@@ -4,13 +4,14 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.tiny_fonts import build_font, write_collection, write_font
+from helpers.tiny_fonts import build_font, write_collection, write_font, write_packages
 from tadisr.data_synthesis.text.fonts import Font, Fonts, discover_fonts
 
 LETTERS = "ABCabc012"
@@ -45,6 +46,17 @@ def test_a_folder_of_fonts_is_read_in_a_fixed_order(folder):
     assert fonts[0].describe() == {"family": "Han CN", "style": "Regular", "file": "han.ttc", "version": "1.000"}
     assert list(discover_fonts([str(folder)])) == list(fonts)
     assert fonts[1:3][0] == fonts[1] and fonts[1:3].where == str(folder)
+
+
+def test_packages_of_pip_and_npm_are_folders_of_fonts(tmp_path):
+    fonts = discover_fonts([write_packages(tmp_path, LETTERS, "汉字")])
+    assert [(f.family, f.style, Path(f.path).name) for f in fonts] == [
+        ("Npm Sans", "Bold", "NpmSans_700Bold.ttf"),
+        ("Npm Sans", "Regular", "NpmSans_400Regular.ttf"),
+        ("Pip Serif", "Regular", "PipSerif[wght].ttf"),
+    ]
+    fonts.require("Cab 汉字")
+    assert {fonts.pick("Cab", rng(seed)).family for seed in range(20)} == {"Npm Sans", "Pip Serif"}
 
 
 def test_coverage_is_what_the_files_say(folder):
