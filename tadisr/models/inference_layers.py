@@ -18,17 +18,19 @@ from torch.nn.functional import conv_transpose2d, silu
 # Row and column weights of the transposed kernel: output 2i + u - 1 reads input i by the taps a with u + a = 2 or 3.
 _TAPS = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 _WIDE = 128
-"""Channels from where an upsampling is merged with its convolution; in narrower ones multiplications are not the cost."""
+"""Channels from where an upsampling is merged with its convolution. Narrower ones keep the order of diffusers' sums."""
 
 
 def may_overwrite(x: torch.Tensor) -> bool:
-    """Whether results like x may be overwritten: no gradient needs them, no autocast makes types differ, and no compiler
-    is at work, which does better by itself."""
+    """Whether results like x may be overwritten: by what follows in the same type, with no gradient to come.
+
+    Compilers plan the memory by themselves.
+    """
     busy = torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type) or torch.compiler.is_compiling()
     return not busy
 
 
-def run_block(block: nn.Module, *inputs: torch.Tensor) -> Any:
+def run_block(block: Any, *inputs: torch.Tensor) -> Any:
     """What `block(*inputs)` returns; without gradients a decoder's up block runs by the layers below."""
     if torch.is_grad_enabled() or type(block) is not UpDecoderBlock2D or not _as_built(block):
         return block(*inputs)
@@ -40,10 +42,11 @@ def run_block(block: nn.Module, *inputs: torch.Tensor) -> Any:
     return x
 
 
-def run_resnet(block: ResnetBlock2D, x: torch.Tensor) -> torch.Tensor:
-    """What `block(x, None)` returns, as new memory; equal bit by bit but for the rounding of an adapter's product."""
-    simple = block.upsample is block.downsample is None and not (block.training and block.dropout.p)
-    if not may_overwrite(x) or not simple or not _as_built(block):
+def run_resnet(block: Any, x: torch.Tensor) -> torch.Tensor:
+    """What the ResBlock returns for x, in new memory; equal bit by bit but for the rounding of an adapter's product."""
+    if not may_overwrite(x) or type(block) is not ResnetBlock2D or not _as_built(block):
+        return block(x, None)
+    if block.upsample or block.downsample or block.time_emb_proj or (block.training and block.dropout.p):
         return block(x, None)
     y = _convolve(block.conv1, activated(block.norm1, block.nonlinearity, x))
     y = _convolve(block.conv2, activated(block.norm2, block.nonlinearity, y))
@@ -72,7 +75,7 @@ def _as_built(module: nn.Module) -> bool:
     return not hooks and "forward" not in own
 
 
-def _lora(layer: nn.Module, x: torch.Tensor) -> list[str] | None:
+def _lora(layer: Any, x: torch.Tensor) -> list[str] | None:
     """The adapters to add to `layer.base_layer`; None where peft has to decide."""
     if type(layer) is not LoraConv2d or not _as_built(layer) or layer.merged or layer.training or layer.lora_variant:
         return None
@@ -80,7 +83,7 @@ def _lora(layer: nn.Module, x: torch.Tensor) -> list[str] | None:
     return names if all(layer.lora_A[name].weight.dtype == x.dtype for name in names) else None
 
 
-def _convolve(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def _convolve(layer: Any, x: torch.Tensor) -> torch.Tensor:
     """`layer(x)`, an adapter's product added in place."""
     adapters = _lora(layer, x)
     if adapters is None:
@@ -91,9 +94,9 @@ def _convolve(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return y
 
 
-def _upsample(block: Upsample2D, x: torch.Tensor) -> torch.Tensor:
+def _upsample(block: Any, x: torch.Tensor) -> torch.Tensor:
     """`block(x)`; wide ones on a CPU as one transposed convolution. (GPUs were not measured.)"""
-    conv = block.conv
+    conv = getattr(block, "conv", None)
     adapters = _lora(conv, x)
     base = conv if adapters is None else conv.base_layer
     parts = [base, *(conv.lora_A[name] for name in adapters or ())]

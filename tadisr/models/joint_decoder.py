@@ -90,8 +90,8 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             mid block; the mask decoder then has none of its own.
         interaction: the blocks between the streams, see `tadisr.models.interaction`.
         interaction_resblocks: ResBlocks in each branch of a "cdib"; the paper's figure can be read as 1 or as 2.
-        mask_block_out_channels, mask_layers_per_block: of the mask decoder, where they differ from the VAE's. The paper's
-            mask decoder has the VAE's widths. Others need "cdib" blocks; the first width may always differ.
+        mask_block_out_channels, mask_layers_per_block: of the mask decoder, where they differ from the VAE's, as in the
+            paper they do not. Widths after the first may differ with "cdib" blocks alone.
         text_strength, clear_text_strength, coarse_text_strength: with `image_residual`, the `Softening` of the
             correction on text.
 
