@@ -5,7 +5,7 @@ here a tensor that nothing reads again is overwritten. A nearest-neighbour upsam
 transposed convolution, with 4/9 of the multiplications. Shapes: B batch, C channels, H', W' the size at one level.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers.models.resnet import ResnetBlock2D
@@ -96,7 +96,7 @@ def _convolve(layer: Any, x: torch.Tensor) -> torch.Tensor:
 
 def _upsample(block: Any, x: torch.Tensor) -> torch.Tensor:
     """`block(x)`; wide ones on a CPU as one transposed convolution. (GPUs were not measured.)"""
-    conv = getattr(block, "conv", None)
+    conv = cast(Any, getattr(block, "conv", None))
     adapters = _lora(conv, x)
     base = conv if adapters is None else conv.base_layer
     parts = [base, *(conv.lora_A[name] for name in adapters or ())]
