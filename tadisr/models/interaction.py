@@ -9,18 +9,24 @@ import torch
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
+from tadisr.models.inference_layers import activated, may_overwrite, run_resnet
+
 INTERACTIONS = ("cdib", "cdib_ca_shared", "mugi_shared")
 
 
-def interaction_block(kind: str, channels: int, groups: int = 32, resblocks: int = 1) -> nn.Module:
+def interaction_block(
+    kind: str, channels: int, groups: int = 32, resblocks: int = 1, mask_channels: int | None = None
+) -> nn.Module:
     """The block of that name, which maps (image, mask), both (B, C, H', W'), to the same.
+
+    With "cdib" the mask may have a width of its own, `mask_channels`.
 
     "cdib": the paper's, with so many `resblocks` in each branch; the paper's figure can be read as one or as two.
     "cdib_ca_shared": the authors' CogView4 release, with channel attention and one set of weights for both streams.
     "mugi_shared": their Kolors release. An untrained block of any kind is the identity.
     """
     if kind == "cdib":
-        return CrossDecoderInteractionBlock(channels, groups, resblocks=resblocks)
+        return CrossDecoderInteractionBlock(channels, groups, resblocks=resblocks, mask_channels=mask_channels)
     if kind == "cdib_ca_shared":
         return CrossDecoderInteractionBlock(channels, groups, shared=True, channel_attention=True, out_eps=1e-5)
     if kind == "mugi_shared":
@@ -48,20 +54,21 @@ class _Residual(nn.Module):
 
     def forward(self, stream: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
         # Within this module: offloaded weights are on the device only while their own `forward` runs.
-        return torch.addcmul(stream, self.scale, update)
+        return torch.addcmul(stream, self.scale, update, out=update if may_overwrite(update) else None)
 
 
 class _Branch(_Residual):
     """One stream's half of the block: everything but the exchange."""
 
-    def __init__(self, channels: int, groups: int, channel_attention: bool, out_eps: float, resblocks: int):
+    def __init__(self, channels: int, gated: int, groups: int, channel_attention: bool, out_eps: float, resblocks: int):
         super().__init__(channels)
+        self.widths = [channels, gated]  # of the value, and of the gate for the other stream
         self.resnet, *more = (
             ResnetBlock2D(in_channels=channels, temb_channels=cast(Any, None), groups=groups, eps=1e-6)
             for _ in range(resblocks)
         )
         self.more_resnets = nn.ModuleList(more)
-        self.split = nn.Conv2d(channels, 2 * channels, 1)
+        self.split = nn.Conv2d(channels, channels + gated, 1)
         self.attention = ChannelAttention(channels) if channel_attention else nn.Identity()
         self.out = nn.Sequential(
             nn.GroupNorm(groups, channels, eps=out_eps), nn.SiLU(), nn.Conv2d(channels, channels, 1)
@@ -69,11 +76,13 @@ class _Branch(_Residual):
 
     def value_and_gate(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         for resnet in (self.resnet, *self.more_resnets):
-            x = resnet(x, None)
-        return self.split(x).chunk(2, dim=1)
+            x = run_resnet(resnet, x)
+        value, gate = self.split(x).split(self.widths, dim=1)
+        return value, gate
 
     def update(self, gated: torch.Tensor) -> torch.Tensor:
-        return self.out(self.attention(gated))
+        norm, activation, conv = self.out
+        return conv(activated(norm, activation, self.attention(gated)))
 
 
 class CrossDecoderInteractionBlock(nn.Module):
@@ -94,19 +103,21 @@ class CrossDecoderInteractionBlock(nn.Module):
         channel_attention: bool = False,
         out_eps: float = 1e-6,
         resblocks: int = 1,
+        mask_channels: int | None = None,
     ):
         super().__init__()
-        how = (channels, groups, channel_attention, out_eps, resblocks)
-        self.image = _Branch(*how)
-        self.mask = _Residual(channels) if shared else _Branch(*how)
+        how = (groups, channel_attention, out_eps, resblocks)
+        mask_channels = mask_channels or channels
+        self.image = _Branch(channels, mask_channels, *how)
+        self.mask = _Residual(channels) if shared else _Branch(mask_channels, channels, *how)
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         mask_branch = self.mask if isinstance(self.mask, _Branch) else self.image
         image_value, image_gate = self.image.value_and_gate(image)
         mask_value, mask_gate = mask_branch.value_and_gate(mask)
         return (
-            self.image(image, self.image.update(image_value * mask_gate.sigmoid())),
-            self.mask(mask, mask_branch.update(mask_value * image_gate.sigmoid())),
+            self.image(image, self.image.update(image_value * _sigmoid(mask_gate))),
+            self.mask(mask, mask_branch.update(mask_value * _sigmoid(image_gate))),
         )
 
 
@@ -148,3 +159,7 @@ class MutualGateInteractionBlock(nn.Module):
         mask = self.first(mask, self.out1(self.attention(gated)))
         gated = self.value2(self.norm2(mask)) * self.gate2(self.norm2(image))
         return image, self.second(mask, self.out2(gated))
+
+
+def _sigmoid(x: torch.Tensor) -> torch.Tensor:
+    return x.sigmoid_() if may_overwrite(x) else x.sigmoid()

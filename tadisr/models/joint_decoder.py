@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from tadisr.models.attention import TextAttentionProjection, cross_attention_layers
+from tadisr.models.inference_layers import activated, run_block
 from tadisr.models.interaction import interaction_block
 from tadisr.models.scratch import LeanAutoencoderKL, drop_group_norms, drop_mid_block
 from tadisr.models.softening import Softening
@@ -89,7 +90,8 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             mid block; the mask decoder then has none of its own.
         interaction: the blocks between the streams, see `tadisr.models.interaction`.
         interaction_resblocks: ResBlocks in each branch of a "cdib"; the paper's figure can be read as 1 or as 2.
-        mask_block_out_channels, mask_layers_per_block: of the mask decoder, where they differ from the VAE's.
+        mask_block_out_channels, mask_layers_per_block: of the mask decoder, where they differ from the VAE's, as in the
+            paper they do not. Widths after the first may differ with "cdib" blocks alone.
         text_strength, clear_text_strength, coarse_text_strength: with `image_residual`, the `Softening` of the
             correction on text.
 
@@ -134,9 +136,17 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             raise ValueError(f"mask_source must be one of {', '.join(_MASK_SOURCES)}, got {mask_source!r}.")
         if (mask_source == "attention") != bool(attention_layers):
             raise ValueError(f"mask_source={mask_source!r} contradicts {len(attention_layers)} attention_layers.")
-        if _entering_up_blocks(mask_widths) != widths:
+        entering = _entering_up_blocks(mask_widths)
+        if len(mask_widths) != levels or any(width < 1 or width % norm_num_groups for width in mask_widths):
             raise ValueError(
-                f"mask_block_out_channels may differ from {list(block_out_channels)} in the first, got {mask_widths}."
+                f"mask_block_out_channels must be {levels} multiples of norm_num_groups={norm_num_groups}, "
+                f"got {mask_widths}."
+            )
+        equal = levels if interaction != "cdib" else int(mask_source == "mid_block")
+        if entering[:equal] != widths[:equal]:
+            raise ValueError(
+                f"mask_block_out_channels may differ from {list(block_out_channels)} "
+                f"{'in the first' if equal == levels else 'but in the last'}, got {mask_widths}."
             )
         if not set(skip_levels) <= set(range(levels)):
             raise ValueError(f"encoder_skips are up blocks from 0 to {levels - 1}, got {list(skip_levels)}.")
@@ -158,7 +168,8 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             mid_block_add_attention=mid_block_add_attention,
         )
         self.interactions = nn.ModuleList(
-            interaction_block(interaction, c, norm_num_groups, interaction_resblocks) for c in widths
+            interaction_block(interaction, width, norm_num_groups, interaction_resblocks, mask_width)
+            for width, mask_width in zip(widths, entering, strict=True)
         )
         encoder_widths = [block_out_channels[0], *block_out_channels[:-1]][::-1]
         self.skips = nn.ModuleDict()
@@ -183,6 +194,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         text_attention: bool = True,
         mask_layers_per_block: int | None = None,
         interaction_resblocks: int = 1,
+        mask_block_out_channels: Sequence[int] | None = None,
     ) -> "JointSegmentationDecoder":
         """An untrained decoder that fits `vae` and reads every cross-attention layer of `backbone`.
 
@@ -200,6 +212,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             lean=isinstance(vae, LeanAutoencoderKL),
             mask_layers_per_block=mask_layers_per_block,
             interaction_resblocks=interaction_resblocks,
+            mask_block_out_channels=mask_block_out_channels,
         )
 
     def forward(
@@ -238,7 +251,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             x, m = self._run(interaction, x, m)
             x, m = self._run(image_block, x), self._run(mask_block, m)
         decoded, mask_logits = (
-            pixel_shuffle(stream.conv_out(stream.conv_act(stream.conv_norm_out(y))), self.config.patch)
+            pixel_shuffle(stream.conv_out(activated(stream.conv_norm_out, stream.conv_act, y)), self.config.patch)
             for stream, y in ((decoder, x), (self.mask_decoder, m))
         )
         if self.config.image_residual:
@@ -258,4 +271,4 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         """The block's output; with gradient checkpointing backward runs it again instead of keeping its activations."""
         if self.gradient_checkpointing and self._gradient_checkpointing_func and torch.is_grad_enabled():
             return self._gradient_checkpointing_func(block, *inputs)
-        return block(*inputs)
+        return run_block(block, *inputs)

@@ -288,8 +288,11 @@ def test_skips_at_some_levels(levels):
         ({"mask_source": "attention"}, "mask_source='attention' contradicts 0 attention_layers"),
         ({"mask_source": "mid_block", "attention_layers": ["a"], "attention_heads": [2]},
          "mask_source='mid_block' contradicts 1 attention_layers"),
-        ({"mask_block_out_channels": [8, 8, 8]}, r"may differ from \[8, 16, 16\] in the first, got \[8, 8, 8\]"),
-        ({"mask_block_out_channels": [16, 16]}, "may differ from"),
+        ({"mask_block_out_channels": [8, 8, 8], "interaction": "mugi_shared"},
+         r"may differ from \[8, 16, 16\] in the first, got \[8, 8, 8\]"),
+        ({"mask_block_out_channels": [8, 8, 8], "mask_source": "mid_block"}, "but in the last, got"),
+        ({"mask_block_out_channels": [16, 16]}, r"must be 3 multiples of norm_num_groups=4, got \[16, 16\]"),
+        ({"mask_block_out_channels": [8, 16, 18]}, "must be 3 multiples of norm_num_groups=4"),
         ({"encoder_skips": [1, 3]}, r"encoder_skips are up blocks from 0 to 2, got \[1, 3\]"),
         ({"interaction": "none"}, "interaction must be one of"),
     ],
@@ -309,6 +312,33 @@ def test_configs_without_the_newer_options_load(layers):
     assert decoder.config.mask_source == ("attention" if layers else "latents")
     assert sorted(decoder.skips) == ["0", "1"] and hasattr(decoder.interactions[0].mask, "resnet")
     assert decoder.attention.weights[0].in_channels == (2 if layers else 4)
+
+
+@pytest.mark.parametrize("source", ["attention", "latents", "mid_block"])
+def test_a_narrower_mask_stream(source, tmp_path):
+    """It starts as the VAE's image, every part of it learns, and it can be saved."""
+    torch.manual_seed(0)
+    vae = tiny.vae()
+    widths = [4, 8, 16 if source == "mid_block" else 8]
+    unet = a_unet(vae)
+    if source == "attention":
+        decoder = JointSegmentationDecoder.from_base(vae, unet, mask_block_out_channels=widths)
+    else:
+        decoder = configured(vae, mask_source=source, mask_block_out_channels=widths)
+    splits = [(block.mask.split.in_channels, block.image.split.out_channels) for block in decoder.interactions]
+    assert splits == [(widths[2], 16 + widths[2]), (widths[2], 16 + widths[2]), (widths[1], 8 + widths[1])]
+    latents, maps = noise(1, 4, 4, 6), maps_for(unet, 1, (4, 6))
+    with torch.no_grad():
+        image = decoder(vae, latents, maps)[0]
+        torch.testing.assert_close(image, vae.decode(latents / vae.config.scaling_factor).sample, atol=1e-6, rtol=1e-5)
+    tiny.shake(decoder, ".scale")
+    decoder.save_pretrained(tmp_path)
+    again = JointSegmentationDecoder.from_pretrained(tmp_path)
+    assert equal(decoder, again)
+    image, mask = decoder(vae, latents, maps)
+    assert mask.shape == (1, 1, 16, 24)
+    (image.square().mean() + mask.square().mean()).backward()
+    assert not [name for name, parameter in decoder.named_parameters() if parameter.grad is None]
 
 
 # ---- round trips

@@ -48,7 +48,7 @@ def test_lora_on_a_pretrained_base(data, tmp_path):
         "--train_data_dir", str(data), "--resolution", "64", "--pretrained_model_name_or_path", str(tmp_path / "base"),
         "--lpips", "0", "--max_train_steps", "2", "--gradient_checkpointing", "--degradation", "stored",
         "--output_dir", str(out), "--dataloader_num_workers", "0", "--learning_rate", "1e-2",
-        "--mixed_precision", "bf16",
+        "--mixed_precision", "bf16", "--mask_block_out_channels", "4", "8", "8",
     ])  # fmt: skip
     weights = out / "weights"
     assert {path.name for path in weights.iterdir()} == {
@@ -56,6 +56,8 @@ def test_lora_on_a_pretrained_base(data, tmp_path):
     }  # fmt: skip
     assert {x.dtype for x in runs.weights(out).values()} == {torch.float32}
     pipe = TADiSRPipeline.from_pretrained(weights)
+    assert [block.mask.split.in_channels for block in pipe.joint_decoder.interactions] == [8, 8, 8]
+    assert pipe.joint_decoder.mask_decoder.conv_out.in_channels == 4
     assert any(parameter.abs().sum() > 0 for name, parameter in pipe.unet.named_parameters() if "lora_B" in name)
     assert pipe(torch.rand(1, 3, 16, 16), output_type="pt").images[0].shape == (3, 64, 64)
     # a checkpoint holds what is trained, not the base

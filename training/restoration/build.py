@@ -39,8 +39,7 @@ def build_network(config: TrainConfig) -> TADiSRNetwork:
     """
     shape = read_with_extends(Path(config.base_config), _check_parts) if config.base_config else {}
     vae, backbone, prompt, scheduler = _from_scratch(shape) if config.base_config else _on_base(config)
-    options = {"text_attention": config.text_attention, "interaction_resblocks": config.interaction_resblocks}
-    options |= shape.get("joint_decoder", {})
+    options = decoder_options(config) | shape.get("joint_decoder", {})
     skips, residual = config.encoder_skips, config.image_residual
     joint_decoder = JointSegmentationDecoder.from_base(vae, backbone, skips, residual, **options)
     network = TADiSRNetwork(vae, backbone, prompt, joint_decoder, scheduler)
@@ -59,6 +58,15 @@ def build_network(config: TrainConfig) -> TADiSRNetwork:
         for model in (backbone, joint_decoder):
             model.enable_gradient_checkpointing()
     return network.to(memory_format=torch.channels_last)
+
+
+def decoder_options(config: TrainConfig) -> dict[str, Any]:
+    """What the settings say to `JointSegmentationDecoder.from_base` on any base."""
+    return {
+        "text_attention": config.text_attention,
+        "interaction_resblocks": config.interaction_resblocks,
+        "mask_block_out_channels": config.mask_block_out_channels or None,
+    }
 
 
 def start_from(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:

@@ -33,7 +33,7 @@ from tadisr.models.network import TADiSRNetwork
 from tadisr.models.one_step import flow_point, one_step_coefficients
 from tadisr.models.prompt import TextPrompt
 from tadisr.training.engine.train_state import build_optimizer, trainable
-from tadisr.training.restoration.build import DTYPES, add_adapters, drop_mask_stream
+from tadisr.training.restoration.build import DTYPES, add_adapters, decoder_options, drop_mask_stream
 from tadisr.training.restoration.terms import loss_terms
 from tadisr.training.restoration.train_config import TrainConfig
 
@@ -257,8 +257,7 @@ def _network(config: TrainConfig) -> TADiSRNetwork:
     time_ids = None if pooled is None else [1024, 1024, 0, 0, 1024, 1024]
     prompt = TextPrompt(tokens, width, [tokens - 1], pooled, time_ids).requires_grad_(False)
     add_adapters(vae, backbone, config)
-    options = {"text_attention": config.text_attention, "interaction_resblocks": config.interaction_resblocks}
-    joint_decoder = JointSegmentationDecoder.from_base(vae, backbone, **options)
+    joint_decoder = JointSegmentationDecoder.from_base(vae, backbone, **decoder_options(config))
     if not config.joint_decoder:
         drop_mask_stream(joint_decoder)
     if config.gradient_checkpointing:

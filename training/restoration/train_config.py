@@ -35,6 +35,8 @@ class TrainConfig(LossWeights, LoopConfig):
     image_residual: bool = False
     interaction_resblocks: int = 1
     """ResBlocks in each branch of a CDIB. The paper's figure can be read as 1 or as 2."""
+    mask_block_out_channels: list[int] = field(default_factory=list)
+    """Widths of the mask decoder, the one at full resolution first; none: the VAE's, as in the paper."""
     joint_decoder: bool = True
     """False: without joint segmentation decoders (Table 2, w/o JSD): neither mask stream nor mask losses."""
     text_attention: bool = True
