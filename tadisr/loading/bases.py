@@ -31,7 +31,7 @@ def backbone_component(folder: Path, ending: str = "") -> str:
     raise FileNotFoundError(f"{folder} is incomplete: neither {wanted} is there.")
 
 
-def check_holds_values(folder: Path, dtype: torch.dtype) -> None:
+def check_holds_values(folder: Path, dtype: torch.dtype | None) -> None:
     """Raise ValueError where the network saved in `folder` is known to give values that `dtype` does not hold."""
     backbone = read_config(folder / "model_index.json").get("unet")
     if dtype is torch.float16 and isinstance(backbone, list) and LeanUNet2DConditionModel.__name__ in backbone:

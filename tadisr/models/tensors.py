@@ -14,6 +14,7 @@ from tadisr.transparency import bleed, seen, settle
 
 COLOR_FIXES = ("none", "wavelet", "adain")
 OUTPUT_TYPES = ("pil", "uint8", "np", "pt")
+Generators = torch.Generator | Sequence[torch.Generator] | None
 CHANNELS = (1, 2, 3, 4)  # gray, gray and alpha, RGB, RGB and alpha
 
 
@@ -42,7 +43,7 @@ def to_tensors(
 
 
 def _to_tensors(image: Any, keep_alpha: bool) -> list[torch.Tensor]:
-    """One image, or a tensor that is a batch."""
+    """One image, or an array or a tensor that is a batch."""
     if isinstance(image, Image.Image):
         if 0 in image.size:
             raise ValueError(f"Expected an image that holds pixels, got {image.width} x {image.height}.")
@@ -72,21 +73,23 @@ def _to_tensors(image: Any, keep_alpha: bool) -> list[torch.Tensor]:
 
 
 def _from_array(array: np.ndarray) -> torch.Tensor:
-    """(H, W) or (H, W, C) to (1, C, H, W), of the same values."""
+    """(H, W), (H, W, C) or (B, H, W, C) to (B, C, H, W), of the same values."""
+    given = array.shape
     if array.ndim == 2:
         array = array[..., None]
-    if array.ndim != 3 or array.shape[2] not in CHANNELS or 0 in array.shape:
+    if array.ndim == 3:
+        array = array[None]
+    if array.ndim != 4 or array.shape[3] not in CHANNELS or 0 in array.shape:
         advice = ""
-        if array.ndim == 3 and array.shape[0] in CHANNELS and 0 not in array.shape:
-            advice = ": its channels come first, so transpose it, array.transpose(1, 2, 0), or give it as a tensor"
-        if array.ndim == 4:
-            advice = ": give a batch as a list of its images, list(array)"
-        raise ValueError(f"Expected an array (H, W), (H, W, 3) or (H, W, 4), got {array.shape}{advice}.")
+        if array.ndim == 4 and array.shape[1] in CHANNELS and 0 not in array.shape:
+            order = "1, 2, 0" if len(given) == 3 else "0, 2, 3, 1"
+            advice = f": its channels come first, so transpose it, array.transpose({order}), or give it as a tensor"
+        raise ValueError(f"Expected an array (H, W), (H, W, 3), (H, W, 4) or a batch of those, got {given}{advice}.")
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
         raise ValueError(f"Expected a uint8 array or floats in [0, 1], got {array.dtype}{_type_advice(array.dtype)}.")
     with np.errstate(all="ignore"):  # what float32 does not hold becomes infinite, and is refused as that
         array = np.array(array, array.dtype if array.dtype == np.uint8 else np.float32)  # a copy, in the usual layout
-    return torch.from_numpy(array).permute(2, 0, 1)[None]
+    return torch.from_numpy(array).permute(0, 3, 1, 2)
 
 
 def _checked_tensor(tensor: torch.Tensor) -> torch.Tensor:
@@ -152,6 +155,18 @@ def to_images(image: torch.Tensor, output_type: str, alpha: float | None = None)
         pixels[:, -1] = round(alpha * 255)
     arrays = [x.permute(1, 2, 0).squeeze(-1).contiguous().numpy() for x in pixels]
     return arrays if output_type == "uint8" else [Image.fromarray(x) for x in arrays]
+
+
+def as_batch(images: list, output_type: str) -> Any:
+    """What `to_images` made of several images, in one array (B, H, W, 3) for "np", or one tensor (B, 3, H, W) for "pt".
+
+    As it is, a list, for other types, and where not all are of one shape.
+    """
+    if output_type not in ("np", "pt") or len({image.shape for image in images}) != 1:
+        return images
+    if len(images) == 1:  # without a copy
+        return images[0][None]
+    return torch.stack(images) if output_type == "pt" else np.stack(images)
 
 
 def fix_color(image: torch.Tensor, lr: torch.Tensor, method: str) -> None:
