@@ -27,6 +27,7 @@ LONG = (
     "evaluation/test_report.py",
     "fuzz/",
     "golden/",
+    "loading/test_custom_code.py::test_without_the_package",
     "loading/test_hostile.py",
     "loading/test_hub.py",
     "loading/test_low_memory.py",

@@ -92,7 +92,7 @@ def complete_snapshot(folder: Path) -> Path:
 
     Of an adapter's repository diffusers fetches only what its model_index.json names.
     """
-    cached, kind = folder.parents[1], "models--"
+    cached, kind = folder.absolute().parent.parent, "models--"
     if folder.parent.name != "snapshots" or not cached.name.startswith(kind):
         return folder
     repository = cached.name.removeprefix(kind).replace("--", "/")

@@ -149,6 +149,5 @@ DiffusionPipeline.from_pretrained(sys.argv[1], trust_remote_code=True)
     command = [sys.executable, "-c", code, str(saved / "lean")]
     environment = {**os.environ, "HF_HOME": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert (
-        done.stderr.strip().splitlines()[-1] == "ImportError: This model needs the package tadisr: pip install tadisr"
-    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == "ImportError: This model needs the package tadisr: pip install tadisr"
