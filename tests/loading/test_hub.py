@@ -33,7 +33,8 @@ whole.push_to_hub("tester/whole")
 adapter = TADiSRPipeline.from_pretrained(f"{folder}/adapter")
 adapter.register_to_config(base_model="tester/base", base_revision=revision)
 adapter.push_to_hub("tester/adapter")
-TextDiffPipeline.from_pretrained("textdiff-tiny").save_pretrained(f"{folder}/lines", push_to_hub=True, repo_id="tester/lines")
+lines = TextDiffPipeline.from_pretrained("textdiff-tiny")
+lines.save_pretrained(f"{folder}/lines", push_to_hub=True, repo_id="tester/lines")
 # The base's main branch moves on: other weights.
 api.delete_folder("unet", "tester/base")
 result = {"revision": revision, "whole": digest(whole), "adapter": digest(adapter)}
