@@ -41,8 +41,9 @@ def front_matter(
         metrics, model_name, eval_results: as in `ModelCardData`.
     """
     base = base_model if _on_hub(base_model) else None
+    terms: dict[str, Any] = dict(license) if isinstance(license, Mapping) else {"license": license}
     data = ModelCardData(
-        **(license if isinstance(license, Mapping) else {"license": license}),
+        **terms,
         library_name="diffusers",
         pipeline_tag="image-to-image",
         tags=["super-resolution", "text", "ocr", "tadisr", *(["textdiff"] if pipeline == PIPELINES[1] else [])],

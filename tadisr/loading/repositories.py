@@ -116,7 +116,7 @@ def read_adapter_index(folder: Path) -> AdapterIndex | None:
             raise ValueError(f"{path} is damaged or of another version of tadisr: {one_line(error)}") from None
     if (folder / INDEX_FILE).is_file():
         return None
-    raise FileNotFoundError(f"{folder} holds neither a pipeline ({INDEX_FILE}) nor an adapter ({ADAPTER_FILE}).")
+    raise FileNotFoundError(f"{folder} holds neither a pipeline (model_index.json) nor an adapter ({ADAPTER_FILE}).")
 
 
 def _check_index(index: AdapterIndex) -> None:
