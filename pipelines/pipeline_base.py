@@ -31,11 +31,12 @@ class HubPipeline(DiffusionPipeline):
         add_custom_code(folder, read_config(folder / INDEX_FILE))
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write the pipeline to a folder, with a model card unless it has one.
+        """Write the pipeline to a folder, with a model card unless it has one; of adapters on a base, these alone.
 
         Args:
             save_directory: the folder.
-            push_to_hub: also upload it, to `repo_id` or a repository named as the folder.
+            push_to_hub: also upload it, to `repo_id` or a repository named as the folder. Where the folder had no card,
+                that of the repository stays.
             kwargs: `variant` and `max_shard_size`, as in `DiffusionPipeline.save_pretrained`; `repo_id`, `private`,
                 `token`, `commit_message` and `create_pr` for the Hub. `safe_serialization` is not followed: weights are
                 always written as safetensors, the only kind that is read.
@@ -44,9 +45,9 @@ class HubPipeline(DiffusionPipeline):
         hub = {key: kwargs.pop(key) for key in ("private", "token", "commit_message", "create_pr") if key in kwargs}
         repo_id = kwargs.pop("repo_id", folder.resolve().name)
         self._write(folder, **kwargs | {"safe_serialization": True})
-        self._write_card(folder, repo_id)
         if push_to_hub:
             self._upload(folder, repo_id, **hub)
+        self._write_card(folder, repo_id)
 
     def push_to_hub(
         self,

@@ -458,6 +458,7 @@ class TADiSRPipeline(HubPipeline):
         if base_model is not None:  # whose revisions are its own
             index = replace(index, base_model=str(base_model), base_revision=None)
         pipe = cls(**load_adapted(folder, index, hub, dtype, **kwargs))
+        pipe.register_to_config(_name_or_path=str(folder))  # as diffusers notes it of whole pipelines
         return pipe.fuse_lora() if fuse else pipe
 
     def _write(self, folder: Path, **kwargs: Any) -> None:

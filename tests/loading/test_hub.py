@@ -35,6 +35,12 @@ adapter.register_to_config(base_model="tester/base", base_revision=revision)
 adapter.push_to_hub("tester/adapter")
 lines = TextDiffPipeline.from_pretrained("textdiff-tiny")
 lines.save_pretrained(f"{folder}/lines", push_to_hub=True, repo_id="tester/lines")
+# What somebody wrote into a card stays.
+api.create_repo("tester/described")
+card = b"---\\nlicense: mit\\n---\\nmine"
+api.upload_file(repo_id="tester/described", path_or_fileobj=card, path_in_repo="README.md")
+lines.save_pretrained(f"{folder}/described", push_to_hub=True, repo_id="tester/described")
+lines.push_to_hub("tester/described")
 # The base's main branch moves on: other weights.
 api.delete_folder("unet", "tester/base")
 result = {"revision": revision, "whole": digest(whole), "adapter": digest(adapter)}
@@ -63,6 +69,7 @@ from huggingface_hub import ModelCard, hf_hub_download
 from PIL import Image
 NAMES = ("whole", "adapter", "lines")
 result = {"cards": {name: ModelCard.load(f"tester/{name}").content for name in NAMES}}
+result["described"] = ModelCard.load("tester/described").content
 for name in NAMES:
     try:
         DiffusionPipeline.from_pretrained(f"tester/{name}")
@@ -129,6 +136,7 @@ def test_the_cards_say_what_works(exchange):
         assert "lora" not in front["tags"], "the Hub would show load_lora_weights"
     assert (fronts["adapter"]["base_model"], fronts["adapter"]["base_model_relation"]) == ("tester/base", "adapter")
     assert fronts["lines"]["license"] == "apache-2.0", "that of the weights it was loaded from"
+    assert exchange[1]["plain"]["described"] == "---\nlicense: mit\n---\nmine"
     assert "base_model" not in fronts["whole"] and "license" not in fronts["whole"]
 
 
