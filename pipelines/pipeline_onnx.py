@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tadisr.arrays import COLOR_FIXES, fix_alpha, fix_color, resize, to_images, to_layers, to_planes
+from tadisr.arrays import COLOR_FIXES, as_batch, fix_alpha, fix_color, resize, to_images, to_layers, to_planes
 from tadisr.runtime.graph import Graph
 from tadisr.tiling import MIN_SIDE, TilePlan, auto_tile, group_by_size, run_tiled
 from tadisr.transparency import sliding_maximum
@@ -30,8 +30,8 @@ _INTEGERS = (int, np.integer)
 class TADiSROnnxPipelineOutput:
     """Restored images and where their text is, see `TADiSRPipelineOutput`; without "pt"."""
 
-    images: list[Image.Image] | list[np.ndarray]
-    text_masks: list[Image.Image] | list[np.ndarray]
+    images: list[Image.Image] | list[np.ndarray] | np.ndarray
+    text_masks: list[Image.Image] | list[np.ndarray] | np.ndarray
     reports: list[TrustReport] | None = None
 
 
@@ -102,6 +102,7 @@ class TADiSROnnxPipeline:
                     thresholds = None if report is True else report
                     reports.append(check_text(*(to_images(x, "uint8")[0] for x in (before, after)), thresholds))
                 images += to_images(one_sr, output_type, alpha)
+        images, masks = (as_batch(made, output_type) for made in (images, masks))
         return TADiSROnnxPipelineOutput(images, masks, reports if report else None)
 
     def restore(

@@ -3,6 +3,7 @@
 Shapes: B batch, H, W pixels of the output, h, w latent size.
 """
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +19,6 @@ from accelerate.utils.memory import clear_device_cache
 from diffusers import (
     AutoencoderKL,
     DDPMScheduler,
-    DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     ModelMixin,
     PipelineQuantizationConfig,
@@ -31,7 +31,7 @@ from tadisr.loading.adapters import load_adapted, save_adapter
 from tadisr.loading.bases import backbone_component, check_holds_values
 from tadisr.loading.load import choose_device
 from tadisr.loading.memory import (
-    as_dtype,
+    as_dtypes,
     contiguous_weights,
     free_memory,
     fuse_adapter,
@@ -56,6 +56,8 @@ from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel
 from tadisr.models.sharing import LOCK, one_load_at_a_time, shared_by_calls
 from tadisr.models.tensors import (
     OUTPUT_TYPES,
+    Generators,
+    as_batch,
     fix_alpha,
     fix_color,
     on_arrays,
@@ -65,10 +67,12 @@ from tadisr.models.tensors import (
     upsample,
 )
 from tadisr.models.weights import why_not_finite
+from tadisr.pipelines.pipeline_base import UNUSED_PROMPT, HubPipeline
 from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
 from tadisr.tiling import TilePlan, auto_tile, group_by_size, run_tiled
 from tadisr.trust.check import Thresholds, TrustReport, check_text, trust_engine
 
+logger = logging.getLogger(__name__)
 ImageInput = Image.Image | np.ndarray | torch.Tensor
 _VAES = [AutoencoderKL, LeanAutoencoderKL]
 MIN_SIDE = 64  # pixels of the output: smaller images are padded, so that every normalisation has something to measure
@@ -77,7 +81,7 @@ INTEGERS = (int, np.integer)
 NO_TEXT = -20.0  # a mask logit, where the network did not look
 
 
-class TADiSRPipeline(DiffusionPipeline):
+class TADiSRPipeline(HubPipeline):
     """Text-aware super-resolution (TADiSR) on a base of a family in docs/bases.md, or a tiny one.
 
     Args:
@@ -142,14 +146,16 @@ class TADiSRPipeline(DiffusionPipeline):
         tile_progress: Callable[[Iterable], Iterable] = iter,
         report: bool | Thresholds = False,
         tile_batch: int | None = None,
-    ) -> TADiSRPipelineOutput | tuple[list, ...]:
+        generator: Generators = None,
+        prompt: str | None = None,
+    ) -> TADiSRPipelineOutput | tuple[Any, ...]:
         """Restore one image, a batch, or a list of images of any sizes.
 
         Args:
-            image: PIL image, of any mode, turned upright if its EXIF says so; array (H, W), (H, W, 3) or (H, W, 4);
-                tensor (3, H, W), (4, H, W) or a batch of those; or a list of such images. Arrays and tensors are uint8
-                or floats in [0, 1]; one channel is gray, two are gray and alpha. An image with alpha, which is
-                straight, gives one with alpha, see `restore_transparent`.
+            image: PIL image, of any mode, turned upright if its EXIF says so; array (H, W), (H, W, 3), (H, W, 4) or a
+                batch (B, H, W, C); tensor (3, H, W), (4, H, W) or a batch of those; or a list of such images. Arrays
+                and tensors are uint8 or floats in [0, 1]; one channel is gray, two are gray and alpha. An image with
+                alpha, which is straight, gives one with alpha, see `restore_transparent`.
             scale: factor, above 0; need not be whole. What is not the model's `native_scale` costs as much as that.
                 Without a native one, a fraction costs as much as the next whole factor.
             tile: side of a tile in output pixels, as they are at the model's `native_scale`; "auto" picks it from the
@@ -158,11 +164,15 @@ class TADiSRPipeline(DiffusionPipeline):
             color_fix: "none"; "wavelet": the low frequencies of the input; "adain": its channel means and deviations.
             output_type: "pil", "uint8", "np" or "pt", see `TADiSRPipelineOutput`.
             return_dict: False returns the tuple (images, text_masks), and reports where there are any.
-            tile_progress: wraps the iterator over an image's tiles, for a progress bar; over a group's of small images.
+            tile_progress: wraps the iterator over an image's tiles, for a progress bar, such as the pipeline's own,
+                `pipe.progress_bar`; over a group's of small images.
             report: also read every line of text before and after, and say which ones to check, by the given
                 `Thresholds` or the usual ones; needs the extra "ocr". The reports' `to_dict` gives JSON values.
             tile_batch: tiles of an image restored at a time; None: as many as are faster and fit, where `tile` is a
                 number. Small images of one size go through together in any case.
+            generator: taken for code that gives one to every pipeline, and not used: nothing here is random.
+            prompt: taken as well, as in the code that the Hub shows for image-to-image models, and not followed, with a
+                warning: the network has one fixed prompt.
 
         Returns:
             `TADiSRPipelineOutput`. Each side of an image is round(side * scale) pixels, and at least 1.
@@ -174,6 +184,8 @@ class TADiSRPipeline(DiffusionPipeline):
         """
         # 1. Check.
         self.check_inputs(scale, tile, overlap, color_fix, output_type, report, tile_batch)
+        if prompt is not None:
+            logger.warning(UNUSED_PROMPT)
         images, masks, reports = [], [], []
         sources = to_tensors(image, keep_alpha=True)  # (1, 3 or 4, h, w) in [0, 1]
         waiting = iter(sources)
@@ -195,6 +207,7 @@ class TADiSRPipeline(DiffusionPipeline):
                 images += to_images(one_sr, output_type, alpha)
                 masks += to_images(one_mask, output_type)
         self.maybe_free_model_hooks()
+        images, masks = as_batch(images, output_type), as_batch(masks, output_type)
         if not return_dict:
             return (images, masks, reports) if report else (images, masks)
         return TADiSRPipelineOutput(images=images, text_masks=masks, reports=reports if report else None)
@@ -410,7 +423,8 @@ class TADiSRPipeline(DiffusionPipeline):
         Args:
             pretrained_model_name_or_path: "tadisr-tiny", a folder, or "user/model".
             kwargs: `dtype` (or, as it used to be called, `torch_dtype`; float32 by default, whatever the files hold;
-                "auto" is the type in which the fastest device here is faster, as in `tadisr.load`);
+                "auto" is the type in which the fastest device here is faster, as in `tadisr.load`; for a whole pipeline
+                also a dictionary of components' names, or "default", to types);
                 `revision`, `token`, `cache_dir`, `local_files_only` for the Hub; `base_model` to take an adapter's base
                 from somewhere else; `prompt`, a `TextPrompt`, instead of the saved one; `quantization_config`,
                 diffusers', for 8 or 4 bits: a `PipelineQuantizationConfig`, or the backbone's alone; `fuse_lora=True`
@@ -426,10 +440,10 @@ class TADiSRPipeline(DiffusionPipeline):
         base_model, fuse = kwargs.pop("base_model", None), kwargs.pop("fuse_lora", False)
         folder = resolve(os.fspath(pretrained_model_name_or_path), cls.__name__, **hub)
         index = read_adapter_index(folder)
-        dtype = as_dtype(kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32)), choose_device())
+        dtype = as_dtypes(kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32)), choose_device())
         if index is None:
             pipeline_kind(folder, cls.__name__)
-            check_holds_values(folder, dtype)
+            check_holds_values(folder, dtype.get("unet", dtype.get("default")) if isinstance(dtype, dict) else dtype)
             if base_model is not None:
                 raise ValueError(f"{pretrained_model_name_or_path} is no adapter: leave base_model out.")
             if (config := kwargs.get("quantization_config")) is not None:
@@ -438,34 +452,32 @@ class TADiSRPipeline(DiffusionPipeline):
             pipe = load_whole(super().from_pretrained, folder, _kinds(), dtype=dtype, **kwargs)
             check_fits(pipe.vae, pipe.backbone, pipe.prompt, pipe.joint_decoder)
             return pipe
+        if isinstance(dtype, dict):
+            raise ValueError(f"An adapter and its base are loaded in one dtype, not in {dtype}.")
         hub.pop("revision", None)
         if base_model is not None:  # whose revisions are its own
             index = replace(index, base_model=str(base_model), base_revision=None)
         pipe = cls(**load_adapted(folder, index, hub, dtype, **kwargs))
+        pipe.register_to_config(_name_or_path=str(folder))  # as diffusers notes it of whole pipelines
         return pipe.fuse_lora() if fuse else pipe
 
-    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write safetensors: the adapter alone where the base carries one, else the whole pipeline.
-
-        `kwargs` as in `DiffusionPipeline.save_pretrained`; `push_to_hub=True` also uploads, to `repo_id`.
-        """
-        if ADAPTER not in getattr(self.backbone, "peft_config", {}):
-            with contiguous_weights(self.convolutional()):
-                super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
-            return
-        if not self.config["base_model"]:
-            raise ValueError("This adapter does not name its base: set pipe.register_to_config(base_model=...) first.")
-        folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        # diffusers' own save_pretrained would write unloadable base_layer.* keys here
-        save_adapter(folder, {"vae": self.vae, family_of(self.backbone).component: self.backbone})
+    def _write(self, folder: Path, **kwargs: Any) -> None:
+        """The adapter alone where the base carries one, else the whole pipeline."""
         with contiguous_weights(self.convolutional()):
+            if ADAPTER not in getattr(self.backbone, "peft_config", {}):
+                super()._write(folder, **kwargs)
+                return
+            if not self.config["base_model"]:
+                raise ValueError(
+                    "This adapter does not name its base: set pipe.register_to_config(base_model=...) first."
+                )
+            folder.mkdir(parents=True, exist_ok=True)
+            # diffusers' own save_pretrained would write unloadable base_layer.* keys here
+            save_adapter(folder, {"vae": self.vae, family_of(self.backbone).component: self.backbone})
             for name in ("prompt", "joint_decoder"):
                 getattr(self, name).save_pretrained(folder / name)
         config = self.config
         AdapterIndex(config["base_model"], config["base_revision"], native_scale=config["native_scale"]).save(folder)
-        if push_to_hub:
-            self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
 
 
 def _kinds() -> dict[str, list[type]]:

@@ -3,7 +3,7 @@
 Shapes: N batch, h, w pixels of an LR crop, s scale of the enhancement module, H = sh, W = sw.
 """
 
-import os
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler, DiffusionPipeline
+from diffusers import DDIMScheduler
 from PIL import Image
 
 from tadisr.loading.load import choose_device
-from tadisr.loading.memory import as_dtype, contiguous_weights
+from tadisr.loading.memory import as_dtypes, contiguous_weights
 from tadisr.loading.repositories import pipeline_kind, resolve
 from tadisr.loading.whole import load_whole
 from tadisr.models.sharing import one_load_at_a_time, shared_by_calls
-from tadisr.models.tensors import OUTPUT_TYPES, to_images, to_tensors, upsample
+from tadisr.models.tensors import OUTPUT_TYPES, Generators, as_batch, to_images, to_tensors, upsample
 from tadisr.models.textdiff.enhancement import TextEnhancementModule
 from tadisr.models.textdiff.network import TextDiffNetwork
 from tadisr.models.textdiff.pieces import PieceFunction, run_pieces
@@ -28,17 +28,18 @@ from tadisr.models.textdiff.recognizer import CRNN
 from tadisr.models.textdiff.residual_unet import ResidualUNet
 from tadisr.models.textdiff.shares import Shares
 from tadisr.models.weights import why_not_finite
+from tadisr.pipelines.pipeline_base import UNUSED_PROMPT, HubPipeline
 from tadisr.pipelines.pipeline_output import TextDiffPipelineOutput
 
+logger = logging.getLogger(__name__)
 ImageInput = Image.Image | np.ndarray | torch.Tensor
-Generators = torch.Generator | Sequence[torch.Generator] | None
 _MODELS = ("enhancement", "prior", "residual")
 _KINDS = {
     "enhancement": [TextEnhancementModule], "prior": [CRNN], "residual": [ResidualUNet], "scheduler": [DDIMScheduler],
 }  # fmt: skip
 
 
-class TextDiffPipeline(DiffusionPipeline):
+class TextDiffPipeline(HubPipeline):
     """Super-resolution of cropped text lines (TextDiff): enhancement (TEM), then residual diffusion (MRD).
 
     Crops keep their detail whatever their size: each runs at its own size and aspect, a small one enlarged to the
@@ -109,14 +110,15 @@ class TextDiffPipeline(DiffusionPipeline):
         temperature: float | None = None,
         strength: float | None = None,
         residual_strength: float | None = None,
-    ) -> TextDiffPipelineOutput | tuple[list, list | None, list | None]:
+        prompt: str | None = None,
+    ) -> TextDiffPipelineOutput | tuple[Any, Any, Any]:
         """Restore one crop, a batch, or a list of crops of any sizes.
 
         Args:
-            image: PIL image, of any mode; array (h, w), (h, w, 3) or (h, w, 4); tensor (3, h, w), (4, h, w) or a batch
-                of those; or a list of such crops. Arrays and tensors are uint8 or floats in [0, 1]. What is transparent
-                is laid on white, or on the ground that shows it better, for the results have no alpha. Each is an
-                upright line of text, or a vertical one.
+            image: PIL image, of any mode; array (h, w), (h, w, 3), (h, w, 4) or a batch (N, h, w, C); tensor
+                (3, h, w), (4, h, w) or a batch of those; or a list of such crops. Arrays and tensors are uint8 or
+                floats in [0, 1]. What is transparent is laid on white, or on the ground that shows it better, for the
+                results have no alpha. Each is an upright line of text, or a vertical one.
             num_inference_steps: steps of the residual's sampling.
             generator: source of the noise; a list holds one for each crop. With a single generator all crops take the
                 same seed from it. None is a fixed seed: the same crop always gives the same image.
@@ -125,6 +127,7 @@ class TextDiffPipeline(DiffusionPipeline):
             return_dict: False returns the tuple (images, text_masks, coarse_images).
             temperature, strength, residual_strength: see `Shares`; None: the pipeline's own. `coarse_images` are always
                 at strength 1.
+            prompt: as in `TADiSRPipeline`, not followed.
 
         Returns:
             `TextDiffPipelineOutput`, everything exactly s (2) times its crop's size.
@@ -136,6 +139,8 @@ class TextDiffPipeline(DiffusionPipeline):
         # 1. Check.
         given = (temperature, strength, residual_strength)
         shares = self.check_inputs(num_inference_steps, batch_size, output_type, *given)
+        if prompt is not None:
+            logger.warning(UNUSED_PROMPT)
         crops = to_tensors(image)
         seeds = _seeds(generator, len(crops))
         scale = self.enhancement.config.scale
@@ -167,13 +172,13 @@ class TextDiffPipeline(DiffusionPipeline):
         temperature: float | None = None,
         strength: float | None = None,
         residual_strength: float | None = None,
-    ) -> TextDiffPipelineOutput | tuple[list, list | None]:
+    ) -> TextDiffPipelineOutput | tuple[Any, Any]:
         """The paper's cascade: sharpen text lines that another method made; sizes stay.
 
         Args:
             images: as for `__call__`, but at their final size.
-            masks: text probability, one for each image and of its size: PIL "L", (H, W) or (1, H, W). None: the mask
-                branch finds them in the images, reduced by s.
+            masks: text probability, one for each image and of its size: PIL "L", array (H, W) or (N, H, W), tensor
+                (1, H, W) or (N, 1, H, W). None: the mask branch finds them in the images, reduced by s.
             num_inference_steps, generator, batch_size, output_type, temperature, strength, residual_strength: as for
                 `__call__`. The whole change is the residual, so the product of both strengths is added.
             return_dict: False returns the tuple (images, text_masks).
@@ -280,7 +285,11 @@ class TextDiffPipeline(DiffusionPipeline):
             if maps.shape[1] % 3:
                 masks += to_images(maps[:, -1:].clamp_(0, 1), output_type)
         self.maybe_free_model_hooks()
-        return TextDiffPipelineOutput(images=images, text_masks=masks or None, coarse_images=coarse_images or None)
+        return TextDiffPipelineOutput(
+            images=as_batch(images, output_type),
+            text_masks=as_batch(masks, output_type) if masks else None,
+            coarse_images=as_batch(coarse_images, output_type) if coarse_images else None,
+        )
 
     def _placed(self, images: torch.Tensor) -> torch.Tensor:
         """The images where the models are, in their precision and layout."""
@@ -291,6 +300,7 @@ class TextDiffPipeline(DiffusionPipeline):
         """The lines with their masks as a fourth channel."""
         if not self.residual.config.mask:
             raise ValueError("This model was trained without text masks and reads none: leave out masks.")
+        masks = list(masks) if isinstance(masks, np.ndarray) and masks.ndim == 3 else masks
         maps = [mask[:, :1] for mask in to_tensors(masks)]
         sizes, mask_sizes = ([tuple(image.shape[-2:]) for image in images] for images in (lines, maps))
         if sizes != mask_sizes:
@@ -303,10 +313,9 @@ class TextDiffPipeline(DiffusionPipeline):
 
     enable_group_offload = enable_sequential_cpu_offload
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Write all components as safetensors; `kwargs` as in `DiffusionPipeline.save_pretrained`."""
+    def _write(self, folder: Path, **kwargs: Any) -> None:
         with contiguous_weights([getattr(self, name) for name in _MODELS]):
-            super().save_pretrained(save_directory, **kwargs)
+            super()._write(folder, **kwargs)
 
     @classmethod
     @one_load_at_a_time
@@ -325,7 +334,7 @@ class TextDiffPipeline(DiffusionPipeline):
         hub = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only") if k in kwargs}
         folder = resolve(pretrained_model_name_or_path, cls.__name__, **hub)
         pipeline_kind(folder, cls.__name__)
-        dtype = as_dtype(kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32)), choose_device())
+        dtype = as_dtypes(kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32)), choose_device())
         return load_whole(super().from_pretrained, folder, _KINDS, dtype=dtype, **kwargs)
 
 

@@ -34,7 +34,7 @@ def to_planes(image: Image.Image | np.ndarray | Sequence, keep_alpha: bool = Fal
 
 
 def _to_planes(image: Any, keep_alpha: bool) -> list[np.ndarray]:
-    """One image."""
+    """One image, or an array that is a batch."""
     if isinstance(image, Image.Image):
         if 0 in image.size:
             raise ValueError(f"Expected an image that holds pixels, got {image.width} x {image.height}.")
@@ -49,21 +49,23 @@ def _to_planes(image: Any, keep_alpha: bool) -> list[np.ndarray]:
 
 
 def from_array(array: np.ndarray) -> np.ndarray:
-    """(H, W) or (H, W, C) to a copy (1, C, H, W), of the same values, uint8 or float32."""
+    """(H, W), (H, W, C) or (B, H, W, C) to a copy (B, C, H, W), of the same values, uint8 or float32."""
+    given = array.shape
     if array.ndim == 2:
         array = array[..., None]
-    if array.ndim != 3 or array.shape[2] not in CHANNELS or 0 in array.shape:
+    if array.ndim == 3:
+        array = array[None]
+    if array.ndim != 4 or array.shape[3] not in CHANNELS or 0 in array.shape:
         advice = ""
-        if array.ndim == 3 and array.shape[0] in CHANNELS and 0 not in array.shape:
-            advice = ": its channels come first, so transpose it, array.transpose(1, 2, 0), or give it as a tensor"
-        if array.ndim == 4:
-            advice = ": give a batch as a list of its images, list(array)"
-        raise ValueError(f"Expected an array (H, W), (H, W, 3) or (H, W, 4), got {array.shape}{advice}.")
+        if array.ndim == 4 and array.shape[1] in CHANNELS and 0 not in array.shape:
+            order = "1, 2, 0" if len(given) == 3 else "0, 2, 3, 1"
+            advice = f": its channels come first, so transpose it, array.transpose({order}), or give it as a tensor"
+        raise ValueError(f"Expected an array (H, W), (H, W, 3), (H, W, 4) or a batch of those, got {given}{advice}.")
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
         raise ValueError(f"Expected a uint8 array or floats in [0, 1], got {array.dtype}{type_advice(array.dtype)}.")
     with np.errstate(all="ignore"):  # what float32 does not hold becomes infinite, and is refused as that
         array = np.array(array, array.dtype if array.dtype == np.uint8 else np.float32)  # a copy, in the usual layout
-    return array.transpose(2, 0, 1)[None]
+    return array.transpose(0, 3, 1, 2)
 
 
 def normalized(image: np.ndarray, keep_alpha: bool) -> list[np.ndarray]:
@@ -186,6 +188,16 @@ def to_images(planes: np.ndarray, output_type: str, alpha: float | None = None) 
             pixels[..., -1] = round(alpha * 255)
         images.append(_squeezed(pixels))
     return images if output_type == "uint8" else [Image.fromarray(x) for x in images]
+
+
+def as_batch(images: list, output_type: str) -> Any:
+    """What `to_images` made of several images, in one array (B, H, W, 3) for "np".
+
+    As it is, a list, for other types, and where not all are of one shape.
+    """
+    if output_type != "np" or len({image.shape for image in images}) != 1:
+        return images
+    return images[0][None] if len(images) == 1 else np.stack(images)  # one without a copy
 
 
 def _squeezed(array: np.ndarray) -> np.ndarray:

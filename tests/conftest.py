@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import sys
 from contextlib import suppress
@@ -26,6 +27,7 @@ LONG = (
     "evaluation/test_report.py",
     "fuzz/",
     "golden/",
+    "loading/test_custom_code.py::test_without_the_package",
     "loading/test_hostile.py",
     "loading/test_hub.py",
     "loading/test_low_memory.py",
@@ -57,6 +59,10 @@ def pytest_configure(config):
     """GPUs have their own tests, `-m gpu`: the others compare to the bit, which only a CPU's arithmetic allows."""
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if source := os.environ.get("DIFFUSERS_SOURCE"):  # its tests have marks of their own: test_diffusers_mixin.py
+        files = [path.read_text(encoding="utf-8") for path in Path(source, "tests").rglob("*.py")]
+        for mark in set(re.findall(r"pytest\.mark\.(\w+)", "".join(files))):
+            config.addinivalue_line("markers", f"{mark}: of diffusers' own tests")
     global _terminal
     _terminal = config.pluginmanager.get_plugin("terminalreporter")  # None in xdist's workers
 

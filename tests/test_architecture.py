@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import tadisr
+from tadisr.weights import BUNDLED
 
 ROOT = Path(__file__).parent.parent
 # A part may import from its own floor and from those below.
@@ -73,7 +74,9 @@ def climbs(source: str, module: str) -> list[str]:
 def product() -> dict[str, Path]:
     """{module: file} of all that is installed."""
     folders = (ROOT / name for name in ("tadisr", *AT_THE_ROOT))
-    return {module_of(path): path for folder in folders for path in sorted(folder.rglob("*.py"))}
+    files = (path for folder in folders for path in sorted(folder.rglob("*.py")))
+    # Programs beside weights are for diffusers alone, and no part of the package.
+    return {module_of(path): path for path in files if path.parent == BUNDLED or BUNDLED not in path.parents}
 
 
 def test_every_part_has_a_floor():

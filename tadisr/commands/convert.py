@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         with quiet():
-            done = convert(args.checkpoint, args.output, args.base_model)
+            done = convert(args.checkpoint, args.output, args.base_model, name=args.push_to_hub)
     except (OSError, ValueError, ImportError) as error:
         raise UserError(one_line(error)) from None
     file = done.release.file

@@ -118,10 +118,9 @@ def _method(name: str, what: str, options: dict[str, str], device: str, loaded: 
             return bicubic(lr, size)
         if diffuses:
             result = model(lr, **sampling, output_type="pt")
-            return torch.stack(result.coarse_images if options.get("output") == "coarse" else result.images)
+            return result.coarse_images if options.get("output") == "coarse" else result.images
         if type(model).__name__ == "TADiSRPipeline":
-            large = torch.stack(model(lr, scale=TADISR_SCALE, tile=None, output_type="pt").images)
-            return bicubic(large, size)
+            return bicubic(model(lr, scale=TADISR_SCALE, tile=None, output_type="pt").images, size)
         with torch.inference_mode():
             return model(lr.to(device)).float().cpu()
 
@@ -130,9 +129,7 @@ def _method(name: str, what: str, options: dict[str, str], device: str, loaded: 
     sharpener = loaded(refine)
 
     def refined(lr: "torch.Tensor") -> "torch.Tensor":
-        import torch
-
-        return torch.stack(sharpener.refine(plain(lr).clamp(0, 1), **sampling, output_type="pt").images)
+        return sharpener.refine(plain(lr).clamp(0, 1), **sampling, output_type="pt").images
 
     return refined
 

@@ -12,6 +12,7 @@ from huggingface_hub.errors import HFValidationError
 
 from tadisr.io.messages import one_line
 from tadisr.io.model_files import read_config, shown
+from tadisr.loading.custom_code import own_index
 from tadisr.loading.repositories import AdapterIndex, is_hub_id, resolve
 from tadisr.models.families import FAMILIES, Family, backbone_components, family_by_class, supported_bases
 from tadisr.models.one_step import Scheduler
@@ -31,7 +32,7 @@ def backbone_component(folder: Path, ending: str = "") -> str:
     raise FileNotFoundError(f"{folder} is incomplete: neither {wanted} is there.")
 
 
-def check_holds_values(folder: Path, dtype: torch.dtype) -> None:
+def check_holds_values(folder: Path, dtype: torch.dtype | None) -> None:
     """Raise ValueError where the network saved in `folder` is known to give values that `dtype` does not hold."""
     backbone = read_config(folder / "model_index.json").get("unet")
     if dtype is torch.float16 and isinstance(backbone, list) and LeanUNet2DConditionModel.__name__ in backbone:
@@ -47,7 +48,7 @@ def base_family(folder: Path, component: str | None = None) -> Family:
     where no base is, ValueError for one of no family, or one that the adapter is not for.
     """
     index_path = folder / "model_index.json"
-    index = read_config(index_path) if index_path.is_file() else {}
+    index = own_index(read_config(index_path)) if index_path.is_file() else {}
     found = {}
     for name in ("vae", *backbone_components()):
         config_path = folder / name / "config.json"

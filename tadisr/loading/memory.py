@@ -1,7 +1,7 @@
 """Weights in memory: precision, layout, adapters added into them, quantisation; and errors of not enough memory."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -26,6 +26,13 @@ def fast_dtype(device: str | torch.device) -> torch.dtype:
     if kind == "cuda":
         faster = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if faster else torch.float32
+
+
+def as_dtypes(name: Any, device: str | torch.device) -> torch.dtype | dict[str, torch.dtype]:
+    """As `as_dtype`; or of diffusers' dictionaries, which have components' names as keys, and "default", each value."""
+    if isinstance(name, Mapping):
+        return {key: as_dtype(value, device) for key, value in name.items()}
+    return as_dtype(name, device)
 
 
 def as_dtype(name: str | torch.dtype, device: str | torch.device) -> torch.dtype:

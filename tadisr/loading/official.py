@@ -12,6 +12,7 @@ from tadisr.io.hashing import sha256
 from tadisr.io.messages import shortened
 from tadisr.io.model_files import load_pickled, not_finite
 from tadisr.loading.adapters import write_adapter
+from tadisr.loading.cards import front_matter, snippet
 from tadisr.loading.official_layouts import (
     DECODER_GROUPS,
     LORA_ALPHA,
@@ -26,6 +27,9 @@ from tadisr.loading.official_layouts import (
 from tadisr.loading.repositories import AdapterIndex
 
 Checkpoint = Mapping[str, Any]
+_LICENSE = {
+    "license": "other", "license_name": "research-use", "license_link": "https://github.com/mingcv/TADiSR",
+}  # fmt: skip
 
 
 class Conversion(NamedTuple):
@@ -38,7 +42,11 @@ class Conversion(NamedTuple):
 
 
 def convert(
-    path: Path, output: Path, base_model: str | None = None, releases: Sequence[Release] | None = None
+    path: Path,
+    output: Path,
+    base_model: str | None = None,
+    releases: Sequence[Release] | None = None,
+    name: str | None = None,
 ) -> Conversion:
     """Write the checkpoint in the file `path` as an adapter to the new folder `output`, or nothing.
 
@@ -48,6 +56,7 @@ def convert(
         base_model: folder or Hub id of the base pipeline. Its text encoder makes the embeddings of the prompt, without
             which the adapter cannot run yet. By default none are made, and the adapter names the authors' base.
         releases: the layouts to expect, by default the two that were published.
+        name: by which the model card loads the adapter: its Hub id; by default the name of `output`.
 
     Raises:
         ValueError: the file is damaged, holds more than tensors, or has another layout.
@@ -72,7 +81,7 @@ def convert(
     released = path.stat().st_size == release.size and sha256(path) == release.sha256
     done = Conversion(release, released, base_model or release.base_model, has_prompt=base_model is not None)
     with replacing_folder(output) as folder:
-        _write(checkpoint, layout, decoder_group, done, folder)
+        _write(checkpoint, layout, decoder_group, done, folder, name or output.resolve().name)
     return done
 
 
@@ -111,7 +120,9 @@ def _mistakes(checkpoint: Checkpoint, layout: Layout, others: set[str]) -> Itera
         yield from (f"{group}: {key} is not finite" for key in not_finite(tensors))
 
 
-def _write(checkpoint: Checkpoint, layout: Layout, decoder_group: str, done: Conversion, folder: Path) -> None:
+def _write(
+    checkpoint: Checkpoint, layout: Layout, decoder_group: str, done: Conversion, folder: Path, name: str
+) -> None:
     release = done.release
     for name, group, rank, targets in (
         (release.family.component, release.backbone_group, RANK_BACKBONE, release.backbone_targets),
@@ -137,7 +148,7 @@ def _write(checkpoint: Checkpoint, layout: Layout, decoder_group: str, done: Con
             )
         prompt.float().save_pretrained(folder / "prompt")
     AdapterIndex(done.base_model, prompt=None if done.has_prompt else release.prompt).save(folder)
-    (folder / "README.md").write_text(_card(done), encoding="utf-8")
+    (folder / "README.md").write_text(_card(done, name), encoding="utf-8")
 
 
 def _decoder_weights(checkpoint: Checkpoint, layout: Layout, group: str) -> dict[str, torch.Tensor]:
@@ -157,25 +168,18 @@ def _decoder_weights(checkpoint: Checkpoint, layout: Layout, group: str) -> dict
     return weights
 
 
-def _card(done: Conversion) -> str:
+def _card(done: Conversion, name: str) -> str:
     release = done.release
     backbone = release.family.component
-    base = "" if Path(done.base_model).exists() else f"\nbase_model: {done.base_model}"
+    front = front_matter(base_model=done.base_model, license=_LICENSE)
     origin = "a file of the same layout as the released one, but **not the released file**"
     if done.released:
         origin = f"byte for byte the released file (SHA-256 `{release.sha256}`)"
     whole = "".join(f"; its `{layer}` whole" for layer in release.replaced_layers)
     prompt = "" if done.has_prompt else " Its embeddings are still to be made, see `tadisr convert --help`."
-    return f"""---
-license: other
-license_name: research-use
-library_name: diffusers
-pipeline_tag: image-to-image{base}
-tags: [tadisr, super-resolution, text, lora]
----
+    return f"""{front}# {release.name}
 
-# {release.name}
-
+{snippet(name)}
 Adapters for text-aware super-resolution, by the authors of TADiSR: Qiming Hu, Linlong Fan, Yiyan Luo, Yuhang Yu,
 Xiaojie Guo and Qingnan Fan, *Text-Aware Real-World Image Super-Resolution via Diffusion Model with Joint Segmentation
 Decoders* (arXiv:2506.04641, https://github.com/mingcv/TADiSR).

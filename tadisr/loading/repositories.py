@@ -3,12 +3,14 @@
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tadisr.io.atomic import write_atomically
 from tadisr.io.messages import one_line
 from tadisr.io.model_files import read_config, shown
+from tadisr.loading.custom_code import INDEX_FILE, add_custom_code, own_index
 from tadisr.weights import BUNDLED
 
 _MAX_SCALE = 64
@@ -26,14 +28,19 @@ class AdapterIndex:
     native_scale: int | None = None  # see TADiSRPipeline
 
     def save(self, folder: Path) -> None:
-        """Write the file that marks `folder` as an adapter."""
+        """Write the file that marks `folder` as an adapter, and what lets plain diffusers load it."""
         write_atomically(folder / ADAPTER_FILE, json.dumps(asdict(self), indent=2) + "\n")
+        parts = {"joint_decoder": ["tadisr.models.joint_decoder", "JointSegmentationDecoder"]}
+        if (folder / "prompt").is_dir():
+            parts["prompt"] = ["tadisr.models.prompt", "TextPrompt"]
+        cls = "TADiSRAdapterPipeline"
+        add_custom_code(folder, {"_class_name": cls, "_diffusers_version": version("diffusers"), **parts})
 
 
 def bundled_names(pipeline: str = "") -> list[str]:
     """The models that the package carries; with a class's name, that class's."""
-    indices = {path.parent.name: path.read_text(encoding="utf-8") for path in BUNDLED.glob("*/model_index.json")}
-    return sorted(name for name, index in indices.items() if pipeline in ("", json.loads(index)["_class_name"]))
+    indices = {path.parent.name: own_index(read_config(path)) for path in BUNDLED.glob(f"*/{INDEX_FILE}")}
+    return sorted(name for name, index in indices.items() if pipeline in ("", index["_class_name"]))
 
 
 def resolve(name: str | Path, pipeline: str | None = None, allow_patterns: list[str] | None = None, **hub: Any) -> Path:
@@ -62,7 +69,7 @@ def resolve(name: str | Path, pipeline: str | None = None, allow_patterns: list[
         choices = ", ".join([*(() if pipeline is None else bundled_names(pipeline)), "a folder"])
         raise FileNotFoundError(f"No model {name}: give {choices} or a Hub id such as user/model.")
     if pipeline is not None and allow_patterns is None:  # a foreign pipeline's gigabytes are not fetched to be refused
-        pipeline_kind(_fetch(name, ["model_index.json", ADAPTER_FILE], **hub), pipeline)
+        pipeline_kind(_fetch(name, [INDEX_FILE, ADAPTER_FILE], **hub), pipeline)
         allow_patterns = ["*.json", "*.safetensors", "*.md"]
     return _fetch(name, allow_patterns, **hub)
 
@@ -80,6 +87,18 @@ def _fetch(name: str | Path, allow_patterns: list[str] | None, **hub: Any) -> Pa
         raise FileNotFoundError(said) from error
 
 
+def complete_snapshot(folder: Path) -> Path:
+    """`folder`, with all that `resolve` fetches where it is a snapshot of a Hub's repository in the client's cache.
+
+    Of an adapter's repository diffusers fetches only what its model_index.json names.
+    """
+    cached, kind = folder.absolute().parent.parent, "models--"
+    if folder.parent.name != "snapshots" or not cached.name.startswith(kind):
+        return folder
+    repository = cached.name.removeprefix(kind).replace("--", "/")
+    return resolve(repository, PIPELINES[0], revision=folder.name, cache_dir=cached.parent)
+
+
 def is_hub_id(name: str) -> bool:
     """Whether `name` can be a Hub id, by its form."""
     return not Path(name).is_absolute() and not name.startswith((".", "~")) and name.count("/") == 1
@@ -95,7 +114,7 @@ def read_adapter_index(folder: Path) -> AdapterIndex | None:
             return index
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged or of another version of tadisr: {one_line(error)}") from None
-    if (folder / "model_index.json").is_file():
+    if (folder / INDEX_FILE).is_file():
         return None
     raise FileNotFoundError(f"{folder} holds neither a pipeline (model_index.json) nor an adapter ({ADAPTER_FILE}).")
 
@@ -124,7 +143,7 @@ def pipeline_kind(folder: Path, wanted: str = "") -> str:
     Raises ValueError if it is not of the class `wanted`; or, for "", not of any of ours.
     """
     adapter = read_adapter_index(folder)
-    found: Any = PIPELINES[0] if adapter else read_config(folder / "model_index.json").get("_class_name")
+    found: Any = PIPELINES[0] if adapter else own_index(read_config(folder / INDEX_FILE)).get("_class_name")
     if found not in ((wanted,) if wanted else PIPELINES):
         raise ValueError(f"{folder} holds a {shown(found)}, not a {wanted or ' or a '.join(PIPELINES)}.")
     return found

@@ -8,6 +8,7 @@ from diffusers import ModelMixin
 
 from tadisr.io.messages import one_line
 from tadisr.io.model_files import ANEW, read_config
+from tadisr.loading.custom_code import INDEX_FILE, own_index
 from tadisr.models.one_step import build_schedule, check_prediction
 from tadisr.models.weights import check_files, check_values, default_dtype_kept
 
@@ -22,8 +23,8 @@ def check_whole(folder: Path, kinds: Kinds, given: Collection[str] = (), variant
     diffusers would import any module that the index names, and for what `check_files` and `build_schedule` refuse;
     FileNotFoundError for a missing file.
     """
-    path = folder / "model_index.json"
-    index = read_config(path)
+    path = folder / INDEX_FILE
+    index = own_index(read_config(path))
     for name in (name for name in kinds if name not in given):
         found = index.get(name) or [None, None]
         if found == [None, None] and type(None) in kinds[name]:

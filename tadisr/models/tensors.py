@@ -1,6 +1,7 @@
 """Images as tensors: `tadisr.arrays` for whoever computes by torch."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from tadisr import arrays
 from tadisr.arrays import CHANNELS, type_advice
 
 OUTPUT_TYPES = ("pil", "uint8", "np", "pt")
+Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
 def upsample(image: torch.Tensor, scale: int) -> torch.Tensor:
@@ -65,6 +67,13 @@ def to_images(image: torch.Tensor, output_type: str, alpha: float | None = None)
     if output_type != "pt":
         return arrays.to_images(image.numpy(), output_type, alpha)
     return list(image if alpha is None else torch.cat([image, torch.full_like(image[:, :1], alpha)], dim=1))
+
+
+def as_batch(images: list, output_type: str) -> Any:
+    """As `tadisr.arrays.as_batch`; for "pt" one tensor (B, 3, H, W)."""
+    if output_type == "pt" and len({image.shape for image in images}) == 1:
+        return images[0][None] if len(images) == 1 else torch.stack(images)  # one without a copy
+    return arrays.as_batch(images, output_type)
 
 
 def fix_color(image: torch.Tensor, lr: torch.Tensor, method: str) -> None:

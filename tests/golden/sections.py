@@ -92,7 +92,7 @@ def pixels(*files: Path) -> dict[str, Any]:
 def restored(result: Any) -> Items:
     """Images and masks of a pipeline's output."""
     parts = {"images": result.images, "masks": result.text_masks, "coarse": getattr(result, "coarse_images", None)}
-    return {name: images(tensors) for name, tensors in parts.items() if tensors}
+    return {name: images(tensors) for name, tensors in parts.items() if tensors is not None}
 
 
 def run_of(out: Path) -> Items:

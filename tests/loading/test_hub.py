@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import yaml
 
 from helpers import tiny
 from helpers.hub_server import HubServer
@@ -12,11 +13,12 @@ COMMON = """
 import hashlib, json, sys
 import torch
 from huggingface_hub import HfApi
-from tadisr import TADiSRPipeline
+from tadisr import TADiSRPipeline, TextDiffPipeline
 
 PHOTO = torch.linspace(0, 1, 3 * 17 * 24).reshape(1, 3, 17, 24)
 
 def digest(pipe):
+    assert type(pipe).__name__ == "TADiSRPipeline"
     images, masks = pipe(PHOTO, output_type="pt", return_dict=False)
     return [hashlib.sha256(x[0].numpy().tobytes()).hexdigest() for x in (images, masks)]
 """
@@ -31,6 +33,14 @@ whole.push_to_hub("tester/whole")
 adapter = TADiSRPipeline.from_pretrained(f"{folder}/adapter")
 adapter.register_to_config(base_model="tester/base", base_revision=revision)
 adapter.push_to_hub("tester/adapter")
+lines = TextDiffPipeline.from_pretrained("textdiff-tiny")
+lines.save_pretrained(f"{folder}/lines", push_to_hub=True, repo_id="tester/lines")
+# What somebody wrote into a card stays.
+api.create_repo("tester/described")
+card = b"---\\nlicense: mit\\n---\\nmine"
+api.upload_file(repo_id="tester/described", path_or_fileobj=card, path_in_repo="README.md")
+lines.save_pretrained(f"{folder}/described", push_to_hub=True, repo_id="tester/described")
+lines.push_to_hub("tester/described")
 # The base's main branch moves on: other weights.
 api.delete_folder("unet", "tester/base")
 result = {"revision": revision, "whole": digest(whole), "adapter": digest(adapter)}
@@ -51,10 +61,44 @@ for name in ("missing", "base"):
 print(json.dumps(result))
 """
 
+# In a process of its own, in a cache where nothing is: what a reader of the card does, who has no more than that.
+PLAIN = """
+import os, re, subprocess
+from diffusers import DiffusionPipeline
+from huggingface_hub import ModelCard, hf_hub_download
+from PIL import Image
+NAMES = ("whole", "adapter", "lines")
+result = {"cards": {name: ModelCard.load(f"tester/{name}").content for name in NAMES}}
+result["described"] = ModelCard.load("tester/described").content
+for name in NAMES:
+    try:
+        DiffusionPipeline.from_pretrained(f"tester/{name}")
+    except ValueError as error:
+        result[f"{name} untrusted"] = str(error)
+for name in ("whole", "adapter"):
+    result[name] = digest(DiffusionPipeline.from_pretrained(f"tester/{name}", trust_remote_code=True))
+offline = DiffusionPipeline.from_pretrained("tester/adapter", trust_remote_code=True, local_files_only=True)
+result["offline"] = digest(offline)
+Image.new("RGB", (24, 16), "gray").save("photo.png")
+Image.new("RGB", (24, 16), "gray").save("line.png")
+for name, card in result["cards"].items():
+    snippets = re.findall("```python\\n(.*?)```", card, re.DOTALL)
+    for i, snippet in enumerate(snippets):
+        exec(snippet, {})
+        os.rename("sharp.png", f"{name}{i}.png")
+for name in ("whole", "adapter"):
+    hf = [sys.executable, "-c", "from huggingface_hub.cli.hf import main; main()"]
+    subprocess.run([*hf, "download", f"tester/{name}", "--local-dir", name], check=True, capture_output=True)
+    result[f"{name} in a folder"] = digest(TADiSRPipeline.from_pretrained(name))
+    plain = DiffusionPipeline.from_pretrained(name, trust_remote_code=True)
+    result[f"{name} in a folder, plain"] = digest(plain)
+print(json.dumps(result))
+"""
+
 
 @pytest.fixture(scope="module")
 def exchange(tmp_path_factory):
-    """(What the pushing process printed, what the pulling one printed, the paths it fetched of the base)."""
+    """(What the pushing process printed, what the pulling ones printed, the paths that one fetched of the base)."""
     folder = tmp_path_factory.mktemp("local")
     base = tiny.sd(folder)
     base.save_pretrained(folder / "base", variant="fp16")
@@ -67,7 +111,33 @@ def exchange(tmp_path_factory):
         fresh = tmp_path_factory.mktemp("home")
         pulled = json.loads(server.run(COMMON + PULL, home=fresh).splitlines()[-1])
         fetched = {m[1] for m in (re.search("/tester/base/resolve/(.*)", r) for r in server.requests) if m}
+        place = tmp_path_factory.mktemp("reader")
+        code = f"import os; os.chdir({str(place)!r})\n{COMMON}{PLAIN}"
+        pulled["plain"] = json.loads(server.run(code, home=place / "home").splitlines()[-1])
+        pulled["pictures"] = sorted(path.name for path in place.glob("*[0-9].png"))
     return pushed, pulled, fetched
+
+
+def test_plain_diffusers_takes_them_from_the_hub(exchange):
+    pushed, plain = exchange[0], exchange[1]["plain"]
+    for name in ("whole", "adapter"):
+        assert pushed[name] == plain[name] == plain[f"{name} in a folder"] == plain[f"{name} in a folder, plain"]
+    assert plain["offline"] == pushed["adapter"]
+    assert all("trust_remote_code=True" in plain[f"{name} untrusted"] for name in ("whole", "adapter", "lines"))
+
+
+def test_the_cards_say_what_works(exchange):
+    """Every snippet has been run, and has written a picture."""
+    cards = exchange[1]["plain"]["cards"]
+    assert exchange[1]["pictures"] == [f"{name}{i}.png" for name in ("adapter", "lines", "whole") for i in (0, 1)]
+    fronts = {name: yaml.safe_load(card.split("---")[1]) for name, card in cards.items()}
+    for front in fronts.values():
+        assert (front["library_name"], front["pipeline_tag"]) == ("diffusers", "image-to-image")
+        assert "lora" not in front["tags"], "the Hub would show load_lora_weights"
+    assert (fronts["adapter"]["base_model"], fronts["adapter"]["base_model_relation"]) == ("tester/base", "adapter")
+    assert fronts["lines"]["license"] == "apache-2.0", "that of the weights it was loaded from"
+    assert exchange[1]["plain"]["described"] == "---\nlicense: mit\n---\nmine"
+    assert "base_model" not in fronts["whole"] and "license" not in fronts["whole"]
 
 
 def test_the_same_output_before_and_after(exchange):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -52,6 +53,9 @@ def test_what_is_written(release, tmp_path):
     names = [
         "README.md",
         "tadisr_adapter.json",
+        "model_index.json",
+        "pipeline_adapter.py",
+        "joint_decoder/tadisr_joint_decoder.py",
         *decoder,
         *layers,
         f"{release.family.component}_lora/{lora}",
@@ -60,7 +64,9 @@ def test_what_is_written(release, tmp_path):
     assert tree(tmp_path / "new") == sorted(f"out/{name}" for name in names)
     assert read_adapter_index(out) == AdapterIndex(release.base_model, prompt=release.prompt)
     card = (out / "README.md").read_text(encoding="utf-8")
-    assert card.startswith("---\nlicense: other\n") and f"base_model: {release.base_model}\n" in card
+    front = yaml.safe_load(card.split("---")[1])
+    assert (front["license"], front["license_name"]) == ("other", "research-use") and front["license_link"]
+    assert (front["base_model"], front["base_model_relation"]) == (release.base_model, "adapter")
     for words in ("Qiming Hu", "research use", "2506.04641", genuine.sha256, release.prompt, release.file):
         assert words in card
     # The same bytes at another size, or other bytes of the same size: not the released file.

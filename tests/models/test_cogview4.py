@@ -276,6 +276,7 @@ def test_round_trips(base, pipe, tmp_path):
             assert torch.equal(one[0], other[0])
     assert {path.name for path in (tmp_path / "adapter").iterdir()} == {
         "tadisr_adapter.json", "transformer_lora", "vae_lora", "prompt", "joint_decoder",
+        "model_index.json", "pipeline_adapter.py", "README.md",
     }  # fmt: skip
     half = TADiSRPipeline.from_pretrained(tmp_path / "adapter", dtype=torch.bfloat16)
     assert {half.transformer.dtype, half.prompt.dtype} == {torch.bfloat16}

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from tadisr.io.images import read_image
-from tadisr.models.tensors import fix_alpha, to_images, to_layers, to_tensors
+from tadisr.models.tensors import as_batch, fix_alpha, to_images, to_layers, to_tensors
 
 RGBA = np.random.default_rng(0).integers(0, 256, (5, 7, 4), np.uint8)
 RGBA[0, :2] = [0] * 4, [255] * 4
@@ -32,7 +32,7 @@ def pixels(tensor: torch.Tensor) -> np.ndarray:
     RGB[::-1].copy()[::-1], np.asfortranarray(RGB), np.repeat(RGB, 2, 1)[:, ::2], Image.fromarray(RGB),
     torch.from_numpy(RGB).permute(2, 0, 1),
     torch.from_numpy(RGB / 255).permute(2, 0, 1)[None], torch.from_numpy(RGB / 255).permute(2, 0, 1).bfloat16(),
-    torch.from_numpy(RGB / 255).permute(2, 0, 1).requires_grad_(), [RGB], (RGB,),
+    torch.from_numpy(RGB / 255).permute(2, 0, 1).requires_grad_(), [RGB], (RGB,), RGB[None], RGB[None] / 255,
     np.ma.masked_array(RGB, RGB > 300), torch.nn.Parameter(torch.from_numpy(RGB / 255).permute(2, 0, 1)),
 ])  # fmt: skip
 def test_every_kind_of_image_is_the_same(image):
@@ -63,6 +63,22 @@ def test_a_batch_is_its_images():
     tensors = to_tensors(batch, keep_alpha=True)
     assert len(tensors) == 3 and all(torch.equal(one[0], image) for one, image in zip(tensors, batch, strict=True))
     assert len(to_tensors([batch, RGB])) == 4
+    again = to_tensors(batch.permute(0, 2, 3, 1).numpy(), keep_alpha=True)
+    assert all(torch.equal(one, other) for one, other in zip(again, tensors, strict=True))
+
+
+def test_images_of_one_shape_are_one_array_or_tensor():
+    images = torch.rand(3, 3, 4, 5)
+    for kind, shape in (("pt", (3, 3, 4, 5)), ("np", (3, 4, 5, 3))):
+        batch = as_batch(to_images(images, kind), kind)
+        assert batch.shape == shape and np.array_equal(batch[1], to_images(images[1:2], kind)[0])
+        one = to_images(images[:1], kind)
+        assert np.shares_memory(np.asarray(as_batch(one, kind)), np.asarray(one[0])), "no copy of a large image"
+        mixed = [*one, *to_images(images[:1, :, :3], kind)]
+        assert as_batch(mixed, kind) is mixed
+    for kind in ("pil", "uint8"):
+        pictures = to_images(images, kind)
+        assert as_batch(pictures, kind) is pictures
 
 
 def test_opened_files_are_what_the_command_line_reads(tmp_path):
@@ -186,8 +202,9 @@ READ_IT = "open the file first, with PIL.Image.open"
         (np.zeros(5, np.uint8), r"Expected an array .*, got \(5,\)"),
         (np.zeros((), np.uint8), r"Expected an array .*, got \(\)"),
         (RGB.transpose(2, 0, 1), r"got \(3, 5, 7\): its channels come first.*transpose\(1, 2, 0\)"),
-        (RGB[None], r"got \(1, 5, 7, 3\): give a batch as a list of its images, list\(array\)"),
-        (np.zeros((5, 7, 5), np.uint8), r"Expected an array \(H, W\), \(H, W, 3\) or \(H, W, 4\), got \(5, 7, 5\)\."),
+        (RGB.transpose(2, 0, 1)[None], r"got \(1, 3, 5, 7\): its channels come first.*transpose\(0, 2, 3, 1\)"),
+        (RGB[None, None], r"Expected an array .*, got \(1, 1, 5, 7, 3\)\."),
+        (np.zeros((5, 7, 5), np.uint8), r"Expected an array \(H, W\), .* or a batch of those, got \(5, 7, 5\)\."),
         (torch.from_numpy(RGB), r"got \(5, 7, 3\): its channels come last.*permute\(2, 0, 1\)"),
         (torch.from_numpy(RGB)[None], r"got \(1, 5, 7, 3\): its channels come last.*permute\(0, 3, 1, 2\)"),
         (torch.zeros(3), r"Expected a tensor .*, got \(3,\)\."),

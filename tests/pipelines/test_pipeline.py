@@ -80,11 +80,21 @@ def test_outputs_of_every_kind(pipe):
     arrays = pipe(PHOTO, output_type="np")
     assert np.array_equal(arrays.images[0], image.permute(1, 2, 0).numpy())
     assert np.array_equal(arrays.text_masks[0], mask[0].numpy())
+    assert arrays.images.shape == (1, 68, 96, 3) and arrays.text_masks.shape == (1, 68, 96)
     pil = pipe(PHOTO)
     assert (pil.images[0].mode, pil.images[0].size) == ("RGB", (96, 68))
     assert (pil.text_masks[0].mode, pil.text_masks[0].size) == ("L", (96, 68))
     assert np.array_equal(np.asarray(pil.images[0]), np.rint(arrays.images[0] * 255).astype(np.uint8))
     assert np.array_equal(np.asarray(pil.text_masks[0]), np.rint(arrays.text_masks[0] * 255).astype(np.uint8))
+
+
+def test_what_other_pipelines_take_is_taken(pipe, caplog):
+    generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+    for generator in (generators[0], generators):
+        assert same(run(pipe, generator=generator), run(pipe))
+    assert not caplog.records
+    assert same(run(pipe, prompt="Turn this cat into a dog"), run(pipe))
+    assert "The prompt is not followed" in caplog.text
 
 
 def test_lists_and_batches_are_their_images_one_by_one(pipe):
@@ -94,7 +104,10 @@ def test_lists_and_batches_are_their_images_one_by_one(pipe):
     assert [tuple(image.shape[1:]) for image in images] == [(68, 96), (120, 36), (68, 96)]
     assert same((images, masks), ([i[0] for i, _ in one_by_one], [m[0] for _, m in one_by_one]))
     batch = run(pipe, torch.cat([photos[0], photos[2]]))
-    torch.testing.assert_close(batch, ([images[0], images[2]], [masks[0], masks[2]]), atol=1e-3, rtol=0)
+    expected = tuple(torch.stack([parts[0], parts[2]]) for parts in (images, masks))
+    torch.testing.assert_close(batch, expected, atol=1e-3, rtol=0)
+    arrays = pipe(batch[0].permute(0, 2, 3, 1).numpy()[:, ::4, ::4], output_type="np")
+    assert arrays.images.shape == (2, 68, 96, 3) and arrays.text_masks.shape == (2, 68, 96)
 
 
 def test_small_images_go_through_together(free, monkeypatch):
@@ -453,6 +466,7 @@ def test_adapter_round_trip_without_text_encoders(adapted, tmp_path):
     pipe.save_pretrained(tmp_path / "adapter")
     assert {path.name for path in (tmp_path / "adapter").iterdir()} == {
         "tadisr_adapter.json", "unet_lora", "vae_lora", "prompt", "joint_decoder",
+        "model_index.json", "pipeline_adapter.py", "README.md",
     }  # fmt: skip
     assert not list(tmp_path.rglob("*.bin"))
     for part in ("model_index.json", "vae", "unet", "scheduler"):

@@ -236,10 +236,11 @@ def test_masks_of_every_kind(pipe):
     mask = tiny.photo(60, 20, seed=1)[0, :1]
     array = mask[0].numpy()
     expected = pipe.refine(image, masks=mask, output_type="pt").images
-    for kind in (mask[None], [mask], array, [array], Image.fromarray(np.rint(array * 255).astype(np.uint8))):
+    picture = Image.fromarray(np.rint(array * 255).astype(np.uint8))
+    for kind in (mask[None], [mask], array, [array], array[None], picture):
         assert close([pipe.refine(image, masks=kind, output_type="pt").images], [expected])
     batch = pipe.refine(image.repeat(2, 1, 1, 1), masks=mask.repeat(2, 1, 1, 1), output_type="pt").images
-    assert close([batch], [expected * 2])
+    assert close([batch], [[*expected, *expected]])
 
 
 def test_what_is_not_changed_stays_bit_identical(pipe):

@@ -53,6 +53,7 @@ def test_lora_on_a_pretrained_base(data, tmp_path):
     weights = out / "weights"
     assert {path.name for path in weights.iterdir()} == {
         "tadisr_adapter.json", "unet_lora", "vae_lora", "prompt", "joint_decoder", "README.md", "train_config.yaml",
+        "model_index.json", "pipeline_adapter.py",
     }  # fmt: skip
     assert {x.dtype for x in runs.weights(out).values()} == {torch.float32}
     pipe = TADiSRPipeline.from_pretrained(weights)

@@ -6,9 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import yaml
-from huggingface_hub import EvalResult, ModelCardData, create_repo, upload_folder
+from huggingface_hub import EvalResult, create_repo, upload_folder
 
 from tadisr.io.messages import one_line
+from tadisr.loading.cards import front_matter, snippet
 from tadisr.training.restoration.train_config import TrainConfig
 
 SHEET_FILE = "validation.jpg"
@@ -42,23 +43,15 @@ def model_card(
         for key, value in scores.items()
         if key in METRICS and key not in ("images", "ocr_lines") and not key.endswith("_bicubic")
     ]  # fmt: skip
-    front = ModelCardData(
-        library_name="diffusers", pipeline_tag="image-to-image",
-        tags=["tadisr", "super-resolution", "text", *(["lora"] if base else [])],
-        base_model=base if base and not Path(base).exists() else None,
-        model_name=title if results else None, eval_results=results or None,
+    front = front_matter(
+        base_model=base, license=config.hub_license, datasets=config.train_data_dir,
+        metrics=[result.metric_type for result in results], model_name=title, eval_results=results,
     )  # fmt: skip
     lines = [
-        "---", front.to_yaml(), "---", "",
-        f"# {title}", "",
+        front, f"# {title}", "",
         f"Text-aware super-resolution (TADiSR), x{config.scale}"
         + (f": adapters for {base}." if base else ", trained from scratch."), "",
-        "```python",
-        "from PIL import Image",
-        "from tadisr import TADiSRPipeline", "",
-        f'pipe = TADiSRPipeline.from_pretrained("{name}")',
-        'pipe(Image.open("photo.png")).images[0].save("sharp.png")',
-        "```", "",
+        snippet(name),
     ]  # fmt: skip
     if shown:
         lines += [f"## Scores after {step} steps", "", "| | |", "|---|---:|"]

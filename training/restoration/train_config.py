@@ -110,6 +110,8 @@ class TrainConfig(LossWeights, LoopConfig):
     hub_model_id: str | None = None
     """Repository to upload to; None: one named as output_dir."""
     hub_private_repo: bool = False
+    hub_license: str | None = None
+    """Licence of the weights in the model card, as the Hub calls it, such as apache-2.0; None: the card names none."""
 
     def __post_init__(self):
         if bool(self.pretrained_model_name_or_path) == bool(self.base_config):

@@ -22,6 +22,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from tadisr.io.messages import quiet
+from tadisr.loading.custom_code import own_index
 from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 from tadisr.training.engine.command_line import mistakes_in_one_line
@@ -56,8 +57,8 @@ def release(source: Path, target: Path, others: Sequence[Path] = (), **strengths
     if not index.is_file():
         raise FileNotFoundError(f"{source} holds no whole pipeline: there is no model_index.json.")
     kinds = {kind.__name__: kind for kind in (TADiSRPipeline, TextDiffPipeline)}
-    name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
-    if name not in kinds:
+    name = own_index(json.loads(index.read_text(encoding="utf-8")))["_class_name"]
+    if name not in [*kinds]:
         raise ValueError(f"{source} holds a {name}: only {' and '.join(kinds)} are bundled.")
     pipe = kinds[name].from_pretrained(source)
     average(pipe, others)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -164,8 +165,28 @@ def test_model_card_holds_the_metrics_and_the_command(run):
     assert (
         command_line(["x", "--seed", "1"], 4) == "accelerate launch --num_processes 4 training/train_lora.py --seed 1"
     )
+    assert "psnr" in front["metrics"] and "ocr_accuracy" in front["metrics"] and front["pipeline_tag"]
     plain = model_card(TrainConfig(base_config="b", train_data_dir=["d"], output_dir="runs/a"), 3, {})
     assert "model-index" not in plain and "# a" in plain
+    front = yaml.safe_load(plain.split("---")[1])
+    assert not {"license", "base_model", "base_model_relation", "datasets", "metrics"} & set(front)
+
+
+def test_model_card_says_what_the_hub_reads(tmp_path):
+    config = TrainConfig(
+        pretrained_model_name_or_path="Kwai-Kolors/Kolors-diffusers", train_data_dir=["user/ftsr", str(tmp_path)],
+        hub_model_id="user/tadisr-kolors", hub_license="apache-2.0",
+    )  # fmt: skip
+    card = ModelCard(model_card(config, 3, {"psnr": 23.0, "psnr_bicubic": 22.0, "images": 4}))
+    found = {name: getattr(card.data, name) for name in ("license", "library_name", "pipeline_tag", "base_model")}
+    assert found == {
+        "license": "apache-2.0", "library_name": "diffusers", "pipeline_tag": "image-to-image",
+        "base_model": "Kwai-Kolors/Kolors-diffusers",
+    }  # fmt: skip
+    assert (card.data.datasets, card.data.metrics) == (["user/ftsr"], ["psnr"]), "no folder of this machine"
+    assert card.data.get("base_model_relation") == "adapter" and "lora" not in card.data.tags
+    assert [result.metric_value for result in card.data.eval_results] == [23.0]
+    assert 'DiffusionPipeline.from_pretrained("user/tadisr-kolors", trust_remote_code=True)' in card.text
 
 
 def test_push_to_hub_and_back(data, tmp_path):
