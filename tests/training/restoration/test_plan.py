@@ -85,5 +85,18 @@ def test_the_command(base, tmp_path, capsys):
     assert main([*command, "--memory", "0.001", "--json"]) == 1
     plan = json.loads(capsys.readouterr().out)
     assert not plan["fits"] and plan["peak"] < plan["with_room"]
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(config.read_text() + "resolution: 64\ngradient_accumulation_steps: 2\n")
+    (run / "log.jsonl").write_text('{"step": 1, "s/step": 9.0, "mse": 1.0}\n{"step": 2, "s/step": 3.0}\n{"psnr": 20}\n')
+    command = ["plan", str(config), "--set", "resolution=64", "--json"]
+    assert main([*command, "--measured", str(run)]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["seconds"] == pytest.approx(1.5)  # one batch instead of two
+    assert main([*command, "--tflops", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["seconds"] == pytest.approx(measured["flops"] / 0.35e12)
+    (run / "log.jsonl").write_text("")
+    assert main([*command, "--measured", str(run)]) == 2
+    assert "says no seconds a step" in capsys.readouterr().err
     assert main(["plan", str(config), "--set", "resolutoin=64"]) == 2
     assert main(["plan", "tiny.yaml"]) == 2
