@@ -27,7 +27,7 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def trained(base, out, optimizer, steps=24):
+def trained(base, out, optimizer, steps=20):
     """The losses of steps on one batch, the optimiser after them, and the settings."""
     config = TrainConfig(
         pretrained_model_name_or_path=str(base), train_data_dir=["d"], output_dir=str(out), optimizer=optimizer,
