@@ -82,9 +82,10 @@ def test_the_command(base, tmp_path, capsys):
     config = tmp_path / "c.yaml"
     config.write_text(f"pretrained_model_name_or_path: {base}\ntrain_data_dir: [d]\nlpips: 0\n")
     command = ["plan", str(config), "--set", "resolution=64", "interaction_resblocks=2"]
-    assert main([*command, "--memory", "0.001", "--json"]) == 1
+    assert main([*command, "--memory", "0.001", "--tflops", "1", "--json"]) == 1
     plan = json.loads(capsys.readouterr().out)
     assert not plan["fits"] and plan["peak"] < plan["with_room"]
+    assert plan["seconds"] == pytest.approx(plan["flops"] / 0.35e12)
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.yaml").write_text(config.read_text() + "resolution: 64\ngradient_accumulation_steps: 2\n")
@@ -93,8 +94,6 @@ def test_the_command(base, tmp_path, capsys):
     assert main([*command, "--measured", str(run)]) == 0
     measured = json.loads(capsys.readouterr().out)
     assert measured["seconds"] == pytest.approx(1.5)  # one batch instead of two
-    assert main([*command, "--tflops", "1"]) == 0
-    assert json.loads(capsys.readouterr().out)["seconds"] == pytest.approx(measured["flops"] / 0.35e12)
     (run / "log.jsonl").write_text("")
     assert main([*command, "--measured", str(run)]) == 2
     assert "says no seconds a step" in capsys.readouterr().err
