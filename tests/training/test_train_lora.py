@@ -66,6 +66,17 @@ def test_lora_on_a_pretrained_base(data, tmp_path):
     assert kept and not [name for name in kept if "base_layer" in name or name.startswith("prompt")]
 
 
+@pytest.mark.parametrize("net", ["st_alex", "st_vgg"])
+def test_the_perceptual_term_by_published_weights(data, tmp_path, net):
+    out = runs.train(data, tmp_path / "run", max_train_steps=2, lpips=5, lpips_net=net)
+    terms = [record["lpips"] for record in runs.records(out)]
+    assert len(terms) == 2 and all(0.1 < term < 5 for term in terms)
+    without = runs.train(data, tmp_path / "without", max_train_steps=2)
+    assert "lpips" not in runs.records(without)[0]
+    a, b = runs.weights(out), runs.weights(without)
+    assert any(not torch.equal(a[name], b[name]) for name in a)
+
+
 def test_learning_rate_follows_the_schedule(data, tmp_path):
     run = runs.train(data, tmp_path / "run", lr_scheduler="constant_with_warmup", max_train_steps=4)
     assert [record["lr"] for record in runs.records(run)] == [5e-4, 1e-3, 1e-3, 1e-3]

@@ -10,7 +10,7 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType, InitProcessGroupKwargs
 from torch import nn
 
-from tadisr.training.engine.loop_config import LoopConfig
+from tadisr.training.engine.loop_config import EIGHT_BIT, LoopConfig
 
 
 def start_accelerator(config: LoopConfig) -> Accelerator:
@@ -51,6 +51,9 @@ def start_accelerator(config: LoopConfig) -> Accelerator:
         AcceleratorState._shared_state["fsdp_plugin"] = plugin
         for state in (AcceleratorState, PartialState):
             state._shared_state["distributed_type"] = DistributedType.FSDP
+    shards = accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+    if shards and config.optimizer == EIGHT_BIT:
+        raise ValueError(f"{EIGHT_BIT} has whole states, and FSDP and DeepSpeed deal states out: take adamw there.")
     if accelerator.distributed_type is DistributedType.DEEPSPEED:  # it has settings of its own
         accelerator.state.deepspeed_plugin.deepspeed_config |= {
             "train_micro_batch_size_per_gpu": config.train_batch_size,

@@ -19,7 +19,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from tadisr.io.atomic import write_atomically
-from tadisr.training.engine.loop_config import LoopConfig
+from tadisr.training.engine.loop_config import EIGHT_BIT, LoopConfig
 from tadisr.training.engine.processes import reduced
 from tadisr.training.engine.task import Batch, Terms
 
@@ -33,20 +33,36 @@ def build_optimizer(config: LoopConfig, parameters: Sequence[nn.Parameter]) -> t
     """The optimiser that `config.optimizer` names, with AdamW's learning rate, betas and weight decay.
 
     Raises:
-        ImportError: timm is not installed. ValueError: it knows no such optimiser.
+        ImportError: timm or bitsandbytes is not installed. ValueError: timm knows no such optimiser.
     """
     rate, betas, decay = config.learning_rate, (config.adam_beta1, config.adam_beta2), config.adam_weight_decay
     if config.optimizer == "adamw":
         return torch.optim.AdamW(parameters, rate, betas, weight_decay=decay)
+    if config.optimizer == EIGHT_BIT:
+        return _adamw_8bit(parameters, rate, betas, decay)
     from timm.optim import create_optimizer_v2, list_optimizers
 
     if config.optimizer not in list_optimizers():
-        raise ValueError(f"No optimizer is called {config.optimizer}: take adamw, muon or another of timm's.")
+        names = f"adamw, {EIGHT_BIT}, muon"
+        raise ValueError(f"No optimizer is called {config.optimizer}: take {names} or another of timm's.")
     try:
         return create_optimizer_v2(parameters, config.optimizer, lr=rate, weight_decay=decay, betas=betas)
     except (AssertionError, IndexError, RuntimeError, TypeError) as error:  # three betas, compiled kernels
         message = f"{config.optimizer} does not work with these settings ({error}): take adamw or muon."
         raise ValueError(message) from None
+
+
+def _adamw_8bit(
+    parameters: Sequence[nn.Parameter], rate: float, betas: tuple[float, float], decay: float
+) -> torch.optim.Optimizer:
+    """AdamW with 8-bit states (Dettmers et al., ICLR 2022); those of less than 4,096 values stay in float32."""
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError:
+        raise ImportError(f"{EIGHT_BIT} needs bitsandbytes: pip install 'tadisr[8bit]'.") from None
+    for parameter in parameters:  # as its first step would do: a resumed run must begin as the run went on
+        parameter.data = parameter.data.contiguous()
+    return AdamW8bit(parameters, rate, betas, weight_decay=decay)
 
 
 def step_generator(seed: int, batch: int, process: int) -> torch.Generator:

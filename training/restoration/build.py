@@ -141,7 +141,7 @@ def add_adapters(vae: AutoencoderKL, backbone: ModelMixin, config: TrainConfig) 
         if isinstance(module, (nn.GroupNorm, nn.LayerNorm)):
             module.float()  # autocast leaves some of their inputs in float32, and CPUs refuse a mixture
     torch.manual_seed(config.seed)  # the same adapters in every process, whether or not it made the prompt
-    add_lora(backbone, vae, config.rank_unet, config.rank_vae)
+    add_lora(backbone, vae, config.rank_unet, config.rank_vae, config.lora_alpha)
     cast_training_params([backbone, vae], dtype=torch.float32)  # adapters are as precise as the optimiser
 
 
@@ -166,13 +166,12 @@ def load_prompt(config: TrainConfig) -> TextPrompt:
     name = config.pretrained_model_name_or_path
     origin = [name, config.revision, config.prompt]
     mark = folder / "made_from.json"
-    if mark.is_file() and read_json(mark) == origin:
-        return load_network(TextPrompt, folder).requires_grad_(False)
-    options = {"revision": config.revision, "variant": config.variant, "dtype": DTYPES[config.mixed_precision]}
-    prompt = TextPrompt.from_base(name, config.prompt, **options).float().requires_grad_(False)
-    prompt.save_pretrained(folder)
-    write_atomically(mark, json.dumps(origin))
-    return prompt
+    if not mark.is_file() or read_json(mark) != origin:
+        options = {"revision": config.revision, "variant": config.variant, "dtype": DTYPES[config.mixed_precision]}
+        TextPrompt.from_base(name, config.prompt, **options).float().save_pretrained(folder)
+        write_atomically(mark, json.dumps(origin))
+    # Read by the run that made it, too: sums depend on how a tensor lies in memory, and a resumed run is to equal it.
+    return load_network(TextPrompt, folder).requires_grad_(False)
 
 
 def drop_mask_stream(decoder: JointSegmentationDecoder) -> None:

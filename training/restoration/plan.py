@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
@@ -27,6 +27,7 @@ from tadisr.io.model_files import read_config
 from tadisr.loading.bases import base_family
 from tadisr.loading.official_layouts import COGVIEW4, KOLORS
 from tadisr.loading.repositories import resolve
+from tadisr.metrics.st_lpips import STLPIPS
 from tadisr.models.families import FAMILIES, Family
 from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.network import TADiSRNetwork
@@ -153,7 +154,7 @@ def count(config: TrainConfig, cuda: bool = True) -> Plan:
     counter = MemoryCounter()
     with torch.device("meta"):
         network = _network(config)
-        lpips = _perceptual_network() if config.lpips else None
+        lpips = _perceptual_network(config) if config.lpips else None
     scheduler = network.scheduler  # its numbers are computed now, while tensors have values
     if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
         flow_point(scheduler)
@@ -165,7 +166,8 @@ def count(config: TrainConfig, cuda: bool = True) -> Plan:
         counter.peak = weights = counter.live
         parameters = trainable(network)
         trained = sum(parameter.nbytes for parameter in parameters)
-        optimizer = build_optimizer(config, parameters)
+        with unset_fake_temporarily():  # bitsandbytes computes a table
+            optimizer = build_optimizer(config, parameters)
         network.train()
 
         def step() -> int:
@@ -240,11 +242,15 @@ def shapes_of(name: str, revision: str | None = None) -> tuple[Family, Mapping[s
     return family, backbone, vae, tokens
 
 
-def _perceptual_network() -> nn.Module:
-    """LPIPS' network without its weights."""
-    import lpips
+def _perceptual_network(config: TrainConfig) -> nn.Module:
+    """The network of `terms.load_lpips` without its weights."""
+    if config.lpips_net == "vgg":
+        import lpips
 
-    return lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False).eval().requires_grad_(False)
+        network = lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False)
+    else:
+        network = STLPIPS(config.lpips_net.removeprefix("st_"))
+    return network.eval().requires_grad_(False)
 
 
 def _network(config: TrainConfig) -> TADiSRNetwork:

@@ -7,6 +7,7 @@ from torch import nn
 
 from tadisr.io.messages import one_line
 from tadisr.io.model_files import check_tensors, load_pickled
+from tadisr.metrics.st_lpips import load_st_lpips
 from tadisr.models.losses import tadisr_loss
 from tadisr.training.recognizer.recognizer_loss import RecognizerLoss
 from tadisr.training.restoration.train_config import TrainConfig
@@ -14,13 +15,16 @@ from tadisr.training.restoration.validation import network_input
 
 
 def load_lpips(config: TrainConfig) -> nn.Module | None:
-    """LPIPS with a VGG backbone, as in the authors' code (the paper names none); None where its weight is 0.
+    """The perceptual distance of Eq. 7 that `config.lpips_net` names; None where its weight is 0.
 
     Raises:
         FileNotFoundError: the weights are not there and cannot be downloaded. ValueError: a file of another kind.
+        ImportError: the package of ST-LPIPS' weights is not installed.
     """
     if not config.lpips:
         return None
+    if config.lpips_net != "vgg":
+        return load_st_lpips(config.lpips_net.removeprefix("st_"))
     import lpips
     from torchvision.models import vgg16
 
@@ -31,7 +35,8 @@ def load_lpips(config: TrainConfig) -> nn.Module | None:
         network = lpips.LPIPS(net="vgg", pnet_rand=bool(file), verbose=False)
     except OSError as error:
         raise FileNotFoundError(
-            f"LPIPS' VGG weights cannot be downloaded ({error}): set --lpips_weights to a local copy, or --lpips 0."
+            f"LPIPS' VGG weights cannot be downloaded ({error}): set --lpips_weights to a local copy, or "
+            "--lpips_net st_vgg, whose weights are a package's."
         ) from None
     if file:
         backbone = vgg16()

@@ -29,6 +29,9 @@ class TrainConfig(LossWeights, LoopConfig):
     """With base_config: a saved pipeline whose weights to start from (with fresh optimiser state)."""
     rank_unet: int = 4
     rank_vae: int = 2
+    lora_alpha: int | None = None
+    """What adapters add counts `lora_alpha / rank` times; None: once. The authors' code has 8: twice in the U-Net, four
+    times in the VAE. The paper does not say."""
     prompt: str = "best quality,highres,extremely detailed,text"
     encoder_skips: bool = False
     """Only with base_config; see JointSegmentationDecoder, as for the next one."""
@@ -79,8 +82,11 @@ class TrainConfig(LossWeights, LoopConfig):
     mixed_precision: str = "auto"
     """no, fp16 or bf16. A pretrained base's frozen weights are then kept in that type. auto: bf16 on a pretrained base,
     else no."""
+    lpips_net: str = "vgg"
+    """The distance that `lpips` weighs. vgg: LPIPS with VGG-16, as in the authors' code; the paper names none. st_alex
+    or st_vgg: ST-LPIPS, whose weights come with pip install 'tadisr[stlpips]', without another download."""
     lpips_weights: str | None = None
-    """File of torchvision's vgg16 weights for the LPIPS loss, if they are not to be downloaded."""
+    """With lpips_net vgg: file of torchvision's vgg16 weights, if they are not to be downloaded."""
     recognizer: list[str] = field(default_factory=list)
     """Text recognisers: PP-OCR's ONNX files, or files of tiny/adapt_recognizer.py. Each step compares the readings of
     SR and HR lines by one of them. None: no such term."""
@@ -123,14 +129,17 @@ class TrainConfig(LossWeights, LoopConfig):
         super().__post_init__()
         self.check_choices(
             degradation=("real-esrgan", "mild", STORED),
+            lpips_net=("vgg", "st_alex", "st_vgg"),
             best_metric=(None, "psnr", "ssim", "lpips", "ocr_accuracy", "mask_iou"),
         )
         if self.validation_tile is None and not self.base_config:
             self.validation_tile = self.resolution
         self.check_counts(
             "resolution", "scale", "num_validation_images", "recognizer_lines", "shuffle_buffer",
-            "interaction_resblocks",
+            "interaction_resblocks", "rank_unet", "rank_vae",
         )  # fmt: skip
+        if self.lora_alpha is not None:
+            self.check_counts("lora_alpha")
         self.check_shares("recognizer_strength")
         if self.validation_tile and self.validation_tile < self.scale:
             raise ValueError(f"validation_tile must be at least {self.scale} pixels, not {self.validation_tile}.")
@@ -146,6 +155,8 @@ class TrainConfig(LossWeights, LoopConfig):
             raise ValueError(
                 "The recogniser's strips are shrunk and degraded anew: set degradation to real-esrgan or mild."
             )
+        if self.lpips_weights and self.lpips_net != "vgg":
+            raise ValueError(f"lpips_weights are of vgg: {self.lpips_net} brings its own.")
         if self.streaming and (self.recognizer or self.cache_pages):
             raise ValueError("With streaming neither recognizer nor cache_pages works: both need the whole data set.")
         if self.init_from and not self.base_config:

@@ -99,9 +99,16 @@ def test_adapters_on_a_base_with_fewer_pages_than_processes(tmp_path, name):
     assert pipe(torch.rand(1, 3, 16, 16), output_type="pt").images[0].shape == (3, 64, 64)
 
 
-def test_averages_of_sharded_weights_are_refused(data, tmp_path):
-    run = several("fsdp", runs.flags(data, tmp_path / "run", ema_decay=0.9))
-    assert run.returncode != 0 and "ema_decay averages whole weights" in run.stderr
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"ema_decay": 0.9}, "ema_decay averages whole weights"),
+        ({"optimizer": "adamw8bit"}, "adamw8bit has whole states"),
+    ],
+)
+def test_what_needs_whole_weights_is_refused_with_shards(data, tmp_path, setting, message):
+    run = several("fsdp", runs.flags(data, tmp_path / "run", **setting))
+    assert run.returncode != 0 and message in run.stderr
 
 
 def test_shards_of_every_base(tmp_path):

@@ -22,7 +22,7 @@ def test_optimizers_are_timms_with_the_configured_values():
         optimizer = build_optimizer(LoopConfig(**values, optimizer=name), weights)
         assert name in type(optimizer).__name__.lower()
         assert {(group["lr"], group["betas"][1]) for group in optimizer.param_groups} == {(0.5, 0.9)}
-    with pytest.raises(ValueError, match="No optimizer is called muom: take adamw, muon"):
+    with pytest.raises(ValueError, match="No optimizer is called muom: take adamw, adamw8bit, muon"):
         build_optimizer(LoopConfig(**values, optimizer="muom"), weights)
     with pytest.raises(ValueError, match="adan does not work with these settings .*: take adamw or muon"):
         build_optimizer(LoopConfig(**values, optimizer="adan"), weights)

@@ -103,6 +103,32 @@ def test_gradient_checkpointing_changes_no_gradient_and_keeps_less(base, tmp_pat
     assert kept[1] < 0.5 * kept[0]
 
 
+def test_the_authors_alpha_doubles_what_the_unets_adapter_adds(tmp_path):
+    """And makes it four times as much in the VAE: as saved, loaded and fused."""
+    base, added = tiny.sd(tmp_path), {}
+    for alpha in (None, 8):
+        config = config_on(base, tmp_path, lora_alpha=alpha, mixed_precision="no")
+        network = build_network(config)
+        torch.manual_seed(1)
+        tiny.shake(network.unet, "lora_B")
+        tiny.shake(network.vae, "lora_B")
+        pipe = TADiSRPipeline(
+            vae=network.vae, unet=network.unet, scheduler=network.scheduler, prompt=network.prompt,
+            joint_decoder=network.joint_decoder, native_scale=4, base_model=str(tmp_path / "base"),
+        )  # fmt: skip
+        pipe.save_pretrained(tmp_path / str(alpha))
+        fused = TADiSRPipeline.from_pretrained(tmp_path / str(alpha), fuse_lora=True)
+        for part in ("unet", "vae"):
+            plain, own = getattr(base, part).state_dict(), getattr(fused, part).state_dict()
+            own = {name.replace(".base_layer", ""): x for name, x in own.items()}
+            added[part, alpha] = {name: own[name] - x for name, x in plain.items() if not torch.equal(own[name], x)}
+    for part, factor in (("unet", 2), ("vae", 4)):
+        once, more = added[part, None], added[part, 8]
+        assert once and once.keys() == more.keys()
+        for name, x in once.items():
+            torch.testing.assert_close(more[name], factor * x, atol=1e-5, rtol=1e-3)
+
+
 @pytest.mark.parametrize("least", [1.0, 0.25, 0.0])
 def test_the_recogniser_reads_what_is_released(tmp_path, least):
     pipe = tiny.lean()

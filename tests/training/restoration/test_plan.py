@@ -82,8 +82,20 @@ def test_the_command(base, tmp_path, capsys):
     config = tmp_path / "c.yaml"
     config.write_text(f"pretrained_model_name_or_path: {base}\ntrain_data_dir: [d]\nlpips: 0\n")
     command = ["plan", str(config), "--set", "resolution=64", "interaction_resblocks=2"]
-    assert main([*command, "--memory", "0.001", "--json"]) == 1
+    assert main([*command, "--memory", "0.001", "--tflops", "1", "--json"]) == 1
     plan = json.loads(capsys.readouterr().out)
     assert not plan["fits"] and plan["peak"] < plan["with_room"]
+    assert plan["seconds"] == pytest.approx(plan["flops"] / 0.35e12)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(config.read_text() + "resolution: 64\ngradient_accumulation_steps: 2\n")
+    (run / "log.jsonl").write_text('{"step": 1, "s/step": 9.0, "mse": 1.0}\n{"step": 2, "s/step": 3.0}\n{"psnr": 20}\n')
+    command = ["plan", str(config), "--set", "resolution=64", "--json"]
+    assert main([*command, "--measured", str(run)]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["seconds"] == pytest.approx(1.5)  # one batch instead of two
+    (run / "log.jsonl").write_text("")
+    assert main([*command, "--measured", str(run)]) == 2
+    assert "says no seconds a step" in capsys.readouterr().err
     assert main(["plan", str(config), "--set", "resolutoin=64"]) == 2
     assert main(["plan", "tiny.yaml"]) == 2

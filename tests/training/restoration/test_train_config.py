@@ -38,6 +38,10 @@ RECIPE = CONFIGS.parent / "tiny"
         (["--degradation", "stored", "--augmentation"], "augmentation"),
         (["--degradation", "stored", "--recognizer", "r.onnx"], "set degradation to real-esrgan or mild"),
         (["--streaming", "--cache_pages"], "streaming"),
+        (["--lpips_net", "alex"], "lpips_net is one of vgg, st_alex, st_vgg, not alex"),
+        (["--lpips_net", "st_alex", "--lpips_weights", "w.pth"], "lpips_weights are of vgg: st_alex brings its own"),
+        (["--lora_alpha", "0"], "lora_alpha must be at least 1"),
+        (["--rank_vae", "0"], "rank_vae must be at least 1"),
     ],
 )
 def test_settings_that_cannot_work(arguments, message):
@@ -91,6 +95,7 @@ def test_paper_configs_keep_the_papers_recipe():
     [("wo_jsd", {"joint_decoder": False}), ("wo_taca", {"text_attention": False}), ("wo_mf", {"modified_focal": 0.0})],
 )
 def test_ablations_change_one_thing(name, change):
-    ours, ablated = (read_settings(CONFIGS / f"{file}.yaml", TrainConfig) for file in ("tiny", name))
+    ours, ablated = (read_settings(CONFIGS / f"{file}.yaml", TrainConfig) for file in ("table2", name))
     ours.pop("output_dir"), ablated.pop("output_dir")
     assert ablated == ours | change
+    assert ours["lpips"] == 5 and ours["lpips_net"] == "st_alex"  # Eq. 7's perceptual term is at work
