@@ -121,6 +121,7 @@ class TADiSRPipeline(DiffusionPipeline):
             vae=vae, unet=unet, transformer=transformer, scheduler=scheduler, prompt=prompt, joint_decoder=joint_decoder
         )
         self.register_to_config(base_model=base_model, base_revision=base_revision, native_scale=native_scale)
+        joint_decoder.image_in_float32(vae)
         self._largest_tile: int | None = None  # output pixels: what tile="auto" has been found to fit
 
     @property
