@@ -27,7 +27,7 @@ from PIL import Image
 from torch import nn
 
 from tadisr.loading.adapters import load_adapted, save_adapter
-from tadisr.loading.bases import backbone_component, check_holds_values
+from tadisr.loading.bases import backbone_component, check_holds_values, holds_float16
 from tadisr.loading.load import choose_device
 from tadisr.loading.memory import (
     as_dtype,
@@ -50,6 +50,7 @@ from tadisr.models.families import backbone_classes, family_of
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor
 from tadisr.models.lora import ADAPTER
 from tadisr.models.network import check_fits, denoise
+from tadisr.models.precision import beside
 from tadisr.models.prompt import TextPrompt
 from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel
 from tadisr.models.sharing import LOCK, one_load_at_a_time, shared_by_calls
@@ -249,7 +250,7 @@ class TADiSRPipeline(DiffusionPipeline):
         channels of `restore_transparent`.
         After an out-of-memory error tile="auto" starts again with half the side; `tile_progress` is then called anew.
         MemoryError if the given tile, or the least one, does not fit; FloatingPointError for values that are not
-        finite, as float16 gives in the VAE of SDXL and Kolors.
+        finite, as `to(torch.float16)` gives in the VAE of SDXL and Kolors.
         """
         factor = self._factor(scale)
         whole = int(scale) if scale == int(scale) else factor
@@ -263,7 +264,7 @@ class TADiSRPipeline(DiffusionPipeline):
                 results = run_tiled(restore_tile, image, side, shared, whole, tile_progress, plan.batch)
                 sr, mask_logits = map(torch.from_numpy, results)
                 if not sr.isfinite().all():
-                    raise FloatingPointError(why_not_finite(self.convolutional(), self.vae.dtype))
+                    raise FloatingPointError(why_not_finite(self.convolutional(), self.backbone.dtype))
                 if whole != scale:
                     size = [max(1, round(length * float(scale))) for length in lr.shape[-2:]]
                     sr, mask_logits = (
@@ -411,7 +412,8 @@ class TADiSRPipeline(DiffusionPipeline):
         Args:
             pretrained_model_name_or_path: "tadisr-tiny", a folder, or "user/model".
             kwargs: `dtype` (or, as it used to be called, `torch_dtype`; float32 by default, whatever the files hold;
-                "auto" is the type in which the fastest device here is faster, as in `tadisr.load`);
+                "auto" is the type in which the fastest device here is fastest, as in `tadisr.load`; beside a backbone
+                in float16 the VAE and the joint decoder stay in float32);
                 `revision`, `token`, `cache_dir`, `local_files_only` for the Hub; `base_model` to take an adapter's base
                 from somewhere else; `prompt`, a `TextPrompt`, instead of the saved one; `quantization_config`,
                 diffusers', for 8 or 4 bits: a `PipelineQuantizationConfig`, or the backbone's alone; `fuse_lora=True`
@@ -427,7 +429,8 @@ class TADiSRPipeline(DiffusionPipeline):
         base_model, fuse = kwargs.pop("base_model", None), kwargs.pop("fuse_lora", False)
         folder = resolve(os.fspath(pretrained_model_name_or_path), cls.__name__, **hub)
         index = read_adapter_index(folder)
-        dtype = as_dtype(kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32)), choose_device())
+        wanted = kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32))
+        dtype = as_dtype(wanted, choose_device(), holds_float16(folder))
         if index is None:
             pipeline_kind(folder, cls.__name__)
             check_holds_values(folder, dtype)
@@ -436,7 +439,8 @@ class TADiSRPipeline(DiffusionPipeline):
             if (config := kwargs.get("quantization_config")) is not None:
                 mapping = quantization_by_model(config, backbone_component(folder))
                 kwargs["quantization_config"] = PipelineQuantizationConfig(quant_mapping=mapping)
-            pipe = load_whole(super().from_pretrained, folder, _kinds(), dtype=dtype, **kwargs)
+            dtypes = {"default": dtype, **dict.fromkeys(("vae", "joint_decoder"), beside(dtype))}
+            pipe = load_whole(super().from_pretrained, folder, _kinds(), dtype=dtypes, **kwargs)
             check_fits(pipe.vae, pipe.backbone, pipe.prompt, pipe.joint_decoder)
             return pipe
         hub.pop("revision", None)

@@ -80,8 +80,8 @@ class Restorer:
 
     @property
     def dtype(self) -> str:
-        """The precision that it computes in, such as "bfloat16"."""
-        return str(self.pipe.dtype).removeprefix("torch.")
+        """The precision that it computes in, such as "bfloat16"; "float16" is of the backbone alone."""
+        return str(getattr(self.pipe, "backbone", self.pipe).dtype).removeprefix("torch.")
 
 
 def load(
@@ -96,8 +96,8 @@ def load(
     Args:
         name: a bundled name such as "tadisr-tiny", a folder, or a Hub id.
         device: "cpu", "cuda", "mps", ..., or "auto" for the fastest here.
-        dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the device computes faster in it, else
-            float32.
+        dtype: "float32", "bfloat16", "float16" (VAE and joint decoder stay in float32), or "auto": the one in which
+            the device computes fastest; float16 on GPUs without bfloat16, for U-Nets that hold their values in it.
         pipeline: "TADiSRPipeline" or "TextDiffPipeline" to refuse models of the other kind, before their weights are
             fetched; "" takes either.
         options: `revision`, `token`, `cache_dir`, `local_files_only` for the Hub; `base_model` for an adapter, to take
@@ -113,6 +113,7 @@ def load(
         >>> restorer.restore(np.zeros((16, 24, 3), np.uint8)).image.shape
         (64, 96, 3)
     """
+    from tadisr.loading.bases import holds_float16
     from tadisr.loading.memory import as_dtype
     from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
     from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
@@ -123,8 +124,9 @@ def load(
     cls = TADiSRPipeline if pipeline_kind(folder, pipeline) == "TADiSRPipeline" else TextDiffPipeline
     if cls is TADiSRPipeline:  # the base of an adapter is fetched now; its revision is the adapter's affair
         options |= {key: value for key, value in hub.items() if key != "revision"}
+    dtype = as_dtype(dtype, device, cls is TADiSRPipeline and holds_float16(folder))
     with quiet():
-        pipe = cls.from_pretrained(folder, dtype=as_dtype(dtype, device), **options).to(device)
+        pipe = cls.from_pretrained(folder, dtype=dtype, **options).to(device)
     pipe.set_progress_bar_config(disable=True)
     if isinstance(pipe, TADiSRPipeline) and pipe.device.type != "cpu":  # on a CPU fusing takes longer than it saves
         pipe.fuse_lora()
