@@ -1,0 +1,114 @@
+"""Half precision against float32, from a photo to the image and its mask, on a toy base of each family.
+
+bfloat16 rounds every layer by 0.4 %. Networks of random weights turn that into what they like; a trained autoencoder
+does not. So the toys' VAEs are trained here: for 60 steps, to reproduce dark strokes on near-white paper, with latents
+of unit variance by the scaling factor, as in the published bases. Backbone, adapters and joint decoder are random: of
+PyTorch's default initialisation, adapters and interactions small beside what they change.
+"""
+
+import copy
+
+import pytest
+import torch
+
+from helpers import tiny
+from tadisr import TADiSRPipeline
+from tadisr.models.joint_decoder import encode_mode
+from tadisr.models.lora import add_lora
+from tadisr.models.tensors import upsample
+
+OUTGROWN = 65504  # the largest float16
+
+
+def page(seed: int, height: int = 24, width: int = 32) -> torch.Tensor:
+    """(1, 3, height, width) in [0, 1]: dark strokes on near-white paper."""
+    ink = torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(seed)) < 0.2
+    return torch.where(ink, 0.15, 0.97).expand(-1, 3, -1, -1).contiguous()
+
+
+def learn(vae, steps: int = 60, rate: float = 1e-2) -> None:
+    """Train an autoencoder on such pages, and give its latents unit variance."""
+    torch.manual_seed(0)
+    optimizer = torch.optim.Adam(vae.parameters(), rate, betas=(0.9, 0.95))
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = rate * min(1, (step + 1) / 10) * (1 - step / steps)
+        image = upsample(page(step, 12, 12), 4) * 2 - 1
+        latents = encode_mode(vae, image)[0] / vae.config.scaling_factor
+        loss = (vae.decode(latents).sample - image).square().mean() + 1e-3 * latents.square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    vae.requires_grad_(False).register_to_config(scaling_factor=1 / float(latents.detach().std()))
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory):
+    """Adapters on trained toy bases, and `outgrown`: SDXL's, Kolors' and SD's with a VAE of values above float16's."""
+    folder = tmp_path_factory.mktemp("adapters")
+    bases = {name: make(folder) for name, make in tiny.FAMILIES.items()}
+    for name in ("sd", "cogview4"):
+        learn(bases[name].vae)
+    for name in ("sdxl", "kolors"):
+        bases[name].vae = bases["sd"].vae
+    for name, base in bases.items():
+        base.save_pretrained(folder / f"{name}_base")
+        pipe = tiny.on_base(base, lora=False, base_model=str(folder / f"{name}_base"))
+        tiny.shake(pipe.joint_decoder.interactions, ".scale", 0.05)
+        add_lora(pipe.backbone, pipe.vae)
+        for model in (pipe.backbone, pipe.vae):
+            tiny.shake(model, "lora_B", 0.01)
+        pipe.save_pretrained(folder / name)
+    for name in ("sd", "sdxl", "kolors"):
+        vae = copy.deepcopy(bases[name].vae)
+        for coder in (vae.encoder, vae.decoder):  # normalisations take the factor out again
+            for parameter in coder.conv_in.parameters():
+                parameter.mul_(1e6)
+        bases[name].vae = vae
+        bases[name].save_pretrained(folder / f"{name}_outgrown")
+    return folder
+
+
+def psnr(one: torch.Tensor, other: torch.Tensor) -> float:
+    """dB, of values in [0, 1]."""
+    return float(-10 * (one - other).square().mean().clamp(min=1e-20).log10())
+
+
+def load(adapters, family, dtype, **options):
+    return TADiSRPipeline.from_pretrained(
+        "tadisr-tiny" if family == "tadisr-tiny" else adapters / family, dtype=dtype, **options
+    )
+
+
+def compare(pipe, full) -> tuple[float, float, float]:
+    """PSNR of the image that a call gives, of the image as it is decoded, not yet clamped, and of the mask."""
+    found = []
+    for each in (pipe, full):
+        decoded = []
+        each.joint_decoder.register_forward_hook(lambda *call, to=decoded: to.append(call[-1][0]))
+        images, masks = each(page(1000), output_type="pt", tile=None, return_dict=False)
+        assert decoded[0].dtype == torch.float32 and images[0].std() > 0.1
+        found.append((images[0], decoded[0] / 2, masks[0]))
+    return tuple(psnr(one, other) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("family", [*tiny.FAMILIES, "tadisr-tiny"])
+def test_bfloat16_is_float32_but_for_little(adapters, family):
+    """Where the image left the decoder in bfloat16, the second figure was 52.5 to 53.5 dB on the bases."""
+    image, raw, mask = compare(*(load(adapters, family, dtype) for dtype in (torch.bfloat16, torch.float32)))
+    assert image >= 50 and raw >= 55 and mask >= 45
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl", "kolors"])
+def test_float16_where_the_vae_outgrows_it(adapters, family):
+    base = {"base_model": adapters / f"{family}_outgrown"}
+    full, half = (load(adapters, family, dtype, **base) for dtype in (torch.float32, torch.float16))
+    assert {half.backbone.dtype, half.prompt.dtype} == {torch.float16}
+    assert {half.vae.dtype, half.joint_decoder.dtype} == {torch.float32}
+    reached = []
+    for block in (*half.vae.encoder.down_blocks, *half.vae.decoder.up_blocks):
+        block.register_forward_pre_hook(lambda _, inputs: reached.append(float(inputs[0].abs().max())))
+    image, raw, mask = compare(half, full)
+    assert min(reached) > OUTGROWN
+    assert image >= 60 and raw >= 60 and mask >= 60
+    with pytest.raises(FloatingPointError, match=r"torch.float16 does not hold this model's values"):
+        half.to(torch.float16)(page(1000))
