@@ -10,6 +10,8 @@ import copy
 
 import pytest
 import torch
+from diffusers.models.downsampling import Downsample2D
+from diffusers.models.upsampling import Upsample2D
 
 from helpers import tiny
 from tadisr import TADiSRPipeline
@@ -60,9 +62,11 @@ def adapters(tmp_path_factory):
         pipe.save_pretrained(folder / name)
     for name in ("sd", "sdxl", "kolors"):
         vae = copy.deepcopy(bases[name].vae)
-        for coder in (vae.encoder, vae.decoder):  # normalisations take the factor out again
-            for parameter in coder.conv_in.parameters():
-                parameter.mul_(1e6)
+        for coder in (vae.encoder, vae.decoder):  # normalisations take the factors out again
+            for layer in coder.modules():
+                if layer is coder.conv_in or isinstance(layer, (Downsample2D, Upsample2D)):
+                    for parameter in layer.parameters():
+                        parameter.mul_(1e4 if layer is coder.conv_in else 10)
         bases[name].vae = vae
         bases[name].save_pretrained(folder / f"{name}_outgrown")
     return folder
@@ -79,23 +83,21 @@ def load(adapters, family, dtype, **options):
     )
 
 
-def compare(pipe, full) -> tuple[float, float, float]:
-    """PSNR of the image that a call gives, of the image as it is decoded, not yet clamped, and of the mask."""
-    found = []
-    for each in (pipe, full):
-        decoded = []
-        each.joint_decoder.register_forward_hook(lambda *call, to=decoded: to.append(call[-1][0]))
-        images, masks = each(page(1000), output_type="pt", tile=None, return_dict=False)
-        assert decoded[0].dtype == torch.float32 and images[0].std() > 0.1
-        found.append((images[0], decoded[0] / 2, masks[0]))
-    return tuple(psnr(one, other) for one, other in zip(*found, strict=True))
+def compare(pipe, full) -> tuple[float, float]:
+    """PSNR of the image and of the mask that a call gives."""
+    (image, mask), (exact, exact_mask) = (
+        [values[0] for values in each(page(1000), output_type="pt", tile=None, return_dict=False)]
+        for each in (pipe, full)
+    )
+    assert exact.std() > 0.1 and image.isfinite().all()
+    return psnr(image, exact), psnr(mask, exact_mask)
 
 
 @pytest.mark.parametrize("family", [*tiny.FAMILIES, "tadisr-tiny"])
 def test_bfloat16_is_float32_but_for_little(adapters, family):
-    """Where the image left the decoder in bfloat16, the second figure was 52.5 to 53.5 dB on the bases."""
-    image, raw, mask = compare(*(load(adapters, family, dtype) for dtype in (torch.bfloat16, torch.float32)))
-    assert image >= 50 and raw >= 55 and mask >= 45
+    """58.4 to 58.9 dB on the bases; 55.1 to 55.8 where the image leaves the decoder in bfloat16."""
+    image, mask = compare(*(load(adapters, family, dtype) for dtype in (torch.bfloat16, torch.float32)))
+    assert image >= 57 and mask >= 45
 
 
 @pytest.mark.parametrize("family", ["sd", "sdxl", "kolors"])
@@ -105,10 +107,11 @@ def test_float16_where_the_vae_outgrows_it(adapters, family):
     assert {half.backbone.dtype, half.prompt.dtype} == {torch.float16}
     assert {half.vae.dtype, half.joint_decoder.dtype} == {torch.float32}
     reached = []
-    for block in (*half.vae.encoder.down_blocks, *half.vae.decoder.up_blocks):
+    for block in (half.vae.encoder.down_blocks[-1], half.vae.decoder.up_blocks[-1]):
         block.register_forward_pre_hook(lambda _, inputs: reached.append(float(inputs[0].abs().max())))
-    image, raw, mask = compare(half, full)
-    assert min(reached) > OUTGROWN
-    assert image >= 60 and raw >= 60 and mask >= 60
+    image, mask = compare(half, full)
+    assert min(reached) > OUTGROWN, reached
+    assert image >= 70 and mask >= 55
+    assert all(weight.half().isfinite().all() for weight in half.vae.parameters()), "it is not for the weights"
     with pytest.raises(FloatingPointError, match=r"torch.float16 does not hold this model's values"):
         half.to(torch.float16)(page(1000))
