@@ -25,12 +25,10 @@ def fast_dtype(device: str | torch.device, holds_float16: bool = False) -> torch
     known = getattr(torch.cpu, "get_capabilities", dict)() if kind == "cpu" else {}
     if known.get("amx_bf16", False) or known.get("avx512_bf16", False):
         return torch.bfloat16
-    if kind == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return torch.bfloat16
-        has_tensor_cores = torch.cuda.get_device_capability(device) >= (7, 0)
-        if holds_float16 and has_tensor_cores and "GTX" not in torch.cuda.get_device_name(device):
-            return torch.float16
+    if kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    if kind == "cuda" and holds_float16 and torch.cuda.get_device_capability(device) >= (7, 0):
+        return torch.float32 if "GTX" in torch.cuda.get_device_name(device) else torch.float16
     return torch.float32
 
 

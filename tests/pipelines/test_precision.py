@@ -13,8 +13,11 @@ import torch
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.upsampling import Upsample2D
 
+import tadisr
 from helpers import tiny
 from tadisr import TADiSRPipeline
+from tadisr.loading import memory
+from tadisr.loading.bases import holds_float16
 from tadisr.models.joint_decoder import encode_mode
 from tadisr.models.lora import add_lora
 from tadisr.models.tensors import upsample
@@ -113,5 +116,21 @@ def test_float16_where_the_vae_outgrows_it(adapters, family):
     assert min(reached) > OUTGROWN, reached
     assert image >= 70 and mask >= 55
     assert all(weight.half().isfinite().all() for weight in half.vae.parameters()), "it is not for the weights"
+    assert tadisr.load(adapters / family, "cpu", "float16", **base).dtype == "float16"
     with pytest.raises(FloatingPointError, match=r"torch.float16 does not hold this model's values"):
         half.to(torch.float16)(page(1000))
+
+
+def test_float16_chosen_for_unets_alone(adapters, tmp_path, monkeypatch):
+    """Where a GPU lacks bfloat16: neither for networks without normalisation nor for transformers."""
+    tiny.lean().save_pretrained(tmp_path / "lean")
+    tiny.on_base(tiny.sd(tmp_path), lora=False).save_pretrained(tmp_path / "whole")
+    for folder in (adapters / "sd", adapters / "sdxl", adapters / "kolors", tmp_path / "whole"):
+        assert holds_float16(folder), folder
+    assert not holds_float16(adapters / "cogview4") and not holds_float16(tmp_path / "lean")
+    monkeypatch.setattr(memory, "fast_dtype", lambda _, holds: torch.float16 if holds else torch.float32)
+    for folder, wanted in ((tmp_path / "whole", torch.float16), (tmp_path / "lean", torch.float32)):
+        pipe = TADiSRPipeline.from_pretrained(folder, dtype="auto")
+        assert {pipe.unet.dtype, pipe.prompt.dtype} == {wanted}
+        assert {pipe.vae.dtype, pipe.joint_decoder.dtype} == {torch.float32}
+        assert f"torch.{tadisr.load(folder, 'cpu').dtype}" == str(wanted)

@@ -4,9 +4,11 @@ import copy
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
 from helpers import pages, tiny
@@ -269,6 +271,13 @@ def test_the_losses_get_float32_images_under_autocast(base, tmp_path, precision)
 def test_fp16_needs_a_gpu(data, tmp_path):
     with pytest.raises(ValueError, match="fp16 needs a GPU"):
         runs.train(data, tmp_path / "run", mixed_precision="fp16")
+
+
+@pytest.mark.parametrize("kind", [DistributedType.FSDP, DistributedType.DEEPSPEED])
+def test_fp16_where_the_vae_would_be_halved_too(kind):
+    config = TrainConfig(pretrained_model_name_or_path="x", train_data_dir=["d"], mixed_precision="fp16")
+    with pytest.raises(ValueError, match="fp16 keeps the VAE in float32, FSDP and DeepSpeed do not: take bf16, or"):
+        train_lora.Restoration(config, SimpleNamespace(distributed_type=kind))
 
 
 @pytest.mark.gpu
