@@ -105,8 +105,8 @@ def register(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         default="auto",
         choices=["auto", "float32", "float16", "bfloat16"],
-        help="(default: bfloat16 on cuda, and on processors with matrix units for it; float16, with the VAE in float32, "
-        "on GPUs that lack it; else float32)",
+        help="(default: bfloat16 on cuda, and on processors with matrix units for it; float16 beside a float32 VAE on "
+        "GPUs that lack it; else float32)",
     )
 
 
