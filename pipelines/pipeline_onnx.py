@@ -4,10 +4,10 @@ Shapes: B batch, h, w LR pixels, H, W pixels of the output.
 """
 
 import math
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,9 +98,8 @@ class TADiSROnnxPipeline:
                 fix_color(one_sr[:, :3], one_lr[:, :3], color_fix)
                 alpha = fix_alpha(one_sr, source)
                 if report:
-                    before, after = source[:, : one_sr.shape[1]], one_sr
-                    thresholds = None if report is True else report
-                    reports.append(check_text(*(to_images(x, "uint8")[0] for x in (before, after)), thresholds))
+                    before, after = (to_images(x, "uint8")[0] for x in (source[:, : one_sr.shape[1]], one_sr))
+                    reports.append(check_text(before, after, None if report is True else report))
                 images += to_images(one_sr, output_type, alpha)
         images, masks = (as_batch(made, output_type) for made in (images, masks))
         return TADiSROnnxPipelineOutput(images, masks, reports if report else None)
@@ -139,7 +138,7 @@ class TADiSROnnxPipeline:
             if tile == "auto":
                 self._largest_tile = min(plan.side, self._largest_tile or plan.side)
         if whole != scale:
-            size = tuple(max(1, round(length * float(scale))) for length in lr.shape[2:])
+            size = [max(1, round(length * float(scale))) for length in lr.shape[2:]]
             sr, mask_logits = resize(sr, size), resize(mask_logits, size)
         return np.clip(sr, 0, 1, out=sr), mask_logits
 
@@ -158,7 +157,7 @@ class TADiSROnnxPipeline:
             lr = np.pad(lr, ((0, 0), (0, 0), (0, below), (0, right)), mode="edge")
         batches = lr if info.tile is None else np.split(lr, len(lr))
         results = [self.graph(lr)] if batches is lr else [self.graph(one) for one in batches]
-        image, mask_logits = (np.concatenate(x) if len(x) > 1 else x[0] for x in zip(*results, strict=True))
+        image, mask_logits = results[0] if len(results) == 1 else map(np.concatenate, zip(*results, strict=True))
         factor = self.native_scale
         image, mask_logits = (x[..., : height * factor, : width * factor] for x in (image, mask_logits))
         if factor != scale:
@@ -194,7 +193,7 @@ class TADiSROnnxPipeline:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | os.PathLike, precision: str | None = None, device: str = "auto", **hub: Any
+        cls, name: str | Path, precision: str | None = None, device: str = "auto", **hub: Any
     ) -> "TADiSROnnxPipeline":
         """Load a bundled model by name, a folder, a Hub repository with a folder `onnx`, or one ONNX file.
 

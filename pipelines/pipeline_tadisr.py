@@ -28,7 +28,7 @@ from torch import nn
 
 from tadisr.arrays import COLOR_FIXES
 from tadisr.loading.adapters import load_adapted, save_adapter
-from tadisr.loading.bases import backbone_component, check_holds_values
+from tadisr.loading.bases import backbone_component, check_holds_values, holds_float16
 from tadisr.loading.load import choose_device
 from tadisr.loading.memory import (
     as_dtypes,
@@ -51,6 +51,7 @@ from tadisr.models.families import backbone_classes, family_of
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor
 from tadisr.models.lora import ADAPTER
 from tadisr.models.network import check_fits, denoise
+from tadisr.models.precision import beside
 from tadisr.models.prompt import TextPrompt
 from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel
 from tadisr.models.sharing import LOCK, one_load_at_a_time, shared_by_calls
@@ -125,6 +126,7 @@ class TADiSRPipeline(HubPipeline):
             vae=vae, unet=unet, transformer=transformer, scheduler=scheduler, prompt=prompt, joint_decoder=joint_decoder
         )
         self.register_to_config(base_model=base_model, base_revision=base_revision, native_scale=native_scale)
+        joint_decoder.image_in_float32(vae)
         self._largest_tile: int | None = None  # output pixels: what tile="auto" has been found to fit
 
     @property
@@ -261,7 +263,7 @@ class TADiSRPipeline(HubPipeline):
         channels of `restore_transparent`.
         After an out-of-memory error tile="auto" starts again with half the side; `tile_progress` is then called anew.
         MemoryError if the given tile, or the least one, does not fit; FloatingPointError for values that are not
-        finite, as float16 gives in the VAE of SDXL and Kolors.
+        finite, as `to(torch.float16)` gives in the VAE of SDXL and Kolors.
         """
         factor = self._factor(scale)
         whole = int(scale) if scale == int(scale) else factor
@@ -275,7 +277,7 @@ class TADiSRPipeline(HubPipeline):
                 results = run_tiled(restore_tile, image, side, shared, whole, tile_progress, plan.batch)
                 sr, mask_logits = map(torch.from_numpy, results)
                 if not sr.isfinite().all():
-                    raise FloatingPointError(why_not_finite(self.convolutional(), self.vae.dtype))
+                    raise FloatingPointError(why_not_finite(self.convolutional(), self.backbone.dtype))
                 if whole != scale:
                     size = [max(1, round(length * float(scale))) for length in lr.shape[-2:]]
                     sr, mask_logits = (
@@ -423,8 +425,9 @@ class TADiSRPipeline(HubPipeline):
         Args:
             pretrained_model_name_or_path: "tadisr-tiny", a folder, or "user/model".
             kwargs: `dtype` (or, as it used to be called, `torch_dtype`; float32 by default, whatever the files hold;
-                "auto" is the type in which the fastest device here is faster, as in `tadisr.load`; for a whole pipeline
-                also a dictionary of components' names, or "default", to types);
+                "auto" is the type in which the fastest device here is fastest, as in `tadisr.load`; beside a backbone
+                in float16 the VAE and the joint decoder stay in float32; for a whole pipeline also a dictionary of
+                components' names, or "default", to types);
                 `revision`, `token`, `cache_dir`, `local_files_only` for the Hub; `base_model` to take an adapter's base
                 from somewhere else; `prompt`, a `TextPrompt`, instead of the saved one; `quantization_config`,
                 diffusers', for 8 or 4 bits: a `PipelineQuantizationConfig`, or the backbone's alone; `fuse_lora=True`
@@ -440,7 +443,8 @@ class TADiSRPipeline(HubPipeline):
         base_model, fuse = kwargs.pop("base_model", None), kwargs.pop("fuse_lora", False)
         folder = resolve(os.fspath(pretrained_model_name_or_path), cls.__name__, **hub)
         index = read_adapter_index(folder)
-        dtype = as_dtypes(kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32)), choose_device())
+        wanted = kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32))
+        dtype = as_dtypes(wanted, choose_device(), holds_float16(folder))
         if index is None:
             pipeline_kind(folder, cls.__name__)
             check_holds_values(folder, dtype.get("unet", dtype.get("default")) if isinstance(dtype, dict) else dtype)
@@ -449,7 +453,10 @@ class TADiSRPipeline(HubPipeline):
             if (config := kwargs.get("quantization_config")) is not None:
                 mapping = quantization_by_model(config, backbone_component(folder))
                 kwargs["quantization_config"] = PipelineQuantizationConfig(quant_mapping=mapping)
-            pipe = load_whole(super().from_pretrained, folder, _kinds(), dtype=dtype, **kwargs)
+            dtypes = dtype
+            if not isinstance(dtype, dict):
+                dtypes = {"default": dtype, **dict.fromkeys(("vae", "joint_decoder"), beside(dtype))}
+            pipe = load_whole(super().from_pretrained, folder, _kinds(), dtype=dtypes, **kwargs)
             check_fits(pipe.vae, pipe.backbone, pipe.prompt, pipe.joint_decoder)
             return pipe
         if isinstance(dtype, dict):

@@ -103,11 +103,13 @@ def _range_advice(low: float, high: float) -> str:
     return "divide by 255 if white is 255" if low >= 0 and high <= 255 else "scale them so that black is 0 and white 1"
 
 
-def resize(planes: np.ndarray, size: tuple[int, int], how: Image.Resampling = Image.Resampling.BICUBIC) -> np.ndarray:
+def resize(planes: np.ndarray, size: Sequence[int], how: Image.Resampling = Image.Resampling.BICUBIC) -> np.ndarray:
     """(B, C, h, w) to (B, C, *size) float32, channel by channel by Pillow: with antialiasing, not clamped."""
-    out = np.empty((*planes.shape[:2], *size), np.float32)
-    for target, plane in zip(out.reshape(-1, *size), planes.reshape(-1, *planes.shape[2:]), strict=True):
-        target[...] = Image.fromarray(np.ascontiguousarray(plane, np.float32)).resize(size[::-1], how)
+    height, width = size
+    out = np.empty((*planes.shape[:2], height, width), np.float32)
+    for place in np.ndindex(planes.shape[:2]):
+        plane = Image.fromarray(np.ascontiguousarray(planes[place], np.float32))
+        out[place] = np.asarray(plane.resize((width, height), how))
     return out
 
 

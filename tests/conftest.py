@@ -33,6 +33,7 @@ LONG = (
     "loading/test_low_memory.py",
     "loading/test_official.py",
     "loading/test_tensors.py",
+    "pipelines/test_precision.py",
     "pipelines/test_sharing.py",
     "training/engine/test_processes.py",
     "training/engine/test_resume.py",

@@ -64,6 +64,9 @@ def whole_parameters(network: TADiSRNetwork) -> Iterator[None]:
             module.__class__ = cls
 
 
+_CAST_ALL = (DistributedType.FSDP, DistributedType.DEEPSPEED)  # these halve all weights
+
+
 class Restoration(Task[TrainConfig]):
     """TADiSR, learning to restore photographs that contain text."""
 
@@ -72,6 +75,10 @@ class Restoration(Task[TrainConfig]):
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator):
         super().__init__(config, accelerator)
+        if config.mixed_precision == "fp16" and accelerator.distributed_type in _CAST_ALL:
+            raise ValueError(
+                "fp16 keeps the VAE in float32, FSDP and DeepSpeed do not: take bf16, or accelerate/ddp.yaml."
+            )
         # The base comes last: whatever is wrong with the rest is known before its gigabytes are fetched.
         self.repository = create_repository(config) if config.push_to_hub and accelerator.is_main_process else None
         with torch.random.fork_rng(devices=[]):  # a network from scratch begins with the same weights, whatever is here

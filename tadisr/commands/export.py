@@ -3,6 +3,7 @@
 import argparse
 import math
 from pathlib import Path
+from typing import Any
 
 from tadisr.commands.options import check_folder, find_model, load_model
 from tadisr.commands.origin import Model
@@ -74,11 +75,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _license(card: str) -> str:
     """What the card's header says, or ""."""
-    from huggingface_hub import ModelCardData
     from huggingface_hub.repocard import ModelCard
 
     try:
-        data: ModelCardData = ModelCard(card, ignore_metadata_errors=True).data
+        data: Any = ModelCard(card, ignore_metadata_errors=True).data
     except ValueError:
         return ""
     return str(data.get("license") or "")

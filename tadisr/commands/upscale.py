@@ -111,8 +111,8 @@ def register(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         default="auto",
         choices=["auto", "int8", "float32", "float16", "bfloat16"],
-        help="(default: int8 with onnx; with torch bfloat16 on cuda and on processors with matrix units for it, else "
-        "float32)",
+        help="(default: int8 with onnx; with torch bfloat16 on cuda, and on processors with matrix units for it, "
+        "float16 beside a float32 VAE on GPUs that lack it, else float32)",
     )
 
 

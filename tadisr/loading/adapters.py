@@ -33,6 +33,7 @@ from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.lora import ADAPTER, VAE_TARGETS
 from tadisr.models.network import check_fits
 from tadisr.models.one_step import check_prediction
+from tadisr.models.precision import beside
 from tadisr.models.prompt import TextPrompt
 from tadisr.models.weights import load_network
 
@@ -65,9 +66,10 @@ def load_adapted(
 ) -> dict[str, Any]:
     """A pipeline's arguments: the adapter in `folder` on the base it names.
 
-    `hub`: as in `resolve`; `prompt`: instead of the saved one; `variant`: of the base's weight files;
-    `quantization_config`: diffusers'. Of `others` there may be `use_safetensors`, which is so anyway. Raises ValueError
-    for a base that the adapter does not fit; a FileNotFoundError says what to fetch or make.
+    `hub`: as in `resolve`; `dtype`: of the backbone and the prompt, the rest is kept in `beside(dtype)`; `prompt`:
+    instead of the saved one; `variant`: of the base's weight files; `quantization_config`: diffusers'. Of `others`
+    there may be `use_safetensors`, which is so anyway. Raises ValueError for a base that the adapter does not fit; a
+    FileNotFoundError says what to fetch or make.
     """
     if odd := sorted(name for name, value in others.items() if (name, value) != ("use_safetensors", True)):
         raise ValueError(f"An adapter is not loaded with {', '.join(odd)}: leave it out, and use to() to move it.")
@@ -81,7 +83,7 @@ def load_adapted(
     used: Any = copy.deepcopy(prompt)
     try:
         used = load_network(TextPrompt, folder, "prompt", dtype) if used is None else used.to(dtype)
-        joint_decoder = load_network(JointSegmentationDecoder, folder, "joint_decoder", dtype)
+        joint_decoder = load_network(JointSegmentationDecoder, folder, "joint_decoder", beside(dtype))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"The adapter is incomplete: {error}.") from None
     parts = {name: _read(folder, name) for name in ("vae", component)}

@@ -16,6 +16,7 @@ from tadisr.loading.custom_code import own_index
 from tadisr.loading.repositories import AdapterIndex, is_hub_id, resolve
 from tadisr.models.families import FAMILIES, Family, backbone_components, family_by_class, supported_bases
 from tadisr.models.one_step import Scheduler
+from tadisr.models.precision import beside
 from tadisr.models.scratch import LeanUNet2DConditionModel
 from tadisr.models.weights import load_network
 
@@ -32,10 +33,23 @@ def backbone_component(folder: Path, ending: str = "") -> str:
     raise FileNotFoundError(f"{folder} is incomplete: neither {wanted} is there.")
 
 
+def _is_lean(folder: Path) -> bool:
+    """Whether a pipeline from scratch is saved in `folder`."""
+    index = folder / "model_index.json"
+    backbone = read_config(index).get("unet") if index.is_file() else None
+    return isinstance(backbone, list) and LeanUNet2DConditionModel.__name__ in backbone
+
+
+def holds_float16(folder: Path) -> bool:
+    """Whether the backbone of the pipeline, or of the adapter, in `folder` is known to hold its values in float16."""
+    names = {family.component for family in FAMILIES.values() if family.holds_float16}
+    found = {name for name in backbone_components() if (folder / name).is_dir() or (folder / f"{name}_lora").is_dir()}
+    return found <= names and not _is_lean(folder)
+
+
 def check_holds_values(folder: Path, dtype: torch.dtype | None) -> None:
     """Raise ValueError where the network saved in `folder` is known to give values that `dtype` does not hold."""
-    backbone = read_config(folder / "model_index.json").get("unet")
-    if dtype is torch.float16 and isinstance(backbone, list) and LeanUNet2DConditionModel.__name__ in backbone:
+    if dtype is torch.float16 and _is_lean(folder):
         raise ValueError(
             f"{folder.name} has no normalisation, and its values outgrow float16: take bfloat16 or float32."
         )
@@ -134,8 +148,9 @@ def load_base(
 ) -> tuple[dict[str, Any], Scheduler]:
     """What restoring needs of the base in `folder`: its VAE and its backbone, by their names, and its scheduler.
 
-    `variant`: of the weight files, such as fp16. None: plain ones where there are any. `quantization`: models' names to
-    diffusers' configurations. Raises ValueError where the scheduler is of the wrong kind for the backbone.
+    `dtype`: of the backbone; the VAE is kept in `beside(dtype)`. `variant`: of the weight files, such as fp16. None:
+    plain ones where there are any. `quantization`: models' names to diffusers' configurations. Raises ValueError where
+    the scheduler is of the wrong kind for the backbone.
     """
     family = base_family(folder)
     scheduler = family.make_scheduler(read_config(folder / "scheduler" / "scheduler_config.json"))
@@ -143,5 +158,6 @@ def load_base(
     for name, cls in (("vae", AutoencoderKL), (family.component, getattr(diffusers, family.backbone_class))):
         files = variant or weights_variant(folder / name)
         how = (quantization or {}).get(name)
-        models[name] = load_network(cls, folder, name, dtype, files, quantization_config=how)
+        kept_in = beside(dtype) if name == "vae" else dtype
+        models[name] = load_network(cls, folder, name, kept_in, files, quantization_config=how)
     return models, scheduler

@@ -84,8 +84,8 @@ class Restorer:
 
     @property
     def dtype(self) -> str:
-        """The precision that it computes in, such as "bfloat16" or "int8"."""
-        return str(self.pipe.dtype).removeprefix("torch.")
+        """The precision that it computes in, such as "bfloat16" or "int8"; by torch, "float16" is the backbone's."""
+        return str(getattr(self.pipe, "backbone", self.pipe).dtype).removeprefix("torch.")
 
     @property
     def runtime(self) -> str:
@@ -106,8 +106,9 @@ def load(
     Args:
         name: a bundled name such as "tadisr-tiny", a folder, a Hub id, or an ONNX file of `tadisr export`.
         device: "cpu", "cuda", "mps", ..., or "auto" for the fastest here; for graphs also "coreml" and "directml".
-        dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the device computes faster in it, else
-            float32. Graphs: "int8", "float32", "float16", or "auto" for the first of these that is there.
+        dtype: "float32", "bfloat16", "float16" (VAE and joint decoder stay in float32), or "auto": the one in which
+            the device computes fastest; float16 on GPUs without bfloat16, for U-Nets that hold their values in it.
+            Graphs: "int8", "float32", "float16", or "auto" for the first of these that is there.
         pipeline: "TADiSRPipeline" or "TextDiffPipeline" to refuse models of the other kind, before their weights are
             fetched; "" takes either.
         runtime: "torch"; "onnx" for ONNX Runtime, which needs a model's ONNX graph and no torch; "auto": "onnx" on CPUs
@@ -135,6 +136,7 @@ def load(
 
             return Restorer(str(name), path.parent, TADiSROnnxPipeline(Graph(path, str(device))), path)
 
+    from tadisr.loading.bases import holds_float16
     from tadisr.loading.memory import as_dtype
     from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
     from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
@@ -144,8 +146,9 @@ def load(
     cls = TADiSRPipeline if pipeline_kind(folder, pipeline) == "TADiSRPipeline" else TextDiffPipeline
     if cls is TADiSRPipeline:  # the base of an adapter is fetched now; its revision is the adapter's affair
         options |= {key: value for key, value in hub.items() if key != "revision"}
+    dtype = as_dtype(dtype, device, cls is TADiSRPipeline and holds_float16(folder))
     with quiet():
-        pipe = cls.from_pretrained(folder, dtype=as_dtype(dtype, device), **options).to(device)
+        pipe = cls.from_pretrained(folder, dtype=dtype, **options).to(device)
     pipe.set_progress_bar_config(disable=True)
     if isinstance(pipe, TADiSRPipeline) and pipe.device.type != "cpu":  # on a CPU fusing takes longer than it saves
         pipe.fuse_lora()

@@ -14,30 +14,37 @@ from torch import nn
 _SAVING = threading.RLock()
 
 
-def fast_dtype(device: str | torch.device) -> torch.dtype:
-    """bfloat16 where the device computes faster in it, else float32.
+def fast_dtype(device: str | torch.device, holds_float16: bool = False) -> torch.dtype:
+    """The type of weights in which the device computes fastest: bfloat16, float16 or float32.
 
-    Faster are processors with AMX or AVX512-BF16, and GPUs of the Ampere generation or later: older GPUs only emulate
-    bfloat16. float16 is never chosen, since it overflows in the VAEs of SDXL and Kolors.
+    bfloat16 on processors with AMX or AVX512-BF16, and on GPUs of the Ampere generation or later: older GPUs only
+    emulate it. float16 on those that have tensor cores (V100, T4, RTX 20, and not GTX 16), for a model that holds its
+    values in it.
     """
     kind = torch.device(device).type
     known = getattr(torch.cpu, "get_capabilities", dict)() if kind == "cpu" else {}
-    faster = known.get("amx_bf16", False) or known.get("avx512_bf16", False)
-    if kind == "cuda":
-        faster = torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if faster else torch.float32
+    if known.get("amx_bf16", False) or known.get("avx512_bf16", False):
+        return torch.bfloat16
+    if kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    if kind == "cuda" and holds_float16 and torch.cuda.get_device_capability(device) >= (7, 0):
+        return torch.float32 if "GTX" in torch.cuda.get_device_name(device) else torch.float16
+    return torch.float32
 
 
-def as_dtypes(name: Any, device: str | torch.device) -> torch.dtype | dict[str, torch.dtype]:
+def as_dtypes(
+    name: Any, device: str | torch.device, holds_float16: bool = False
+) -> torch.dtype | dict[str, torch.dtype]:
     """As `as_dtype`; or of diffusers' dictionaries, which have components' names as keys, and "default", each value."""
     if isinstance(name, Mapping):
-        return {key: as_dtype(value, device) for key, value in name.items()}
-    return as_dtype(name, device)
+        return {key: as_dtype(value, device, holds_float16) for key, value in name.items()}
+    return as_dtype(name, device, holds_float16)
 
 
-def as_dtype(name: str | torch.dtype, device: str | torch.device) -> torch.dtype:
+def as_dtype(name: str | torch.dtype, device: str | torch.device, holds_float16: bool = False) -> torch.dtype:
     """The dtype of that name; for "auto" see `fast_dtype`. Raises ValueError for a name that is none."""
-    dtype = fast_dtype(device) if name == "auto" else getattr(torch, name, None) if isinstance(name, str) else name
+    fastest = fast_dtype(device, holds_float16) if name == "auto" else None
+    dtype = fastest or (getattr(torch, name, None) if isinstance(name, str) else name)
     if not isinstance(dtype, torch.dtype):
         raise ValueError(f'dtype must be "auto", "float32", "bfloat16", "float16" or a torch.dtype, got {name!r}.')
     return dtype

@@ -13,6 +13,7 @@ from diffusers import ModelMixin
 from torch import nn
 
 from tadisr.models.families import family_of
+from tadisr.models.precision import Float32Conv2d
 from tadisr.models.recording import recording
 
 
@@ -69,17 +70,17 @@ class TextAttentionProjection(nn.Module):
     r"""`a_tex = W_a x Concat(a^1 ... a^M)` (Eq. 4), as the sum over layers of `upsample(W_a^m a^m)`.
 
     Bilinear resizing and a 1x1 projection commute, so this is the same function, and the concatenated full-size maps
-    (SDXL has 1,300 heads) are never held.
+    (SDXL has 1,300 heads) are never held. It is computed in float32 where the weights are kept in half precision, too.
     """
 
     def __init__(self, layers: Sequence[str], heads: Sequence[int], out_channels: int):
         super().__init__()
         self.layers = list(layers)
-        self.weights = nn.ModuleList(nn.Conv2d(n, out_channels, 1, bias=False) for n in heads)
+        self.weights = nn.ModuleList(Float32Conv2d(n, out_channels, 1, bias=False) for n in heads)
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, maps: dict[str, torch.Tensor], latent_size: tuple[int, int]) -> torch.Tensor:
-        """Recorded logits, layer name -> (B, n, L), to a_tex (B, out_channels, h, w)."""
+        """Recorded logits, layer name -> (B, n, L), to a_tex (B, out_channels, h, w), float32."""
         if missing := [name for name in self.layers if name not in maps]:
             raise RuntimeError(
                 f"No text attention was recorded in {missing[0]!r}: run the backbone inside record_text_attention(), "
@@ -94,7 +95,7 @@ class TextAttentionProjection(nn.Module):
                 by_size.append(projected)
             else:
                 by_size[same] = by_size[same] + projected
-        out = self.bias.view(1, -1, 1, 1)
+        out = self.bias.float().view(1, -1, 1, 1)
         for projected in by_size:
             if tuple(projected.shape[-2:]) != latent_size:
                 projected = F.interpolate(projected, size=latent_size, mode="bilinear", align_corners=False)

@@ -1,6 +1,7 @@
 """Attention that records how much each image token attends to the word "text" (paper 3.2, Eq. 2 and 3).
 
-A processor is made for one layer, by its name, and writes the logits of the prompt's `text_positions` to `maps[name]`.
+A processor is made for one layer, by its name, and writes the logits of the prompt's `text_positions` to `maps[name]`,
+in float32 also where the layer runs in half precision.
 `attn` is the layer, diffusers' `Attention`.
 Shapes: B batch, L image tokens of one layer, T prompt tokens, n heads, d head width, C channels.
 """
@@ -13,6 +14,8 @@ import torch.nn.functional as F
 from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_z_image import SEQ_MULTI_OF
 
+from tadisr.models.precision import without_autocast
+
 
 @dataclass(eq=False)
 class _Recorder:
@@ -21,6 +24,13 @@ class _Recorder:
     name: str
     text_positions: list[int]
     maps: dict[str, torch.Tensor]
+
+    def record(self, q: torch.Tensor, k: torch.Tensor, scale: float) -> None:
+        """Write the text's logits (B, n, L), float32, from the image's queries (B, n, L, d) and keys (B, n, T, d)."""
+        with without_autocast(q.device):
+            text_key = k[:, :, self.text_positions].float().mean(dim=2, keepdim=True) * scale  # (B, n, 1, d)
+            # Assigned, never appended: gradient checkpointing runs this again in backward.
+            self.maps[self.name] = (q.float() @ text_key.transpose(-1, -2)).squeeze(-1)
 
 
 class TextAttnProcessor(_Recorder):
@@ -50,9 +60,7 @@ class TextAttnProcessor(_Recorder):
         q, k, v = (x.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in projected)  # (B, n, L or T, d)
         if attn.norm_q is not None:
             q, k = attn.norm_q(q), attn.norm_k(k)
-        text_key = k[:, :, self.text_positions].mean(dim=2, keepdim=True) * attn.scale  # (B, n, 1, d)
-        # Assigned, never appended: gradient checkpointing runs this again in backward.
-        self.maps[self.name] = (q @ text_key.transpose(-1, -2)).squeeze(-1)  # (B, n, L)
+        self.record(q, k, attn.scale)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=attention_mask, scale=attn.scale)
         out = out.transpose(1, 2).flatten(2)  # (B, L, n d)
         return attn.to_out[1](attn.to_out[0](out)) / attn.rescale_output_factor
@@ -88,8 +96,7 @@ class JointTextAttnProcessor(_Recorder):
             cast(torch.Tensor, apply_rotary_emb(x, image_rotary_emb, use_real_unbind_dim=-2))
             for x in (image_q, image_k)
         )
-        text_key = text_k[:, :, self.text_positions].mean(dim=2, keepdim=True) * attn.scale  # (B, n, 1, d)
-        self.maps[self.name] = (image_q @ text_key.transpose(-1, -2)).squeeze(-1)  # (B, n, L)
+        self.record(image_q, text_k, attn.scale)
         q, k = torch.cat([text_q, image_q], dim=2), torch.cat([text_k, image_k], dim=2)
         out = F.scaled_dot_product_attention(q, k, v, scale=attn.scale).transpose(1, 2).flatten(2)  # (B, T + L, n d)
         text, image = attn.to_out[1](attn.to_out[0](out)).split(lengths, dim=1)
@@ -131,7 +138,6 @@ class StreamTextAttnProcessor(_Recorder):
         q, k = (cast(torch.Tensor, apply_rotary_emb(x, freqs_cis, use_real=False)) for x in (q, k))
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, n, S, d)
         start = q.shape[2] + self.prompt_tokens // -SEQ_MULTI_OF * SEQ_MULTI_OF  # the prompt's first token
-        text_key = k[:, :, [start + i for i in self.text_positions]].mean(dim=2, keepdim=True) * attn.scale
-        self.maps[self.name] = (q[:, :, :start] @ text_key.transpose(-1, -2)).squeeze(-1)  # (B, n, start)
+        self.record(q[:, :, :start], k[:, :, start:], attn.scale)  # (B, n, start)
         out = F.scaled_dot_product_attention(q, k, v, scale=attn.scale).transpose(1, 2).flatten(2)  # (B, S, n d)
         return attn.to_out[1](attn.to_out[0](out.to(q.dtype)))

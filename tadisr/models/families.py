@@ -67,6 +67,8 @@ class Family:
     levels: str | None = None
     """The entry of the backbone's config that has one value per level, each of half the size of the one before. None:
     the backbone pads latents by itself."""
+    holds_float16: bool = False
+    """Whether the published backbones hold their values in float16, as U-Nets do whose weights are published in it."""
     needs: tuple[str, str] | None = None
     """A package that the prompt's tokenizer needs, and what to install for it."""
 
@@ -187,6 +189,7 @@ _UNET: dict[str, Any] = {
     "recorder": TextAttnProcessor,
     "lora_targets": _LORA_TARGETS,
     "levels": "block_out_channels",
+    "holds_float16": True,
 }
 
 FAMILIES: dict[str, Family] = {

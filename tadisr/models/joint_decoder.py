@@ -17,6 +17,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from tadisr.models.attention import TextAttentionProjection, cross_attention_layers
 from tadisr.models.inference_layers import activated, run_block
 from tadisr.models.interaction import interaction_block
+from tadisr.models.precision import compute_in_float32
 from tadisr.models.scratch import LeanAutoencoderKL, drop_group_norms, drop_mid_block
 from tadisr.models.softening import Softening
 
@@ -182,6 +183,8 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         if mask_source == "mid_block":
             for unused in ("conv_in", "mid_block"):
                 setattr(self.mask_decoder, unused, None)
+        if not image_residual:  # see `image_in_float32`
+            compute_in_float32(self.mask_decoder.conv_out)
         self.gradient_checkpointing = False
 
     @classmethod
@@ -241,7 +244,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         x = m = decoder.mid_block(decoder.conv_in(z))
         if self.config.mask_source != "mid_block":
             maps = {_LATENTS: latents.flatten(2)} if self.config.mask_source == "latents" else attention_maps
-            a_tex = self.attention(maps, tuple(latents.shape[-2:]))  # (B, c, h, w)
+            a_tex = self.attention(maps, tuple(latents.shape[-2:])).to(latents.dtype)  # (B, c, h, w)
             m = self.mask_decoder.mid_block(self.mask_decoder.conv_in(a_tex))
         for level, (image_block, mask_block, interaction) in enumerate(
             zip(decoder.up_blocks, self.mask_decoder.up_blocks, self.interactions, strict=True)
@@ -260,6 +263,15 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
                 decoded = self.softening(decoded.to(image.dtype), mask_logits.to(image.dtype))
             decoded = image + decoded
         return decoded, mask_logits
+
+    def image_in_float32(self, vae: AutoencoderKL) -> None:
+        """Have the image leave `vae` in float32 from now on, whatever the VAE is kept in: its last layer computes so.
+
+        bfloat16 rounds by half a gray level near black and white. With `image_residual` a correction leaves the VAE,
+        smaller than the image, and is added to the input in float32: there the layer stays as it is.
+        """
+        if not self.config.image_residual:
+            compute_in_float32(vae.decoder.conv_out)
 
     @property
     def softening(self) -> Softening:

@@ -15,6 +15,7 @@ from tadisr.models.attention import cross_attention_layers, record_text_attentio
 from tadisr.models.families import family_of, predict
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor, vae_patch
 from tadisr.models.one_step import TIMESTEP, Scheduler, flow_point, one_step
+from tadisr.models.precision import without_float16
 from tadisr.models.prompt import TextPrompt
 from tadisr.models.recording import recorded
 
@@ -62,10 +63,11 @@ def check_fits(
 def denoise(
     backbone: ModelMixin, latents: torch.Tensor, prompt: TextPrompt, scheduler: Scheduler, pixels_per_latent: int
 ) -> torch.Tensor:
-    """z_L to z_H, both (B, c, h, w): one prediction and one step."""
+    """z_L to z_H, both (B, c, h, w) and of one type: one prediction, in the backbone's precision, and one step."""
     is_flow = isinstance(scheduler, FlowMatchEulerDiscreteScheduler)
     timestep = flow_point(scheduler)[0] if is_flow else TIMESTEP
-    return one_step(latents, predict(backbone, latents, timestep, prompt, pixels_per_latent), scheduler)
+    noisy = latents.to(backbone.dtype)
+    return one_step(latents, predict(backbone, noisy, timestep, prompt, pixels_per_latent), scheduler)
 
 
 class TADiSRNetwork(nn.Module):
@@ -89,6 +91,7 @@ class TADiSRNetwork(nn.Module):
         self.vae = vae
         self.add_module(self.component, backbone)
         self.prompt, self.joint_decoder, self.scheduler = prompt, joint_decoder, scheduler
+        joint_decoder.image_in_float32(vae)
 
     @property
     def backbone(self) -> ModelMixin:
@@ -110,5 +113,8 @@ class TADiSRNetwork(nn.Module):
         return denoise(self.backbone, latents, self.prompt, self.scheduler, vae_factor(self.vae))
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        latents, features = encode_mode(self.vae, image)  # (B, c, h, w)
-        return self.joint_decoder(self.vae, self.denoise(latents), self.attention_maps, features, image)
+        with without_float16(image.device):  # autocast to float16 is for the backbone alone, see `beside`
+            latents, features = encode_mode(self.vae, image)  # (B, c, h, w)
+        latents = self.denoise(latents)
+        with without_float16(image.device):
+            return self.joint_decoder(self.vae, latents, self.attention_maps, features, image)

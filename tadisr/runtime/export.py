@@ -52,7 +52,7 @@ def export(
     paths: Mapping[str, Path],
     tile: int | None = None,
     images: Sequence[np.ndarray] | None = None,
-    **about: str,
+    **about: Any,
 ) -> dict[str, GraphInfo]:
     """Write a pipeline as graphs, and compare each with the pipeline.
 
@@ -136,7 +136,7 @@ def _planes(image: np.ndarray, side: int) -> np.ndarray:
 @contextmanager
 def _any_size(module: _Tile) -> Iterator[None]:
     """Within, U-Nets always say how large they upsample to, as they do for odd sizes: one graph then does for all."""
-    backbone = module.parts[1]
+    backbone: Any = module.parts[1]
     before = getattr(backbone, "num_upsamplers", None)
     if before is not None:
         backbone.num_upsamplers = 30  # "is the size a multiple of 2 ** this?"

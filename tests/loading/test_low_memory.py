@@ -152,9 +152,11 @@ def offload_sequentially(pipe):
 
 
 @pytest.mark.parametrize("family", ["sdxl", "kolors", "cogview4", "zimage"])
-@pytest.mark.parametrize("sequentially", [False, True])
-def test_offloading(tmp_path, family, sequentially):
-    pipe = tiny.on_base(tiny.FAMILIES[family](tmp_path))
+@pytest.mark.parametrize(
+    ("sequentially", "dtype"), [(False, torch.float32), (True, torch.float32), (True, torch.bfloat16)]
+)
+def test_offloading(tmp_path, family, sequentially, dtype):
+    pipe = tiny.on_base(tiny.FAMILIES[family](tmp_path)).to(dtype)
     photo = tiny.photo(17, 33)
     expected = run(pipe, photo, tile=64)
     offload_sequentially(pipe) if sequentially else pipe.enable_model_cpu_offload(device="cpu")
@@ -323,7 +325,7 @@ def test_compiled_modules_give_the_same():
     torch._dynamo.reset()
 
 
-def test_bfloat16_where_there_are_matrix_units_for_it(monkeypatch):
+def test_half_precision_where_there_are_matrix_units_for_it(monkeypatch):
     for found, wanted in (
         ({"amx_bf16": True}, torch.bfloat16),
         ({"amx_bf16": False}, torch.float32),
@@ -336,6 +338,16 @@ def test_bfloat16_where_there_are_matrix_units_for_it(monkeypatch):
             asked = lambda including_emulation, emulated=emulated: including_emulation or not emulated  # noqa: E731
             monkeypatch.setattr(torch.cuda, "is_bf16_supported", asked)
             assert fast_dtype("cuda:0") is (torch.float32 if emulated else torch.bfloat16)
+    for name, capability, wanted in (
+        ("Tesla T4", (7, 5), torch.float16),
+        ("Tesla V100-SXM2-16GB", (7, 0), torch.float16),
+        ("NVIDIA GeForce GTX 1660", (7, 5), torch.float32),
+        ("Tesla P100-PCIE-16GB", (6, 0), torch.float32),
+    ):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda _, found=name: found)
+        assert fast_dtype("cuda", holds_float16=True) is wanted and fast_dtype("cuda") is torch.float32
     monkeypatch.delattr(torch.cpu, "get_capabilities")  # before PyTorch 2.10
     assert fast_dtype(torch.device("cpu")) is torch.float32
 

@@ -230,3 +230,50 @@ def test_token_grid(tokens, size, grid):
 def test_token_grid_of_something_else(tokens):
     with pytest.raises(ValueError, match="do not form a downscaled grid"):
         token_grid(tokens, (6, 10))
+
+
+@pytest.mark.parametrize("family", ["sd", "cogview4"])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_logits_are_float32_in_half_precision(tmp_path, monkeypatch, generator, family, autocast):
+    """The products of the bfloat16 queries and keys that attention itself gets, not rounded to bfloat16."""
+    base = tiny.FAMILIES[family](tmp_path)
+    prompt = TextPrompt.from_pipeline(base)
+    backbone = base.components.get("unet") or base.transformer
+    if not autocast:
+        backbone, prompt = backbone.to(torch.bfloat16), prompt.to(torch.bfloat16)
+    seen, attend = [], F.scaled_dot_product_attention
+
+    def attention(q, k, v, **options):
+        seen.append((q, k, options.get("scale")))
+        return attend(q, k, v, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", attention)
+    layers, positions = list(cross_attention_layers(backbone)), prompt.config.text_positions
+    latents = torch.randn(1, backbone.config["in_channels"], 8, 8, generator=generator).to(backbone.dtype)
+    half = torch.autocast("cpu", torch.bfloat16, enabled=autocast)
+    with torch.no_grad(), half, record_text_attention(backbone, positions, layers) as maps:
+        predict(backbone, latents, 200, prompt, 4)
+    seen = [(q, k, scale) for q, k, scale in seen if scale is not None]  # the recorded layers give it
+    assert len(seen) == len(layers)
+    for name, (q, k, scale) in zip(layers, seen, strict=True):
+        tokens = maps[name].shape[-1]
+        assert q.dtype == torch.bfloat16 and maps[name].dtype == torch.float32
+        exact = (q[:, :, -tokens:].double() @ k[:, :, positions].double().mean(2, keepdim=True).mT)[..., 0] * scale
+        torch.testing.assert_close(maps[name].double(), exact, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_the_sum_over_layers_is_float32_in_half_precision(generator, autocast):
+    """Of as many layers and heads as SDXL has, whose logits are alike but for little."""
+    layers, heads = [f"layer{i}" for i in range(70)], [10] * 10 + [20] * 60
+    projection = TextAttentionProjection(layers, heads, 4)
+    if not autocast:
+        projection = projection.to(torch.bfloat16)
+    maps = {name: 5 + torch.randn(1, n, 12, generator=generator) for name, n in zip(layers, heads, strict=True)}
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found = projection(maps, (3, 4))
+        exact = copy.deepcopy(projection).double()
+    weight = torch.cat([conv.weight for conv in exact.weights], dim=1)  # (4, 1300, 1, 1)
+    expected = F.conv2d(torch.cat([maps[name] for name in layers], dim=1).double().unflatten(-1, (3, 4)), weight)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)

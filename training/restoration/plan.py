@@ -8,7 +8,7 @@ that of the live tensors. An allocator's fragments, the libraries' work space an
 import gc
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 from unittest import mock
@@ -32,6 +32,7 @@ from tadisr.models.families import FAMILIES, Family
 from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.network import TADiSRNetwork
 from tadisr.models.one_step import flow_point, one_step_coefficients
+from tadisr.models.precision import beside
 from tadisr.models.prompt import TextPrompt
 from tadisr.training.engine.train_state import build_optimizer, trainable
 from tadisr.training.restoration.build import DTYPES, add_adapters, decoder_options, drop_mask_stream
@@ -218,9 +219,9 @@ def _drop_values(model: nn.Module) -> None:
             module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
 
 
-def _autocast(config: TrainConfig) -> torch.autocast:
+def _autocast(config: TrainConfig) -> AbstractContextManager:
     dtype = DTYPES[config.mixed_precision]
-    return torch.autocast("cpu", torch.bfloat16, enabled=dtype is not torch.float32)
+    return nullcontext() if dtype is torch.float32 else torch.autocast("cpu", dtype)
 
 
 def _batch(config: TrainConfig) -> dict[str, torch.Tensor]:
@@ -258,7 +259,8 @@ def _network(config: TrainConfig) -> TADiSRNetwork:
     family, backbone_config, vae_config, tokens = shapes_of(name, config.revision)
     vae = cast(AutoencoderKL, AutoencoderKL.from_config(dict(vae_config)))
     backbone = getattr(diffusers, family.backbone_class).from_config(dict(backbone_config))
-    nn.ModuleList([vae, backbone]).to(dtype)
+    nn.Module.to(vae, beside(dtype))
+    nn.Module.to(backbone, dtype)
     width, pooled = family.prompt_widths(backbone.config)
     time_ids = None if pooled is None else [1024, 1024, 0, 0, 1024, 1024]
     prompt = TextPrompt(tokens, width, [tokens - 1], pooled, time_ids).requires_grad_(False)

@@ -4,9 +4,11 @@ import copy
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
 from helpers import pages, tiny
@@ -15,7 +17,7 @@ from tadisr import TADiSRPipeline
 from tadisr.models.network import TADiSRNetwork
 from tadisr.training import train_lora
 from tadisr.training.engine.train_state import trainable
-from tadisr.training.restoration.build import build_network, check_base
+from tadisr.training.restoration.build import DTYPES, build_network, check_base
 from tadisr.training.restoration.terms import load_lpips, loss_terms
 from tadisr.training.restoration.train_config import TrainConfig
 from tadisr.training.restoration.validation import network_input
@@ -261,10 +263,47 @@ def test_half_precision(data, tmp_path):
     assert {x.dtype for x in runs.weights(out).values()} == {torch.float32}
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_losses_get_float32_images_under_autocast(base, tmp_path, precision):
+    """float16 is the U-Net's alone: here the VAE's values outgrow it, as those of SDXL and Kolors do."""
+    base = copy.copy(base)
+    base.vae = copy.deepcopy(base.vae)
+    for coder in (base.vae.encoder, base.vae.decoder):
+        for parameter in coder.conv_in.parameters():
+            parameter.data *= 1e5
+    found, reached = [], []
+    for kind in (precision, "no"):
+        config = config_on(base, tmp_path, mixed_precision=kind)
+        network, dtype = build_network(config), DTYPES[kind]
+        for model in (network.unet, network.vae):
+            tiny.shake(model, "lora_B", 0.01)
+        network.vae.decoder.mid_block.register_forward_hook(lambda *call: reached.append(call[-1].detach().abs().max()))
+        network.register_forward_hook(lambda *call: found.append(call[-1]))
+        with network.recording(), torch.autocast("cpu", dtype, enabled=kind != "no"):
+            terms = loss_terms(network, config, runs.crop_batch(side=64))
+            sum(terms.values()).backward()
+        found.append(terms)
+        assert network.unet.conv_in.weight.dtype == dtype
+        assert network.vae.encoder.conv_in.weight.dtype == (torch.bfloat16 if kind == "bf16" else torch.float32)
+        assert all(parameter.grad.isfinite().all() for parameter in trainable(network))
+    assert min(reached) > 65504
+    outputs, terms, _, exact = found
+    assert {x.dtype for x in outputs} == {torch.float32}
+    for name, value in terms.items():
+        assert float(value.detach()) == pytest.approx(float(exact[name].detach()), rel=0.02), name
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="where there is a GPU fp16 works")
 def test_fp16_needs_a_gpu(data, tmp_path):
     with pytest.raises(ValueError, match="fp16 needs a GPU"):
         runs.train(data, tmp_path / "run", mixed_precision="fp16")
+
+
+@pytest.mark.parametrize("kind", [DistributedType.FSDP, DistributedType.DEEPSPEED])
+def test_fp16_where_the_vae_would_be_halved_too(kind):
+    config = TrainConfig(pretrained_model_name_or_path="x", train_data_dir=["d"], mixed_precision="fp16")
+    with pytest.raises(ValueError, match="fp16 keeps the VAE in float32, FSDP and DeepSpeed do not: take bf16, or"):
+        train_lora.Restoration(config, SimpleNamespace(distributed_type=kind))
 
 
 @pytest.mark.gpu

@@ -8,7 +8,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from helpers import published
 from tadisr.cli import main
-from tadisr.training.restoration.build import build_network
+from tadisr.training.restoration.build import DTYPES, build_network
 from tadisr.training.restoration.plan import MemoryCounter, count, shapes_of
 from tadisr.training.restoration.terms import loss_terms
 from tadisr.training.restoration.train_config import TrainConfig
@@ -30,7 +30,8 @@ def allocated(config) -> int:
     }  # fmt: skip
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.mixed_precision == "bf16"):
+        dtype = DTYPES[config.mixed_precision]
+        with torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
             terms = loss_terms(network, config, batch)
         torch.stack(list(terms.values())).sum().backward()
 
@@ -47,7 +48,7 @@ def allocated(config) -> int:
     return most
 
 
-@pytest.mark.parametrize("checkpointing, precision", [(True, "bf16"), (False, "no")])
+@pytest.mark.parametrize("checkpointing, precision", [(True, "bf16"), (False, "no"), (True, "fp16")])
 def test_a_plan_is_what_a_step_allocates(base, tmp_path, checkpointing, precision):
     config = TrainConfig(
         pretrained_model_name_or_path=str(base), train_data_dir=["d"], output_dir=str(tmp_path), resolution=SIDE,
