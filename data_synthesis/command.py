@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         from tadisr.data_synthesis.writing.shards import Job
         from tadisr.data_synthesis.writing.synthesize import synthesize
         from tadisr.io.progress import Bars
+        from tadisr.loading.hub import writable_repository
     except ImportError as error:
         raise UserError(f"{error.name} is missing: pip install 'tadisr[synth]'") from None
 
@@ -69,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
         recipe = place_sources(load_recipe(args.recipe), args.source, args.photos)
         recipe.segmenter, recipe.enhancer = args.segmenter or recipe.segmenter, args.enhancer or recipe.enhancer
         job = Job(recipe, args.num, args.seed, args.size, args.layout)
+        if args.push_to_hub:
+            writable_repository(args.push_to_hub, args.private, "dataset")
         with Bars() as bars:
             manifest = synthesize(args.output, job, args.num_proc, args.backend, bars.say, bars.set)
         for line in table(manifest):

@@ -36,6 +36,7 @@ LONG = (
     "training/engine/test_resume.py",
     "training/restoration/test_build.py",
     "training/restoration/test_report.py",
+    "training/test_published_bases.py",
     "training/test_train_",
     "training/tiny/",
 )

@@ -125,7 +125,7 @@ class TrainConfig(LossWeights, LoopConfig):
             self.validation_tile = self.resolution
         self.check_counts(
             "resolution", "scale", "num_validation_images", "recognizer_lines", "shuffle_buffer",
-            "interaction_resblocks",
+            "interaction_resblocks", "rank_unet", "rank_vae",
         )  # fmt: skip
         self.check_shares("recognizer_strength")
         if self.validation_tile and self.validation_tile < self.scale:
