@@ -26,7 +26,6 @@ import pytest
 from packaging.version import Version
 
 TOKEN = "local-test-token"
-USER = "tester"
 LFS_THRESHOLD = 10 * 2**20
 NAME = r"[\w-][\w.-]*"
 REPO = rf"(?P<repo>{NAME}(?:/{NAME})?)"
@@ -47,8 +46,9 @@ class HubError(Exception):
 class HubServer(ThreadingHTTPServer):
     """`with HubServer(folder) as server:` serves the folder at `server.url`; `server.requests` lists what was asked."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, user: str = "tester"):
         super().__init__(("127.0.0.1", 0), Handler)
+        self.user = user  # who has TOKEN
         self.folder = Path(folder)
         self.blobs = self.folder / "blobs"
         self.blobs.mkdir(parents=True, exist_ok=True)
@@ -202,9 +202,9 @@ class Handler(BaseHTTPRequestHandler):
             raise HubError(401, "", "Invalid credentials in Authorization header")
 
     def require_rights(self, repo: str, refusal: str) -> None:
-        """Only USER's own repositories can be written to."""
+        """Only the user's own repositories can be written to."""
         self.require_token()
-        if repo.partition("/")[0] != USER:
+        if repo.partition("/")[0] != self.server.user:
             raise HubError(403, "", refusal)
 
     def record(self, repo: str) -> dict:
@@ -226,7 +226,16 @@ class Handler(BaseHTTPRequestHandler):
         self.require_token()
         access = {"displayName": "tests", "role": "write"}
         auth = {"type": "access_token", "accessToken": access}
-        self.reply({"type": "user", "id": "1", "name": USER, "fullname": USER, "orgs": [], "auth": auth})
+        self.reply(
+            {
+                "type": "user",
+                "id": "1",
+                "name": self.server.user,
+                "fullname": self.server.user,
+                "orgs": [],
+                "auth": auth,
+            }
+        )
 
     @route("POST", "/api/validate-yaml")
     def validate_yaml(self) -> None:
@@ -238,7 +247,7 @@ class Handler(BaseHTTPRequestHandler):
     def create(self) -> None:
         self.require_token()
         asked = json.loads(self.body)
-        repo = f"{asked.get('organization') or USER}/{asked['name']}"
+        repo = f"{asked.get('organization') or self.server.user}/{asked['name']}"
         kind = asked.get("type", "model")
         if kind not in ("model", "dataset") or not re.fullmatch(REPO, repo):
             raise HubError(400, "", f"hub_server.py has repositories of models and data sets only: {asked}")
