@@ -39,6 +39,7 @@ LONG = (
     "training/restoration/test_report.py",
     "training/test_from_an_empty_disk.py",
     "training/test_published_bases.py",
+    "test_worked_examples.py",
     "training/test_train_",
     "training/tiny/",
 )

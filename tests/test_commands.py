@@ -1,8 +1,7 @@
 """Every command of the documents: it can be given as it is written, and its marks say what it needs.
 
 The commands are taken apart by the programs' own parsers: an option, a setting, a configuration or a file that does not
-exist is noticed. What they do is tested elsewhere: tests/training/test_from_an_empty_disk.py and
-tests/loading/test_docs_of_convert.py run the commands that begin with a large base.
+exist is noticed. Of the documents that a training follows, `RUN_BY` says which test runs what.
 """
 
 import argparse
@@ -36,6 +35,22 @@ CONFIGS = {
     "train_segmenter": SegmenterConfig,
 }  # fmt: skip
 CONVERTED = {"tadisr-kolors", "tadisr-cogview4"}  # adapters whose base is still to be fetched
+EXAMPLES, EMPTY_DISK = "test_worked_examples.py", "training/test_from_an_empty_disk.py"
+FOLLOWED = ("README.md", *(f"docs/{name}.md" for name in ("train", "data", "textdiff", "convert", "bases")))
+RUN_BY = {
+    r"pip|git|apt|make|mkdir|cd|tensorboard|(TADISR_SLOW=1 )?pytest": None,  # installs, walks about, looks, tests
+    r"tadisr convert|hf download|.*--model tadisr-|.*,tadisr-kolors": "loading/test_official_commands.py",
+    r"accelerate .*(segmenter_sam|paper_kolors)|hf auth|python .*paper_kolors|.*lsdir=": EMPTY_DISK,
+    r"accelerate .*BASE": "training/test_published_bases.py::test_readmes_command_trains_on_it",
+    r"OMP_NUM_THREADS": "training/engine/test_processes.py::test_two_processes_equal_accumulation",
+    r"tadisr plan": "training/restoration/test_plan.py::test_the_command",
+    r"python -c": "test_commands.py::test_it_can_be_given",
+    r".*--backend ray": "data_synthesis/test_parallel.py::test_ray_gives_the_same",
+    r".*realesrgan": "evaluation/test_report.py",  # and evaluation/test_methods.py, for Real-ESRGAN
+    r".*scans/": "commands/test_upscale.py",
+    r".*letter.jpg": "commands/test_upscale_report.py",
+    r"tadisr (synthesize|evaluate|upscale|refine)|.*train_(lora|segmenter|crnn|textdiff)": EXAMPLES,
+}  # the first that fits the beginning of a command
 FETCHES = {"git", "apt", "pip", "hf", "make"}
 ON_THE_HUB = re.compile(r"Kwai-Kolors/.*|zai-org/.*|stabilityai/.*|stable-diffusion-v1-5/.*|facebook/.*|user/.*")
 
@@ -134,7 +149,7 @@ def test_it_can_be_given(command):
     elif check := checks.get(program(command)):
         check(words[1:])
     else:
-        assert program(command) in ("git", "cd", "apt", "python3", "tensorboard")
+        assert program(command) in ("git", "mkdir", "cd", "apt", "python3", "tensorboard")
 
 
 @pytest.mark.parametrize("command", [param for param in ALL if program(param.values[0]) != "cd"])
@@ -154,3 +169,11 @@ def test_its_marks_say_what_it_needs(command):
     if words[:2] == ["tadisr", "upscale"] and CONVERTED & {*words}:
         needs.add("network")
     assert command.marks == needs
+
+
+@pytest.mark.parametrize("command", [param for param in ALL if param.id.startswith(FOLLOWED)])
+def test_it_is_run_by_a_test(command):
+    place = next((place for start, place in RUN_BY.items() if re.match(start, command.text)), "none")
+    if place:
+        file, _, function = place.partition("::")
+        assert f"def {function or 'test_'}" in (ROOT / "tests" / file).read_text()
