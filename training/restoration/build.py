@@ -108,7 +108,7 @@ def _from_scratch(base: Mapping[str, Mapping[str, Any]]) -> _Parts:
 
 
 def _on_base(config: TrainConfig) -> _Parts:
-    name, dtype = config.pretrained_model_name_or_path, DTYPES[config.mixed_precision]
+    name, dtype = str(config.pretrained_model_name_or_path), DTYPES[config.mixed_precision]
     component = check_base(name, config.revision).component
     prompt = load_prompt(config)  # first: text encoders and backbone are never in memory together
     try:

@@ -43,7 +43,8 @@ def read_shape(name: str, revision: str | None = None) -> Shape:
     files = [f"{family.component}/config.json", "vae/config.json", "scheduler/scheduler_config.json"]
     try:
         folder = resolve(name, allow_patterns=["model_index.json", *files], revision=revision)
-        return Shape(family, *(read_config(folder / file) for file in files))
+        backbone, vae, schedule = (read_config(folder / file) for file in files)
+        return Shape(family, backbone, vae, schedule)
     except OSError as error:
         raise FileNotFoundError(f"{name} is incomplete: {one_line(error)}") from None
 
