@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         from tadisr.data_synthesis.writing.shards import Job
         from tadisr.data_synthesis.writing.synthesize import synthesize
         from tadisr.io.progress import Bars
+        from tadisr.loading.hub import writable_repository
     except ImportError as error:
         raise UserError(f"{error.name} is missing: pip install 'tadisr[synth]'") from None
 
@@ -84,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
         recipe.segmenter, recipe.enhancer = args.segmenter or recipe.segmenter, args.enhancer or recipe.enhancer
         recipe.fonts = [*map(str, args.fonts)] or recipe.fonts
         job = Job(recipe, args.num, args.seed, args.size, args.layout)
+        if args.push_to_hub:
+            writable_repository(args.push_to_hub, args.private, "dataset")
         with Bars() as bars:
             manifest = synthesize(args.output, job, args.num_proc, args.backend, bars.say, bars.set, args.device)
         for line in table(manifest):

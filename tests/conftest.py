@@ -32,6 +32,7 @@ LONG = (
     "loading/test_hub.py",
     "loading/test_low_memory.py",
     "loading/test_official.py",
+    "loading/test_official_commands.py",
     "loading/test_tensors.py",
     "pipelines/test_precision.py",
     "pipelines/test_sharing.py",
@@ -39,6 +40,9 @@ LONG = (
     "training/engine/test_resume.py",
     "training/restoration/test_build.py",
     "training/restoration/test_report.py",
+    "training/test_from_an_empty_disk.py",
+    "training/test_published_bases.py",
+    "test_worked_examples.py",
     "training/test_train_",
     "training/tiny/",
 )

@@ -27,9 +27,10 @@ from tadisr.training.recognizer.recognizer_loss import RecognizerLoss
 from tadisr.training.restoration.batches import Batches
 from tadisr.training.restoration.build import build_network
 from tadisr.training.restoration.hub import SHEET_FILE, create_repository, model_card, push
+from tadisr.training.restoration.outline import check_settings, check_sides
 from tadisr.training.restoration.terms import load_lpips, loss_terms
 from tadisr.training.restoration.train_config import TrainConfig
-from tadisr.training.restoration.validation import Validator, network_factor
+from tadisr.training.restoration.validation import Validator
 
 
 @contextmanager
@@ -79,7 +80,11 @@ class Restoration(Task[TrainConfig]):
             raise ValueError(
                 "fp16 keeps the VAE in float32, FSDP and DeepSpeed do not: take bf16, or accelerate/ddp.yaml."
             )
-        # The base comes last: whatever is wrong with the rest is known before its gigabytes are fetched.
+        # The base comes last: whatever is wrong with the rest is known before its gigabytes are fetched. Its
+        # configuration files, a few kilobytes, come first: they say what settings it can be trained with.
+        if config.pretrained_model_name_or_path:
+            with accelerator.main_process_first():
+                check_settings(config)
         self.repository = create_repository(config) if config.push_to_hub and accelerator.is_main_process else None
         with torch.random.fork_rng(devices=[]):  # a network from scratch begins with the same weights, whatever is here
             self.data = Batches(config, accelerator)
@@ -91,8 +96,7 @@ class Restoration(Task[TrainConfig]):
             self.network = build_network(config)
         if self.lpips is not None:
             self.lpips.to(accelerator.device)
-        if config.resolution % (factor := network_factor(self.network)):
-            raise ValueError(f"With this base resolution must be a multiple of {factor}, not {config.resolution}.")
+        check_sides(config, self.network)
 
     def batches(self, step: int) -> Iterable[Batch]:
         return self.data.start(step)

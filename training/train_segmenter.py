@@ -118,16 +118,16 @@ class Segmentation(Task[SegmenterConfig]):
 
     def __init__(self, config: SegmenterConfig, accelerator: Accelerator):
         super().__init__(config, accelerator)
+        count = total_batches(config, self.accelerator) * config.train_batch_size
+        self.crops = SegmentationCrops(  # before a SAM of a gigabyte is fetched
+            config.train_data_dir, config.resolution, count, config.seed, config.text_share,
+            photo_list(config.photo_list), config.photo_share, cache=config.cache_images,
+        )  # fmt: skip
         self.network = build_segmenter(config).train()
 
     def batches(self, step: int) -> Iterable[Batch]:
         config = self.config
-        count = total_batches(config, self.accelerator) * config.train_batch_size
-        crops = SegmentationCrops(
-            config.train_data_dir, config.resolution, count, config.seed, config.text_share,
-            photo_list(config.photo_list), config.photo_share, cache=config.cache_images,
-        )  # fmt: skip
-        loader = DataLoader(crops, config.train_batch_size, num_workers=config.dataloader_num_workers)
+        loader = DataLoader(self.crops, config.train_batch_size, num_workers=config.dataloader_num_workers)
         return share(loader, config, self.accelerator, step)
 
     def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Terms:

@@ -37,6 +37,14 @@ def run(args: argparse.Namespace) -> int:
     check_folder(args.output.parent)
     if args.base_model is not None:
         find_base(args.base_model)
+    repository = None
+    if args.push_to_hub:
+        from tadisr.loading.hub import writable_repository
+
+        try:
+            repository = writable_repository(args.push_to_hub)
+        except ValueError as error:
+            raise UserError(f"--push-to-hub: {error}") from None
     from tadisr.loading.official import convert  # and torch
 
     try:
@@ -52,15 +60,13 @@ def run(args: argparse.Namespace) -> int:
     say(f"{args.output}: adapter for {done.base_model}")
     if not done.has_prompt:
         say(f"it needs the prompt's embeddings to run: convert with --base-model {done.base_model}, or a copy")
-    if args.push_to_hub:
-        from huggingface_hub import HfApi
+    if repository is not None:
+        from huggingface_hub import upload_folder
 
         try:
-            api = HfApi()
-            repo = api.create_repo(args.push_to_hub, exist_ok=True).repo_id
-            api.upload_folder(repo_id=repo, folder_path=args.output)
-        except Exception as error:  # of the network, the Hub, the id or the rights
+            upload_folder(repo_id=repository, folder_path=args.output)
+        except Exception as error:  # of the network or the Hub
             said = f"{one_line(error)} ({args.output} is written all the same)"
             raise UserError(f"--push-to-hub: {said}") from None
-        say(f"uploaded to {args.push_to_hub}")
+        say(f"uploaded to {repository}")
     return 0

@@ -26,12 +26,12 @@ import pytest
 from packaging.version import Version
 
 TOKEN = "local-test-token"
-USER = "tester"
 LFS_THRESHOLD = 10 * 2**20
 NAME = r"[\w-][\w.-]*"
 REPO = rf"(?P<repo>{NAME}(?:/{NAME})?)"
 REV = "(?P<rev>[^/]+)"
 OID = "(?P<oid>[0-9a-f]{64})"
+PULL_REQUEST = "Forbidden: pass `create_pr=1` as a query parameter to create a Pull Request."
 ROUTES: list[tuple[str, re.Pattern, Callable]] = []
 
 
@@ -46,8 +46,9 @@ class HubError(Exception):
 class HubServer(ThreadingHTTPServer):
     """`with HubServer(folder) as server:` serves the folder at `server.url`; `server.requests` lists what was asked."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, user: str = "tester"):
         super().__init__(("127.0.0.1", 0), Handler)
+        self.user = user  # who has TOKEN
         self.folder = Path(folder)
         self.blobs = self.folder / "blobs"
         self.blobs.mkdir(parents=True, exist_ok=True)
@@ -88,6 +89,15 @@ class HubServer(ThreadingHTTPServer):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, f"the client failed:\n{done.stderr}"
         return done.stdout
+
+    def publish(self, repo: str, folder: Path) -> None:
+        """Make a repository of a folder's files, whoever's it is, as if its owner had uploaded them."""
+        files = {}
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            content = path.read_bytes()
+            stored = self.regular_file(content)
+            files[path.relative_to(folder).as_posix()] = self.lfs_file(stored["sha256"]) if b"\0" in content else stored
+        self.add_commit(repo, {"private": False, "commits": {}}, files, "publish")
 
     def repo_file(self, repo: str) -> Path:
         return self.folder / "repos" / f"{repo}.json"
@@ -191,6 +201,12 @@ class Handler(BaseHTTPRequestHandler):
         if not self.authorised:
             raise HubError(401, "", "Invalid credentials in Authorization header")
 
+    def require_rights(self, repo: str, refusal: str) -> None:
+        """Only the user's own repositories can be written to."""
+        self.require_token()
+        if repo.partition("/")[0] != self.server.user:
+            raise HubError(403, "", refusal)
+
     def record(self, repo: str) -> dict:
         path = self.server.repo_file(repo)
         record = json.loads(path.read_text()) if path.is_file() else None
@@ -210,7 +226,16 @@ class Handler(BaseHTTPRequestHandler):
         self.require_token()
         access = {"displayName": "tests", "role": "write"}
         auth = {"type": "access_token", "accessToken": access}
-        self.reply({"type": "user", "id": "1", "name": USER, "fullname": USER, "orgs": [], "auth": auth})
+        self.reply(
+            {
+                "type": "user",
+                "id": "1",
+                "name": self.server.user,
+                "fullname": self.server.user,
+                "orgs": [],
+                "auth": auth,
+            }
+        )
 
     @route("POST", "/api/validate-yaml")
     def validate_yaml(self) -> None:
@@ -222,10 +247,12 @@ class Handler(BaseHTTPRequestHandler):
     def create(self) -> None:
         self.require_token()
         asked = json.loads(self.body)
-        repo = f"{asked.get('organization') or USER}/{asked['name']}"
+        repo = f"{asked.get('organization') or self.server.user}/{asked['name']}"
         kind = asked.get("type", "model")
         if kind not in ("model", "dataset") or not re.fullmatch(REPO, repo):
             raise HubError(400, "", f"hub_server.py has repositories of models and data sets only: {asked}")
+        owner = repo.partition("/")[0]
+        self.require_rights(repo, f'You don\'t have the rights to create a {kind} under the namespace "{owner}".')
         answer = {"url": f"{self.server.url}/{'datasets/' * (kind == 'dataset')}{repo}", "name": repo, "id": repo}
         with self.server.lock:
             if self.server.repo_file(repo).exists():
@@ -263,8 +290,9 @@ class Handler(BaseHTTPRequestHandler):
     @route("POST", rf"/api/models/{REPO}/preupload/{REV}")
     def preupload(self, repo: str, rev: str) -> None:
         """Say how each file is to be uploaded, and what is already there under its name."""
-        self.require_token()
-        _, commit = self.commit_of(self.record(repo), rev)
+        record = self.record(repo)
+        self.require_rights(repo, PULL_REQUEST)
+        _, commit = self.commit_of(record, rev)
         answers = []
         for file in json.loads(self.body)["files"]:
             binary = b"\0" in base64.b64decode(file["sample"]) or file["path"].endswith(".safetensors")
@@ -300,7 +328,7 @@ class Handler(BaseHTTPRequestHandler):
 
     @route("POST", rf"/api/models/{REPO}/commit/{REV}")
     def commit(self, repo: str, rev: str) -> None:
-        self.require_token()
+        self.require_rights(repo, PULL_REQUEST)
         header, *operations = [json.loads(line) for line in self.body.splitlines()]
         with self.server.lock:
             record = self.record(repo)

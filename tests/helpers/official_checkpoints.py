@@ -16,7 +16,7 @@ def small(release):
     vae = {**release.vae_config, "block_out_channels": widths, "norm_num_groups": 4}
     mask = [16, *widths[1:]] if release is KOLORS else widths
     backbone = {**release.backbone_config, "num_layers": 2, "attention_head_dim": 8, "num_attention_heads": 2,
-                "text_embed_dim": 32, "time_embed_dim": 8, "condition_dim": 4}  # fmt: skip
+                "text_embed_dim": 16, "time_embed_dim": 8, "condition_dim": 4}  # fmt: skip
     if release is KOLORS:
         backbone = {**release.backbone_config, "block_out_channels": [8, 8, 16], "norm_num_groups": 4,
                     "transformer_layers_per_block": 1, "attention_head_dim": 2, "cross_attention_dim": 16,

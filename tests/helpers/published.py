@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, ModelMixin
 from transformers import Qwen3ForCausalLM
 
 from helpers import tiny
@@ -48,11 +48,12 @@ SCHEDULERS = {
 _SHARD = 20_000  # bytes: a toy's weights make two or more shards
 
 
-def write(family: str, folder: Path) -> Path:
-    """A toy base of that family in `folder`, laid out as its repository on the Hub."""
+def write(family: str, folder: Path, **parts: ModelMixin) -> Path:
+    """A toy base of that family in `folder`, laid out as its repository on the Hub; `parts` instead of its own."""
     folder.mkdir(parents=True)
     (scratch := folder.with_name(f"{folder.name}-parts")).mkdir()
     pipe: DiffusionPipeline = getattr(tiny, family)(scratch)
+    pipe.register_modules(**parts)
     if family == "kolors":  # half-precision files only; the text encoder's are in shards
         pipe.to(torch.float16).save_pretrained(folder, variant="fp16", max_shard_size=_SHARD)
         for part in ("unet", "vae"):

@@ -17,16 +17,16 @@ def page(text="Ag 24", size=64, font=22, ink=(20, 40, 60), paper=(230, 220, 200)
     return np.asarray(image), np.asarray(mask, np.float32) / 255
 
 
-def sam(hidden_size=16):
+def sam(hidden_size=16, side=64):
     torch.manual_seed(0)
     model = SamModel(
         SamConfig(
             vision_config={
                 "hidden_size": hidden_size, "output_channels": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
-                "image_size": 64, "patch_size": 16, "mlp_dim": 32, "window_size": 3, "global_attn_indexes": [1],
+                "image_size": side, "patch_size": 16, "mlp_dim": 32, "window_size": 3, "global_attn_indexes": [1],
                 "num_pos_feats": 32,
             },
-            prompt_encoder_config={"hidden_size": 64, "image_size": 64, "patch_size": 16, "mask_input_channels": 4},
+            prompt_encoder_config={"hidden_size": 64, "image_size": side, "patch_size": 16, "mask_input_channels": 4},
             mask_decoder_config={
                 "hidden_size": 64, "mlp_dim": 64, "num_attention_heads": 2, "iou_head_hidden_dim": 16,
             },

@@ -142,7 +142,7 @@ class SegmentationCrops(Dataset):
         self._decoded = [one[i] for one, i in self._places] if cache else None
         self.size, self.length, self.seed = size, length, seed
         self.text_share, self.zoom = text_share, zoom
-        self._photos = [(str(path), _small(path)) for path in photos]
+        self._photos = [(str(path), _small(path)) for path in photos] if photo_share else []
         self.photo_share = photo_share if self._photos else 0.0
 
     def __len__(self) -> int:
@@ -219,9 +219,10 @@ class SegmentationCrops(Dataset):
 
 def _small(path: Path, longest: int = 1280) -> np.ndarray:
     """A photograph, (H, W, 3) uint8 RGB, shrunk to `longest`."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) if path.is_file() else None
     if image is None:
-        raise FileNotFoundError(f"{path} is missing or not an image.")
+        advice = "install the photographs that photo_list names (docs/install.md), or set photo_share to 0"
+        raise FileNotFoundError(f"{path} is missing or not an image: {advice}.")
     scale = min(1.0, longest / max(image.shape[:2]))
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 

@@ -116,7 +116,7 @@ def _from_scratch(base: Mapping[str, Mapping[str, Any]]) -> _Parts:
 
 
 def _on_base(config: TrainConfig) -> _Parts:
-    name, dtype = config.pretrained_model_name_or_path, DTYPES[config.mixed_precision]
+    name, dtype = str(config.pretrained_model_name_or_path), DTYPES[config.mixed_precision]
     component = check_base(name, config.revision).component
     prompt = load_prompt(config)  # first: text encoders and backbone are never in memory together
     try:
@@ -125,14 +125,19 @@ def _on_base(config: TrainConfig) -> _Parts:
     except OSError as error:
         raise FileNotFoundError(f"{name} is incomplete: {one_line(error)}") from None
     vae, backbone = models["vae"], models[component]
+    check_parts(name, vae, backbone, prompt, scheduler)
+    add_adapters(vae, backbone, config)
+    return vae, backbone, prompt, scheduler
+
+
+def check_parts(name: str, vae: AutoencoderKL, backbone: ModelMixin, prompt: TextPrompt, scheduler: Scheduler) -> None:
+    """Raise ValueError where the parts of the base called `name` cannot be trained."""
     kind = scheduler.config.get("prediction_type", "epsilon")  # flow matching has none
     if kind not in ("epsilon", "v_prediction"):
         raise ValueError(f"{name} predicts {kind}, not epsilon or v. Supported: {supported_bases()}.")
     if not cross_attention_layers(backbone):
         raise ValueError(f"The backbone of {name} has no cross-attention. Supported: {supported_bases()}.")
     check_fits(vae, backbone, prompt)
-    add_adapters(vae, backbone, config)
-    return vae, backbone, prompt, scheduler
 
 
 def add_adapters(vae: AutoencoderKL, backbone: ModelMixin, config: TrainConfig) -> None:

@@ -6,10 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import yaml
-from huggingface_hub import EvalResult, create_repo, upload_folder
+from huggingface_hub import EvalResult, upload_folder
 
 from tadisr.io.messages import one_line
 from tadisr.loading.cards import front_matter, snippet
+from tadisr.loading.hub import writable_repository
 from tadisr.training.restoration.train_config import TrainConfig
 
 SHEET_FILE = "validation.jpg"
@@ -67,10 +68,9 @@ def model_card(
 
 
 def create_repository(config: TrainConfig) -> str:
-    """The id of the repository to push to, created before the training so that a mistake shows early.
+    """The id of the repository to push to, opened before the training so that a mistake shows early.
 
-    Raises:
-        ValueError: not logged in, no such user, no connection; a base that nobody else has.
+    Raises ValueError as `writable_repository` does, and for a base that nobody else has.
     """
     base = config.pretrained_model_name_or_path
     if base and Path(base).is_dir():
@@ -78,14 +78,7 @@ def create_repository(config: TrainConfig) -> str:
             f"An adapter on the folder {base} can be loaded by nobody else: name the base by its Hub id, or leave "
             "push_to_hub off."
         )
-    name = config.hub_model_id or Path(config.output_dir).resolve().name
-    try:
-        return create_repo(name, private=config.hub_private_repo, exist_ok=True).repo_id
-    except Exception as error:  # the client's errors have no common base: HTTP, validation, connection
-        raise ValueError(
-            f"{name} cannot be created on the Hub ({one_line(error, 200)}): log in with `hf auth login`, "
-            "or leave push_to_hub off."
-        ) from None
+    return writable_repository(config.hub_model_id or Path(config.output_dir).resolve().name, config.hub_private_repo)
 
 
 def push(folder: Path, repo_id: str, step: int) -> str:

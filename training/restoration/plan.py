@@ -10,32 +10,25 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 from unittest import mock
 
-import diffusers
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from tadisr.io.model_files import read_config
-from tadisr.loading.bases import base_family
 from tadisr.loading.official_layouts import COGVIEW4, KOLORS
-from tadisr.loading.repositories import resolve
 from tadisr.metrics.st_lpips import STLPIPS
-from tadisr.models.families import FAMILIES, Family
-from tadisr.models.joint_decoder import JointSegmentationDecoder
-from tadisr.models.network import TADiSRNetwork
+from tadisr.models.families import FAMILIES
 from tadisr.models.one_step import flow_point, one_step_coefficients
-from tadisr.models.precision import beside
-from tadisr.models.prompt import TextPrompt
 from tadisr.training.engine.train_state import build_optimizer, trainable
-from tadisr.training.restoration.build import DTYPES, add_adapters, decoder_options, drop_mask_stream
+from tadisr.training.restoration.build import DTYPES
+from tadisr.training.restoration.outline import Shape, outline, read_shape
 from tadisr.training.restoration.terms import loss_terms
 from tadisr.training.restoration.train_config import TrainConfig
 
@@ -153,8 +146,8 @@ def count(config: TrainConfig, cuda: bool = True) -> Plan:
     if not config.pretrained_model_name_or_path:
         raise ValueError("A plan is of a pretrained base: name one in pretrained_model_name_or_path.")
     counter = MemoryCounter()
+    network = outline(config, shape_of(config.pretrained_model_name_or_path, config.revision))
     with torch.device("meta"):
-        network = _network(config)
         lpips = _perceptual_network(config) if config.lpips else None
     scheduler = network.scheduler  # its numbers are computed now, while tensors have values
     if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
@@ -230,17 +223,15 @@ def _batch(config: TrainConfig) -> dict[str, torch.Tensor]:
     return {**{name: torch.zeros(count, *shape) for name, shape in shapes.items()}, "has_mask": torch.ones(count)}
 
 
-def shapes_of(name: str, revision: str | None = None) -> tuple[Family, Mapping[str, Any], Mapping[str, Any], int]:
-    """Family, backbone's and VAE's configuration and the prompt's tokens of a base: known, or read from its files."""
+def shape_of(name: str, revision: str | None = None) -> Shape:
+    """The shape of a base: known, or read from its files."""
     if name in _SHAPES:
         family, backbone, vae, tokens = _SHAPES[name]
-        return FAMILIES[family], backbone, vae, tokens
-    folder = resolve(name, allow_patterns=["model_index.json", "*/config.json"], revision=revision)
-    family = base_family(folder)
-    read = (read_config(folder / part / "config.json") for part in (family.component, "vae"))
-    backbone, vae = ({key: value for key, value in config.items() if key[0] != "_"} for config in read)
-    tokens = next((known[3] for known in _SHAPES.values() if known[0] == family.name), 77)
-    return family, backbone, vae, tokens
+        schedule = {"_class_name": "FlowMatchEulerDiscreteScheduler", "beta_schedule": "scaled_linear"}
+        return Shape(FAMILIES[family], backbone, vae, schedule, tokens)
+    shape = read_shape(name, revision)
+    tokens = next((known[3] for known in _SHAPES.values() if FAMILIES[known[0]] == shape.family), shape.tokens)
+    return shape._replace(tokens=tokens)
 
 
 def _perceptual_network(config: TrainConfig) -> nn.Module:
@@ -252,26 +243,3 @@ def _perceptual_network(config: TrainConfig) -> nn.Module:
     else:
         network = STLPIPS(config.lpips_net.removeprefix("st_"))
     return network.eval().requires_grad_(False)
-
-
-def _network(config: TrainConfig) -> TADiSRNetwork:
-    name, dtype = str(config.pretrained_model_name_or_path), DTYPES[config.mixed_precision]
-    family, backbone_config, vae_config, tokens = shapes_of(name, config.revision)
-    vae = cast(AutoencoderKL, AutoencoderKL.from_config(dict(vae_config)))
-    backbone = getattr(diffusers, family.backbone_class).from_config(dict(backbone_config))
-    nn.Module.to(vae, beside(dtype))
-    nn.Module.to(backbone, dtype)
-    width, pooled = family.prompt_widths(backbone.config)
-    time_ids = None if pooled is None else [1024, 1024, 0, 0, 1024, 1024]
-    prompt = TextPrompt(tokens, width, [tokens - 1], pooled, time_ids).requires_grad_(False)
-    add_adapters(vae, backbone, config)
-    joint_decoder = JointSegmentationDecoder.from_base(vae, backbone, **decoder_options(config))
-    if not config.joint_decoder:
-        drop_mask_stream(joint_decoder)
-    if config.gradient_checkpointing:
-        for model in (backbone, joint_decoder):
-            model.enable_gradient_checkpointing()
-    schedule = {"_class_name": "FlowMatchEulerDiscreteScheduler", "beta_schedule": "scaled_linear"}
-    with torch.device("cpu"):
-        scheduler = family.make_scheduler(schedule)
-    return TADiSRNetwork(vae, backbone, prompt, joint_decoder, scheduler)

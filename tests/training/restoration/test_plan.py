@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 from helpers import published
 from tadisr.cli import main
 from tadisr.training.restoration.build import DTYPES, build_network
-from tadisr.training.restoration.plan import MemoryCounter, count, shapes_of
+from tadisr.training.restoration.plan import MemoryCounter, count, shape_of
 from tadisr.training.restoration.terms import loss_terms
 from tadisr.training.restoration.train_config import TrainConfig
 
@@ -75,8 +75,8 @@ def test_storages_are_counted_while_they_live():
 
 def test_the_docs_bases_are_known_without_a_network():
     for name in published.HUB_IDS.values():
-        family, backbone, vae, tokens = shapes_of(name)
-        assert backbone["in_channels"] == vae["latent_channels"] and tokens >= 16, family
+        shape = shape_of(name)
+        assert shape.backbone["in_channels"] == shape.vae["latent_channels"] and shape.tokens >= 16, shape.family
 
 
 def test_the_command(base, tmp_path, capsys):
