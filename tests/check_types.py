@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 AT_THE_ROOT = ("pipelines", "training", "data_synthesis")
-LIMITS = {"training": 22}
+LIMITS = {"training": 20}
 SETTINGS = {
     "include": ["tadisr"],
     "extraPaths": ["."],
