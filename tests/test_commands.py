@@ -38,7 +38,7 @@ CONVERTED = {"tadisr-kolors", "tadisr-cogview4"}  # adapters whose base is still
 EXAMPLES, EMPTY_DISK = "test_worked_examples.py", "training/test_from_an_empty_disk.py"
 FOLLOWED = ("README.md", *(f"docs/{name}.md" for name in ("train", "data", "textdiff", "convert", "bases")))
 RUN_BY = {
-    r"pip|git|apt|make|mkdir|cd|tensorboard|(TADISR_SLOW=1 )?pytest": None,  # installs, walks about, looks, tests
+    r"pip|git|apt|npm|make|mkdir|cd|tensorboard|(TADISR_SLOW=1 )?pytest": None,  # installs, walks about, looks, tests
     r"tadisr convert|hf download|.*--model tadisr-|.*,tadisr-kolors": "loading/test_official_commands.py",
     r"accelerate .*(segmenter_sam|paper_kolors)|hf auth|python .*paper_kolors|.*lsdir=": EMPTY_DISK,
     r"accelerate .*BASE": "training/test_published_bases.py::test_readmes_command_trains_on_it",
@@ -51,8 +51,8 @@ RUN_BY = {
     r".*letter.jpg": "commands/test_upscale_report.py",
     r"tadisr (synthesize|evaluate|upscale|refine)|.*train_(lora|segmenter|crnn|textdiff)": EXAMPLES,
 }  # the first that fits the beginning of a command
-FETCHES = {"git", "apt", "pip", "hf", "make"}
-ON_THE_HUB = re.compile(r"Kwai-Kolors/.*|zai-org/.*|stabilityai/.*|stable-diffusion-v1-5/.*|facebook/.*|user/.*")
+FETCHES = {"git", "apt", "pip", "npm", "hf", "make"}
+ON_THE_HUB = re.compile(r"Kwai-Kolors/.*|zai-org/.*|stabilityai/.*|stable-diffusion-v1-5/.*|Tongyi-MAI/.*|facebook/.*|user/.*")
 
 
 def program(command: Command) -> str:
@@ -149,7 +149,7 @@ def test_it_can_be_given(command):
     elif check := checks.get(program(command)):
         check(words[1:])
     else:
-        assert program(command) in ("git", "mkdir", "cd", "apt", "python3", "tensorboard")
+        assert program(command) in ("git", "npm", "mkdir", "cd", "apt", "python3", "tensorboard")
 
 
 @pytest.mark.parametrize("command", [param for param in ALL if program(param.values[0]) != "cd"])
