@@ -52,7 +52,7 @@ RUN_BY = {
     r"tadisr (synthesize|evaluate|upscale|refine)|.*train_(lora|segmenter|crnn|textdiff)": EXAMPLES,
 }  # the first that fits the beginning of a command
 FETCHES = {"git", "apt", "pip", "npm", "hf", "make"}
-ON_THE_HUB = re.compile(r"Kwai-Kolors/.*|zai-org/.*|stabilityai/.*|stable-diffusion-v1-5/.*|Tongyi-MAI/.*|facebook/.*|user/.*")
+ON_THE_HUB = re.compile(r"(Kwai-Kolors|zai-org|stabilityai|stable-diffusion-v1-5|Tongyi-MAI|facebook|user)/.*")
 
 
 def program(command: Command) -> str:

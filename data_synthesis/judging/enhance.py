@@ -81,5 +81,5 @@ def load_enhancer(name_or_path: str | Path, device: str = "cpu") -> Enhancer:
         model.model.float()
         model.to(device)
         return Enhancer(model, model.scale, device)
-    pipe: Any = load(name_or_path, device, "float32", "TADiSRPipeline").pipe
+    pipe: Any = load(name_or_path, device, "float32", "TADiSRPipeline", "torch").pipe
     return Enhancer(lambda x: pipe.restore_tile(x, 4)[0], 4, device)  # 4 is what TADiSR is trained for

@@ -160,10 +160,11 @@ def _to_onnx(module: _Tile, path: Path, tile: int | None, least: int, multiple: 
             warnings.simplefilter("ignore")
             module(example)  # Eq. 1's coefficients are plain numbers from now on
             program = torch.export.export(module, (example,), dynamic_shapes=shapes, strict=False)
-            torch.onnx.export(
+            onnx_program: Any = torch.onnx.export(
                 program, dynamo=True, optimize=True, verbose=False, opset_version=_OPSET, input_names=["lr"],
                 output_names=["image", "mask_logits"],
-            ).save(path)  # fmt: skip
+            )  # fmt: skip
+            onnx_program.save(path)
     except Exception as error:  # whatever torch.export raises for control flow that it cannot follow
         how = "for tiles of one size: give --tile" if tile is None else "by PyTorch alone"
         raise ValueError(f"The model does not export ({one_line(error, 150)}): it can run {how}.") from None
