@@ -3,27 +3,24 @@
 Shapes: B batch, h, w LR pixels, H, W pixels of the output.
 """
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from tadisr.arrays import COLOR_FIXES, as_batch, fix_alpha, fix_color, resize, to_images, to_layers, to_planes
+from tadisr.arrays import as_batch, fix_alpha, fix_color, resize, to_images, to_layers, to_planes
+from tadisr.pipelines.inputs import check_inputs
 from tadisr.runtime.graph import Graph
-from tadisr.tiling import MIN_SIDE, TilePlan, auto_tile, group_by_size, run_tiled
+from tadisr.tiling import TilePlan, auto_tile, group_by_size, run_tiled
 from tadisr.transparency import sliding_maximum
-from tadisr.trust.check import Thresholds, TrustReport, check_text, trust_engine
+from tadisr.trust.check import Thresholds, TrustReport, check_text
 
 OUTPUT_TYPES = ("pil", "uint8", "np")
-MAX_SCALE = 100
 NO_TEXT = -20.0  # a mask logit, where the network did not look
 _REACH = 2  # pixels that bicubic interpolation looks to each side
-_INTEGERS = (int, np.integer)
 
 
 @dataclass
@@ -202,36 +199,6 @@ class TADiSROnnxPipeline:
         from tadisr.loading.graphs import find_graph
 
         return cls(Graph(find_graph(name, precision, **hub), device))
-
-
-def check_inputs(
-    scale: float,
-    tile: int | str | None,
-    overlap: int,
-    color_fix: str,
-    output_type: str,
-    report: bool | Thresholds = False,
-    tile_batch: int | None = None,
-    output_types: Sequence[str] = OUTPUT_TYPES,
-) -> None:
-    """Raise ValueError for arguments that cannot work, ImportError for a report without the packages that read."""
-    if isinstance(scale, bool) or not isinstance(scale, Real) or not 0 < scale <= MAX_SCALE:
-        raise ValueError(f"scale must be a number above 0 and at most {MAX_SCALE}, got {scale!r}.")
-    least = max(MIN_SIDE, math.ceil(scale))
-    if tile is not None and tile != "auto" and (not isinstance(tile, _INTEGERS) or tile < least):
-        raise ValueError(f'tile must be "auto", None or at least {least} output pixels, got {tile!r}.')
-    if not isinstance(overlap, _INTEGERS) or overlap < 0 or (isinstance(tile, _INTEGERS) and overlap > tile // 2):
-        raise ValueError(f"overlap must be an integer from 0 to half a tile, got {overlap!r} for tiles of {tile}.")
-    if tile_batch is not None and (not isinstance(tile_batch, _INTEGERS) or tile_batch < 1):
-        raise ValueError(f"tile_batch must be None or an integer of at least 1, got {tile_batch!r}.")
-    if color_fix not in COLOR_FIXES:
-        raise ValueError(f"color_fix must be one of {', '.join(COLOR_FIXES)}, got {color_fix!r}.")
-    if output_type not in output_types:
-        raise ValueError(f"output_type must be one of {', '.join(output_types)}, got {output_type!r}.")
-    if not isinstance(report, (bool, Thresholds)):
-        raise ValueError(f"report must be True, False or Thresholds, got {report!r}.")
-    if report:
-        trust_engine()
 
 
 def _varied(images: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from diffusers import (
 from PIL import Image
 from torch import nn
 
-from tadisr.arrays import COLOR_FIXES
 from tadisr.loading.adapters import load_adapted, save_adapter
 from tadisr.loading.bases import backbone_component, check_holds_values, holds_float16
 from tadisr.loading.load import choose_device
@@ -68,17 +66,15 @@ from tadisr.models.tensors import (
     upsample,
 )
 from tadisr.models.weights import why_not_finite
+from tadisr.pipelines.inputs import check_inputs
 from tadisr.pipelines.pipeline_base import UNUSED_PROMPT, HubPipeline
 from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
-from tadisr.tiling import TilePlan, auto_tile, group_by_size, run_tiled
-from tadisr.trust.check import Thresholds, TrustReport, check_text, trust_engine
+from tadisr.tiling import MIN_SIDE, TilePlan, auto_tile, group_by_size, run_tiled
+from tadisr.trust.check import Thresholds, TrustReport, check_text
 
 logger = logging.getLogger(__name__)
 ImageInput = Image.Image | np.ndarray | torch.Tensor
 _VAES = [AutoencoderKL, LeanAutoencoderKL]
-MIN_SIDE = 64  # pixels of the output: smaller images are padded, so that every normalisation has something to measure
-MAX_SCALE = 100
-INTEGERS = (int, np.integer)
 NO_TEXT = -20.0  # a mask logit, where the network did not look
 
 
@@ -228,23 +224,7 @@ class TADiSRPipeline(HubPipeline):
 
         Needs no model, so that it can be called before one is loaded.
         """
-        if isinstance(scale, bool) or not isinstance(scale, Real) or not 0 < scale <= MAX_SCALE:
-            raise ValueError(f"scale must be a number above 0 and at most {MAX_SCALE}, got {scale!r}.")
-        least = max(MIN_SIDE, math.ceil(scale))
-        if tile is not None and tile != "auto" and (not isinstance(tile, INTEGERS) or tile < least):
-            raise ValueError(f'tile must be "auto", None or at least {least} output pixels, got {tile!r}.')
-        if not isinstance(overlap, INTEGERS) or overlap < 0 or (isinstance(tile, INTEGERS) and overlap > tile // 2):
-            raise ValueError(f"overlap must be an integer from 0 to half a tile, got {overlap!r} for tiles of {tile}.")
-        if tile_batch is not None and (not isinstance(tile_batch, INTEGERS) or tile_batch < 1):
-            raise ValueError(f"tile_batch must be None or an integer of at least 1, got {tile_batch!r}.")
-        if color_fix not in COLOR_FIXES:
-            raise ValueError(f"color_fix must be one of {', '.join(COLOR_FIXES)}, got {color_fix!r}.")
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}.")
-        if not isinstance(report, (bool, Thresholds)):
-            raise ValueError(f"report must be True, False or Thresholds, got {report!r}.")
-        if report:
-            trust_engine()
+        check_inputs(scale, tile, overlap, color_fix, output_type, report, tile_batch, OUTPUT_TYPES)
 
     @shared_by_calls
     def restore(
