@@ -120,21 +120,26 @@ class Graph:
     """
 
     def __init__(self, path: Path, device: str = "auto", threads: int | None = None):
-        ort = import_onnxruntime()
         self.path, self.device = path, choose_provider(device)
-        data = _read(path)
+        self._threads = threads or _cores()
+        self._open()
+
+    def _open(self) -> None:
+        ort = import_onnxruntime()
+        data = _read(self.path)
         options = ort.SessionOptions()
         options.log_severity_level = 4  # what fails is an exception as well
-        options.intra_op_num_threads = threads or _cores()
+        options.intra_op_num_threads = self._threads
         providers = list(dict.fromkeys([_PROVIDERS[self.device], _PROVIDERS["cpu"]]))
         try:
             self._session = ort.InferenceSession(data, options, providers=providers)
-            self.info = _info(path, self._session.get_modelmeta().custom_metadata_map, data)
+            self.info = _info(self.path, self._session.get_modelmeta().custom_metadata_map, data)
             self._check_interface()
         except GraphError:
             raise
         except Exception as error:  # whatever ONNX Runtime raises for a file that it cannot use
-            raise GraphError(f"{path} cannot be used: {one_line(error, 150)}: {_ANEW}.") from None
+            raise GraphError(f"{self.path} cannot be used: {one_line(error, 150)}: {_ANEW}.") from None
+        self._process = os.getpid()
 
     def __call__(self, lr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """lr (B, 3, h, w) float32 in [0, 1] to the image (B, 3, H, W), nominally in [0, 1], and mask logits
@@ -142,6 +147,8 @@ class Graph:
 
         Raises MemoryError where that is not enough.
         """
+        if self._process != os.getpid():  # forked, without the session's threads
+            self._open()
         try:
             image, mask_logits = self._session.run(None, {self._input: np.ascontiguousarray(lr, np.float32)})
         except Exception as error:

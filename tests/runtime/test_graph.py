@@ -1,6 +1,8 @@
 """Opening graphs: the bundled ones, and files that are none, of another version, damaged or changed."""
 
 import json
+import os
+import signal
 import sys
 import threading
 
@@ -50,6 +52,20 @@ def test_many_threads_at_once(bundled):
     assert all(
         np.array_equal(a, b) for one, two in zip(found, wanted, strict=True) for a, b in zip(one, two, strict=True)
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no forks")
+def test_in_a_forked_process(bundled):
+    """The session's threads are the parent's alone: without a session of its own the child would wait for ever."""
+    lr = np.full((1, 3, 96, 96), 0.5, np.float32)
+    graph = Graph(INT8, "cpu", threads=2)
+    wanted = graph(lr)
+    code = os.fork()
+    if not code:
+        signal.alarm(60)
+        same = all(map(np.array_equal, graph(lr), wanted))
+        os._exit(0 if same else 1)
+    assert os.waitpid(code, 0)[1] == 0
 
 
 def test_another_version(tmp_path):
