@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import logging
 import os
 import sys
 import warnings
@@ -47,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if not sys.warnoptions:  # libraries warn their callers; whoever types a command can do nothing about it
         warnings.simplefilter("ignore")
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it talks of kernels when it is imported
     try:
         try:
             return _run(argv)

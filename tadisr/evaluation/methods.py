@@ -148,7 +148,8 @@ class Model:
 
     def describe(self) -> dict[str, Any]:
         return {
-            "kind": "TADiSR", "dtype": self._restorer.dtype, **self._arguments, "files": self._restorer.files,
+            "kind": "TADiSR", "runtime": self._restorer.runtime, "dtype": self._restorer.dtype,
+            **self._arguments, "files": self._restorer.files,
         }  # fmt: skip
 
 

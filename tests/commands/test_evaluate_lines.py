@@ -76,7 +76,7 @@ def test_not_enough_memory_is_one_line(model, reader, lines, tmp_path, monkeypat
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_models_run_in_the_fastest_precision(model, monkeypatch, dtype):
-    monkeypatch.setattr("tadisr.loading.memory.fast_dtype", lambda device: dtype)
+    monkeypatch.setattr("tadisr.loading.memory.fast_dtype", lambda *_: dtype)
     lr = torch.rand(1, 3, 16, 64, generator=torch.Generator().manual_seed(0))
     pipe = TextDiffPipeline.from_pretrained(model, dtype=dtype)
     wanted = pipe(lr, num_inference_steps=1, output_type="pt").images
@@ -85,7 +85,7 @@ def test_models_run_in_the_fastest_precision(model, monkeypatch, dtype):
 
 
 def test_methods_do_what_their_options_say(model, monkeypatch):
-    monkeypatch.setattr("tadisr.loading.memory.fast_dtype", lambda device: torch.float32)
+    monkeypatch.setattr("tadisr.loading.memory.fast_dtype", lambda *_: torch.float32)
     lr = torch.rand(2, 3, 16, 64, generator=torch.Generator().manual_seed(0))
     specs = [f"a={model}:steps=3", f"b={model}:output=coarse", f"c=bicubic:refine={model};steps=3", "d=tadisr-tiny"]
     methods = load_line_methods(specs)

@@ -282,7 +282,7 @@ MISTAKES = [
         "no option --skip-exsting: did you mean --skip-existing?",
     ),
     (["a.png", "--tile", "big"], "expected a number, auto or none"),
-    (["a.png", "--dtype", "int8"], "--dtype"),
+    (["a.png", "--dtype", "int4"], "--dtype"),
     (["missing.png"], "no image at 'missing.png'"),
     (["empty"], "no image at 'empty'"),
     (["a.png", "-o", "a.png"], "would replace the input a.png"),

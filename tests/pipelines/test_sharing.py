@@ -153,7 +153,7 @@ def test_loading_and_saving_meanwhile(tmp_path):
             pipe.save_pretrained(tmp_path / "saved")
             return pipe.save_pretrained(tmp_path / "saved") is None
         dtype = (torch.bfloat16, torch.float32)[thread - 2]
-        loaded = [tadisr.load("tadisr-tiny", "cpu", dtype).pipe for _ in range(2)]
+        loaded = [tadisr.load("tadisr-tiny", "cpu", dtype, runtime="torch").pipe for _ in range(2)]
         return all(p.dtype is dtype and not p.is_meta for one in loaded for p in one.unet.parameters())
 
     try:
@@ -314,7 +314,7 @@ def test_the_cache_of_layers_is_bounded_unless_the_host_says_otherwise(host, add
 
 def test_types_by_name():
     for cls, name in ((TADiSRPipeline, "tadisr-tiny"), (TextDiffPipeline, "textdiff-tiny")):
-        assert str(cls.from_pretrained(name, dtype="auto").dtype) == f"torch.{tadisr.load(name).dtype}"
+        assert str(cls.from_pretrained(name, dtype="auto").dtype) == f"torch.{tadisr.load(name, runtime='torch').dtype}"
         assert cls.from_pretrained(name).dtype is torch.float32
         with pytest.raises(ValueError, match='dtype must be "auto", "float32", .* got .nonsense'):
             cls.from_pretrained(name, dtype="nonsense")

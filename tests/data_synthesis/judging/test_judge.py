@@ -361,7 +361,11 @@ def test_models_and_fonts_are_named_by_options(tmp_path):
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     job = manifest["job"]["recipe"]
     assert (job["segmenter"], job["enhancer"], job["fonts"]) == ("mine", "ours", [str(tmp_path / "fonts")])
-    assert {font["file"] for font in manifest["fonts"]} <= {"PipSerif[wght].ttf", "NpmSans_400Regular.ttf"}
+    assert {font["file"] for font in manifest["fonts"]} <= {
+        "PipSerif[wght].ttf",
+        "NpmSans_400Regular.ttf",
+        "NpmSans_700Bold.ttf",
+    }
 
 
 def test_no_photographs_at_all_still_makes_pages(tmp_path):
