@@ -137,7 +137,7 @@ def _method(name: str, what: str, options: dict[str, str], device: str, loaded: 
 def _load(what: str, device: str, allow_code: bool) -> Any:
     """A pipeline, or a module of another's."""
     if Path(what).suffix not in MODEL_SUFFIXES:
-        return load(what, device).pipe
+        return load(what, device, runtime="torch").pipe
     if Path(what).is_file() and runs_code(Path(what)):
         return load_script(what, device, allow_code)
     return load_model_file(Path(what), SCALE).to(device)

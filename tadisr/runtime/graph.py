@@ -33,6 +33,9 @@ _PROVIDERS = {
 }
 
 
+_ABANDONED: list[Any] = []  # sessions of processes that this one was forked from
+
+
 class GraphError(ValueError):
     """A file that is no graph of this version, in one line."""
 
@@ -147,7 +150,8 @@ class Graph:
 
         Raises MemoryError where that is not enough.
         """
-        if self._process != os.getpid():  # forked, without the session's threads
+        if self._process != os.getpid():  # forked, without the session's threads, for which its end would wait
+            _ABANDONED.append(self._session)
             self._open()
         try:
             image, mask_logits = self._session.run(None, {self._input: np.ascontiguousarray(lr, np.float32)})

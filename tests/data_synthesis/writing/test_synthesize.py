@@ -294,7 +294,7 @@ def test_a_full_disk(recipe, tmp_path):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
 
-    process = run_in_background(command(recipe, out, "--num-proc", 1, "--size", 128), preexec_fn=limit)
+    process = run_in_background(command(recipe, out, "--num-proc", 1, "--size", 64), preexec_fn=limit)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
     assert err.splitlines()[-1].endswith(".parquet: File too large") or err.splitlines()[-1].endswith(
