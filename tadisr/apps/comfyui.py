@@ -5,6 +5,7 @@ folder that it loads.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,9 @@ from tadisr.trust.check import TrustReport
 
 if TYPE_CHECKING:
     import torch
+
+with suppress(ImportError):  # so that ComfyUI's own nodes know files of `tadisr export --spandrel`
+    import tadisr.apps.spandrel  # noqa: F401
 
 FOLDER = "tadisr"  # in ComfyUI's folder `models`
 KIND = "TADiSRPipeline"
