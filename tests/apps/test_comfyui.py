@@ -67,6 +67,11 @@ def test_the_folder_for_the_registry():
     assert about["tool"]["comfy"]["DisplayName"]
 
 
+def test_stock_nodes_know_the_file_for_spandrel(comfy):
+    spandrel = pytest.importorskip("spandrel")
+    assert "TADiSR" in spandrel.MAIN_REGISTRY
+
+
 def test_inputs_and_outputs(comfy):
     info = comfy.get_node_info(NODE)
     assert info["return_types"] == ("IMAGE", "MASK", "STRING")
