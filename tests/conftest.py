@@ -11,6 +11,7 @@ HERE = Path(__file__).parent
 # Tests that train, start processes, or take a model's whole way again and again, by the beginnings of their names.
 # `make test-quick` leaves them out; with `--durations 10` it shows what should join them.
 LONG = (
+    "apps/",
     "commands/test_cli.py::test_a_pipe_gets_our_lines_alone",
     "commands/test_cli.py::test_ctrl_c_leaves_whole_files",
     "commands/test_export.py",

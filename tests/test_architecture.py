@@ -17,7 +17,7 @@ FLOORS = [
     {"loading", "trust"},
     {"pipelines"},
     {"data_synthesis", "evaluation"},
-    {"training", "commands"},
+    {"training", "commands", "apps"},
     {"cli", "__main__"},
 ]
 FLOOR_OF = {part: number for number, parts in enumerate(FLOORS) for part in parts}

@@ -9,10 +9,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("tadisr", "pipelines", "training", "data_synthesis")
-PLACES = ("*.md", "docs/**/*.md", "training/**/*.md", "benchmarks/*.md", "demo/*.md", "tadisr/weights/**/*.md")
+PLACES = (
+    "*.md",
+    "docs/**/*.md",
+    "training/**/*.md",
+    "benchmarks/*.md",
+    "demo/*.md",
+    "integrations/**/*.md",
+    "tadisr/weights/**/*.md",
+)
 DOCUMENTS = sorted(path for place in PLACES for path in ROOT.glob(place))
 USERS = [path for path in DOCUMENTS if "log" not in path.parts]  # a log names files as they were
-FOLDERS = "tadisr|pipelines|training|data_synthesis|tests|docs|benchmarks|demo"
+FOLDERS = "tadisr|pipelines|training|data_synthesis|tests|docs|benchmarks|demo|integrations"
 NAMED = re.compile(rf"(?<![\w/.\-])((?:{FOLDERS})/[\w./\-]*\w/?)(?![\w*{{<])")
 
 

@@ -1,4 +1,4 @@
-"""`tadisr export`: a model as ONNX files, which run without PyTorch."""
+"""`tadisr export`: a model as ONNX files, which run without PyTorch, or as one file for other programs."""
 
 import argparse
 import math
@@ -18,7 +18,8 @@ def register(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add = parser.add_argument
     add("model", metavar="MODEL", help="bundled name, folder or Hub id")
-    add("-o", "--output", metavar="DIR", type=Path, required=True, help="folder for the ONNX files")
+    add("-o", "--output", metavar="DIR", type=Path, help="folder for the ONNX files")
+    add("--spandrel", metavar="FILE", type=Path, help="one .safetensors file for programs that load models by spandrel")
     add("--revision", help="revision of a Hub model")
     add("--base-model", metavar="BASE", help="an adapter's base, where the one it names is not here")
     add(
@@ -39,18 +40,27 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write every file, each compared with the model; 0 when all are there."""
+    """Write every file, the ONNX files each compared with the model; 0 when all are there."""
+    if args.output is None and args.spandrel is None:
+        raise UserError("give -o DIR for ONNX files, or --spandrel FILE")
+    if args.spandrel is not None and args.spandrel.suffix != ".safetensors":
+        raise UserError(f"--spandrel must name a .safetensors file, not {args.spandrel}")
     try:
         images = [read_image(path).rgb for path in args.calibration or ()]
     except ImageError as error:
         raise UserError(str(error)) from None
     folder = find_model(args.model, "TADiSRPipeline", args.revision)
-    check_folder(args.output)
+    if args.output is not None:
+        check_folder(args.output)
     base = {} if args.base_model is None else {"base_model": args.base_model}
     pipe = load_model(args.model, "cpu", "TADiSRPipeline", "float32", folder, **base).pipe.fuse_lora()
     scale = pipe.config["native_scale"] or 4
     if args.tile is not None and (args.tile < 1 or args.tile % scale):
         raise UserError(f"--tile must be a multiple of the model's factor, {scale}, not {args.tile}")
+    if args.spandrel is not None:
+        _pack(pipe, args.model, args.spandrel)
+    if args.output is None:
+        return 0
     from tadisr.runtime.export import export  # and torch
 
     card = folder / "README.md"
@@ -71,6 +81,18 @@ def run(args: argparse.Namespace) -> int:
         size = paths[precision].stat().st_size / 1e6
         say(f"{paths[precision]}: {size:.1f} MB, {near} PyTorch's in float32")
     return 0
+
+
+def _pack(pipe: Any, model: str, path: Path) -> None:
+    """Write the file for spandrel."""
+    from tadisr.loading.packed import pack
+
+    try:
+        with quiet():
+            pack(pipe, path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot export {model}: {one_line(error)}") from None
+    say(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
 def _license(card: str) -> str:

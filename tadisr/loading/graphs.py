@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tadisr import TORCH_PACKAGES
 from tadisr.loading.repositories import ADAPTER_FILE, is_hub_id, pipeline_kind, resolve
 from tadisr.runtime.graph import SUFFIX
 
@@ -60,7 +61,8 @@ def graph_to_run(
 ) -> Path | None:
     """The graph that is to be run, or None where PyTorch is to run the model.
 
-    "auto" takes a graph on CPUs, where it is the fastest, and wherever PyTorch is not installed.
+    "auto" takes a graph on CPUs, where it is the fastest, and wherever PyTorch or what the pipelines need
+    beside it is not installed.
 
     Raises:
         ValueError, FileNotFoundError: as `find_graph`; a runtime that there is not.
@@ -68,16 +70,17 @@ def graph_to_run(
     """
     if runtime not in RUNTIMES:
         raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, got {runtime!r}.")
-    has_torch = find_spec("torch") is not None
+    # PyTorch alone is not enough: where other programs bring it, the pipelines' packages may be missing.
+    missing = [package for package in TORCH_PACKAGES if find_spec(package) is None]
     given = str(name).lower().endswith(SUFFIX)
     if runtime == "torch":
         if given:
             raise ValueError(f"{name} is an ONNX graph, and PyTorch does not run it: leave the runtime out.")
-        if not has_torch:
-            raise ImportError("PyTorch is missing: pip install 'tadisr[torch]'.")
+        if missing:
+            raise ImportError(f"PyTorch's runtime needs {missing[0]}: pip install 'tadisr[torch]'.")
         return None
     precision = None if dtype == "auto" else dtype
-    if given or runtime == "onnx" or not has_torch:
+    if given or runtime == "onnx" or missing:
         try:
             return find_graph(name, precision, **hub)
         except NoGraphError:

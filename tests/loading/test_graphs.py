@@ -41,12 +41,21 @@ def test_without_torch(no_torch):
     assert graph_to_run("tadisr-tiny") == TINY / "onnx" / "model_int8.onnx"
     with pytest.raises(ImportError, match=r"textdiff-tiny runs by PyTorch alone: pip install 'tadisr\[torch\]'"):
         graph_to_run("textdiff-tiny")
-    with pytest.raises(ImportError, match=r"PyTorch is missing: pip install 'tadisr\[torch\]'"):
+    with pytest.raises(ImportError, match=r"PyTorch's runtime needs torch: pip install 'tadisr\[torch\]'"):
         graph_to_run("tadisr-tiny", runtime="torch")
     with pytest.raises(ValueError, match="ONNX graphs compute in int8, float32, float16, not in bfloat16"):
         graph_to_run("tadisr-tiny", dtype="bfloat16")
     with pytest.raises(FileNotFoundError, match="No model nothing: give tadisr-tiny, a folder or a Hub id"):
         graph_to_run("nothing")
+
+
+def test_torch_without_diffusers(monkeypatch):
+    """As in programs that bring PyTorch themselves."""
+    monkeypatch.setattr(graphs, "find_spec", lambda package: None if package == "diffusers" else package)
+    monkeypatch.setattr(graphs, "_may_have_gpu", lambda: True)
+    assert graph_to_run("tadisr-tiny") == TINY / "onnx" / "model_int8.onnx"
+    with pytest.raises(ImportError, match="PyTorch's runtime needs diffusers"):
+        graph_to_run("tadisr-tiny", runtime="torch")
 
 
 def test_folders(tmp_path):

@@ -1,0 +1,1 @@
+"""tadisr inside other programs."""
