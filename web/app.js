@@ -83,11 +83,11 @@ const HANDLERS = {
   done(result) {
     busy = false;
     for (const address of addresses) URL.revokeObjectURL(address);
-    const [before, image, mask, overlay] = ["before", "image", "mask", "overlay"].map((key) => URL.createObjectURL(result[key]));
-    addresses = [before, image, mask, overlay];
+    const [before, image, mask] = ["before", "image", "mask"].map((key) => URL.createObjectURL(result[key]));
+    addresses = [before, image, mask];
     find("before").src = before;
     find("image").src = image;
-    find("overlay").src = overlay;
+    find("overlay").style.maskImage = `url(${mask})`;
     shown = result;
     for (const [id, address, ending] of [["save-image", image, "_restored.png"], ["save-mask", mask, "_mask.png"]]) {
       find(id).href = address;

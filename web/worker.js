@@ -7,7 +7,6 @@ const RUNTIME = "ort-wasm-simd-threaded.wasm.gz";
 const SIZES = {tile: 128, overlap: 16, scale: 4, least: 16}; // pixels of the small picture
 const MOST_PIXELS = 4e6; // of the small picture: 64 million restored, held as bytes
 const LONGEST = 4000; // pixels: four times as long still fits a canvas
-const MASK_INK = [214, 40, 40];
 
 class Plain extends Error {} // what is said to the user as it stands
 
@@ -76,7 +75,7 @@ async function restore(file) {
   const gray = isGray(pixels);
   const size = [width * SIZES.scale, height * SIZES.scale];
   postMessage({kind: "opened", width, height});
-  const [image, mask, overlay] = Array.from({length: 3}, () => new ImageData(...size));
+  const [image, mask] = [new ImageData(...size), new ImageData(...size)];
   const paint = (band, stride, first, rows) => {
     const [start, count] = [4 * first * size[0], rows * size[0]];
     for (let i = 0; i < count; i++) {
@@ -87,20 +86,18 @@ async function restore(file) {
       for (let channel = 0; channel < 3; channel++) {
         image.data[to + channel] = color[channel]; // the array rounds and clips
         mask.data[to + channel] = text;
-        overlay.data[to + channel] = MASK_INK[channel];
       }
       image.data[to + 3] = mask.data[to + 3] = 255;
-      overlay.data[to + 3] = 0.75 * text;
     }
   };
   await runTiled(pixels, width, height, SIZES, restoreTile, paint, (done, all) => {
     postMessage({kind: "tile", done, all, seconds: (performance.now() - started) / 1000});
   });
-  const before = new ImageData(pixels, width, height);
-  const [beforeFile, imageFile, maskFile, overlayFile] = await Promise.all([before, image, mask, overlay].map(png));
+  const files = [];
+  for (const made of [new ImageData(pixels, width, height), image, mask]) files.push(await png(made)); // one canvas at a time
   postMessage({
-    kind: "done", before: beforeFile, image: imageFile, mask: maskFile, overlay: overlayFile, width: size[0],
-    height: size[1], seconds: (performance.now() - started) / 1000, threads: ort.env.wasm.numThreads,
+    kind: "done", before: files[0], image: files[1], mask: files[2], width: size[0], height: size[1],
+    seconds: (performance.now() - started) / 1000,
   });
 }
 

@@ -233,6 +233,28 @@ def test_cancelling_leaves_the_page_ready(browser, line):
     assert restored(browser, line)[0].shape == (160, 384, 3)
 
 
+def test_page_without_its_model_says_so(browser, tmp_path):
+    for path in DIST.iterdir():
+        if not path.name.startswith("model"):
+            (tmp_path / path.name).symlink_to(path)
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Handler, directory=str(tmp_path))
+    ) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        browser.open(f"http://127.0.0.1:{other.server_port}/")
+        wait(browser, "document.getElementById('error').textContent.includes('the server has no model_int8.onnx.gz')")
+        other.shutdown()
+    browser.open(browser.address)
+    wait(browser, "document.getElementById('ready').textContent.includes('computes')")
+
+
+def test_worker_knows_the_graph():
+    info = TADiSROnnxPipeline.from_pretrained("tadisr-tiny", precision="int8").graph.info
+    assert info.multiple == 1 and info.tile is None
+    sizes = f"{{tile: {TILE}, overlap: {OVERLAP}, scale: {info.scale}, least: {info.least_side}}}"
+    assert sizes in (DIST / "worker.js").read_text(encoding="utf-8")
+
+
 def test_files_are_less_than_20_megabytes():
     assert sum(path.stat().st_size for path in DIST.rglob("*")) < 20e6
 
