@@ -1,5 +1,6 @@
 """web/ in a real browser, against Python's result. Needs Chromium, and web/dist, which `make web` builds with npm."""
 
+import base64
 import functools
 import http.server
 import threading
@@ -211,6 +212,22 @@ def test_page_fits_narrow_and_wide_screens(browser, scheme, width):
     assert (corner > 200).all() if scheme == "light" else (corner < 60).all()
     browser.resize(1000, 900)
     browser.scheme("light")
+
+
+@pytest.mark.parametrize(("event", "data"), [("DragEvent", "dataTransfer"), ("ClipboardEvent", "clipboardData")])
+def test_pictures_are_dropped_and_pasted(browser, line, event, data):
+    file = base64.b64encode(line.read_bytes()).decode()
+    name = {"DragEvent": "drop", "ClipboardEvent": "paste"}[event]
+    browser.run(f"""(() => {{
+        const bytes = Uint8Array.from(atob("{file}"), letter => letter.charCodeAt());
+        const {data} = new DataTransfer();
+        {data}.items.add(new File([bytes], "{name}.png", {{type: "image/png"}}));
+        document.body.dispatchEvent(new {event}("{name}", {{{data}, bubbles: true, cancelable: true}}));
+    }})()""")
+    wait(browser, "!document.getElementById('result').hidden")
+    assert browser.run("document.getElementById('save-image').download") == f"{name}_restored.png"
+    browser.run(f"document.body.dispatchEvent(new {event}('{name}', {{{data}: new DataTransfer(), bubbles: true}}))")
+    assert text(browser, "error").startswith(("What was dropped is no file", "There is no picture"))
 
 
 def test_what_cannot_be_restored_is_said_in_one_line(browser, line, tmp_path):
