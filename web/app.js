@@ -189,7 +189,7 @@ async function reopened() {
 
 choosePictures();
 chooseViews();
-if (typeof WebAssembly !== "object" || typeof OffscreenCanvas !== "function" || typeof DecompressionStream !== "function") {
+if (["WebAssembly", "OffscreenCanvas", "DecompressionStream"].some((needed) => !(needed in self))) {
   fail("This browser is too old: the page needs WebAssembly, OffscreenCanvas and DecompressionStream.");
 } else {
   reopened().then((again) => again || worker || start());

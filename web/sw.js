@@ -1,7 +1,9 @@
 // Answers for the page without a network, and with the headers that WebAssembly's threads need on any static host.
 const CACHE = "tadisr-BUILD"; // build.mjs puts a hash in
-const PAGE = ["./", "index.html", "style.css", "app.js", "worker.js", "tiling.js", "icon.svg", "ort.wasm.bundle.min.mjs",
-  "example.png"];
+const PAGE = [
+  "./", "index.html", "style.css", "app.js", "worker.js", "tiling.js", "icon.svg", "ort.wasm.bundle.min.mjs",
+  "example.png",
+];
 const HEADERS = {
   "Cross-Origin-Opener-Policy": "same-origin",
   "Cross-Origin-Embedder-Policy": "require-corp",
@@ -25,7 +27,8 @@ self.addEventListener("activate", (event) => {
 self.addEventListener("fetch", (event) => {
   const address = new URL(event.request.url);
   if (address.protocol === "blob:" || event.request.method !== "GET") return;
-  event.respondWith(address.origin === self.location.origin ? answer(event) : Response.error()); // nothing from elsewhere
+  const ours = address.origin === self.location.origin;
+  event.respondWith(ours ? answer(event) : Response.error()); // nothing from elsewhere
 });
 
 async function answer(event) {

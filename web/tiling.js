@@ -81,7 +81,9 @@ function crop(pixels, stride, top, bottom, left, right, least) {
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
       const at = 4 * (Math.min(top + y, bottom - 1) * stride + Math.min(left + x, right - 1));
-      for (let channel = 0; channel < 3; channel++) data[(channel * height + y) * width + x] = pixels[at + channel] / 255;
+      for (let channel = 0; channel < 3; channel++) {
+        data[(channel * height + y) * width + x] = pixels[at + channel] / 255;
+      }
     }
   }
   return {data, width, height};

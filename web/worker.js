@@ -52,8 +52,8 @@ async function decode(file) {
   if (width * height > MOST_PIXELS || Math.max(width, height) > LONGEST) {
     bitmap.close();
     throw new Plain(
-      `The picture is too large (${width} × ${height}): at most ${MOST_PIXELS / 1e6} megapixels and ${LONGEST} pixels a ` +
-      "side can be restored here. Crop it, or make it smaller.",
+      `The picture is too large (${width} × ${height}): at most ${MOST_PIXELS / 1e6} megapixels and ${LONGEST} pixels ` +
+      "a side can be restored here. Crop it, or make it smaller.",
     );
   }
   const context = new OffscreenCanvas(width, height).getContext("2d");
@@ -94,7 +94,7 @@ async function restore(file) {
     postMessage({kind: "tile", done, all, seconds: (performance.now() - started) / 1000});
   });
   const files = [];
-  for (const made of [new ImageData(pixels, width, height), image, mask]) files.push(await png(made)); // one canvas at a time
+  for (const made of [new ImageData(pixels, width, height), image, mask]) files.push(await png(made)); // one at a time
   postMessage({
     kind: "done", before: files[0], image: files[1], mask: files[2], width: size[0], height: size[1],
     seconds: (performance.now() - started) / 1000,
@@ -126,7 +126,7 @@ self.addEventListener("message", async ({data}) => {
     } catch (error) {
       opening = null; // so that a later picture tries again
       if (error instanceof Plain) throw error;
-      if (error instanceof TypeError) throw new Plain("The model could not be fetched: check the network, and try again.");
+      if (error instanceof TypeError) throw new Plain("The model cannot be fetched: check the network, then try again.");
       throw new Plain(`This browser cannot run the model: ${line(error)}.`);
     }
     if (file) await restore(file);
