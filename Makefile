@@ -13,7 +13,7 @@ CPU_TORCH := https://download.pytorch.org/whl/cpu
 WITHOUT_GPU := test "$$(uname -s)" = Linux && ! command -v nvidia-smi > /dev/null
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: demo test test-quick test-lowest fuzz style docs
+.PHONY: demo test test-quick test-lowest test-web web fuzz style docs
 .DELETE_ON_ERROR:
 
 # The light tool: ONNX Runtime, no PyTorch.
@@ -70,6 +70,17 @@ test-quick: .venv/ready-dev
 
 test-lowest: .venv-lowest/ready
 	.venv-lowest/bin/python -m pytest -n auto --dist loadfile -m 'not long'
+
+# The page for browsers. npm brings ONNX Runtime Web: 150 MB, of which the page has 4.
+web/node_modules/ready: web/package-lock.json
+	@cd web && npm ci --silent
+	@touch $@
+
+web: web/node_modules/ready
+	@cd web && npm run --silent build
+
+test-web: web .venv/ready-dev
+	$(BIN)/python -m pytest tests/web
 
 style: .venv/ready-dev
 	$(BIN)/ruff check .

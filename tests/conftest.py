@@ -50,6 +50,7 @@ LONG = (
     "test_worked_examples.py",
     "training/test_train_",
     "training/tiny/",
+    "web/",
 )
 
 # The tests run side by side: a thread per core in each of them would only make them wait for each other.
