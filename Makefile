@@ -18,7 +18,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 
 # The light tool: ONNX Runtime, no PyTorch.
 .venv/ready: pyproject.toml
-	@echo "Setting up .venv: about 100 MB to fetch, 300 MB of disk, under a minute; only the first time."
+	@echo "Setting up .venv: about 60 MB to fetch, 300 MB of disk, about a minute; only the first time."
 	@test -d .venv || $(PYTHON) -m venv .venv
 	@set -o pipefail; $(PIP) install -e . | $(SHOWN)
 	@touch $@
