@@ -11,7 +11,7 @@ from PIL import Image
 from helpers.command_line import child, never, noise, three, tree
 from helpers.encoded_images import png
 from tadisr.commands import plan as limits
-from tadisr.pipelines import pipeline_tadisr
+from tadisr.pipelines import inputs
 
 PLAN = (
     "import sys, atexit\n"
@@ -227,7 +227,7 @@ def test_formats(dry_run, name, kind, given, made):
 
 
 def test_limits_are_the_pipelines():
-    assert (limits.MAX_SCALE, limits.LEAST_TILE) == (pipeline_tadisr.MAX_SCALE, pipeline_tadisr.MIN_SIDE)
+    assert (limits.MAX_SCALE, limits.LEAST_TILE) == (inputs.MAX_SCALE, inputs.MIN_SIDE)
 
 
 def test_factors_have_a_limit(plan):

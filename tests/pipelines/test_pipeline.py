@@ -19,7 +19,7 @@ from tadisr.models.families import predict
 from tadisr.models.joint_decoder import JointSegmentationDecoder
 from tadisr.models.one_step import one_step, one_step_coefficients
 from tadisr.models.tensors import to_tensors, upsample
-from tadisr.pipelines import pipeline_tadisr
+from tadisr.pipelines import inputs
 from tadisr.trust import check as trust
 
 PHOTO = tiny.photo()
@@ -380,7 +380,7 @@ def bicubic(monkeypatch):
     torch.nn.init.zeros_(pipe.vae.decoder.conv_out.bias)
     engine = quick_engine()
     monkeypatch.setattr(trust, "trust_engine", lambda: engine)
-    monkeypatch.setattr(pipeline_tadisr, "trust_engine", lambda: engine)
+    monkeypatch.setattr(inputs, "trust_engine", lambda: engine)
     return pipe
 
 
