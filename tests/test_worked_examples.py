@@ -4,6 +4,8 @@ Flags behind a command make it small: fewer steps, fewer and smaller pages. Each
 reader's, so a section takes a minute of one core.
 """
 
+import os
+
 import pytest
 from PIL import Image
 
@@ -12,6 +14,7 @@ from helpers.doc_commands import ROOT, blocks, commands
 from helpers.hub_server import HubServer
 from helpers.reader import Reader
 
+pytestmark = pytest.mark.skipif(not os.environ.get("TADISR_SLOW"), reason="minutes; set TADISR_SLOW=1")
 DOCS = ROOT / "docs"
 STEPS = "--max_train_steps 1 --dataloader_num_workers 0 --mixed_precision no"
 SMALLER = {
