@@ -1,7 +1,6 @@
 """`tadisr export`: a model as ONNX files, which run without PyTorch, or as one file for other programs."""
 
 import argparse
-import math
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"cannot export {args.model}: {one_line(error)}") from None
     for precision, info in written.items():
-        near = "the same image as" if info.psnr is None or math.isinf(info.psnr) else f"{info.psnr:.1f} dB from"
+        near = "the same image as" if info.psnr is None else f"{info.psnr:.1f} dB from"
         size = paths[precision].stat().st_size / 1e6
         say(f"{paths[precision]}: {size:.1f} MB, {near} PyTorch's in float32")
     return 0
