@@ -8,12 +8,17 @@ block without attention, where diffusers would put self-attention all the same.)
 The VAE has no mid blocks: at one level they would only repeat its layers.
 """
 
+import inspect
+from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel  # noqa: F401 - from_pretrained looks for ModelMixin
 from torch import nn
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class _Pass(nn.Module):
@@ -36,12 +41,36 @@ def drop_mid_block(coder: nn.Module) -> None:
     coder.mid_block = _Pass()
 
 
-class LeanAutoencoderKL(AutoencoderKL):
-    """`AutoencoderKL` without group normalisation and mid blocks; the same arguments."""
+def _with_argument(name: str) -> Callable[[_Function], _Function]:
+    """Add an argument, None by default, to a function's signature, where diffusers looks for what a config may hold."""
 
+    def decorate(function: _Function) -> _Function:
+        known = inspect.signature(function)
+        own = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
+        cast(Any, function).__signature__ = known.replace(parameters=[*known.parameters.values(), own])
+        return function
+
+    return decorate
+
+
+class LeanAutoencoderKL(AutoencoderKL):
+    """`AutoencoderKL` without group normalisation and mid blocks.
+
+    Args:
+        encoder_layers_per_block: ResBlocks in each block of the encoder, where they are not as many as
+            `layers_per_block`, which the decoder's are then counted by alone. With 0 the encoder only reads patches,
+            and the U-Net does the work.
+        args, kwargs: of `AutoencoderKL`.
+    """
+
+    @_with_argument("encoder_layers_per_block")
     @wraps(AutoencoderKL.__init__)
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: Any, encoder_layers_per_block: int | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        if encoder_layers_per_block is not None:
+            self.register_to_config(encoder_layers_per_block=encoder_layers_per_block)
+            for block in self.encoder.down_blocks:
+                del cast(Any, block).resnets[encoder_layers_per_block:]
         drop_group_norms(self)
         drop_mid_block(self.encoder)
         drop_mid_block(self.decoder)

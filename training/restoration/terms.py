@@ -66,11 +66,16 @@ def loss_terms(
     recogniser, each term is the mean of crops and strips.
     """
 
+    def distance(image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        assert lpips is not None
+        return lpips(image[: config.lpips_crops], target[: config.lpips_crops])
+
     def losses(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         image, mask_logits = network(network_input(batch["lr"], config.scale))
         mask_logits = mask_logits if config.joint_decoder else None
         target = batch["hr"] * 2 - 1
-        return image, tadisr_loss(image, target, mask_logits, batch["mask"], config, lpips, batch.get("has_mask"))
+        compared = None if lpips is None else distance
+        return image, tadisr_loss(image, target, mask_logits, batch["mask"], config, compared, batch.get("has_mask"))
 
     _, terms = losses(batch)
     if recognizer is not None and lines is not None:

@@ -85,6 +85,8 @@ class TrainConfig(LossWeights, LoopConfig):
     lpips_net: str = "vgg"
     """The distance that `lpips` weighs. vgg: LPIPS with VGG-16, as in the authors' code; the paper names none. st_alex
     or st_vgg: ST-LPIPS, whose weights come with pip install 'tadisr[stlpips]', without another download."""
+    lpips_crops: int | None = None
+    """Measure `lpips` on so many crops of each batch. None: on all. ST-LPIPS takes longer than a small network does."""
     lpips_weights: str | None = None
     """With lpips_net vgg: file of torchvision's vgg16 weights, if they are not to be downloaded."""
     recognizer: list[str] = field(default_factory=list)
