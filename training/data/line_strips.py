@@ -1,4 +1,4 @@
-"""Strips around text lines of FTSR pages, for the recogniser loss."""
+"""Strips around text lines of FTSR pages, for the recogniser losses."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ MARGIN = 2  # pixels of a strip around its line
 
 
 class FTSRLines(Dataset):
-    """Strips around horizontal lines of FTSR pages, for the recogniser loss.
+    """Strips around horizontal lines of FTSR pages, for the recogniser losses.
 
     Each strip's line height is drawn from `heights`, and a line at least as high is shrunk to it. Much smaller lines
     are illegible at LR, larger ones are legible anyway, and pages have more small lines than large ones.
