@@ -23,12 +23,11 @@ from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 from tadisr.training.engine.command_line import mistakes_in_one_line, parse
 from tadisr.training.engine.loop import fit
 from tadisr.training.engine.task import Batch, Task, Terms, Validation
-from tadisr.training.recognizer.recognizer_loss import RecognizerLoss
 from tadisr.training.restoration.batches import Batches
 from tadisr.training.restoration.build import build_network
 from tadisr.training.restoration.hub import SHEET_FILE, create_repository, model_card, push
 from tadisr.training.restoration.outline import check_settings, check_sides
-from tadisr.training.restoration.terms import load_lpips, loss_terms
+from tadisr.training.restoration.terms import load_lpips, load_recognizers, loss_terms
 from tadisr.training.restoration.train_config import TrainConfig
 from tadisr.training.restoration.validation import Validator
 
@@ -91,7 +90,9 @@ class Restoration(Task[TrainConfig]):
             self.validator = Validator(config, accelerator) if config.validation_data_dir else None
             with accelerator.main_process_first():  # it downloads for all
                 self.lpips = load_lpips(config)
-            self.recognizer = RecognizerLoss(config.recognizer).to(accelerator.device) if config.recognizer else None
+            self.recognizer = load_recognizers(config)
+        if self.recognizer is not None:
+            self.recognizer.to(accelerator.device)
         with accelerator.main_process_first():  # it encodes the prompt, too
             self.network = build_network(config)
         if self.lpips is not None:

@@ -110,7 +110,7 @@ class Enhancement(Task[TextDiffConfig]):
             image = torch.cat([output.sr[: count // 2], final[count // 2 :]])
             image, target = image.float() * 2 - 1, hr[:count] * 2 - 1
             whole = torch.tensor([[0, hr.shape[2], 0, hr.shape[3]]]).expand(len(image), 4)
-            terms["reading"] = self.config.reading * self.legibility(image, target, whole)
+            terms["reading"] = self.config.reading * self.legibility(image, target, whole)["recognizer"]
         return terms
 
     def validate(self, network: nn.Module) -> Validation:

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 
 CLASSES = 7
+CHARACTERS = "abcde"  # between the blank and the space
 
 
 def write_graph(path, rng):
@@ -53,5 +54,7 @@ def write_graph(path, rng):
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 48, "W"])],
         [helper.make_tensor_value_info(x, TensorProto.FLOAT, ["N", "T", CLASSES])],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 12)], ir_version=8), path)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 12)], ir_version=8)
+    helper.set_model_props(model, {"character": "\n".join(CHARACTERS)})
+    onnx.save(model, path)
     return path

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
 
 from tadisr.io.messages import one_line
 from tadisr.io.model_files import check_tensors, not_finite, read_header, refuse
@@ -78,14 +79,53 @@ def graph_file(path: Path) -> Path:
     return path.parent / name
 
 
+def alphabet(path: str | Path) -> dict[str, int]:
+    """The class of each character, as the ONNX file of a recogniser (see `load_onnx`) names them.
+
+    Class 0 is CTC's blank. The space, which files do not name, is the last class.
+
+    Raises:
+        ValueError: a file without such a list.
+    """
+    path = graph_file(Path(path))
+    named = [entry.value for entry in _parsed(path).metadata_props if entry.key == "character"]
+    if not named:
+        raise ValueError(f"{path} does not name its characters: take one that does, such as PP-OCRv3's or v4's.")
+    characters = [*named[0].splitlines(), " "]
+    return {character: number for number, character in reversed(list(enumerate(characters, 1)))}
+
+
+def with_features(module: fx.GraphModule, height: int) -> fx.GraphModule:
+    """The same module, returning (features, output).
+
+    The features (N, C, h, w) come from the last convolution whose maps are at least an eighth as high as the lines
+    (N, 3, height, W): they show strokes; after it the recogniser looks at whole characters.
+    """
+    ShapeProp(module).propagate(torch.zeros(1, 3, height, 2 * height))
+    layers = (node for node in module.graph.nodes if node.op == "call_module")
+    maps = (node for node in layers if isinstance(module.get_submodule(node.target), nn.Conv2d))
+    last = [node for node in maps if node.meta["tensor_meta"].shape[2] >= height / 8][-1]
+    graph, copies = fx.Graph(), {}
+    output = graph.graph_copy(module.graph, copies)
+    graph.output((copies[last], output))
+    return fx.GraphModule(module, graph)
+
+
+def _parsed(path: Path) -> Any:
+    """The file's `onnx.ModelProto`; ValueError for a file that is none."""
+    import onnx
+
+    try:
+        return onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf's
+        raise ValueError(f"{path} is no ONNX recogniser: {one_line(error, 200)}") from None
+
+
 def _check_graph(path: Path) -> None:
     """Raise ValueError for a file that is no ONNX graph, or one with operators or tensors that are elsewhere."""
     import onnx
 
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf's
-        raise ValueError(f"{path} is no ONNX recogniser: {one_line(error, 200)}") from None
+    model = _parsed(path)
     waiting: list[Any] = [model.graph, *model.functions]
     while waiting:
         graph = waiting.pop()

@@ -48,7 +48,10 @@ class Batches:
         self.data: list[Any] = [(crops, config.train_batch_size)]
         if config.recognizer:
             length = count * config.recognizer_lines
-            strips = FTSRLines(pages, length, config.seed, degradation=fixed, augmentation=config.augmentation)
+            strips = FTSRLines(
+                pages, length, config.seed, (64, config.recognizer_width), degradation=fixed,
+                augmentation=config.augmentation, whole=config.recognizer_ctc > 0,
+            )  # fmt: skip
             first.append(strips)
             self.data.append((strips, config.recognizer_lines))
         for items in first:

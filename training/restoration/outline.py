@@ -69,9 +69,11 @@ def check_settings(config: TrainConfig) -> None:
 
 
 def check_sides(config: TrainConfig, network: TADiSRNetwork) -> None:
-    """Raise ValueError unless the crops, and validation's tiles, fit the VAE and all levels of the backbone."""
+    """Raise ValueError unless crops, strips and validation's tiles fit the VAE and all levels of the backbone."""
     factor = network_factor(network)
     sides = {"resolution": config.resolution}
+    if config.recognizer:
+        sides["recognizer_width"] = config.recognizer_width
     if config.validation_data_dir and config.validation_tile:
         sides["validation_tile"] = config.validation_tile
     for name, side in sides.items():

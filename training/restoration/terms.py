@@ -1,6 +1,7 @@
 """The loss terms of one TADiSR batch."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -52,18 +53,29 @@ def load_lpips(config: TrainConfig) -> nn.Module | None:
     return network.eval().requires_grad_(False)
 
 
+def load_recognizers(config: TrainConfig) -> RecognizerLoss | None:
+    """The recognisers that `config.recognizer` names, for the terms that have a weight; None where it names none.
+
+    Raises:
+        FileNotFoundError, ValueError, ImportError: see `load_onnx` and `alphabet`.
+    """
+    if not config.recognizer:
+        return None
+    return RecognizerLoss(config.recognizer, ctc=config.recognizer_ctc > 0, features=config.recognizer_features > 0)
+
+
 def loss_terms(
     network: nn.Module,
     config: TrainConfig,
     batch: dict[str, torch.Tensor],
-    lines: dict[str, torch.Tensor] | None = None,
+    lines: dict[str, Any] | None = None,
     lpips: nn.Module | None = None,
     recognizer: RecognizerLoss | None = None,
 ) -> dict[str, torch.Tensor]:
     """Named, weighted loss terms of a `TADiSRNetwork`, recording.
 
-    A batch of crops holds hr, lr, mask and has_mask; `lines`, strips of text lines, hold hr, lr, mask and box. With a
-    recogniser, each term is the mean of crops and strips.
+    A batch of crops holds hr, lr, mask and has_mask; `lines`, strips of text lines, hold hr, lr, mask, box and text.
+    With a recogniser, each term is the mean of crops and strips.
     """
 
     def distance(image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -85,6 +97,11 @@ def loss_terms(
         if least < 1:
             start = network_input(lines["lr"], config.scale)
             image = torch.lerp(start, image, least + (1 - least) * float(torch.rand(())))
-        reading = recognizer(image, lines["hr"] * 2 - 1, lines["box"])
-        terms["recognizer"] = config.recognizer_weight * reading
+        reading = recognizer(image, lines["hr"] * 2 - 1, lines["box"], lines["text"])
+        weights = {
+            "recognizer": config.recognizer_weight,
+            "recognizer_ctc": config.recognizer_ctc,
+            "recognizer_features": config.recognizer_features,
+        }
+        terms |= {name: weights[name] * value for name, value in reading.items() if weights[name]}
     return terms

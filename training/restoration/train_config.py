@@ -93,8 +93,16 @@ class TrainConfig(LossWeights, LoopConfig):
     """Text recognisers: PP-OCR's ONNX files, or files of tiny/adapt_recognizer.py. Each step compares the readings of
     SR and HR lines by one of them. None: no such term."""
     recognizer_weight: float = 0.012
+    """Of the SR line's being read as the HR line is."""
+    recognizer_ctc: float = 0.0
+    """Weight of the SR line's being read as the text that was drawn (CTC), in [0, 2] before it. Lines that fit into a
+    strip as a whole are then drawn."""
+    recognizer_features: float = 0.0
+    """Weight of the difference of SR and HR line in a map of the recogniser that still shows strokes."""
     recognizer_lines: int = 6
     """Line strips per step and process that the recogniser reads."""
+    recognizer_width: int = 256
+    """Width of these strips, HR pixels. They are 64 high, with lines of 18 to 50 pixels."""
     recognizer_strength: float = 1.0
     """The recogniser reads the enlarged LR strips plus a share of the network's correction, drawn between this and 1:
     for weights that are released with less than full strength (tiny/release.py)."""
@@ -156,6 +164,12 @@ class TrainConfig(LossWeights, LoopConfig):
         if self.degradation == STORED and self.recognizer:
             raise ValueError(
                 "The recogniser's strips are shrunk and degraded anew: set degradation to real-esrgan, mild or wide."
+            )
+        if not self.recognizer and (self.recognizer_ctc or self.recognizer_features):
+            raise ValueError("recognizer_ctc and recognizer_features need recognizer: name PP-OCR's ONNX files.")
+        if self.recognizer_width < 64 or self.recognizer_width % self.scale:
+            raise ValueError(
+                f"recognizer_width must be at least 64 and a multiple of scale, not {self.recognizer_width}."
             )
         if self.lpips_weights and self.lpips_net != "vgg":
             raise ValueError(f"lpips_weights are of vgg: {self.lpips_net} brings its own.")

@@ -65,7 +65,8 @@ def main(argv: list[str] | None = None) -> None:
     schedule = get_scheduler("linear", optimizer, num_warmup_steps=steps // 12, num_training_steps=steps)
     student, optimizer, schedule, loader = accelerator.prepare(student, optimizer, schedule, loader)
     for step, batch in enumerate(loader, 1):
-        label, weight = reading(teacher, cut_lines(batch["hr"] * 2 - 1, batch["box"]))
+        with torch.no_grad():
+            label, weight = reading(teacher(cut_lines(batch["hr"] * 2 - 1, batch["box"])))
         lines = perturbed(cut_lines(mixed(batch["lr"], restorer), batch["box"]))
         logits = student(lines).clamp_min(1e-6).log()  # (N, T, classes)
         loss = F.nll_loss(logits.flatten(0, 1), label.flatten(), reduction="none") * weight.flatten()

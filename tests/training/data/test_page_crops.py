@@ -84,6 +84,25 @@ def test_line_strips_hold_their_line_at_the_wanted_height(data):
         assert inside.amax() > 0.4  # hairline faces never reach 1
 
 
+def test_line_strips_carry_the_text_of_lines_they_hold_as_a_whole(data):
+    pages = ConcatPages([data])
+    written = {line["text"] for number in range(len(pages)) for line in pages.lines(number)}
+    size, heights = (32, 96), (14, 22)
+    strips, whole = (FTSRLines(pages, 40, seed=1, size=size, heights=heights, whole=on) for on in (False, True))
+    cut = [strips[i] for i in range(40)]
+    assert {item["text"] for item in cut} <= written | {""}
+    assert 0 < sum(not item["text"] for item in cut) < 40
+    for item in cut:  # a line that is cut fills its strip
+        left, right = item["box"][2:].tolist()
+        assert item["text"] or right - left > 0.8 * size[1]
+    for i in range(40):
+        item = whole[i]
+        inside = item["mask"][..., slice(*item["box"][2:].tolist())].sum((1, 2))
+        assert item["text"] in written and item["text"] and inside > 0
+    batch = next(iter(DataLoader(whole, batch_size=3)))
+    assert batch["text"] == [whole[i]["text"] for i in range(3)]
+
+
 def test_line_strips_are_the_pages_own_unless_augmented(data):
     pages = ConcatPages([data])
     plain, augmented = (FTSRLines(pages, 6, seed=1, heights=(18, 30), augmentation=on) for on in (False, True))

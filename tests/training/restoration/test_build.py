@@ -134,22 +134,26 @@ def test_the_authors_alpha_doubles_what_the_unets_adapter_adds(tmp_path):
 @pytest.mark.parametrize("least", [1.0, 0.25, 0.0])
 def test_the_recogniser_reads_what_is_released(tmp_path, least):
     pipe = tiny.lean()
-    lines = runs.crop_batch(side=64) | {"box": torch.tensor([[0, 64, 0, 64]])}
-    config = TrainConfig(base_config="x", train_data_dir=["x"], lpips=0.0, recognizer_strength=least)
+    lines = runs.crop_batch(side=64) | {"box": torch.tensor([[0, 64, 0, 64]]), "text": ["ad"]}
+    config = TrainConfig(
+        base_config="x", train_data_dir=["x"], lpips=0.0, recognizer_strength=least,
+        recognizer=["x"], recognizer_weight=0.0, recognizer_ctc=2.0,
+    )  # fmt: skip
     network = TADiSRNetwork(pipe.vae, pipe.unet, pipe.prompt, pipe.joint_decoder, pipe.scheduler)
     start, shares = network_input(lines["lr"], 4), []
     with torch.no_grad(), network.recording():
         added = network(start)[0] - start
 
-        def recogniser(image, target, boxes):
-            assert torch.equal(target, lines["hr"] * 2 - 1) and torch.equal(boxes, lines["box"])
+        def recogniser(image, target, boxes, texts):
+            assert torch.equal(target, lines["hr"] * 2 - 1) and torch.equal(boxes, lines["box"]) and texts == ["ad"]
             share = ((image - start) * added).sum() / added.square().sum()
             torch.testing.assert_close(image - start, share * added, atol=1e-5, rtol=1e-4)
             shares.append(float(share))
-            return image.mean()
+            return {"recognizer": torch.tensor(1.0), "recognizer_ctc": torch.tensor(3.0)}
 
         for _ in range(1 if least == 1 else 12):
-            loss_terms(network, config, lines, lines, recognizer=recogniser)
+            terms = loss_terms(network, config, lines, lines, recognizer=recogniser)
+    assert float(terms["recognizer_ctc"]) == 6 and "recognizer" not in terms
     assert least - 1e-4 < min(shares) and max(shares) < 1 + 1e-4
     assert max(shares) - min(shares) > 0.3 * (1 - least) - 1e-4
 

@@ -34,6 +34,8 @@ RECIPE = CONFIGS.parent / "tiny"
         (["--resolution", "50"], "multiple of scale"),
         (["--realce_share", "1"], "realce_share"),
         (["--recognizer_strength", "1.5"], "recognizer_strength is from 0 to 1, not 1.5"),
+        (["--recognizer_ctc", "5"], "recognizer_ctc and recognizer_features need recognizer"),
+        (["--recognizer_width", "250"], "recognizer_width must be at least 64 and a multiple of scale, not 250"),
         (["--realce_segmenter", "text-segmenter-tiny"], "realce_mask_dir"),
         (["--degradation", "stored", "--augmentation"], "augmentation"),
         (["--degradation", "stored", "--recognizer", "r.onnx"], "set degradation to real-esrgan, mild or wide"),

@@ -38,7 +38,7 @@ def test_adapting_teaches_to_read_lr_lines(tmp_path, monkeypatch, capsys):
 
     batch = next(iter(DataLoader(FTSRLines(ConcatPages([data]), 16, seed=1), batch_size=16)))
     lines = cut_lines(network_input(batch["lr"], adapt_recognizer.SCALE), batch["box"])
-    label, _ = reading(plain, cut_lines(batch["hr"] * 2 - 1, batch["box"]))
+    label, _ = reading(plain(cut_lines(batch["hr"] * 2 - 1, batch["box"])))
 
     def loss(model):
         with torch.no_grad():
