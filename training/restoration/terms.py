@@ -62,12 +62,15 @@ def loss_terms(
 ) -> dict[str, torch.Tensor]:
     """Named, weighted loss terms of a `TADiSRNetwork`, recording.
 
-    A batch of crops holds hr, lr, mask and has_mask; `lines`, strips of text lines, hold hr, lr, mask and box. With a
-    recogniser, each term is the mean of crops and strips.
+    A batch of crops holds hr, lr, mask and has_mask, and mask_prompt where the network takes one; `lines`, strips of
+    text lines, hold hr, lr, mask and box. With a recogniser, each term is the mean of crops and strips.
     """
 
     def losses(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        image, mask_logits = network(network_input(batch["lr"], config.scale))
+        x, prompt = network_input(batch["lr"], config.scale), batch.get("mask_prompt")
+        if config.mask_prompt and prompt is None:  # for DDP every weight has a gradient, here of zeros
+            prompt = x.new_zeros(len(x), 2, *x.shape[2:])
+        image, mask_logits = network(x, prompt)
         mask_logits = mask_logits if config.joint_decoder else None
         target = batch["hr"] * 2 - 1
         return image, tadisr_loss(image, target, mask_logits, batch["mask"], config, lpips, batch.get("has_mask"))
