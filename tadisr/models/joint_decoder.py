@@ -17,7 +17,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from tadisr.models.attention import TextAttentionProjection, cross_attention_layers
 from tadisr.models.inference_layers import activated, run_block
 from tadisr.models.interaction import interaction_block
-from tadisr.models.mask_prompt import MaskPromptEncoder
+from tadisr.models.mask_prompt import NO_PROMPTS, MaskPromptEncoder
 from tadisr.models.precision import compute_in_float32
 from tadisr.models.scratch import LeanAutoencoderKL, drop_group_norms, drop_mid_block
 from tadisr.models.softening import Softening
@@ -258,7 +258,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         for_image = for_mask = None
         if text_mask is not None:
             if self.prompt_encoder is None:
-                raise ValueError("The model takes no mask prompt: train one with mask_prompt: true.")
+                raise ValueError(NO_PROMPTS)
             for_image, for_mask = self.prompt_encoder(text_mask.to(z))
         x = m = decoder.mid_block(_sum(decoder.conv_in(z), for_image))
         if self.config.mask_source != "mid_block":

@@ -99,10 +99,8 @@ def test_in_half_precision_and_saved(tmp_path):
 @torch.no_grad()
 def test_without_normalisation_a_prompt_acts_nearby_alone():
     """Two latents by its encoder, and as far as the decoders' 3x3 convolutions reach."""
-    pipe = tiny.lean()
-    decoder = JointSegmentationDecoder.from_config({**pipe.joint_decoder.config, "mask_prompt": True}).eval()
-    tiny.shake(decoder, ".scale")
-    tiny.shake(decoder.prompt_encoder, "to_")
+    pipe = tiny.lean(mask_prompt=True)
+    decoder = pipe.joint_decoder
     given = torch.zeros(1, 2, 256, 256)
     given[..., 128:132, 128:132] = 1  # one latent's pixels
     image = noise(1, 3, 256, 256)
