@@ -75,8 +75,11 @@ class TADiSROnnxPipeline:
         tile_progress: Callable[[Iterable], Iterable] = iter,
         report: bool | Thresholds = False,
         tile_batch: int | None = None,
+        text_mask: Any = None,
     ) -> TADiSROnnxPipelineOutput:
         """Restore one image, or a list of images of any sizes; everything as in `TADiSRPipeline`, but for tensors.
+
+        A graph has no input for a `text_mask`, and refuses one.
 
         Raises:
             ValueError, TypeError: arguments that cannot work, before any work is done.
@@ -84,6 +87,8 @@ class TADiSROnnxPipeline:
             MemoryError: not enough memory for the tile; the message says which one to try.
         """
         check_inputs(scale, tile, overlap, color_fix, output_type, report, tile_batch, OUTPUT_TYPES)
+        if text_mask is not None:
+            raise ValueError('ONNX graphs take no text_mask: load the model with runtime="torch".')
         images, masks, reports = [], [], []
         sources = to_planes(image, keep_alpha=True)  # (1, 3 or 4, h, w) in [0, 1]
         waiting = iter(sources)

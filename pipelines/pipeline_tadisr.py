@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ from tadisr.models.attention import record_text_attention
 from tadisr.models.families import backbone_classes, family_of
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor
 from tadisr.models.lora import ADAPTER
+from tadisr.models.mask_prompt import NO_PROMPTS, to_prompts
 from tadisr.models.network import check_fits, denoise
 from tadisr.models.precision import beside
 from tadisr.models.prompt import TextPrompt
@@ -69,6 +71,7 @@ from tadisr.models.weights import why_not_finite
 from tadisr.pipelines.inputs import check_inputs
 from tadisr.pipelines.pipeline_base import UNUSED_PROMPT, HubPipeline
 from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
+from tadisr.pipelines.tile_memory import Denoised, TileMemory
 from tadisr.tiling import MIN_SIDE, TilePlan, auto_tile, group_by_size, run_tiled
 from tadisr.trust.check import Thresholds, TrustReport, check_text
 
@@ -124,6 +127,7 @@ class TADiSRPipeline(HubPipeline):
         self.register_to_config(base_model=base_model, base_revision=base_revision, native_scale=native_scale)
         joint_decoder.image_in_float32(vae)
         self._largest_tile: int | None = None  # output pixels: what tile="auto" has been found to fit
+        self._tiles = TileMemory()
 
     @property
     def backbone(self) -> ModelMixin:
@@ -146,6 +150,7 @@ class TADiSRPipeline(HubPipeline):
         tile_batch: int | None = None,
         generator: Generators = None,
         prompt: str | None = None,
+        text_mask: ImageInput | Sequence[ImageInput] | None = None,
     ) -> TADiSRPipelineOutput | tuple[Any, ...]:
         """Restore one image, a batch, or a list of images of any sizes.
 
@@ -171,12 +176,17 @@ class TADiSRPipeline(HubPipeline):
             generator: taken for code that gives one to every pipeline, and not used: nothing here is random.
             prompt: taken as well, as in the code that the Hub shows for image-to-image models, and not followed, with a
                 warning: the network has one fixed prompt.
+            text_mask: where text is, drawn or corrected by a person, for models trained with mask prompts: white is
+                text, like this, black is none, and where alpha is less than half the network decides. One for each
+                image, of its size or its output's. Tiles go through one at a time, and are kept for the next call, up
+                to 1 GiB: of the same image it decodes the tiles anew where its mask is another.
 
         Returns:
             `TADiSRPipelineOutput`. Each side of an image is round(side * scale) pixels, and at least 1.
 
         Raises:
-            ValueError, TypeError: arguments that cannot work, before any work is done.
+            ValueError, TypeError: arguments that cannot work, before any work is done; a mask for a model that takes
+                none, or for an image with alpha.
             ImportError: a report without the packages that read, also at once.
             MemoryError: not enough memory for the tile; the message says which one to try.
         """
@@ -186,12 +196,17 @@ class TADiSRPipeline(HubPipeline):
             logger.warning(UNUSED_PROMPT)
         images, masks, reports = [], [], []
         sources = to_tensors(image, keep_alpha=True)  # (1, 3 or 4, h, w) in [0, 1]
+        layers = [to_layers(source) for source in sources]
+        prompts = iter(self._prompts(text_mask, layers, scale))
         waiting = iter(sources)
         # Small images of one size together: 2.5 times as fast.
-        for group in group_by_size([to_layers(source) for source in sources], self._factor(scale), self._fits()):
+        for group in group_by_size(layers, self._factor(scale), self._fits()):
             # 2. Encode, denoise in one step and decode both streams, tile by tile.
             lr = torch.cat(group)  # (B, 3 or 4, h, w) in [0, 1]
-            sr, mask_logits = self.restore(lr, scale, tile, overlap, tile_progress, tile_batch)  # (B, 3 or 4, H, W)
+            given = None if text_mask is None else torch.cat(list(islice(prompts, len(group))))
+            sr, mask_logits = self.restore(  # (B, 3 or 4, H, W)
+                lr, scale, tile, overlap, tile_progress, tile_batch, given
+            )
             for one_lr, one_sr, one_mask in zip(group, sr.split(1), mask_logits.sigmoid().split(1), strict=True):
                 source = next(waiting)
                 # 3. Colour, once for the whole image, and alpha.
@@ -235,21 +250,26 @@ class TADiSRPipeline(HubPipeline):
         overlap: int = 64,
         tile_progress: Callable[[Iterable], Iterable] = iter,
         tile_batch: int | None = None,
+        text_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """One whole image, or several of one size at once, tile by tile.
 
         lr (B, 3, h, w) in [0, 1] to the image (B, 3, H, W) in [0, 1] and mask logits (B, 1, H, W), float32 on the CPU.
         A factor that is not whole is made by the network's own, and then resized as a whole. lr may also be the four
-        channels of `restore_transparent`.
+        channels of `restore_transparent`. `text_mask`: a prompt for it, as `to_prompts` makes it; tiles are then taken
+        from what the last call with one left, or left there.
         After an out-of-memory error tile="auto" starts again with half the side; `tile_progress` is then called anew.
         MemoryError if the given tile, or the least one, does not fit; FloatingPointError for values that are not
         finite, as `to(torch.float16)` gives in the VAE of SDXL and Kolors.
         """
         factor = self._factor(scale)
         whole = int(scale) if scale == int(scale) else factor
-        plan = TilePlan(tile, tile_batch, max(lr.shape[-2:]) * factor, self._fits())
         restore_tile = on_arrays(lambda part: self.restore_tile(part, whole), self._execution_device)
         image = lr.float().cpu().numpy()
+        if text_mask is not None:  # tiles are cut from both at once
+            tile_batch, restore_tile = 1, self._remembering(whole)
+            image = np.concatenate([image, F.pixel_unshuffle(text_mask.float().cpu(), factor).numpy()], 1)
+        plan = TilePlan(tile, tile_batch, max(lr.shape[-2:]) * factor, self._fits())
         while True:
             side = max(1, plan.side // factor)  # LR pixels
             shared = min(overlap // factor, side // 2)
@@ -284,15 +304,55 @@ class TADiSRPipeline(HubPipeline):
         side = auto_tile(free, self.vae.dtype.itemsize, max(self.vae.config.block_out_channels))
         return min(side, self._largest_tile or side)
 
-    def restore_tile(self, lr: torch.Tensor, scale: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
-        """lr (B, 3, h, w) in [0, 1] to the image (B, 3, H, W), nominally in [0, 1], and mask logits (B, 1, H, W)."""
+    def _prompts(self, text_mask: Any, layers: Sequence[torch.Tensor], scale: float) -> list[torch.Tensor]:
+        """A prompt for each image of `layers`, see `to_prompts`; none without a mask."""
+        if text_mask is None:
+            return []
+        if self.joint_decoder.prompt_encoder is None:
+            raise ValueError(NO_PROMPTS)
+        if any(image.shape[1] == 4 for image in layers):
+            raise ValueError("text_mask is for opaque images: lay the image on a ground first.")
+        return to_prompts(text_mask, [image.shape[-2:] for image in layers], self._factor(scale))
+
+    def _remembering(self, scale: int) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
+        """`restore_tile` of arrays that hold LR and, its pixels as channels, the prompt; as far as it is not known."""
+        factor, device = self._factor(scale), self._execution_device
+        parts = [self.vae, self.backbone, self.joint_decoder]
+        weights = [weight for part in parts for weight in part.parameters() if not weight.is_inference()]
+        settings = [scale, str(device), sum(weight._version for weight in weights), dict(self.joint_decoder.config)]
+        call = self._tiles.begin(repr([*settings, *(part.dtype for part in parts)]), device)
+
+        def restore(tile: np.ndarray) -> Sequence[np.ndarray]:
+            lr, prompt = (torch.from_numpy(tile[:, span]).to(device) for span in np.s_[:3, 3:])
+            prompt = F.pixel_shuffle(prompt, factor)
+            return call.restore(
+                tile[:, :3], tile[:, 3:],
+                lambda: self._denoised(self.prepare_image(lr, factor)),
+                lambda denoised: self.restore_tile(lr, scale, prompt if prompt.any() else None, denoised),
+            )  # fmt: skip
+
+        return restore
+
+    def restore_tile(
+        self,
+        lr: torch.Tensor,
+        scale: int = 4,
+        text_mask: torch.Tensor | None = None,
+        denoised: Denoised | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """lr (B, 3, h, w) in [0, 1] to the image (B, 3, H, W), nominally in [0, 1], and mask logits (B, 1, H, W).
+
+        `text_mask` (B, 2, factor h, factor w): a prompt. `denoised`: the tile's latents and what goes with them, where
+        they are known.
+        """
         if lr.shape[1] == 4:
             return self.restore_transparent(lr, scale)
         factor = self._factor(scale)
         x = self.prepare_image(lr, factor)  # (B, 3, H', W') in [-1, 1]
-        latents, features = self.encode(x)  # (B, c, h, w)
-        latents, attention_maps = self.denoise(latents)
-        image, mask_logits = self.decode(latents, attention_maps, features, x)
+        if text_mask is not None:
+            text_mask = F.pad(text_mask, (0, x.shape[3] - text_mask.shape[3], 0, x.shape[2] - text_mask.shape[2]))
+        latents, attention_maps, features = denoised or self._denoised(x)
+        image, mask_logits = self.decode(latents, attention_maps, features, x, text_mask)
         height, width = lr.shape[-2] * factor, lr.shape[-1] * factor
         image, mask_logits = image[..., :height, :width] / 2 + 0.5, mask_logits[..., :height, :width]
         if factor != scale:
@@ -335,6 +395,12 @@ class TADiSRPipeline(HubPipeline):
             x = F.pad(x, (0, pad[1], 0, pad[0]), mode="replicate")
         return (x * 2 - 1).contiguous(memory_format=torch.channels_last)
 
+    def _denoised(self, x: torch.Tensor) -> Denoised:
+        """All that `decode` takes beside x_L (B, 3, H, W) and a prompt."""
+        latents, features = self.encode(x)  # (B, c, h, w)
+        latents, attention_maps = self.denoise(latents)
+        return latents, attention_maps, features if self.joint_decoder.skips else []
+
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """x_L (B, 3, H, W) in [-1, 1] to z_L (B, c, h, w), the posterior's mode, and the encoder's block inputs."""
         return encode_mode(self.vae, image)
@@ -352,9 +418,13 @@ class TADiSRPipeline(HubPipeline):
         attention_maps: dict[str, torch.Tensor],
         features: Sequence[torch.Tensor],
         image: torch.Tensor,
+        text_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """z_H and the attention maps to the image (B, 3, H, W) in [-1, 1] and mask logits (B, 1, H, W) (Eq. 5)."""
-        return self.joint_decoder(self.vae, latents, attention_maps, features, image)
+        """z_H and the attention maps to the image (B, 3, H, W) in [-1, 1] and mask logits (B, 1, H, W) (Eq. 5).
+
+        `text_mask`: a prompt (B, 2, H, W).
+        """
+        return self.joint_decoder(self.vae, latents, attention_maps, features, image, text_mask)
 
     def report(self, lr: torch.Tensor, sr: torch.Tensor, thresholds: Thresholds | None = None) -> TrustReport:
         """Check the text of sr (1, 3 or 4, H, W), restored from lr (1, 3 or 4, h, w), both in [0, 1]."""

@@ -25,6 +25,7 @@ _OTHER = {
     "page": "of another page",
     "size": "at another size",
     "color_fix": "with another --color-fix",
+    "text_mask": "with another --text-mask",
     "quality": "with another --quality",
     "metadata": "with another --metadata",
     "thresholds": "with other thresholds",
@@ -72,6 +73,7 @@ class Maker:
             "page": job.page + 1,
             "size": f"{width}x{height}",
             "color_fix": self.args.color_fix,
+            "text_mask": self.args.text_mask and sha256(Path(self.args.text_mask))[:16],
         }
         if kind == "image":
             values |= {"quality": self.args.quality, "metadata": self.args.metadata}

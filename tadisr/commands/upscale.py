@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,6 +82,12 @@ def register(parser: argparse.ArgumentParser) -> None:
         "--overlap", type=int, help=f"least overlap of tiles in output pixels (default: {OVERLAP}, at most half a tile)"
     )
     add("--color-fix", default="none", choices=["none", "wavelet", "adain"], help="(default: %(default)s)")
+    add(
+        "--text-mask",
+        metavar="FILE",
+        help="of a single input, for models that are trained for it: an image that is white where text is, black where "
+        "none is, transparent where the model decides (runs by PyTorch)",
+    )
     add("--mask", action=argparse.BooleanOptionalAction, default=True, help="write <name>_mask.png (default: yes)")
     add("--compare", action="store_true", help="write <name>_compare.png: bicubic, restored, text overlaid in red")
     add(
@@ -119,6 +126,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Restore every input; 0 if all were, 1 if some could not be, after the rest were done."""
     plan = make_plan(args)
+    text_mask = _text_mask(args, plan)
     thresholds = load_thresholds(args)
     maker = None
     if plan.of(PLANNED):
@@ -136,7 +144,7 @@ def run(args: argparse.Namespace) -> int:
         if maker and plan.of(PLANNED) and not args.dry_run:
             base = {} if args.base_model is None else {"base_model": args.base_model}
             restorer = load_model(args.model, args.device, "TADiSRPipeline", args.dtype, maker.model.path, **base)
-            _restore_all(plan.of(PLANNED), restorer, maker, remarks)
+            _restore_all(plan.of(PLANNED), restorer, maker, remarks, text_mask)
     except (UserError, KeyboardInterrupt) as stopped:
         error = str(stopped) or "interrupted"
         raise
@@ -181,13 +189,35 @@ def _skip_existing(plan: Plan, maker: Maker) -> None:
     plan.remarks += [f"{n} restored anew: their outputs were made {other}" for other, n in others.items()]
 
 
-def _restore_all(jobs: list[Job], restorer: "Restorer", maker: Maker, remarks: list[str]) -> None:
+def _text_mask(args: argparse.Namespace, plan: Plan) -> np.ndarray | None:
+    """The pixels of --text-mask, which PyTorch has to run; UserError where it cannot be used."""
+    if args.text_mask is None:
+        return None
+    if len(plan.jobs) > 1:
+        raise UserError(f"--text-mask is for one image, not for {len(plan.jobs)}")
+    if args.runtime == "onnx":
+        raise UserError("--text-mask runs by PyTorch: leave out --runtime onnx")
+    args.runtime = "torch"
+    path = Path(args.text_mask)
+    if any(output.exists() and path.exists() and output.samefile(path) for output in plan.jobs[0].outputs.values()):
+        raise UserError(f"{path} would be replaced by an output: name another folder with -o, or add --no-mask")
+    try:
+        return _with_alpha(read_image(path))
+    except ImageError as error:
+        raise UserError(str(error)) from None
+
+
+def _restore_all(
+    jobs: list[Job], restorer: "Restorer", maker: Maker, remarks: list[str], text_mask: np.ndarray | None
+) -> None:
     """Restore one after the other; `remarks` get what is to be said at the end."""
     args = maker.args
     overlap = args.overlap
     if overlap is None:
         overlap = OVERLAP if args.tile in (None, "auto") else min(OVERLAP, args.tile // 2)
     options = {"tile": args.tile, "overlap": overlap, "color_fix": args.color_fix}
+    if text_mask is not None:
+        options["text_mask"] = text_mask
     with Bars(pause=60, quiet=args.quiet) as bars:
         for number, job in enumerate(jobs):
             bars.set("images", number, len(jobs), line=False)
@@ -215,6 +245,10 @@ def _restore_all(jobs: list[Job], restorer: "Restorer", maker: Maker, remarks: l
                 remarks.append(str(job.error))
                 if getattr(error.__cause__, "errno", None) in _DISK_FULL:
                     break
+            except ValueError as error:
+                if text_mask is None:
+                    raise
+                raise UserError(f"--text-mask {args.text_mask}: {error}") from None
             job.seconds = time.perf_counter() - started
             if len(jobs) > 1:
                 how = "restored in" if job.status == RESTORED else "failed after"

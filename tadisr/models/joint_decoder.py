@@ -17,6 +17,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from tadisr.models.attention import TextAttentionProjection, cross_attention_layers
 from tadisr.models.inference_layers import activated, run_block
 from tadisr.models.interaction import interaction_block
+from tadisr.models.mask_prompt import NO_PROMPTS, MaskPromptEncoder
 from tadisr.models.precision import compute_in_float32
 from tadisr.models.scratch import LeanAutoencoderKL, drop_group_norms, drop_mid_block
 from tadisr.models.softening import Softening
@@ -93,6 +94,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         interaction_resblocks: ResBlocks in each branch of a "cdib"; the paper's figure can be read as 1 or as 2.
         mask_block_out_channels, mask_layers_per_block: of the mask decoder, where they differ from the VAE's, as in the
             paper they do not. Widths after the first may differ with "cdib" blocks alone.
+        mask_prompt: it can be told where text is, see `MaskPromptEncoder`.
         text_strength, clear_text_strength, coarse_text_strength: with `image_residual`, the `Softening` of the
             correction on text.
 
@@ -123,6 +125,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         interaction_resblocks: int = 1,
         mask_block_out_channels: Sequence[int] | None = None,
         mask_layers_per_block: int | None = None,
+        mask_prompt: bool = False,
         text_strength: float = 1.0,
         clear_text_strength: float | None = None,
         coarse_text_strength: float | None = None,
@@ -177,6 +180,10 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         for level in skip_levels:
             self.skips[str(level)] = skip = nn.Conv2d(encoder_widths[level], widths[level], 1, bias=False)
             nn.init.zeros_(skip.weight)
+        self.prompt_encoder = None
+        if mask_prompt:
+            mask_width = None if mask_source == "mid_block" else entering[0]
+            self.prompt_encoder = MaskPromptEncoder(patch * 2 ** (levels - 1), widths[0], mask_width)
         if lean:
             drop_group_norms(self)
             drop_mid_block(self.mask_decoder)
@@ -198,6 +205,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         mask_layers_per_block: int | None = None,
         interaction_resblocks: int = 1,
         mask_block_out_channels: Sequence[int] | None = None,
+        mask_prompt: bool = False,
     ) -> "JointSegmentationDecoder":
         """An untrained decoder that fits `vae` and reads every cross-attention layer of `backbone`.
 
@@ -216,6 +224,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             mask_layers_per_block=mask_layers_per_block,
             interaction_resblocks=interaction_resblocks,
             mask_block_out_channels=mask_block_out_channels,
+            mask_prompt=mask_prompt,
         )
 
     def forward(
@@ -225,6 +234,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         attention_maps: dict[str, torch.Tensor],
         features: Sequence[torch.Tensor] = (),
         image: torch.Tensor | None = None,
+        text_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Decode the image (B, 3, H, W), nominally in [-1, 1] and not clamped, and the mask logits (B, 1, H, W).
 
@@ -234,6 +244,10 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             attention_maps: what `record_text_attention` recorded, layer name -> (B, n, L).
             features: the encoder's, from `encode_mode`; used where the config has `encoder_skips`.
             image: the encoded image (B, 3, H, W), best in float32; used where the config has `image_residual`.
+            text_mask: a prompt (B, 2, H, W) for `MaskPromptEncoder`.
+
+        Raises:
+            ValueError: a prompt, and the config has no `mask_prompt`.
         """
         decoder, config = _image_stream(vae).decoder, vae.config
         z = latents / config["scaling_factor"]
@@ -241,11 +255,16 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             z = z + config["shift_factor"]
         if vae.post_quant_conv is not None:
             z = vae.post_quant_conv(z)
-        x = m = decoder.mid_block(decoder.conv_in(z))
+        for_image = for_mask = None
+        if text_mask is not None:
+            if self.prompt_encoder is None:
+                raise ValueError(NO_PROMPTS)
+            for_image, for_mask = self.prompt_encoder(text_mask.to(z))
+        x = m = decoder.mid_block(_sum(decoder.conv_in(z), for_image))
         if self.config.mask_source != "mid_block":
             maps = {_LATENTS: latents.flatten(2)} if self.config.mask_source == "latents" else attention_maps
             a_tex = self.attention(maps, tuple(latents.shape[-2:])).to(latents.dtype)  # (B, c, h, w)
-            m = self.mask_decoder.mid_block(self.mask_decoder.conv_in(a_tex))
+            m = self.mask_decoder.mid_block(_sum(self.mask_decoder.conv_in(a_tex), for_mask))
         for level, (image_block, mask_block, interaction) in enumerate(
             zip(decoder.up_blocks, self.mask_decoder.up_blocks, self.interactions, strict=True)
         ):
@@ -284,3 +303,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         if self.gradient_checkpointing and self._gradient_checkpointing_func and torch.is_grad_enabled():
             return self._gradient_checkpointing_func(block, *inputs)
         return run_block(block, *inputs)
+
+
+def _sum(x: torch.Tensor, update: torch.Tensor | None) -> torch.Tensor:
+    return x if update is None else x + update

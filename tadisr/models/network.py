@@ -73,9 +73,9 @@ def denoise(
 class TADiSRNetwork(nn.Module):
     """The trainable whole, as one module for DDP: x_L (B, 3, H, W) in [-1, 1] to (image, mask logits).
 
-    H and W are multiples of `vae_factor(vae)`. The backbone is registered under the name that it has in a pipeline, so
-    that its weights have the same names in both. `recording()` must be open around `forward`, and around `backward` too
-    with gradient checkpointing.
+    H and W are multiples of `vae_factor(vae)`. `text_mask` is a prompt (B, 2, H, W), see `MaskPromptEncoder`. The
+    backbone is registered under the name that it has in a pipeline, so that its weights have the same names in both.
+    `recording()` must be open around `forward`, and around `backward` too with gradient checkpointing.
     """
 
     def __init__(
@@ -112,9 +112,9 @@ class TADiSRNetwork(nn.Module):
         """z_L to z_H, both (B, c, h, w), recording the text attention on the way."""
         return denoise(self.backbone, latents, self.prompt, self.scheduler, vae_factor(self.vae))
 
-    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, image: torch.Tensor, text_mask: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         with without_float16(image.device):  # autocast to float16 is for the backbone alone, see `beside`
             latents, features = encode_mode(self.vae, image)  # (B, c, h, w)
         latents = self.denoise(latents)
         with without_float16(image.device):
-            return self.joint_decoder(self.vae, latents, self.attention_maps, features, image)
+            return self.joint_decoder(self.vae, latents, self.attention_maps, features, image, text_mask)

@@ -86,7 +86,8 @@ class LeanUNet2DConditionModel(UNet2DConditionModel):
 
 
 # By the layer's role in a ResBlock. "unet_out" is the U-Net's output: the predicted noise must not drown the latents.
-_GAINS = {"conv1": 2**0.5, "conv2": 0.2, "unet_out": 0.1}
+# What a mask prompt adds starts at nothing.
+_GAINS = {"conv1": 2**0.5, "conv2": 0.2, "unet_out": 0.1, "to_image": 0.0, "to_mask": 0.0}
 
 
 def initialize(*models: nn.Module) -> None:

@@ -310,8 +310,11 @@ def on_base(base: DiffusionPipeline, lora: bool = True, base_model: str | None =
     )
 
 
-def lean() -> TADiSRPipeline:
-    """From scratch, as `tadisr.training.restoration.build.build_network` makes `tadisr-tiny`, smaller."""
+def lean(mask_prompt: bool = False) -> TADiSRPipeline:
+    """From scratch, as `tadisr.training.restoration.build.build_network` makes `tadisr-tiny`, smaller.
+
+    With `mask_prompt` it follows prompts, as if trained.
+    """
     torch.manual_seed(4)
     vae = LeanAutoencoderKL(
         in_channels=48, out_channels=48, latent_channels=4, down_block_types=["DownEncoderBlock2D"],
@@ -324,9 +327,13 @@ def lean() -> TADiSRPipeline:
         norm_num_groups=4, attention_head_dim=2, cross_attention_dim=8, only_cross_attention=True,
         mid_block_type="UNetMidBlock2D",
     )  # fmt: skip
-    joint_decoder = JointSegmentationDecoder.from_base(vae, unet, encoder_skips=True, image_residual=True)
+    joint_decoder = JointSegmentationDecoder.from_base(
+        vae, unet, encoder_skips=True, image_residual=True, mask_prompt=mask_prompt
+    )
     initialize(vae, unet, joint_decoder)
     shake(joint_decoder, "skips")
+    if mask_prompt:
+        shake(joint_decoder, "prompt_encoder.to_", 0.1)
     return TADiSRPipeline(
         vae=vae.eval(),
         unet=unet.eval(),

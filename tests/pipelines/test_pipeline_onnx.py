@@ -88,6 +88,7 @@ def test_types(pipe):
         ({"scale": 0}, "scale must be"), ({"tile": 8}, "tile must be"), ({"overlap": -1}, "overlap must be"),
         ({"color_fix": "x"}, "color_fix must be"), ({"output_type": "pt"}, "output_type must be one of pil, uint8, np"),
         ({"tile_batch": 0}, "tile_batch must be"), ({"report": 1}, "report must be"),
+        ({"text_mask": image(16, 16, 1)}, 'ONNX graphs take no text_mask: load the model with runtime="torch"'),
     ],
 )  # fmt: skip
 def test_arguments_that_cannot_work(pipe, options, message):

@@ -25,8 +25,8 @@ def restored(pipe, lr: np.ndarray, scale: int = 4) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def lean(tmp_path_factory):
-    """A pipeline from scratch, and its graphs in float32 and int8."""
-    pipe, folder = tiny.lean(), tmp_path_factory.mktemp("graphs")
+    """A pipeline from scratch, and its graphs in float32 and int8, which have no input for a mask prompt."""
+    pipe, folder = tiny.lean(mask_prompt=True), tmp_path_factory.mktemp("graphs")
     paths = {"float32": folder / "model.onnx", "int8": folder / "model_int8.onnx"}
     infos = export(pipe, paths, name="lean", license="apache-2.0", card="# Lean", weights="ab" * 32)
     return pipe, {precision: Graph(path, "cpu") for precision, path in paths.items()}, infos

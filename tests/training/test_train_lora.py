@@ -66,6 +66,13 @@ def test_lora_on_a_pretrained_base(data, tmp_path):
     assert kept and not [name for name in kept if "base_layer" in name or name.startswith("prompt")]
 
 
+def test_mask_prompts_are_learned_beside_the_rest(data, tmp_path):
+    out = runs.train(data, tmp_path / "run", mask_prompt=True, max_train_steps=3)
+    pipe = TADiSRPipeline.from_pretrained(out / "weights")
+    assert pipe.joint_decoder.config.mask_prompt
+    assert all(parameter.any() for parameter in pipe.joint_decoder.prompt_encoder.parameters())
+
+
 @pytest.mark.parametrize("net", ["st_alex", "st_vgg"])
 def test_the_perceptual_term_by_published_weights(data, tmp_path, net):
     out = runs.train(data, tmp_path / "run", max_train_steps=2, lpips=5, lpips_net=net)

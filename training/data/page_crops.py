@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from tadisr.data_synthesis.degrade import AnyDegradation, Degradation, degrade
 from tadisr.data_synthesis.tones import photographic_tones
 from tadisr.datasets.ftsr import open_pages
+from tadisr.training.data.mask_prompts import draw_prompt
 
 
 class Triplet(NamedTuple):
@@ -35,6 +36,20 @@ def to_tensors(hr: np.ndarray, mask: np.ndarray, lr: np.ndarray) -> dict[str, to
     return {"hr": to_tensor(hr), "lr": to_tensor(lr), "mask": to_tensor(mask[..., None])}
 
 
+def add_prompt(item: dict[str, torch.Tensor], share: float | None, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    """Add mask_prompt (2, S, S) to a crop, and let its mask follow it, see `draw_prompt`; zeros in all but a `share`.
+
+    Without a share the crop stays as it is, and nothing is drawn. It is drawn last, so that the images are the same.
+    """
+    if share is None:
+        return item
+    mask = item["mask"][0]
+    if rng.random() >= share:
+        return {**item, "mask_prompt": mask.new_zeros(2, *mask.shape)}
+    prompt, mask = map(torch.from_numpy, draw_prompt(mask.numpy(), rng))
+    return {**item, "mask": mask[None], "mask_prompt": prompt}
+
+
 @dataclass(frozen=True)
 class Cropping:
     """The way to cut a crop out of a page, and to make its LR image."""
@@ -48,9 +63,11 @@ class Cropping:
     max_zoom: float = 1.4
     scale: int = 4
     """HR pixels per pixel of a page's own LR image, along each side."""
+    prompt_share: float | None = None
+    """How often a crop is given a mask prompt; None: crops have none at all."""
 
     def draw(self, page: Triplet, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        """hr (3, S, S), lr (3, S/scale, S/scale), mask (1, S, S), float32 in [0, 1].
+        """hr (3, S, S), lr (3, S/scale, S/scale), mask (1, S, S), float32 in [0, 1], and what `add_prompt` adds.
 
         Raises:
             ValueError: a page too small, or whose images do not fit each other.
@@ -76,11 +93,11 @@ class Cropping:
                 for x in (hr, mask)
             )
         if self.degradation is None:
-            return to_tensors(hr, mask, self._stored(page, y, x))
+            return add_prompt(to_tensors(hr, mask, self._stored(page, y, x)), self.prompt_share, rng)
         if self.augmentation:
             hr, mask = _augment(hr, mask, rng)
         hr = np.ascontiguousarray(hr)
-        return to_tensors(hr, mask, degrade(hr, self.degradation, rng))
+        return add_prompt(to_tensors(hr, mask, degrade(hr, self.degradation, rng)), self.prompt_share, rng)
 
     def _stored(self, page: Triplet, y: int, x: int) -> np.ndarray:
         wanted = tuple(side // self.scale for side in page.mask.shape)

@@ -11,7 +11,7 @@ from tadisr.data_synthesis.sources.realce import RealCE
 from tadisr.datasets.realce import align
 from tadisr.io.atomic import write_atomically
 from tadisr.io.images import encode_png
-from tadisr.training.data.page_crops import FTSRCrops, to_tensors
+from tadisr.training.data.page_crops import FTSRCrops, add_prompt, to_tensors
 
 
 def _open(path: str | Path, aligned_list: str | Path | None) -> RealCE:
@@ -23,8 +23,8 @@ class RealCECrops(Dataset):
 
     Item i depends on (seed, i) alone: hr (3, S, S), lr (3, S/scale, S/scale), mask (1, S, S), float32 in [0, 1];
     has_mask, 1.0, or 0.0 with a mask of zeros for an image that has none in `mask_dir`; index; name.
-    `text_share`: the share of crops that are cut around a point of a line of text. `aligned_list`, `path`: see the
-    source `RealCE`, which also says what is raised.
+    `text_share`: the share of crops that are cut around a point of a line of text. `prompt_share`: see `Cropping`;
+    crops without a mask get no prompt. `aligned_list`, `path`: see the source `RealCE`, which also says what is raised.
     """
 
     def __init__(
@@ -36,10 +36,12 @@ class RealCECrops(Dataset):
         text_share: float = 0.85,
         aligned_list: str | Path | None = None,
         mask_dir: str | Path | None = None,
+        prompt_share: float | None = None,
     ):
         self.pairs = _open(path, aligned_list)
         self.size, self.seed, self.scale, self.text_share = size, seed, scale, text_share
         self.mask_dir = None if mask_dir is None else Path(mask_dir)
+        self.prompt_share = prompt_share
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -66,6 +68,8 @@ class RealCECrops(Dataset):
         has_mask = mask is not None
         mask = mask[place] if has_mask else np.zeros((self.size, self.size), np.uint8)
         item = to_tensors(hr[place], mask, lr[y : y + small, x : x + small])
+        share = None if self.prompt_share is None else self.prompt_share * has_mask
+        item = add_prompt(item, share, rng)
         return {**item, "has_mask": torch.tensor(float(has_mask)), "index": index, "name": f"Real-CE {pair.name}"}
 
 

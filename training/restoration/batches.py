@@ -33,7 +33,10 @@ class Batches:
         fixed = None if config.degradation == STORED else Degradation.preset(config.degradation)
         if fixed is not None:
             fixed.scale = config.scale
-        cropping = Cropping(config.resolution, fixed, config.text_share, config.augmentation, scale=config.scale)
+        prompts = config.mask_prompt_share if config.mask_prompt else None
+        cropping = Cropping(
+            config.resolution, fixed, config.text_share, config.augmentation, scale=config.scale, prompt_share=prompts
+        )
         realce = self._realce(config.realce_data_dir) if config.realce_data_dir else None
         self.stream = None
         if config.streaming:
@@ -74,7 +77,10 @@ class Batches:
             ranks = accelerator.process_index, accelerator.num_processes
             make_masks(folder, aligned, masks, config.realce_segmenter, *ranks, accelerator.device)
             accelerator.wait_for_everyone()
-        return RealCECrops(folder, config.resolution, config.seed, config.scale, config.text_share, aligned, masks)
+        prompts = config.mask_prompt_share if config.mask_prompt else None
+        return RealCECrops(
+            folder, config.resolution, config.seed, config.scale, config.text_share, aligned, masks, prompts
+        )
 
     def _stream(self, cropping: Cropping, realce: RealCECrops | None) -> "FTSRStream":
         from tadisr.training.data.ftsr_stream import FTSRStream

@@ -66,13 +66,14 @@ def decoder_options(config: TrainConfig) -> dict[str, Any]:
         "text_attention": config.text_attention,
         "interaction_resblocks": config.interaction_resblocks,
         "mask_block_out_channels": config.mask_block_out_channels or None,
+        "mask_prompt": config.mask_prompt,
     }
 
 
 def start_from(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     """Load `weights` of the same model or of one with fewer layers per block; the ResBlocks it lacks start as identity.
 
-    Any other architecture is a ValueError.
+    They may also lack the encoder of mask prompts, which then starts untrained. Any other architecture is a ValueError.
     """
     for key, own in model.state_dict().items():
         if key in weights and weights[key].shape != own.shape:
@@ -81,6 +82,7 @@ def start_from(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
                 f"{tuple(own.shape)} here."
             )
     missing, unexpected = model.load_state_dict(weights, strict=False)
+    missing = [key for key in missing if not key.startswith("prompt_encoder.")]
     if unexpected or not all(".resnets." in key and ".conv_shortcut." not in key for key in missing):
         odd = sorted([*unexpected, *missing])[0]
         raise ValueError(f"init_from holds another {type(model).__name__}: {odd} is only in one of the two.")

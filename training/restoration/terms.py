@@ -74,8 +74,8 @@ def loss_terms(
 ) -> dict[str, torch.Tensor]:
     """Named, weighted loss terms of a `TADiSRNetwork`, recording.
 
-    A batch of crops holds hr, lr, mask and has_mask; `lines`, strips of text lines, hold hr, lr, mask, box and text.
-    With a recogniser, each term is the mean of crops and strips.
+    A batch of crops holds hr, lr, mask and has_mask, and mask_prompt where the network takes one; `lines`, strips of
+    text lines, hold hr, lr, mask, box and text. With a recogniser, each term is the mean of crops and strips.
     """
 
     def distance(image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -83,7 +83,10 @@ def loss_terms(
         return lpips(image[: config.lpips_crops], target[: config.lpips_crops])
 
     def losses(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        image, mask_logits = network(network_input(batch["lr"], config.scale))
+        x, prompt = network_input(batch["lr"], config.scale), batch.get("mask_prompt")
+        if config.mask_prompt and prompt is None:  # for DDP every weight has a gradient, here of zeros
+            prompt = x.new_zeros(len(x), 2, *x.shape[2:])
+        image, mask_logits = network(x, prompt)
         mask_logits = mask_logits if config.joint_decoder else None
         target = batch["hr"] * 2 - 1
         compared = None if lpips is None else distance

@@ -40,6 +40,8 @@ class TrainConfig(LossWeights, LoopConfig):
     """ResBlocks in each branch of a CDIB. The paper's figure can be read as 1 or as 2."""
     mask_block_out_channels: list[int] = field(default_factory=list)
     """Widths of the mask decoder, the one at full resolution first; none: the VAE's, as in the paper."""
+    mask_prompt: bool = False
+    """Train the network to be told where text is: a person's mask, for all of an image or parts of it."""
     joint_decoder: bool = True
     """False: without joint segmentation decoders (Table 2, w/o JSD): neither mask stream nor mask losses."""
     text_attention: bool = True
@@ -71,6 +73,8 @@ class TrainConfig(LossWeights, LoopConfig):
     """What makes the LR crops, anew each time (real-esrgan, mild, wide), or stored: the data set's LR images."""
     text_share: float = 0.85
     """Share of crops that must hold text."""
+    mask_prompt_share: float = 0.3
+    """With mask_prompt: the share of crops that are given their own mask as a prompt, drawn badly."""
     augmentation: bool = False
     """Photographic tones, swapped and inverted colours, zoom and turns; for bases trained from scratch."""
 
@@ -150,7 +154,9 @@ class TrainConfig(LossWeights, LoopConfig):
         )  # fmt: skip
         if self.lora_alpha is not None:
             self.check_counts("lora_alpha")
-        self.check_shares("recognizer_strength")
+        self.check_shares("recognizer_strength", "mask_prompt_share")
+        if self.mask_prompt and not self.joint_decoder:
+            raise ValueError("mask_prompt is for the joint decoder's mask stream: set joint_decoder to true.")
         if self.validation_tile and self.validation_tile < self.scale:
             raise ValueError(f"validation_tile must be at least {self.scale} pixels, not {self.validation_tile}.")
         if self.resolution % self.scale:

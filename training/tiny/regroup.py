@@ -130,15 +130,18 @@ def regroup(old: TADiSRPipeline, new: TADiSRNetwork, lr: torch.Tensor, say: Call
         move(source, target, first=target.conv1.in_channels - 64 if number == 0 else 0)
     with new.recording(), inputs_of(unet.conv_out) as leaving:
         new.denoise(latents)
-    mean, axes = components(passing[0], unet.config.out_channels)
+    # The patches stay as they are, without noise, for the decoder to learn from; the trunk goes beside them.
+    for parameter in (*unet.conv_out.parameters(), decoder.conv_in.weight):
+        nn.init.zeros_(parameter)
+    mean, axes = components(passing[0], unet.config.out_channels - KEPT)
     wanted = torch.einsum("kc,bchw->bkhw", axes, passing[0] - mean.view(1, -1, 1, 1))
     alpha, beta = one_step_coefficients(new.scheduler)
-    lost = fit(unet.conv_out, leaving[0], (latents - alpha * wanted) / beta)  # Eq. 1 the other way round
+    own = slice(KEPT, None)
+    lost = fit(unet.conv_out, leaving[0], -alpha / beta * wanted, own)  # Eq. 1 the other way round
     say(f"predicting the noise, {lost:.4f} of its variance is lost")
 
     # The decoder.
-    nn.init.zeros_(decoder.conv_in.weight)
-    decoder.conv_in.weight[..., 1, 1] = axes.T
+    decoder.conv_in.weight[:, own, 1, 1] = axes.T
     decoder.conv_in.bias.copy_(mean)
     added = len(rest) - len(trained[split:])
     for target in rest[:added]:

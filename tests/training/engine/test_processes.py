@@ -90,6 +90,7 @@ def test_adapters_on_a_base_with_fewer_pages_than_processes(tmp_path, name):
         "--train_data_dir", str(data), "--resolution", "64", "--pretrained_model_name_or_path", str(tmp_path / "base"),
         "--lpips", "0", "--max_train_steps", "2", "--gradient_checkpointing", "--mixed_precision", "bf16",
         "--output_dir", str(out), "--dataloader_num_workers", "0", "--degradation", "mild",
+        "--mask_prompt", "--mask_prompt_share", "0.8",
     ])  # fmt: skip
     assert run.returncode == 0, run.stderr[-2000:]
     assert {x.dtype for x in runs.weights(out).values()} == {torch.float32}
@@ -97,6 +98,7 @@ def test_adapters_on_a_base_with_fewer_pages_than_processes(tmp_path, name):
 
     pipe = TADiSRPipeline.from_pretrained(out / "weights")
     assert pipe(torch.rand(1, 3, 16, 16), output_type="pt").images[0].shape == (3, 64, 64)
+    assert all(parameter.any() for parameter in pipe.joint_decoder.prompt_encoder.parameters())
 
 
 @pytest.mark.parametrize(

@@ -384,6 +384,10 @@ def test_more_layers_start_as_the_network_they_were_added_to(tmp_path):
     torch.testing.assert_close(found, wanted)
     assert many == few + 4 * 4  # two more ResBlocks in each of encoder and decoder, two layers in each
     assert (wanted[0] - image).abs().mean() > 1e-3
+    shape["joint_decoder"]["mask_prompt"] = True  # its encoder starts at nothing
+    prompted, more = outputs()
+    assert more == few + 3 and all(torch.equal(one, other) for one, other in zip(prompted, wanted, strict=True))
+    del shape["joint_decoder"]["mask_prompt"]
     with pytest.raises(ValueError, match="init_from holds another LeanAutoencoderKL: decoder.up_blocks.0.resnets.1"):
         outputs(layers_per_block=0)
     with pytest.raises(ValueError, match=r"LeanAutoencoderKL: encoder.conv_in.weight is \(8, .* there and \(16,"):
@@ -393,6 +397,29 @@ def test_more_layers_start_as_the_network_they_were_added_to(tmp_path):
         outputs()
     with pytest.raises(ValueError, match="init_from starts a base from scratch"):
         TrainConfig(pretrained_model_name_or_path="base", init_from="run", train_data_dir=["x"])
+
+
+def test_a_step_with_mask_prompts_trains_their_encoder(tmp_path):
+    """Batches without a prompt give every weight a gradient, too."""
+    (tmp_path / "base.json").write_text(json.dumps(runs.BASE))
+    config = TrainConfig(
+        base_config=str(tmp_path / "base.json"), train_data_dir=["x"], lpips=0.0, encoder_skips=True,
+        image_residual=True, mask_prompt=True, text_mse=10.0,
+    )  # fmt: skip
+    network = runs.toy_network(config)
+    encoder = network.joint_decoder.prompt_encoder
+    assert encoder.conv_in.weight.any() and not encoder.to_image.weight.any() and not encoder.to_mask.weight.any()
+    tiny.shake(network.vae.decoder, "conv_out", 0.1)  # which starts at zero
+    plain = runs.crop_batch()
+    batch = plain | {"mask_prompt": torch.cat([plain["mask"], torch.ones_like(plain["mask"])], 1)}
+    optimizer = torch.optim.SGD(encoder.parameters(), 0.01)
+    for given, working in ((plain, []), (batch, ["to_image", "to_mask"]), (batch, ["conv_in", "to_image", "to_mask"])):
+        with network.recording():
+            sum(loss_terms(network, config, given).values()).backward()
+        gradients = {name.split(".")[0]: parameter.grad for name, parameter in encoder.named_parameters()}
+        assert [name for name, gradient in gradients.items() if gradient.any()] == working
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 def test_base_configs_of_another_kind_are_named(tmp_path):

@@ -44,6 +44,8 @@ RECIPE = CONFIGS.parent / "tiny"
         (["--lpips_net", "st_alex", "--lpips_weights", "w.pth"], "lpips_weights are of vgg: st_alex brings its own"),
         (["--lora_alpha", "0"], "lora_alpha must be at least 1"),
         (["--rank_vae", "0"], "rank_vae must be at least 1"),
+        (["--mask_prompt_share", "2"], "mask_prompt_share is from 0 to 1, not 2"),
+        (["--mask_prompt", "--joint_decoder", "false"], "mask_prompt is for the joint decoder's mask stream"),
     ],
 )
 def test_settings_that_cannot_work(arguments, message):
