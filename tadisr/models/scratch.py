@@ -77,12 +77,23 @@ class LeanAutoencoderKL(AutoencoderKL):
 
 
 class LeanUNet2DConditionModel(UNet2DConditionModel):
-    """`UNet2DConditionModel` without group normalisation; the same arguments."""
+    """`UNet2DConditionModel` without group normalisation.
 
+    Args:
+        linear_output: no activation before the last convolution, so that features can pass through the latents as they
+            are.
+        args, kwargs: of `UNet2DConditionModel`.
+    """
+
+    @_with_argument("linear_output")
     @wraps(UNet2DConditionModel.__init__)
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: Any, linear_output: bool | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
         drop_group_norms(self)
+        if linear_output is not None:
+            self.register_to_config(linear_output=linear_output)
+            if linear_output:
+                self.conv_act = nn.Identity()
 
 
 # By the layer's role in a ResBlock. "unet_out" is the U-Net's output: the predicted noise must not drown the latents.

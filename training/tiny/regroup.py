@@ -5,8 +5,8 @@
 In the old network (tiny_wide_base.json) the 28 ResBlocks of the encoder do nothing: without any one of them the image
 changes by 0.02 dB at most. The decoder's 29 do all the work. Here the encoder is left with the patches' 32 largest
 principal components, the first ResBlocks of the decoder go to the U-Net's levels at LR size, and what lies between is
-fitted by least squares on crops of pages: the features that enter the first ResBlock, and those that pass from the
-U-Net through the latents to the decoder. New ResBlocks start as the identity.
+fitted on crops of pages: the features that enter the first ResBlock, by the U-Net's first layers, and those that pass
+from the U-Net through the latents to the decoder. New ResBlocks start as the identity.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from tadisr.training.engine.command_line import mistakes_in_one_line, parse
 from tadisr.training.restoration.build import build_network
 from tadisr.training.restoration.train_config import TrainConfig
 
+FRONT = 3  # ResBlocks of the U-Net that stand for what came before the decoder's first: encoder, CDIB and skip
 KEPT = 32  # principal components of a patch in the latents; two of the encoder's 64 channels hold one
 QUIET = 0.1  # share of an untrained part's usual start, where it joins trained features
 
@@ -66,6 +67,33 @@ def fit(conv: nn.Module, inputs: torch.Tensor, outputs: torch.Tensor, channels: 
     return float((y - x @ solution).square().mean() / y.var(0).mean())
 
 
+def imitate(front: nn.Sequential, inputs: torch.Tensor, outputs: torch.Tensor, steps: int) -> float:
+    """Train a few layers to give `outputs` for `inputs`, both (B, C, h, w); returns the share left unexplained."""
+    optimizer = torch.optim.Adam(front.parameters(), 2e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    variance, loss = outputs.var((0, 2, 3)).mean(), torch.zeros(())
+    for batch in torch.randint(len(inputs), (steps, 16), generator=torch.Generator().manual_seed(0)):
+        with torch.autocast("cpu", torch.bfloat16):
+            found = front(inputs[batch])
+        loss = (found.float() - outputs[batch]).square().mean() / variance
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+    return float(loss.detach())
+
+
+class _WithoutTime(nn.Module):
+    """A U-Net's ResBlock as it is while its time embedding adds nothing."""
+
+    def __init__(self, block: ResnetBlock2D):
+        super().__init__()
+        self.conv1, self.conv2, self.act = block.conv1, block.conv2, block.nonlinearity
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.conv2(self.act(self.conv1(self.act(x))))
+
+
 @torch.no_grad()
 def components(x: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean (C,) and the `count` largest principal components (count, C) of (B, C, h, w)."""
@@ -97,12 +125,14 @@ def move(old: ResnetBlock2D, new: ResnetBlock2D, first: int = 0) -> None:
 
 
 @torch.no_grad()
-def regroup(old: TADiSRPipeline, new: TADiSRNetwork, lr: torch.Tensor, say: Callable[[str], None] = print) -> None:
+def regroup(
+    old: TADiSRPipeline, new: TADiSRNetwork, lr: torch.Tensor, steps: int = 400, say: Callable[[str], None] = print
+) -> None:
     """Set the weights of `new`, which `build_network` has initialised, by those of `old` and by LR crops (B, 3, h, w)."""
     unet, decoder, joint = new.backbone, new.vae.decoder, new.joint_decoder
     trained: Sequence[ResnetBlock2D] = list(old.vae.decoder.up_blocks[0].resnets)
     down, up = list(unet.down_blocks[0].resnets), list(unet.up_blocks[-1].resnets)
-    split = len(down) + len(up)
+    split = len(down) - FRONT + len(up)
     rest = list(decoder.up_blocks[0].resnets)
 
     image = old.prepare_image(lr)
@@ -122,10 +152,17 @@ def regroup(old: TADiSRPipeline, new: TADiSRNetwork, lr: torch.Tensor, say: Call
     latents = torch.cat([latents, latents.new_zeros(len(latents), unet.config.in_channels - KEPT, *latents.shape[2:])], 1)
 
     # The U-Net.
-    say(f"entering the first ResBlock, {fit(unet.conv_in, latents, entering[0]):.4f} of the variance is lost")
-    for source, target in zip(trained, down, strict=False):
+    fit(unet.conv_in, latents, entering[0])
+    for block in down[:FRONT]:
+        for parameter in (*block.conv2.parameters(), *block.time_emb_proj.parameters()):
+            nn.init.zeros_(parameter)
+    with torch.enable_grad():
+        front = nn.Sequential(unet.conv_in, *map(_WithoutTime, down[:FRONT]))
+        lost = imitate(front, latents.clone(), entering[0].clone(), steps)
+    say(f"entering the first ResBlock, {lost:.4f} of the variance is lost")
+    for source, target in zip(trained, down[FRONT:], strict=False):
         move(source, target)
-    for number, (source, target) in enumerate(zip(trained[len(down) :], up, strict=False)):
+    for number, (source, target) in enumerate(zip(trained[len(down) - FRONT :], up, strict=False)):
         # The first reads the level below, then what the way down left; the others the trunk, then what it left.
         move(source, target, first=target.conv1.in_channels - 64 if number == 0 else 0)
     with new.recording(), inputs_of(unet.conv_out) as leaving:
@@ -162,7 +199,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--config", required=True, help="of the training to begin")
     parser.add_argument("--pages", type=Path, required=True, help="an FTSR data set to fit on")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--crops", type=int, default=48)
+    parser.add_argument("--crops", type=int, default=160)
     args = parser.parse_args(argv)
     config = replace(parse(["--config", args.config], TrainConfig), init_from=None)
     old = TADiSRPipeline.from_pretrained(args.old)
