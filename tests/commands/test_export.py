@@ -9,6 +9,7 @@ from PIL import Image
 from helpers import tiny
 from helpers.command_line import noise, opened, tree
 from tadisr.cli import main
+from tadisr.commands import export as exporting
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,7 @@ def test_upscaling_with_it(exported, tmp_path, monkeypatch, capsys):
 )
 def test_mistakes(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(exporting, "load_model", None)  # all of these are found out before
     assert main(["export", *arguments, "-o", "out"]) == 2
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1 and not tree()
