@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
 from torch import nn
 
@@ -27,6 +28,9 @@ from tadisr.tiling import MIN_SIDE
 
 _LARGEST = 1_900_000_000  # bytes of weights: a file of more than 2 GiB cannot be one
 _OPSET = 20
+_FOLDED = 1 << 20  # values of a constant that stands for the operations that compute it
+_IN_INT8 = ("Conv", "MatMul", "Sigmoid", "Mul", "LeakyRelu")
+_LARGE = 1 << 16  # weights of a matrix: smaller ones, such as those of the attention, take no time
 LEAST_PSNR = {"float32": 90.0, "float16": 50.0, "int8": 38.0}
 """dB between a graph's results and PyTorch's in float32; a graph that is further off is refused. Half a gray level is
 54 dB."""
@@ -134,17 +138,23 @@ def _planes(image: np.ndarray, side: int) -> np.ndarray:
 
 
 @contextmanager
-def _any_size(module: _Tile) -> Iterator[None]:
-    """Within, U-Nets always say how large they upsample to, as they do for odd sizes: one graph then does for all."""
+def _for_any_image(module: _Tile) -> Iterator[None]:
+    """Within, U-Nets always say how large they upsample to, as they do for odd sizes: one graph then does for all.
+
+    And they embed the time once, not for each image: what each block makes of it then folds to a constant.
+    """
     backbone: Any = module.parts[1]
-    before = getattr(backbone, "num_upsamplers", None)
-    if before is not None:
-        backbone.num_upsamplers = 30  # "is the size a multiple of 2 ** this?"
+    if not isinstance(backbone, UNet2DConditionModel):
+        yield
+        return
+    before, embed = backbone.num_upsamplers, backbone.get_time_embed
+    backbone.num_upsamplers = 30  # "is the size a multiple of 2 ** this?"
+    backbone.get_time_embed = lambda sample, timestep: embed(sample[:1], timestep)
     try:
         yield
     finally:
-        if before is not None:
-            backbone.num_upsamplers = before
+        backbone.num_upsamplers = before
+        del backbone.get_time_embed  # the class's own remains
 
 
 def _to_onnx(module: _Tile, path: Path, tile: int | None, least: int, multiple: int) -> None:
@@ -155,8 +165,10 @@ def _to_onnx(module: _Tile, path: Path, tile: int | None, least: int, multiple: 
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     try:
+        from onnxscript.optimizer import optimize_ir
+
         logger.setLevel(logging.ERROR)
-        with torch.no_grad(), _any_size(module), warnings.catch_warnings():
+        with torch.no_grad(), _for_any_image(module), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module(example)  # Eq. 1's coefficients are plain numbers from now on
             program = torch.export.export(module, (example,), dynamic_shapes=shapes, strict=False)
@@ -164,6 +176,7 @@ def _to_onnx(module: _Tile, path: Path, tile: int | None, least: int, multiple: 
                 program, dynamo=True, optimize=True, verbose=False, opset_version=_OPSET, input_names=["lr"],
                 output_names=["image", "mask_logits"],
             )  # fmt: skip
+            optimize_ir(onnx_program.model, input_size_limit=_LARGEST, output_size_limit=_FOLDED)
             onnx_program.save(path)
     except Exception as error:  # whatever torch.export raises for control flow that it cannot follow
         how = "for tiles of one size: give --tile" if tile is None else "by PyTorch alone"
@@ -189,7 +202,7 @@ def _in_precision(source: Path, precision: str, crops: Sequence[np.ndarray]) -> 
 
 
 def _quantize(source: Path, target: Path, crops: Sequence[np.ndarray]) -> None:
-    """Convolutions in int8: weights by channel, activations by their ranges on the crops."""
+    """What takes time in int8: weights by channel, all else by its range on the crops."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -204,10 +217,38 @@ def _quantize(source: Path, target: Path, crops: Sequence[np.ndarray]) -> None:
     prepared = target.with_name("prepared.onnx")
     quant_pre_process(source, prepared, skip_symbolic_shape=True)
     quantize_static(
-        prepared, target, Crops(), quant_format=QuantFormat.QDQ, op_types_to_quantize=["Conv"], per_channel=True,
+        prepared, target, Crops(), quant_format=QuantFormat.QDQ, per_channel=True,
+        op_types_to_quantize=list(_IN_INT8), nodes_to_quantize=_to_quantize(prepared),
         reduce_range=True,  # processors without VNNI add pairs of products in 16 bits
         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
     )  # fmt: skip
+
+
+def _to_quantize(path: Path) -> list[str]:
+    """The names of what takes time in float: convolutions, feed-forward layers, activations (SiLU, and LeakyReLU, which
+    benchmarks/speed.py has).
+
+    The last convolutions stay in float, and so does what scales, gates and damps: it costs little and is all seen.
+    """
+    import onnx
+
+    graph = onnx.load(path).graph
+    large = {weight.name for weight in graph.initializer if math.prod(weight.dims) >= _LARGE}
+    sigmoids = {node.output[0]: node for node in graph.node if node.op_type == "Sigmoid"}
+    names, read = [], set()  # `read`: what a convolution is computed from
+    for node in reversed(graph.node):
+        last = not read.intersection(node.output)
+        if not last or node.op_type == "Conv":
+            read.update(node.input)
+        gates = [sigmoids[x] for x in node.input if x in sigmoids and sigmoids[x].input[0] in node.input]
+        if (
+            (node.op_type == "Conv" and not last)
+            or node.op_type == "LeakyRelu"
+            or (node.op_type == "MatMul" and large.intersection(node.input))
+            or (node.op_type == "Mul" and gates)
+        ):
+            names += [one.name for one in (node, *gates)]
+    return names
 
 
 def _packed(path: Path, info: GraphInfo) -> bytes:
