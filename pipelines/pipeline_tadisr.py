@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -210,21 +211,8 @@ class TADiSRPipeline(HubPipeline):
             return (images, masks, reports) if report else (images, masks)
         return TADiSRPipelineOutput(images=images, text_masks=masks, reports=reports if report else None)
 
-    @staticmethod
-    def check_inputs(
-        scale: float,
-        tile: int | str | None,
-        overlap: int,
-        color_fix: str,
-        output_type: str,
-        report: bool | Thresholds = False,
-        tile_batch: int | None = None,
-    ) -> None:
-        """Raise ValueError for arguments that cannot work, ImportError for a report without the packages that read.
-
-        Needs no model, so that it can be called before one is loaded.
-        """
-        check_inputs(scale, tile, overlap, color_fix, output_type, report, tile_batch, OUTPUT_TYPES)
+    # Needs no model, so that it can be called before one is loaded.
+    check_inputs = staticmethod(partial(check_inputs, output_types=OUTPUT_TYPES))
 
     @shared_by_calls
     def restore(
