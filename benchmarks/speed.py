@@ -46,7 +46,7 @@ def export_esrgan(folder: Path) -> None:
         model, (torch.rand(2, 3, 40, 56),), raw, dynamo=True, dynamic_shapes=dynamic, verbose=False, opset_version=20,
         input_names=["lr"], output_names=["image"], external_data=False,
     )  # fmt: skip
-    _quantize(raw, int8, [_planes(image, CROP) for image in calibration_images()])
+    _quantize(raw, int8, [{"lr": _planes(image, CROP)} for image in calibration_images()])
 
 
 def worker(network: str, runtime: str, dtype: str, side: int, folder: Path) -> None:

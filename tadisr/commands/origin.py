@@ -25,6 +25,7 @@ _OTHER = {
     "page": "of another page",
     "size": "at another size",
     "color_fix": "with another --color-fix",
+    "fidelity": "with another --fidelity",
     "quality": "with another --quality",
     "metadata": "with another --metadata",
     "thresholds": "with other thresholds",
@@ -72,6 +73,7 @@ class Maker:
             "page": job.page + 1,
             "size": f"{width}x{height}",
             "color_fix": self.args.color_fix,
+            "fidelity": self.args.fidelity,
         }
         if kind == "image":
             values |= {"quality": self.args.quality, "metadata": self.args.metadata}
