@@ -93,7 +93,7 @@ def export(
         fitting = f"{least} or more" if multiple == 1 else f"a multiple of {multiple}, at least {least}"
         raise ValueError(f"A tile of {tile} LR pixels does not fit the model: take {fitting}.")
     widest = max(pipe.vae.config["block_out_channels"])
-    fidelity = np.float32(pipe.default_fidelity)
+    fidelity = np.asarray(pipe.default_fidelity, np.float32)
     crops = [{"lr": _planes(image, tile or CROP), FIDELITY: fidelity} for image in (images or calibration_images())]
     module = _Tile(pipe, scale).eval().requires_grad_(False)
     written = {}

@@ -58,7 +58,7 @@ def test_what_is_quantized(lean, tmp_path):
     nodes = onnx.load(lean[1]["float32"].path).graph.node
     chosen = set(exporting._to_quantize(lean[1]["float32"].path))
     kinds = {kind: [node.name in chosen for node in nodes if node.op_type == kind] for kind in ("Conv", "Sigmoid")}
-    assert kinds["Conv"].count(False) == 2 and kinds["Sigmoid"].count(True) > 10
+    assert kinds["Conv"].count(False) == 2 and any(kinds["Sigmoid"])
     assert not {"Sin", "Cos", "Gemm"} & {node.op_type for node in nodes}, "the time embedding was not folded"
 
 
