@@ -7,6 +7,7 @@ Shapes: B batch, H, W pixels. The margins and thresholds were measured with `tad
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.functional import avg_pool2d, interpolate, pad
@@ -63,6 +64,8 @@ def at_fidelity(fidelity: float | torch.Tensor, middle: Softening = MIDDLE) -> S
             one, as in an exported graph.
         middle: the softening at 0.5. Between it and the ends shares go straight.
     """
+    lower: Any
+    upper: Any
     if isinstance(fidelity, torch.Tensor):
         lower, upper = (2 * fidelity).clamp(max=1), (2 * fidelity - 1).clamp(min=0)
     else:
