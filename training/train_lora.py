@@ -11,6 +11,7 @@ setting is documented in `training/restoration/train_config.py`, the whole in `d
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
