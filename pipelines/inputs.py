@@ -22,6 +22,7 @@ def check_inputs(
     output_type: str,
     report: bool | Thresholds = False,
     tile_batch: int | None = None,
+    fidelity: float | None = None,
     output_types: Sequence[str] = ("pil", "uint8", "np"),
 ) -> None:
     """Raise ValueError for arguments that cannot work, ImportError for a report without the packages that read."""
@@ -34,6 +35,7 @@ def check_inputs(
         raise ValueError(f"overlap must be an integer from 0 to half a tile, got {overlap!r} for tiles of {tile}.")
     if tile_batch is not None and (not isinstance(tile_batch, INTEGERS) or tile_batch < 1):
         raise ValueError(f"tile_batch must be None or an integer of at least 1, got {tile_batch!r}.")
+    check_fidelity(fidelity)
     if color_fix not in COLOR_FIXES:
         raise ValueError(f"color_fix must be one of {', '.join(COLOR_FIXES)}, got {color_fix!r}.")
     if output_type not in output_types:
@@ -42,3 +44,11 @@ def check_inputs(
         raise ValueError(f"report must be True, False or Thresholds, got {report!r}.")
     if report:
         trust_engine()
+
+
+def check_fidelity(fidelity: float | None) -> None:
+    """Raise ValueError for what is no point of the dial; None is the model's own."""
+    if fidelity is None:
+        return
+    if isinstance(fidelity, bool) or not isinstance(fidelity, Real) or not 0 <= fidelity <= 1:
+        raise ValueError(f"fidelity must be from 0, faithful and soft, to 1, sharp, or None, got {fidelity!r:.50}.")

@@ -5,6 +5,7 @@ Shapes: B batch, h, w LR pixels, H, W pixels of the output.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ class TADiSROnnxPipeline:
         tile_progress: Callable[[Iterable], Iterable] = iter,
         report: bool | Thresholds = False,
         tile_batch: int | None = None,
+        fidelity: float | None = None,
         text_mask: Any = None,
     ) -> TADiSROnnxPipelineOutput:
         """Restore one image, or a list of images of any sizes; everything as in `TADiSRPipeline`, but for tensors.
@@ -86,14 +88,16 @@ class TADiSROnnxPipeline:
             ImportError: a report without the packages that read, also at once.
             MemoryError: not enough memory for the tile; the message says which one to try.
         """
-        check_inputs(scale, tile, overlap, color_fix, output_type, report, tile_batch, OUTPUT_TYPES)
+        check_inputs(scale, tile, overlap, color_fix, output_type, report, tile_batch, fidelity, OUTPUT_TYPES)
         if text_mask is not None:
             raise ValueError('ONNX graphs take no text_mask: load the model with runtime="torch".')
+        self.graph.check_fidelity(fidelity)
         images, masks, reports = [], [], []
         sources = to_planes(image, keep_alpha=True)  # (1, 3 or 4, h, w) in [0, 1]
         waiting = iter(sources)
         for group in group_by_size([to_layers(source) for source in sources], self.native_scale, self._fits()):
-            sr, mask_logits = self.restore(np.concatenate(group), scale, tile, overlap, tile_progress, tile_batch)
+            lr = np.concatenate(group)
+            sr, mask_logits = self.restore(lr, scale, tile, overlap, tile_progress, tile_batch, fidelity)
             masks += to_images(1 / (1 + np.exp(-mask_logits)), output_type)
             for index, one_lr in enumerate(group):
                 one_sr, source = sr[index : index + 1], next(waiting)
@@ -114,6 +118,7 @@ class TADiSROnnxPipeline:
         overlap: int = 64,
         tile_progress: Callable[[Iterable], Iterable] = iter,
         tile_batch: int | None = None,
+        fidelity: float | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Images of one size, lr (B, 3 or 4, h, w) in [0, 1], see `to_layers`, to (B, 3 or 4, H, W) in [0, 1] and
         mask logits (B, 1, H, W), tile by tile.
@@ -125,13 +130,12 @@ class TADiSROnnxPipeline:
         if fixed:
             tile, tile_batch = fixed * factor, 1
         plan = TilePlan(tile, tile_batch, max(lr.shape[2:]) * factor, self._fits())
+        restore_tile = partial(self.restore_tile, scale=whole, fidelity=fidelity)
         while True:
             side = fixed or max(1, plan.side // factor)  # LR pixels
             shared = min(overlap // factor, side // 2)
             try:
-                sr, mask_logits = run_tiled(
-                    lambda part: self.restore_tile(part, whole), lr, side, shared, whole, tile_progress, plan.batch
-                )
+                sr, mask_logits = run_tiled(restore_tile, lr, side, shared, whole, tile_progress, plan.batch)
                 break
             except MemoryError:
                 if fixed:
@@ -144,11 +148,13 @@ class TADiSROnnxPipeline:
             sr, mask_logits = resize(sr, size), resize(mask_logits, size)
         return np.clip(sr, 0, 1, out=sr), mask_logits
 
-    def restore_tile(self, lr: np.ndarray, scale: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    def restore_tile(
+        self, lr: np.ndarray, scale: int = 4, fidelity: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """lr (B, 3 or 4, h, w) in [0, 1] to the image (B, 3 or 4, H, W), nominally in [0, 1], and mask logits
         (B, 1, H, W)."""
         if lr.shape[1] == 4:
-            return self._restore_transparent(lr, scale)
+            return self._restore_transparent(lr, scale, fidelity)
         height, width = lr.shape[2:]
         info = self.graph.info
         below, right = (
@@ -158,7 +164,7 @@ class TADiSROnnxPipeline:
         if below or right:
             lr = np.pad(lr, ((0, 0), (0, 0), (0, below), (0, right)), mode="edge")
         batches = lr if info.tile is None else np.split(lr, len(lr))
-        results = [self.graph(lr)] if batches is lr else [self.graph(one) for one in batches]
+        results = [self.graph(one, fidelity) for one in ([lr] if batches is lr else batches)]
         image, mask_logits = results[0] if len(results) == 1 else map(np.concatenate, zip(*results, strict=True))
         factor = self.native_scale
         image, mask_logits = (x[..., : height * factor, : width * factor] for x in (image, mask_logits))
@@ -167,7 +173,7 @@ class TADiSROnnxPipeline:
             image, mask_logits = resize(image, size), resize(mask_logits, size)
         return image, mask_logits
 
-    def _restore_transparent(self, lr: np.ndarray, scale: int) -> tuple[np.ndarray, np.ndarray]:
+    def _restore_transparent(self, lr: np.ndarray, scale: int, fidelity: float | None) -> tuple[np.ndarray, np.ndarray]:
         """Colours and alpha as two pictures, as `TADiSRPipeline.restore_transparent`."""
         colors, alpha = lr[:, :3], lr[:, 3:]
         image = resize(lr, (lr.shape[2] * scale, lr.shape[3] * scale))
@@ -175,13 +181,13 @@ class TADiSROnnxPipeline:
         visible = sliding_maximum(alpha > 0, _REACH)
         chosen = _varied(colors) & visible.any((1, 2, 3))
         if chosen.any():
-            restored, found = self.restore_tile(colors[chosen], scale)
+            restored, found = self.restore_tile(colors[chosen], scale, fidelity)
             image[chosen, :3] = restored
             shown = visible[chosen].repeat(scale, 2).repeat(scale, 3)
             mask_logits[chosen] = np.where(shown, found, NO_TEXT)
         chosen = _varied(alpha)
         if chosen.any():
-            dark, found = self.restore_tile(1 - alpha[chosen].repeat(3, axis=1), scale)
+            dark, found = self.restore_tile(1 - alpha[chosen].repeat(3, axis=1), scale, fidelity)
             image[chosen, 3:] = 1 - np.clip(dark, 0, 1).mean(1, keepdims=True)
             mask_logits[chosen] = np.maximum(mask_logits[chosen], found)
         return image, mask_logits

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ from tadisr.models.precision import beside
 from tadisr.models.prompt import TextPrompt
 from tadisr.models.scratch import LeanAutoencoderKL, LeanUNet2DConditionModel
 from tadisr.models.sharing import LOCK, one_load_at_a_time, shared_by_calls
+from tadisr.models.softening import MIDDLE, at_fidelity
 from tadisr.models.tensors import (
     OUTPUT_TYPES,
     Generators,
@@ -68,7 +70,7 @@ from tadisr.models.tensors import (
     upsample,
 )
 from tadisr.models.weights import why_not_finite
-from tadisr.pipelines.inputs import check_inputs
+from tadisr.pipelines.inputs import check_fidelity, check_inputs
 from tadisr.pipelines.pipeline_base import UNUSED_PROMPT, HubPipeline
 from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
 from tadisr.pipelines.tile_memory import Denoised, TileMemory
@@ -91,6 +93,7 @@ class TADiSRPipeline(HubPipeline):
         unet, transformer: the base's backbone, one of the two, of a class that `tadisr.models.families` knows: a U-Net
             with a DDPM scheduler, or a transformer with a flow-matching one.
         base_model, base_revision: where the base came from, if this is an adapter on one.
+        default_fidelity: of calls that name none, see `__call__`. None: 1, or what older weights' strengths are.
         native_scale: the factor it was trained for. Other factors are made by it and then resized, tile by tile: to the
             network an image enlarged by another factor is one of another blur. None: by whatever factor is asked for.
 
@@ -116,15 +119,19 @@ class TADiSRPipeline(HubPipeline):
         base_model: str | None = None,
         base_revision: str | None = None,
         native_scale: int | None = None,
+        default_fidelity: float | None = None,
     ):
         super().__init__()
         if (unet is None) == (transformer is None):
             raise ValueError("Give either unet or transformer: a base has one of them.")
         check_native_scale(native_scale)
+        check_fidelity(default_fidelity)
         self.register_modules(
             vae=vae, unet=unet, transformer=transformer, scheduler=scheduler, prompt=prompt, joint_decoder=joint_decoder
         )
         self.register_to_config(base_model=base_model, base_revision=base_revision, native_scale=native_scale)
+        if default_fidelity is not None:  # or files are as they were before there was one
+            self.register_to_config(default_fidelity=default_fidelity)
         joint_decoder.image_in_float32(vae)
         self._largest_tile: int | None = None  # output pixels: what tile="auto" has been found to fit
         self._tiles = TileMemory()
@@ -133,6 +140,12 @@ class TADiSRPipeline(HubPipeline):
     def backbone(self) -> ModelMixin:
         """The base's U-Net or transformer."""
         return self.transformer if self.unet is None else self.unet
+
+    @property
+    def default_fidelity(self) -> float:
+        """Of calls that name none: the config's; the dial's middle, where older weights' own strengths stand; or 1."""
+        older = 0.5 if self.joint_decoder.older_softening else 1.0
+        return self.config.get("default_fidelity", older)
 
     @shared_by_calls
     @torch.no_grad()
@@ -150,6 +163,7 @@ class TADiSRPipeline(HubPipeline):
         tile_batch: int | None = None,
         generator: Generators = None,
         prompt: str | None = None,
+        fidelity: float | None = None,
         text_mask: ImageInput | Sequence[ImageInput] | None = None,
     ) -> TADiSRPipelineOutput | tuple[Any, ...]:
         """Restore one image, a batch, or a list of images of any sizes.
@@ -174,6 +188,8 @@ class TADiSRPipeline(HubPipeline):
             tile_batch: tiles of an image restored at a time; None: as many as are faster and fit, where `tile` is a
                 number. Small images of one size go through together in any case.
             generator: taken for code that gives one to every pipeline, and not used: nothing here is random.
+            fidelity: how sharp text becomes, from 0, faithful and soft, as the bicubic enlargement has it, to 1, all
+                that the network adds. None: the model's `default_fidelity`. What is no text is restored in any case.
             prompt: taken as well, as in the code that the Hub shows for image-to-image models, and not followed, with a
                 warning: the network has one fixed prompt.
             text_mask: where text is, drawn or corrected by a person, for models trained with mask prompts: white is
@@ -191,7 +207,7 @@ class TADiSRPipeline(HubPipeline):
             MemoryError: not enough memory for the tile; the message says which one to try.
         """
         # 1. Check.
-        self.check_inputs(scale, tile, overlap, color_fix, output_type, report, tile_batch)
+        self.check_inputs(scale, tile, overlap, color_fix, output_type, report, tile_batch, fidelity)
         if prompt is not None:
             logger.warning(UNUSED_PROMPT)
         images, masks, reports = [], [], []
@@ -205,7 +221,7 @@ class TADiSRPipeline(HubPipeline):
             lr = torch.cat(group)  # (B, 3 or 4, h, w) in [0, 1]
             given = None if text_mask is None else torch.cat(list(islice(prompts, len(group))))
             sr, mask_logits = self.restore(  # (B, 3 or 4, H, W)
-                lr, scale, tile, overlap, tile_progress, tile_batch, given
+                lr, scale, tile, overlap, tile_progress, tile_batch, fidelity, given
             )
             for one_lr, one_sr, one_mask in zip(group, sr.split(1), mask_logits.sigmoid().split(1), strict=True):
                 source = next(waiting)
@@ -225,21 +241,8 @@ class TADiSRPipeline(HubPipeline):
             return (images, masks, reports) if report else (images, masks)
         return TADiSRPipelineOutput(images=images, text_masks=masks, reports=reports if report else None)
 
-    @staticmethod
-    def check_inputs(
-        scale: float,
-        tile: int | str | None,
-        overlap: int,
-        color_fix: str,
-        output_type: str,
-        report: bool | Thresholds = False,
-        tile_batch: int | None = None,
-    ) -> None:
-        """Raise ValueError for arguments that cannot work, ImportError for a report without the packages that read.
-
-        Needs no model, so that it can be called before one is loaded.
-        """
-        check_inputs(scale, tile, overlap, color_fix, output_type, report, tile_batch, OUTPUT_TYPES)
+    # Needs no model, so that it can be called before one is loaded.
+    check_inputs = staticmethod(partial(check_inputs, output_types=OUTPUT_TYPES))
 
     @shared_by_calls
     def restore(
@@ -250,6 +253,7 @@ class TADiSRPipeline(HubPipeline):
         overlap: int = 64,
         tile_progress: Callable[[Iterable], Iterable] = iter,
         tile_batch: int | None = None,
+        fidelity: float | None = None,
         text_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """One whole image, or several of one size at once, tile by tile.
@@ -264,10 +268,10 @@ class TADiSRPipeline(HubPipeline):
         """
         factor = self._factor(scale)
         whole = int(scale) if scale == int(scale) else factor
-        restore_tile = on_arrays(lambda part: self.restore_tile(part, whole), self._execution_device)
+        restore_tile = on_arrays(lambda part: self.restore_tile(part, whole, fidelity), self._execution_device)
         image = lr.float().cpu().numpy()
         if text_mask is not None:  # tiles are cut from both at once
-            tile_batch, restore_tile = 1, self._remembering(whole)
+            tile_batch, restore_tile = 1, self._remembering(whole, fidelity)
             image = np.concatenate([image, F.pixel_unshuffle(text_mask.float().cpu(), factor).numpy()], 1)
         plan = TilePlan(tile, tile_batch, max(lr.shape[-2:]) * factor, self._fits())
         while True:
@@ -314,12 +318,14 @@ class TADiSRPipeline(HubPipeline):
             raise ValueError("text_mask is for opaque images: lay the image on a ground first.")
         return to_prompts(text_mask, [image.shape[-2:] for image in layers], self._factor(scale))
 
-    def _remembering(self, scale: int) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
+    def _remembering(self, scale: int, fidelity: float | None) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
         """`restore_tile` of arrays that hold LR and, its pixels as channels, the prompt; as far as it is not known."""
         factor, device = self._factor(scale), self._execution_device
         parts = [self.vae, self.backbone, self.joint_decoder]
         weights = [weight for part in parts for weight in part.parameters() if not weight.is_inference()]
-        settings = [scale, str(device), sum(weight._version for weight in weights), dict(self.joint_decoder.config)]
+        versions = sum(weight._version for weight in weights)
+        fidelity = self.default_fidelity if fidelity is None else fidelity
+        settings = [scale, fidelity, str(device), versions, dict(self.joint_decoder.config)]
         call = self._tiles.begin(repr([*settings, *(part.dtype for part in parts)]), device)
 
         def restore(tile: np.ndarray) -> Sequence[np.ndarray]:
@@ -328,7 +334,7 @@ class TADiSRPipeline(HubPipeline):
             return call.restore(
                 tile[:, :3], tile[:, 3:],
                 lambda: self._denoised(self.prepare_image(lr, factor)),
-                lambda denoised: self.restore_tile(lr, scale, prompt if prompt.any() else None, denoised),
+                lambda denoised: self.restore_tile(lr, scale, fidelity, prompt if prompt.any() else None, denoised),
             )  # fmt: skip
 
         return restore
@@ -337,6 +343,7 @@ class TADiSRPipeline(HubPipeline):
         self,
         lr: torch.Tensor,
         scale: int = 4,
+        fidelity: float | torch.Tensor | None = None,
         text_mask: torch.Tensor | None = None,
         denoised: Denoised | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -346,13 +353,13 @@ class TADiSRPipeline(HubPipeline):
         they are known.
         """
         if lr.shape[1] == 4:
-            return self.restore_transparent(lr, scale)
+            return self.restore_transparent(lr, scale, fidelity)
         factor = self._factor(scale)
         x = self.prepare_image(lr, factor)  # (B, 3, H', W') in [-1, 1]
         if text_mask is not None:
             text_mask = F.pad(text_mask, (0, x.shape[3] - text_mask.shape[3], 0, x.shape[2] - text_mask.shape[2]))
         latents, attention_maps, features = denoised or self._denoised(x)
-        image, mask_logits = self.decode(latents, attention_maps, features, x, text_mask)
+        image, mask_logits = self.decode(latents, attention_maps, features, x, fidelity, text_mask)
         height, width = lr.shape[-2] * factor, lr.shape[-1] * factor
         image, mask_logits = image[..., :height, :width] / 2 + 0.5, mask_logits[..., :height, :width]
         if factor != scale:
@@ -362,7 +369,9 @@ class TADiSRPipeline(HubPipeline):
             )
         return image, mask_logits
 
-    def restore_transparent(self, lr: torch.Tensor, scale: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    def restore_transparent(
+        self, lr: torch.Tensor, scale: int = 4, fidelity: float | torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """As `restore_tile`, of four channels: the layers of `tadisr.models.tensors.to_layers` to image and alpha.
 
         Colours and alpha are restored as two pictures, alpha as gray on white, and their text is what either shows.
@@ -375,13 +384,13 @@ class TADiSRPipeline(HubPipeline):
         visible = F.max_pool2d((alpha > 0).to(image), 5, stride=1, padding=2)
         chosen = _varied(colors) & visible.flatten(1).any(1)
         if chosen.any():
-            restored, found = self.restore_tile(colors[chosen], scale)
+            restored, found = self.restore_tile(colors[chosen], scale, fidelity)
             image[chosen, :3] = restored.float()
             visible = F.interpolate(visible[chosen], found.shape[-2:])
             mask_logits[chosen] = found.float().masked_fill(visible == 0, NO_TEXT)
         chosen = _varied(alpha)
         if chosen.any():
-            dark, found = self.restore_tile(1 - alpha[chosen].expand(-1, 3, -1, -1), scale)
+            dark, found = self.restore_tile(1 - alpha[chosen].expand(-1, 3, -1, -1), scale, fidelity)
             image[chosen, 3:] = 1 - dark.float().clamp(0, 1).mean(1, keepdim=True)
             mask_logits[chosen] = torch.maximum(mask_logits[chosen], found.float())
         return image, mask_logits
@@ -418,13 +427,24 @@ class TADiSRPipeline(HubPipeline):
         attention_maps: dict[str, torch.Tensor],
         features: Sequence[torch.Tensor],
         image: torch.Tensor,
+        fidelity: float | torch.Tensor | None = None,
         text_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """z_H and the attention maps to the image (B, 3, H, W) in [-1, 1] and mask logits (B, 1, H, W) (Eq. 5).
 
-        `text_mask`: a prompt (B, 2, H, W).
+        Below a `fidelity` of 1 the image is softened on text afterwards; that is no part of the paper. `text_mask`: a
+        prompt (B, 2, H, W).
         """
-        return self.joint_decoder(self.vae, latents, attention_maps, features, image, text_mask)
+        fidelity = self.default_fidelity if fidelity is None else fidelity
+        full = not isinstance(fidelity, torch.Tensor) and fidelity == 1
+        adds = self.joint_decoder.config.image_residual
+        base = image if full or not adds else None
+        decoded, mask_logits = self.joint_decoder(self.vae, latents, attention_maps, features, base, text_mask)
+        if full:
+            return decoded, mask_logits
+        correction = decoded.to(image.dtype) if adds else decoded.to(image.dtype) - image  # float32: fast on CPUs
+        soften = at_fidelity(fidelity, self.joint_decoder.older_softening or MIDDLE)
+        return image + soften(correction, mask_logits.to(image.dtype)), mask_logits
 
     def report(self, lr: torch.Tensor, sr: torch.Tensor, thresholds: Thresholds | None = None) -> TrustReport:
         """Check the text of sr (1, 3 or 4, H, W), restored from lr (1, 3 or 4, h, w), both in [0, 1]."""

@@ -11,6 +11,7 @@ setting is documented in `training/restoration/train_config.py`, the whole in `d
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -120,8 +121,9 @@ class Restoration(Task[TrainConfig]):
     def save(self, folder: Path) -> None:
         """Write a pipeline, or an adapter on the pretrained base."""
         network, config = self.network, self.config
+        backbone: dict[str, Any] = {network.component: network.backbone}
         pipe = TADiSRPipeline(
-            vae=network.vae, **{network.component: network.backbone}, scheduler=network.scheduler,
+            vae=network.vae, **backbone, scheduler=network.scheduler,
             prompt=network.prompt, joint_decoder=network.joint_decoder, native_scale=config.scale,
             base_model=config.pretrained_model_name_or_path, base_revision=config.revision,
         )  # fmt: skip

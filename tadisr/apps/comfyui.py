@@ -73,6 +73,14 @@ class TADiSRRestore(io.ComfyNode):
                 io.Combo.Input("color_fix", options=list(COLOR_FIXES), default="none"),
                 io.Combo.Input("runtime", options=list(RUNTIMES), default="auto"),
                 io.Boolean.Input("check_lines", default=False, tooltip="read the text before and after (extra ocr)"),
+                io.Float.Input(
+                    "fidelity",
+                    default=-1.0,
+                    min=-1.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="of text: 0 faithful and soft, 1 sharp; below 0: the model's own",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="image"),
@@ -91,6 +99,7 @@ class TADiSRRestore(io.ComfyNode):
         color_fix: str = "none",
         runtime: str = "auto",
         check_lines: bool = False,
+        fidelity: float = -1.0,
     ) -> io.NodeOutput:
         """image (B, h, w, 3 or 4) in [0, 1] to (B, H, W, 3 or 4), the mask (B, H, W), and the lines as text.
 
@@ -103,6 +112,7 @@ class TADiSRRestore(io.ComfyNode):
             raise ValueError(f"No model {model}: choose one of {', '.join(models())}.")
         restorer = _load(path, device, runtime)
         options: dict[str, Any] = {"scale": scale, "color_fix": color_fix, "report": check_lines}
+        options["fidelity"] = fidelity if fidelity >= 0 else None
         options |= {"tile": tile, "overlap": min(OVERLAP, tile // 2)} if tile else {"tile": "auto", "overlap": OVERLAP}
         bar = ProgressBar(_STEPS * len(image))
         images, masks, reports = [], [], []

@@ -9,6 +9,7 @@ from tadisr.commands.origin import Model
 from tadisr.io.images import ImageError, read_image
 from tadisr.io.messages import UserError, one_line, quiet, say
 from tadisr.loading.graphs import FILES
+from tadisr.loading.repositories import native_scale
 
 PRECISIONS = ("float32", "int8")
 
@@ -49,13 +50,16 @@ def run(args: argparse.Namespace) -> int:
     except ImageError as error:
         raise UserError(str(error)) from None
     folder = find_model(args.model, "TADiSRPipeline", args.revision)
+    try:
+        scale = native_scale(folder) or 4
+    except ValueError as error:
+        raise UserError(f"cannot export {args.model}: {one_line(error)}") from None
+    if args.tile is not None and (args.tile < 1 or args.tile % scale):
+        raise UserError(f"--tile must be a multiple of the model's factor, {scale}, not {args.tile}")
     if args.output is not None:
         check_folder(args.output)
     base = {} if args.base_model is None else {"base_model": args.base_model}
     pipe = load_model(args.model, "cpu", "TADiSRPipeline", "float32", folder, **base).pipe.fuse_lora()
-    scale = pipe.config["native_scale"] or 4
-    if args.tile is not None and (args.tile < 1 or args.tile % scale):
-        raise UserError(f"--tile must be a multiple of the model's factor, {scale}, not {args.tile}")
     if args.spandrel is not None:
         _pack(pipe, args.model, args.spandrel)
     if args.output is None:

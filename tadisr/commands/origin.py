@@ -26,6 +26,7 @@ _OTHER = {
     "size": "at another size",
     "color_fix": "with another --color-fix",
     "text_mask": "with another --text-mask",
+    "fidelity": "with another --fidelity",
     "quality": "with another --quality",
     "metadata": "with another --metadata",
     "thresholds": "with other thresholds",
@@ -74,6 +75,7 @@ class Maker:
             "size": f"{width}x{height}",
             "color_fix": self.args.color_fix,
             "text_mask": self.args.text_mask and sha256(Path(self.args.text_mask))[:16],
+            "fidelity": self.args.fidelity,
         }
         if kind == "image":
             values |= {"quality": self.args.quality, "metadata": self.args.metadata}

@@ -82,6 +82,7 @@ def register(parser: argparse.ArgumentParser) -> None:
         "--overlap", type=int, help=f"least overlap of tiles in output pixels (default: {OVERLAP}, at most half a tile)"
     )
     add("--color-fix", default="none", choices=["none", "wavelet", "adain"], help="(default: %(default)s)")
+    add("--fidelity", type=float, metavar="0..1", help="of text: 0 faithful and soft, 1 sharp (default: the model's)")
     add(
         "--text-mask",
         metavar="FILE",
@@ -144,6 +145,8 @@ def run(args: argparse.Namespace) -> int:
         if maker and plan.of(PLANNED) and not args.dry_run:
             base = {} if args.base_model is None else {"base_model": args.base_model}
             restorer = load_model(args.model, args.device, "TADiSRPipeline", args.dtype, maker.model.path, **base)
+            if args.fidelity is not None and restorer.graph and not restorer.pipe.graph.has_dial:
+                raise UserError(f"{restorer.graph} has no fidelity to choose: take --runtime torch")
             _restore_all(plan.of(PLANNED), restorer, maker, remarks, text_mask)
     except (UserError, KeyboardInterrupt) as stopped:
         error = str(stopped) or "interrupted"
@@ -215,7 +218,7 @@ def _restore_all(
     overlap = args.overlap
     if overlap is None:
         overlap = OVERLAP if args.tile in (None, "auto") else min(OVERLAP, args.tile // 2)
-    options = {"tile": args.tile, "overlap": overlap, "color_fix": args.color_fix}
+    options = {"tile": args.tile, "overlap": overlap, "color_fix": args.color_fix, "fidelity": args.fidelity}
     if text_mask is not None:
         options["text_mask"] = text_mask
     with Bars(pause=60, quiet=args.quiet) as bars:

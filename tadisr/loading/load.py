@@ -57,8 +57,8 @@ class Restorer:
         Args:
             image: a photo for TADiSR, one line of text for TextDiff: (h, w, 3) uint8 RGB, or (h, w, 4) with straight
                 alpha. TADiSR then restores alpha as well; TextDiff lays the line on the ground that shows it.
-            options: of the pipeline's call. TADiSR: `scale`, `tile`, `overlap`, `color_fix`, `report`, ...; TextDiff:
-                `num_inference_steps`, `strength`, ...
+            options: of the pipeline's call. TADiSR: `scale`, `tile`, `overlap`, `color_fix`, `fidelity`, `report`, ...;
+                TextDiff: `num_inference_steps`, `strength`, ...
 
         Raises:
             ValueError, TypeError: arguments that cannot work, before any work is done.

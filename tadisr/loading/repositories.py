@@ -137,6 +137,14 @@ def check_native_scale(scale: Any) -> None:
         raise ValueError(f"native_scale must be a whole number from 1 to {_MAX_SCALE}, or none, not {scale!r:.50}.")
 
 
+def native_scale(folder: Path) -> int | None:
+    """The factor that the model in `folder` was trained for, if it says so; ValueError for one that cannot be."""
+    index = read_adapter_index(folder)
+    scale = index.native_scale if index else read_config(folder / INDEX_FILE).get("native_scale")
+    check_native_scale(scale)
+    return scale
+
+
 def pipeline_kind(folder: Path, wanted: str = "") -> str:
     """The class of the pipeline in `folder`, for an adapter too.
 

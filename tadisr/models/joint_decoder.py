@@ -95,8 +95,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         mask_block_out_channels, mask_layers_per_block: of the mask decoder, where they differ from the VAE's, as in the
             paper they do not. Widths after the first may differ with "cdib" blocks alone.
         mask_prompt: it can be told where text is, see `MaskPromptEncoder`.
-        text_strength, clear_text_strength, coarse_text_strength: with `image_residual`, the `Softening` of the
-            correction on text.
+        text_strength, clear_text_strength, coarse_text_strength: of older weights, see `older_softening`.
 
     Raises:
         ValueError: options that contradict each other or the VAE's shape.
@@ -154,7 +153,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             )
         if not set(skip_levels) <= set(range(levels)):
             raise ValueError(f"encoder_skips are up blocks from 0 to {levels - 1}, got {list(skip_levels)}.")
-        if not self.softening.is_identity and not image_residual:
+        if self.older_softening and not image_residual:
             raise ValueError("text_strength is of what image_residual adds: set image_residual, or leave it at 1.")
         self.register_to_config(mask_source=mask_source)
         if mask_source != "mid_block":
@@ -243,7 +242,8 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             latents: denoised and still scaled latents `z_H` (B, c, h, w).
             attention_maps: what `record_text_attention` recorded, layer name -> (B, n, L).
             features: the encoder's, from `encode_mode`; used where the config has `encoder_skips`.
-            image: the encoded image (B, 3, H, W), best in float32; used where the config has `image_residual`.
+            image: the encoded image (B, 3, H, W), best in float32; used where the config has `image_residual`. None:
+                there the correction alone is decoded.
             text_mask: a prompt (B, 2, H, W) for `MaskPromptEncoder`.
 
         Raises:
@@ -276,10 +276,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             pixel_shuffle(stream.conv_out(activated(stream.conv_norm_out, stream.conv_act, y)), self.config.patch)
             for stream, y in ((decoder, x), (self.mask_decoder, m))
         )
-        if self.config.image_residual:
-            assert image is not None, "a decoder with image_residual needs the image"
-            if not self.softening.is_identity:  # on CPUs twice as fast in float32
-                decoded = self.softening(decoded.to(image.dtype), mask_logits.to(image.dtype))
+        if self.config.image_residual and image is not None:
             decoded = image + decoded
         return decoded, mask_logits
 
@@ -293,10 +290,11 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             compute_in_float32(vae.decoder.conv_out)
 
     @property
-    def softening(self) -> Softening:
-        """How the correction is damped on text; of no effect by default."""
+    def older_softening(self) -> Softening | None:
+        """How weights from before the dial `fidelity` damp the correction on text by default; None for all others."""
         config = self.config
-        return Softening(config.text_strength, config.clear_text_strength, config.coarse_text_strength)
+        softening = Softening(config.text_strength, config.clear_text_strength, config.coarse_text_strength)
+        return None if softening.is_identity else softening
 
     def _run(self, block: nn.Module, *inputs: torch.Tensor) -> Any:
         """The block's output; with gradient checkpointing backward runs it again instead of keeping its activations."""

@@ -17,7 +17,6 @@ import torch
 from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel  # noqa: F401 - from_pretrained looks for ModelMixin
 from torch import nn
 
-
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 

@@ -1,10 +1,13 @@
-"""Less correction on text: a decoder that adds to its input may hold back where its own mask says text.
+"""Less correction on text: what a restoration adds to its input may be held back where the mask says text.
+
+It comes after the paper's decoder, and `at_fidelity` is its one dial.
 
 Shapes: B batch, H, W pixels. The margins and thresholds were measured with `tadisr-tiny`, see docs/log/tadisr-tiny.md.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.functional import avg_pool2d, interpolate, pad
@@ -47,6 +50,28 @@ class Softening:
         if self.coarse is None:
             return damped
         return damped + (self.coarse - self.text) * doubtful * _blur(correction, _COARSE)
+
+
+MIDDLE = Softening(0.111, 1.0, 0.667)
+"""At a fidelity of 0.5: sure strokes keep all, doubtful text keeps a ninth, and two thirds of what is coarse there."""
+
+
+def at_fidelity(fidelity: float | torch.Tensor, middle: Softening = MIDDLE) -> Softening:
+    """The softening at a point of the dial; each share rises with it.
+
+    Args:
+        fidelity: from 0, where text keeps nothing of the correction, to 1, where it keeps all; a number, or a tensor of
+            one, as in an exported graph.
+        middle: the softening at 0.5. Between it and the ends shares go straight.
+    """
+    lower: Any
+    upper: Any
+    if isinstance(fidelity, torch.Tensor):
+        lower, upper = (2 * fidelity).clamp(max=1), (2 * fidelity - 1).clamp(min=0)
+    else:
+        lower, upper = min(2 * fidelity, 1.0), max(2 * fidelity - 1, 0.0)
+    shares = (middle.text if share is None else share for share in (middle.text, middle.clear, middle.coarse))
+    return Softening(*(lower * share + upper * (1 - share) for share in shares))
 
 
 def text_doubt(mask: torch.Tensor) -> torch.Tensor:

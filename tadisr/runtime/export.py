@@ -16,23 +16,29 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
 from torch import nn
 
 from tadisr.io.atomic import write_atomically
 from tadisr.io.messages import one_line
 from tadisr.models.joint_decoder import vae_factor
-from tadisr.runtime.graph import PRECISIONS, Graph, GraphInfo, metadata, sealed
+from tadisr.runtime.graph import FIDELITY, PRECISIONS, Graph, GraphInfo, metadata, sealed
 from tadisr.tiling import MIN_SIDE
 
 _LARGEST = 1_900_000_000  # bytes of weights: a file of more than 2 GiB cannot be one
 _OPSET = 20
+_FOLDED = 1 << 20  # values of a constant that stands for the operations that compute it
+_IN_INT8 = ("Conv", "MatMul", "Sigmoid", "Mul", "LeakyRelu")
+_LARGE = 1 << 16  # weights of a matrix: smaller ones, such as those of the attention, take no time
 LEAST_PSNR = {"float32": 90.0, "float16": 50.0, "int8": 38.0}
 """dB between a graph's results and PyTorch's in float32; a graph that is further off is refused. Half a gray level is
 54 dB."""
 CALIBRATION = Path(__file__).parent / "calibration.png"
 """LR crops of drawn pages, of `CROP` pixels, side by side: what int8 ranges are measured on."""
 CROP = 96
+_Feeds = dict[str, Any]
+"""A graph's inputs by name: "lr" (1, 3, h, w), and the fidelity."""
 
 
 class _Tile(nn.Module):
@@ -43,8 +49,8 @@ class _Tile(nn.Module):
         self.parts = nn.ModuleList([pipe.vae, pipe.backbone, pipe.joint_decoder, pipe.prompt])
         self.restore_tile, self.scale = pipe.restore_tile, scale
 
-    def forward(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.restore_tile(lr, self.scale)
+    def forward(self, lr: torch.Tensor, fidelity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.restore_tile(lr, self.scale, fidelity)
 
 
 def export(
@@ -87,7 +93,8 @@ def export(
         fitting = f"{least} or more" if multiple == 1 else f"a multiple of {multiple}, at least {least}"
         raise ValueError(f"A tile of {tile} LR pixels does not fit the model: take {fitting}.")
     widest = max(pipe.vae.config["block_out_channels"])
-    crops = [_planes(image, tile or CROP) for image in (images or calibration_images())]
+    fidelity = np.asarray(pipe.default_fidelity, np.float32)
+    crops = [{"lr": _planes(image, tile or CROP), FIDELITY: fidelity} for image in (images or calibration_images())]
     module = _Tile(pipe, scale).eval().requires_grad_(False)
     written = {}
     with TemporaryDirectory() as folder:
@@ -95,8 +102,9 @@ def export(
         _to_onnx(module, raw, tile, least, multiple)
         for precision, path in paths.items():
             info = GraphInfo(
-                precision=precision, scale=scale, least_side=least, multiple=multiple, tile=tile, widest=widest, **about
-            )
+                precision=precision, scale=scale, least_side=least, multiple=multiple, tile=tile, widest=widest,
+                fidelity=float(fidelity), **about,
+            )  # fmt: skip
             made = _in_precision(raw, precision, crops)
             complete.write_bytes(_packed(made, info))
             psnr = _compare(complete, module, crops)
@@ -134,36 +142,45 @@ def _planes(image: np.ndarray, side: int) -> np.ndarray:
 
 
 @contextmanager
-def _any_size(module: _Tile) -> Iterator[None]:
-    """Within, U-Nets always say how large they upsample to, as they do for odd sizes: one graph then does for all."""
+def _for_any_image(module: _Tile) -> Iterator[None]:
+    """Within, U-Nets always say how large they upsample to, as they do for odd sizes: one graph then does for all.
+
+    And they embed the time once, not for each image: what each block makes of it then folds to a constant.
+    """
     backbone: Any = module.parts[1]
-    before = getattr(backbone, "num_upsamplers", None)
-    if before is not None:
-        backbone.num_upsamplers = 30  # "is the size a multiple of 2 ** this?"
+    if not isinstance(backbone, UNet2DConditionModel):
+        yield
+        return
+    before, embed = backbone.num_upsamplers, backbone.get_time_embed
+    backbone.num_upsamplers = 30  # "is the size a multiple of 2 ** this?"
+    backbone.get_time_embed = lambda sample, timestep: embed(sample[:1], timestep)
     try:
         yield
     finally:
-        if before is not None:
-            backbone.num_upsamplers = before
+        backbone.num_upsamplers = before
+        del backbone.get_time_embed  # the class's own remains
 
 
 def _to_onnx(module: _Tile, path: Path, tile: int | None, least: int, multiple: int) -> None:
     height, width = (tile, tile) if tile else (least + 3 * multiple, least + 5 * multiple)
     height, width = (-(-side // multiple) * multiple for side in (height, width))
-    shapes = None if tile else (dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC),)
-    example = torch.rand(1 if tile else 2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    shapes = None if tile else (dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC), {})
+    example = torch.rand(1 if tile else 2, 3, height, width, generator=torch.Generator().manual_seed(0)), torch.ones(())
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     try:
+        from onnxscript.optimizer import optimize_ir
+
         logger.setLevel(logging.ERROR)
-        with torch.no_grad(), _any_size(module), warnings.catch_warnings():
+        with torch.no_grad(), _for_any_image(module), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            module(example)  # Eq. 1's coefficients are plain numbers from now on
-            program = torch.export.export(module, (example,), dynamic_shapes=shapes, strict=False)
+            module(*example)  # Eq. 1's coefficients are plain numbers from now on
+            program = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
             onnx_program: Any = torch.onnx.export(
-                program, dynamo=True, optimize=True, verbose=False, opset_version=_OPSET, input_names=["lr"],
+                program, dynamo=True, optimize=True, verbose=False, opset_version=_OPSET, input_names=["lr", FIDELITY],
                 output_names=["image", "mask_logits"],
             )  # fmt: skip
+            optimize_ir(onnx_program.model, input_size_limit=_LARGEST, output_size_limit=_FOLDED)
             onnx_program.save(path)
     except Exception as error:  # whatever torch.export raises for control flow that it cannot follow
         how = "for tiles of one size: give --tile" if tile is None else "by PyTorch alone"
@@ -172,7 +189,7 @@ def _to_onnx(module: _Tile, path: Path, tile: int | None, least: int, multiple: 
         logger.setLevel(level)
 
 
-def _in_precision(source: Path, precision: str, crops: Sequence[np.ndarray]) -> Path:
+def _in_precision(source: Path, precision: str, crops: Sequence[_Feeds]) -> Path:
     """A graph that computes in that precision, beside the `source`, which computes in float32."""
     if precision == "float32":
         return source
@@ -188,8 +205,8 @@ def _in_precision(source: Path, precision: str, crops: Sequence[np.ndarray]) -> 
     return target
 
 
-def _quantize(source: Path, target: Path, crops: Sequence[np.ndarray]) -> None:
-    """Convolutions in int8: weights by channel, activations by their ranges on the crops."""
+def _quantize(source: Path, target: Path, crops: Sequence[_Feeds]) -> None:
+    """What takes time in int8: weights by channel, all else by its range on the crops."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -197,17 +214,44 @@ def _quantize(source: Path, target: Path, crops: Sequence[np.ndarray]) -> None:
         def __init__(self) -> None:
             self.waiting = iter(crops)
 
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            crop = next(self.waiting, None)
-            return None if crop is None else {"lr": crop}
+        def get_next(self) -> _Feeds | None:
+            return next(self.waiting, None)
 
     prepared = target.with_name("prepared.onnx")
     quant_pre_process(source, prepared, skip_symbolic_shape=True)
     quantize_static(
-        prepared, target, Crops(), quant_format=QuantFormat.QDQ, op_types_to_quantize=["Conv"], per_channel=True,
+        prepared, target, Crops(), quant_format=QuantFormat.QDQ, per_channel=True,
+        op_types_to_quantize=list(_IN_INT8), nodes_to_quantize=_to_quantize(prepared),
         reduce_range=True,  # processors without VNNI add pairs of products in 16 bits
         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
     )  # fmt: skip
+
+
+def _to_quantize(path: Path) -> list[str]:
+    """The names of what takes time in float: convolutions, feed-forward layers, activations (SiLU, and LeakyReLU, which
+    benchmarks/speed.py has).
+
+    The last convolutions stay in float, and so does what scales, gates and damps: it costs little and is all seen.
+    """
+    import onnx
+
+    graph = onnx.load(path).graph
+    large = {weight.name for weight in graph.initializer if math.prod(weight.dims) >= _LARGE}
+    sigmoids = {node.output[0]: node for node in graph.node if node.op_type == "Sigmoid"}
+    names, read = [], set()  # `read`: what a convolution is computed from
+    for node in reversed(graph.node):
+        last = not read.intersection(node.output)
+        if not last or node.op_type == "Conv":
+            read.update(node.input)
+        gates = [sigmoids[x] for x in node.input if x in sigmoids and sigmoids[x].input[0] in node.input]
+        if (
+            (node.op_type == "Conv" and not last)
+            or node.op_type == "LeakyRelu"
+            or (node.op_type == "MatMul" and large.intersection(node.input))
+            or (node.op_type == "Mul" and gates)
+        ):
+            names += [one.name for one in (node, *gates)]
+    return names
 
 
 def _packed(path: Path, info: GraphInfo) -> bytes:
@@ -227,6 +271,7 @@ def _packed(path: Path, info: GraphInfo) -> bytes:
         name = weight.name
         weight.CopyFrom(numpy_helper.from_array(half, f"{name}_half"))
         model.graph.node.insert(index, helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray(info.fidelity, np.float32), FIDELITY))
     del model.metadata_props[:]
     helper.set_model_props(model, metadata(info))
     model.producer_name, model.doc_string = "tadisr", ""
@@ -236,13 +281,13 @@ def _packed(path: Path, info: GraphInfo) -> bytes:
     return sealed(model.SerializeToString(deterministic=True))
 
 
-def _compare(path: Path, module: _Tile, crops: Sequence[np.ndarray]) -> float:
+def _compare(path: Path, module: _Tile, crops: Sequence[_Feeds]) -> float:
     """dB between the images of the graph and those of PyTorch, in gray levels of 8 bits."""
     graph, errors = Graph(path, "cpu"), []
     for crop in crops:
         with torch.no_grad():
-            wanted, _ = module(torch.from_numpy(crop))
-        found, _ = graph(crop)
+            wanted, _ = module(*(torch.as_tensor(value) for value in crop.values()))
+        found, _ = graph(*crop.values())
         errors.append(float(np.square(found.clip(0, 1) - wanted.clamp(0, 1).numpy()).mean(dtype=np.float64)))
     error = sum(errors) / len(errors)
     return 10 * math.log10(1 / error) if error else math.inf

@@ -20,6 +20,7 @@ FORMAT = 1
 """Of what a graph takes and gives, and of what it says of itself. Another number is another version's."""
 PRECISIONS = ("int8", "float16", "float32")
 SUFFIX = ".onnx"
+FIDELITY = "fidelity"  # the input that may be left out: its default is in the file
 _KEY, _DIGEST = "tadisr", "tadisr_sha256"  # of the file's metadata
 _NO_DIGEST = "0" * 64
 _LARGEST = 2 << 30  # bytes: protobuf holds no more
@@ -56,6 +57,8 @@ class GraphInfo:
     """h and w are multiples of this; other images are padded."""
     tile: int | None = None
     """Where h and w are fixed, both are this, and B is 1."""
+    fidelity: float = 1.0
+    """The model's own, of calls that name none."""
     widest: int = 64
     """Channels of the widest layer at LR size or above, by which memory is estimated."""
     weights: str = ""
@@ -144,23 +147,32 @@ class Graph:
             raise GraphError(f"{self.path} cannot be used: {one_line(error, 150)}: {_ANEW}.") from None
         self._process = os.getpid()
 
-    def __call__(self, lr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, lr: np.ndarray, fidelity: float | None = None) -> tuple[np.ndarray, np.ndarray]:
         """lr (B, 3, h, w) float32 in [0, 1] to the image (B, 3, H, W), nominally in [0, 1], and mask logits
-        (B, 1, H, W), both float32.
+        (B, 1, H, W), both float32; `fidelity` from 0 to 1, None for the model's own.
 
-        Raises MemoryError where that is not enough.
+        Raises MemoryError where that is not enough, ValueError for a fidelity where the graph has no such input.
         """
+        self.check_fidelity(fidelity)
         if self._process != os.getpid():  # forked, without the session's threads, for which its end would wait
             _ABANDONED.append(self._session)
             self._open()
         try:
-            image, mask_logits = self._session.run(None, {self._input: np.ascontiguousarray(lr, np.float32)})
+            feeds = {self._input: np.ascontiguousarray(lr, np.float32)}
+            if fidelity is not None:
+                feeds[FIDELITY] = np.asarray(fidelity, np.float32)
+            image, mask_logits = self._session.run(None, feeds)
         except Exception as error:
             said = str(error).lower()
             if "alloc" in said or "memory" in said:
                 raise MemoryError(one_line(error, 150)) from None
             raise
         return image, mask_logits
+
+    def check_fidelity(self, fidelity: float | None) -> None:
+        """Raise ValueError for a fidelity, where the graph is from before it was an input."""
+        if fidelity is not None and not self.has_dial:
+            raise ValueError(f"{self.path} has no fidelity to choose: write it anew with 'tadisr export'.")
 
     def _check_interface(self) -> None:
         """Raise GraphError for inputs and outputs that no graph of this version has."""
@@ -169,6 +181,7 @@ class Graph:
         if channels != [[3], [3, 1]]:
             raise GraphError(f"{self.path} is no graph of a TADiSR pipeline: {_ANEW}.")
         self._input = inputs[0].name
+        self.has_dial = FIDELITY in [value.name for value in self._session.get_overridable_initializers()]
 
 
 def _read(path: Path) -> bytes:

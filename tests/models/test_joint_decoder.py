@@ -428,6 +428,7 @@ def test_text_strength_scales_the_correction_on_text_alone():
         pipe.joint_decoder.register_to_config(text_strength=1.0, clear_text_strength=0.0)
         torch.testing.assert_close(pipe.restore_tile(lr)[0], start, atol=1e-3, rtol=0)
     torch.testing.assert_close(same_logits, logits)
+    assert pipe.default_fidelity == 0.5, "older weights' strengths are the middle of the dial"
     gain = Softening(0.3)(torch.ones_like(logits), logits)
     assert gain.amax() - gain.amin() > 0.05 and (whole - start).abs().mean() > 1e-3
     inside = (..., slice(8, 56), slice(8, 88))  # the padding outside the image has logits, too

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import avg_pool2d, max_pool2d, pad
 
 from tadisr.models import softening
-from tadisr.models.softening import Softening, text_doubt
+from tadisr.models.softening import MIDDLE, Softening, at_fidelity, text_doubt
 
 
 def text_share(logits, *shares):
@@ -72,6 +72,22 @@ def test_what_varies_slowly_has_a_strength_of_its_own_on_doubtful_text():
         assert (left[name][..., :16, :] > 0.999).all()
     same = Softening(0.2, 0.8, 0.2)(fine, logits)
     torch.testing.assert_close(same, Softening(0.2, 0.8)(fine, logits))
+
+
+@pytest.mark.parametrize("middle", [MIDDLE, Softening(0.3), Softening(0.3, 0.7)])
+def test_the_dial(middle):
+    torch.manual_seed(0)
+    logits, correction = 4 * torch.randn(1, 1, 64, 64) - 1, torch.randn(1, 3, 64, 64)
+    assert torch.equal(at_fidelity(0.5, middle)(correction, logits), middle(correction, logits)), "as older weights"
+    assert at_fidelity(0.0, middle) == Softening(0, 0, 0)
+    torch.testing.assert_close(at_fidelity(1.0, middle)(correction, logits), correction)
+    points = [at_fidelity(step / 10, middle) for step in range(11)]
+    for shares in zip(*((one.text, one.clear, one.coarse) for one in points), strict=True):
+        assert list(shares) == sorted(shares)
+    kept = [(one(torch.ones_like(logits), logits)).mean() for one in points]
+    assert all(low < high for low, high in zip(kept[:-1], kept[1:], strict=True))
+    as_tensor = at_fidelity(torch.tensor(0.3), middle)(correction, logits)
+    torch.testing.assert_close(as_tensor, at_fidelity(0.3, middle)(correction, logits))
 
 
 @pytest.mark.parametrize(("probability", "doubt"), [(0.0, 0), (1e-4, 0), (0.5, 1), (0.75, 0.5), (0.95, 0), (1.0, 0)])

@@ -115,7 +115,7 @@ def test_small_images_go_through_together(free, monkeypatch):
     one_by_one = [run(free, photo, color_fix="adain") for photo in photos]
     sizes = []
     restore = free.restore_tile
-    monkeypatch.setattr(free, "restore_tile", lambda lr, scale: sizes.append(len(lr)) or restore(lr, scale))
+    monkeypatch.setattr(free, "restore_tile", lambda lr, *rest: sizes.append(len(lr)) or restore(lr, *rest))
     images, masks = run(free, photos, color_fix="adain")
     assert sizes == [8, 3, 1]
     for (one, mask), image, text in zip(one_by_one, images, masks, strict=True):
@@ -228,6 +228,8 @@ def test_options(free, tile, color_fix):
         ({"tile": 64, "overlap": 32.0}, "overlap must be an integer"),
         ({"tile_batch": 0}, "tile_batch must be None or an integer of at least 1, got 0"),
         ({"tile_batch": 1.5}, "tile_batch must be"),
+        ({"fidelity": 1.5}, "fidelity must be from 0"),
+        ({"fidelity": "soft"}, "fidelity must be from 0"),
         ({"color_fix": "histogram"}, "one of none, wavelet, adain"),
         ({"output_type": "latent"}, "output_type must be"),
         ({"image": PHOTO * 2}, r"values in \[0, 1\]"),

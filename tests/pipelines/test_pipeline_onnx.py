@@ -111,7 +111,7 @@ def test_not_enough_memory(pipe, monkeypatch):
         def __init__(self, graph: Graph):
             self.__dict__ |= graph.__dict__
 
-        def __call__(self, lr: np.ndarray):
+        def __call__(self, lr: np.ndarray, fidelity: float | None = None):
             if lr.shape[-1] > 32:
                 raise MemoryError
             return super().__call__(lr)

@@ -225,11 +225,11 @@ def test_a_smaller_tile_that_another_call_found_stays(monkeypatch):
     pipe = tiny.lean()
     pipe._largest_tile = 128
 
-    def fail_once(part, scale, restore_tile=pipe.restore_tile, failed=[]):  # noqa: B006
+    def fail_once(part, scale, fidelity, restore_tile=pipe.restore_tile, failed=[]):  # noqa: B006
         if not failed:
             failed.append(1)
             raise MemoryError
-        return restore_tile(part, scale)
+        return restore_tile(part, scale, fidelity)
 
     monkeypatch.setattr(pipe, "_fits", lambda: 512)
     monkeypatch.setattr(pipe, "restore_tile", fail_once)

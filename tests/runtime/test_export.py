@@ -41,6 +41,27 @@ def test_any_size_and_batch(lean, shape):
         np.testing.assert_allclose(found, wanted, atol=2e-5)
 
 
+@pytest.mark.parametrize("fidelity", [0.0, 0.3, 1.0])
+def test_the_dial(lean, fidelity):
+    pipe, graphs, infos = lean
+    assert infos["float32"].fidelity == pipe.default_fidelity == 1 and graphs["int8"].has_dial
+    lr = pixels(1, 3, 24, 32)
+    with torch.no_grad():
+        wanted = pipe.restore_tile(torch.from_numpy(lr), 4, fidelity)
+    for found, one in zip(graphs["float32"](lr, fidelity), wanted, strict=True):
+        np.testing.assert_allclose(found, one.numpy(), atol=2e-5)
+
+
+def test_what_is_quantized(lean, tmp_path):
+    """SiLUs go with the convolutions between which they stand; the last convolutions do not."""
+    onnx = pytest.importorskip("onnx")
+    nodes = onnx.load(lean[1]["float32"].path).graph.node
+    chosen = set(exporting._to_quantize(lean[1]["float32"].path))
+    kinds = {kind: [node.name in chosen for node in nodes if node.op_type == kind] for kind in ("Conv", "Sigmoid")}
+    assert kinds["Conv"].count(False) == 2 and any(kinds["Sigmoid"])
+    assert not {"Sin", "Cos", "Gemm"} & {node.op_type for node in nodes}, "the time embedding was not folded"
+
+
 def test_int8_is_near_and_smaller(lean):
     pipe, graphs, infos = lean
     lr = pixels(1, 3, 32, 32)

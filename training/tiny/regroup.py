@@ -1,6 +1,6 @@
-"""Move tadisr-tiny's trained ResBlocks from the VAE's decoder into the U-Net, so that training need not begin at nothing.
+"""Move tadisr-tiny's trained ResBlocks from the VAE's decoder into the U-Net: training need not begin at nothing.
 
-    python training/tiny/regroup.py OLD_PIPELINE --config training/tiny/tiny_unet.yaml --pages data/ftsr -o runs/regrouped
+    python training/tiny/regroup.py tadisr-tiny --config training/tiny/tiny_unet.yaml --pages data/words -o runs/regrouped
 
 In the old network (tiny_wide_base.json) the 28 ResBlocks of the encoder do nothing: without any one of them the image
 changes by 0.02 dB at most. The decoder's 29 do all the work. Here the encoder is left with the patches' 32 largest
@@ -53,7 +53,7 @@ def inputs_of(module: nn.Module) -> Iterator[list[torch.Tensor]]:
 
 @torch.no_grad()
 def fit(conv: nn.Module, inputs: torch.Tensor, outputs: torch.Tensor, channels: slice = slice(None)) -> float:
-    """Set a 3x3 convolution (or its output `channels`) to the least squares' one; returns the share left unexplained."""
+    """Set a 3x3 convolution, or its output `channels`, by least squares; returns the share left unexplained."""
     assert isinstance(conv, nn.Conv2d)
     x = unfold(inputs, 3, padding=1).transpose(1, 2).flatten(0, 1).double()
     x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
@@ -128,7 +128,7 @@ def move(old: ResnetBlock2D, new: ResnetBlock2D, first: int = 0) -> None:
 def regroup(
     old: TADiSRPipeline, new: TADiSRNetwork, lr: torch.Tensor, steps: int = 400, say: Callable[[str], None] = print
 ) -> None:
-    """Set the weights of `new`, which `build_network` has initialised, by those of `old` and by LR crops (B, 3, h, w)."""
+    """Set the weights of `new`, as `build_network` initialises it, by those of `old` and by LR crops (B, 3, h, w)."""
     unet, decoder, joint = new.backbone, new.vae.decoder, new.joint_decoder
     trained: Sequence[ResnetBlock2D] = list(old.vae.decoder.up_blocks[0].resnets)
     down, up = list(unet.down_blocks[0].resnets), list(unet.up_blocks[-1].resnets)
@@ -149,7 +149,9 @@ def regroup(
         encoder.conv_in.bias[start::2] = -sign * axes @ mean
         encoder.conv_out.weight[range(KEPT), range(start, 2 * KEPT, 2), 1, 1] = sign
     latents = torch.einsum("kc,bchw->bkhw", axes, patches - mean.view(1, -1, 1, 1))
-    latents = torch.cat([latents, latents.new_zeros(len(latents), unet.config.in_channels - KEPT, *latents.shape[2:])], 1)
+    latents = torch.cat(
+        [latents, latents.new_zeros(len(latents), unet.config.in_channels - KEPT, *latents.shape[2:])], 1
+    )
 
     # The U-Net.
     fit(unet.conv_in, latents, entering[0])
@@ -195,7 +197,7 @@ def regroup(
 @quiet()
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Move trained ResBlocks into the U-Net.")
-    parser.add_argument("old", type=Path, help="a pipeline of tiny_wide_base.json, at full strength")
+    parser.add_argument("old", help="a pipeline of tiny_wide_base.json")
     parser.add_argument("--config", required=True, help="of the training to begin")
     parser.add_argument("--pages", type=Path, required=True, help="an FTSR data set to fit on")
     parser.add_argument("-o", "--output", type=Path, required=True)

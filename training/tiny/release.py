@@ -1,14 +1,14 @@
 """Make the bundled form of a trained pipeline: half precision, named as it is bundled.
 
     python training/tiny/release.py runs/tiny_reader/weights tadisr/weights/tadisr-tiny [--strength 0.9] \\
-        [--text-strength 0.1] [--clear-text-strength 1] [--coarse-text-strength 0.7] [--average DIR ...]
+        [--fidelity 0.5] [--average DIR ...]
 
 Other files in the target folder, such as its model card, stay.
 
 --strength scales the network's correction of the enlarged input, inside its last layer (in TextDiff it is a setting).
 Drawn pages are more regular than photographs, so a network that learned from them is a little too sure of itself.
---text-strength scales the correction further on text, by the network's own mask; --clear-text-strength where the mask
-is sure of the strokes; --coarse-text-strength the coarse part of the correction where it is not. TextDiff's
+--fidelity is the default of the pipeline's dial: how much of the correction text keeps, see `tadisr.models.softening`.
+TextDiff's
 --residual-strength, also a setting, scales the diffusion's part of the correction. --average names more pipelines of
 the same run, or of runs that went on from it: the mean of their weights is steadier than each one's.
 """
@@ -27,7 +27,8 @@ from tadisr.pipelines.pipeline_tadisr import TADiSRPipeline
 from tadisr.pipelines.pipeline_textdiff import TextDiffPipeline
 from tadisr.training.engine.command_line import mistakes_in_one_line
 
-ON_TEXT = ("text_strength", "clear_text_strength", "coarse_text_strength")
+OLDER = {"text_strength": 1.0, "clear_text_strength": None, "coarse_text_strength": None}
+"""What the joint decoder's config says where the dial alone decides."""
 
 
 def average(pipe: DiffusionPipeline, others: Sequence[Path]) -> None:
@@ -66,10 +67,10 @@ def release(source: Path, target: Path, others: Sequence[Path] = (), **strengths
     if isinstance(pipe, TextDiffPipeline):
         has = {"strength", "residual_strength"}
     else:
-        has = {"strength", *ON_TEXT} if pipe.joint_decoder.config.image_residual else set()
+        has = {"fidelity", *(["strength"] if pipe.joint_decoder.config.image_residual else [])}
     if wrong := sorted(set(given) - has):
         raise ValueError(
-            f"{source} has no {wrong[0]}: only pipelines that add to an enlarged input have any; those on text are "
+            f"{source} has no {wrong[0]}: only pipelines that add to an enlarged input have a strength; fidelity is "
             "TADiSR's, residual_strength is TextDiff's."
         )
     for name, value in given.items():
@@ -83,7 +84,9 @@ def release(source: Path, target: Path, others: Sequence[Path] = (), **strengths
         with torch.no_grad():
             for parameter in pipe.vae.decoder.conv_out.parameters():
                 parameter.mul_(factor)
-        pipe.joint_decoder.register_to_config(**given)
+        if given:
+            pipe.register_to_config(default_fidelity=given["fidelity"])
+            pipe.joint_decoder.register_to_config(**OLDER)
     pipe.to(torch.float16).save_pretrained(target)
     for path in target.rglob("*.json"):  # diffusers notes the folder that it loaded from
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -95,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Make the bundled form of a trained pipeline.")
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
-    for name in ("strength", *ON_TEXT, "residual_strength"):
+    for name in ("strength", "fidelity", "residual_strength"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=float)
     parser.add_argument("--average", type=Path, nargs="+", default=[], metavar="FOLDER", dest="others")
     release(**vars(parser.parse_args(argv)))

@@ -38,10 +38,9 @@ def test_averages_and_scales_what_is_added(tmp_path):
     assert whole.abs().mean() > 1e-3
     torch.testing.assert_close(half, whole / 2, atol=5e-3, rtol=0)
 
-    release(one, tmp_path / "soft", text_strength=0.25, clear_text_strength=0.75, coarse_text_strength=0.5)
+    release(one, tmp_path / "soft", fidelity=0.25)
     soft = TADiSRPipeline.from_pretrained(tmp_path / "soft")
-    config = soft.joint_decoder.config
-    assert (config.text_strength, config.clear_text_strength, config.coarse_text_strength) == (0.25, 0.75, 0.5)
+    assert soft.default_fidelity == 0.25 and pipes[0].default_fidelity == 1
     assert not torch.equal(soft.restore_tile(lr)[0], pipes[0].restore_tile(lr)[0])
 
 
@@ -51,13 +50,13 @@ def test_what_has_which_strength(tmp_path):
     settings = TextDiffPipeline.from_pretrained(tmp_path / "out").config
     assert (settings.strength, settings.residual_strength) == (0.5, 0.25)
     saved(tmp_path / "photos", 1)
-    for pipe, wrong in (("lines", "text_strength"), ("lines", "clear_text_strength"), ("photos", "residual_strength")):
+    for pipe, wrong in (("lines", "fidelity"), ("photos", "residual_strength")):
         with pytest.raises(ValueError, match=f"{pipe} has no {wrong}"):
             release(tmp_path / pipe, tmp_path / "out", **{wrong: 0.5})
     release(tmp_path / "out", tmp_path / "again", residual_strength=0.75)
     settings = TextDiffPipeline.from_pretrained(tmp_path / "again").config
     assert (settings.strength, settings.residual_strength) == (0.5, 0.75), "what is not given stays"
-    for strength, value in (("strength", 5.0), ("text_strength", -1.0), ("clear_text_strength", float("nan"))):
+    for strength, value in (("strength", 5.0), ("fidelity", -1.0), ("fidelity", float("nan"))):
         with pytest.raises(ValueError, match=f"{strength} is a share from 0 to 1, got {value}"):
             release(tmp_path / "photos", tmp_path / "large", **{strength: value})
     with pytest.raises(ValueError, match="strength must be from 0 to 1, got 1.5"):
