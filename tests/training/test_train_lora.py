@@ -38,6 +38,17 @@ def test_train_resume_load_restore(data, tmp_path, optimizer):
     assert sorted(p.name for p in whole.glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-6"]
 
 
+def test_pages_on_the_device(data, tmp_path):
+    """Crops that the device makes: a resumed run equals an unbroken one, and learns something else than from files."""
+    whole = runs.train(data, tmp_path / "whole", device_pages=True, augmentation=True)
+    shutil.copytree(whole, resumed := tmp_path / "resumed")
+    for name in ("checkpoint-6", "weights"):
+        shutil.rmtree(resumed / name)
+    runs.train(data, resumed, device_pages=True, augmentation=True, resume_from_checkpoint="latest")
+    runs.assert_same(whole, resumed)
+    assert runs.records(whole)[-1]["step"] == 6
+
+
 def test_lora_on_a_pretrained_base(data, tmp_path):
     """The paper's mode: only adapters and the new decoder are trained and saved, and they load on their base."""
     (tmp_path / "tokenizer").mkdir()
