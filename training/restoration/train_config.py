@@ -81,6 +81,8 @@ class TrainConfig(LossWeights, LoopConfig):
     max_train_steps: int = 200_000
     gradient_checkpointing: bool = True
     """Run the network's blocks again in backward instead of keeping what they computed: half the memory or less."""
+    compile_blocks: bool = False
+    """Compile the ResBlocks with `torch.compile`, for small networks on a GPU. The first steps take minutes."""
     learning_rate: float = 5e-5
     mixed_precision: str = "auto"
     """no, fp16 or bf16. A pretrained base's frozen weights are then kept in that type. auto: bf16 on a pretrained base,
