@@ -4,7 +4,7 @@
 
 Random weights in bf16, made on the GPU: nothing is read or written. The bare base is the same U-Net and VAE, with the
 same adapters and the same image loss, without text-aware attention and mask stream. LPIPS is left out of both. A step
-is forward, backward and AdamW, with gradient checkpointing. The least of all rounds counts, and kinds take turns.
+is forward, backward and AdamW, with gradient checkpointing. The fastest round counts.
 """
 
 import argparse

@@ -31,38 +31,42 @@ NEVER = 10**9
 
 
 class Watched(Restoration):
-    """A training whose steps are timed, from one step to another."""
+    """A training whose steps are timed, `count` of them, and then so many again are watched by PyTorch's profiler."""
 
-    first, last = 10, 30
+    warm, count = 10, 10
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator):
         super().__init__(config, accelerator)
-        self.step, self.found = 0, {}
-        on_gpu = accelerator.device.type == "cuda"
-        self.synchronize = torch.cuda.synchronize if on_gpu else lambda: None
-        self.profile = profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU])
+        self.step, self.times = 0, []
+        self.profile = profile(activities=[ProfilerActivity.CUDA]) if torch.cuda.is_available() else None
 
     def terms(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Terms:
-        if self.step in (self.first, self.last):
-            self.synchronize()
-            if self.step == self.first:
-                self.profile.start()
-                self.started = time.perf_counter()
-            else:
-                seconds = time.perf_counter() - self.started
-                self.profile.stop()
-                self._report(seconds / (self.last - self.first))
+        which, rest = divmod(self.step - self.warm, self.count)
+        if not rest and which in (0, 1, 2):
+            self._look(which)
         self.step += 1
         return super().terms(network, batch, generator)
 
-    def _report(self, each: float) -> None:
+    def _look(self, which: int) -> None:
+        if self.profile is not None:
+            torch.cuda.synchronize()
+        self.times.append(time.perf_counter())
+        if which == 1 and self.profile is not None:
+            self.profile.start()
+            self.times.append(time.perf_counter())
+        if which == 2:
+            self._report()
+
+    def _report(self) -> None:
+        each = (self.times[1] - self.times[0]) / self.count
         found = {"seconds a step": each, "crops a second": self.config.train_batch_size / each}
-        if torch.cuda.is_available():
+        if self.profile is not None:
+            self.profile.stop()
             spans = sorted(
                 (event.time_range.start, event.time_range.end) for event in self.profile.events() or ()
                 if event.device_type == torch.autograd.DeviceType.CUDA
             )  # fmt: skip
-            found |= {"in kernels": covered(spans) / 1e6 / each / (self.last - self.first)}
+            found |= {"in kernels": covered(spans) / 1e6 / (self.times[-1] - self.times[-2])}
             found |= {"GiB": torch.cuda.max_memory_allocated() / 2**30}
         print(json.dumps({name: round(value, 4) for name, value in found.items()}), flush=True)
 
@@ -79,30 +83,20 @@ def covered(spans: list[tuple[float, float]]) -> float:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--minutes", type=float, required=True, help="of the steps alone")
-    parser.add_argument("--warm", type=int, default=Watched.first, help="steps before the clock starts")
-    parser.add_argument("--count", type=int, default=20, help="steps on the clock")
+    parser.add_argument("--warm", type=int, default=Watched.warm, help="steps before the clock starts")
+    parser.add_argument("--count", type=int, default=Watched.count, help="steps on the clock")
     parser.add_argument("--watch", action="store_true", help=argparse.SUPPRESS)
     args, flags = parser.parse_known_args(argv)
     config = parse(flags, TrainConfig)
     short = Path(config.output_dir).with_name(Path(config.output_dir).name + "_short")
     if args.watch:
-        Watched.first, Watched.last = args.warm, args.warm + args.count
+        Watched.warm, Watched.count = args.warm, args.count
         every = dict.fromkeys(("logging_steps", "validation_steps", "checkpointing_steps"), NEVER)
-        # One step more, in which the clock stops. Nothing is validated: the run ends before its last step.
-        fit(replace(config, output_dir=str(short), validation_data_dir=None, best_metric=None,
-                    max_train_steps=Watched.last + 1, **every), Watched)  # fmt: skip
+        steps = args.warm + 2 * args.count + 1  # the clock stops in the last one
+        options = {"output_dir": str(short), "validation_data_dir": None, "best_metric": None, "max_train_steps": steps}
+        fit(replace(config, **options, **every), Watched)
         return
-    watch = [
-        sys.executable,
-        __file__,
-        "--watch",
-        "--minutes",
-        "0",
-        "--warm",
-        str(args.warm),
-        "--count",
-        str(args.count),
-    ]
+    watch = [sys.executable, __file__, "--watch", "--minutes=0", f"--warm={args.warm}", f"--count={args.count}"]
     child = subprocess.run([*watch, *flags], stdout=subprocess.PIPE, text=True)
     shutil.rmtree(short, ignore_errors=True)
     measured = [line for line in child.stdout.splitlines() if line.startswith('{"seconds a step"')]

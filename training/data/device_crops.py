@@ -40,6 +40,12 @@ class DeviceCrops:
         if cropping.degradation is None:
             raise ValueError("device_pages draws degradations anew: set degradation to real-esrgan or mild.")
         self.cropping, self.batch_size, self.seed, self.device = cropping, batch_size, seed, torch.device(device)
+        size, self.zooms = cropping.size, None
+        if cropping.augmentation:
+            zooms = np.zeros((size - round(size / cropping.max_zoom) + 1, size, size), np.float32)
+            for i, matrix in enumerate(zooms):
+                matrix[:, : size - i] = resizing(size - i, size, "bicubic")
+            self.zooms = torch.from_numpy(zooms).to(self.device)
         first = pages.triplet(0)
         self.pages = torch.empty((len(pages), *first.mask.shape, 4), dtype=torch.uint8, device=self.device)
         """(N, H, W, 4): HR image and mask."""
@@ -117,15 +123,9 @@ class DeviceCrops:
             for i in (0, 1)
         )
         x = self.pages[page[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).float()
-        sides = [item.place[2] for item in items]
-        known = sorted(set(sides))
-        if known == [size]:
+        if self.zooms is None:
             return x
-        matrices = np.zeros((len(known), size, size), np.float32)
-        for matrix, side in zip(matrices, known, strict=True):
-            matrix[:, :side] = resizing(side, size, "bicubic")
-        chosen = torch.tensor([known.index(side) for side in sides], device=device)
-        weight = torch.from_numpy(matrices).to(device)[chosen][:, None]
+        weight = self.zooms[torch.tensor([size - item.place[2] for item in items], device=device)][:, None]
         return (weight @ x @ weight.transpose(-1, -2)).round().clamp_(0, 255)
 
 

@@ -41,7 +41,8 @@ class Batches:
         if config.streaming:
             self.stream = self._stream(cropping, realce)
             return
-        pages = ConcatPages(config.train_data_dir, config.degradation == STORED, config.cache_pages)
+        cache = config.cache_pages and not config.device_pages
+        pages = ConcatPages(config.train_data_dir, config.degradation == STORED, cache)
         count = total_batches(config, accelerator)
         first: list[Any] = []
         self.data: list[Any] = []

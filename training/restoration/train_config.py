@@ -66,7 +66,7 @@ class TrainConfig(LossWeights, LoopConfig):
     """Keep every page decoded in memory, 1 MiB for one of 512 pixels, in each process: for small sets."""
     device_pages: bool = False
     """Keep every page on the GPU, 1 MiB for one of 512 pixels, which then cuts and degrades the crops by itself: for
-    small networks, which a processor cannot feed. All pages must be of one size."""
+    small networks, which a processor cannot feed. All pages must be of one size. cache_pages is then of no effect."""
     resolution: int = 512
     """Side of the square HR crops, pixels."""
     scale: int = 4
@@ -164,12 +164,10 @@ class TrainConfig(LossWeights, LoopConfig):
             raise ValueError(f"lpips_weights are of vgg: {self.lpips_net} brings its own.")
         if self.streaming and (self.recognizer or self.cache_pages):
             raise ValueError("With streaming neither recognizer nor cache_pages works: both need the whole data set.")
-        if self.device_pages and (
-            self.streaming or self.cache_pages or self.realce_data_dir or self.degradation == STORED
-        ):
+        if self.device_pages and (self.streaming or self.realce_data_dir or self.degradation == STORED):
             raise ValueError(
-                "device_pages keeps FTSR's pages and degrades them anew: leave out streaming, cache_pages, "
-                "realce_data_dir and degradation stored."
+                "device_pages keeps FTSR's pages and degrades them anew: leave out streaming, realce_data_dir and "
+                "degradation stored."
             )
         if self.init_from and not self.base_config:
             raise ValueError("init_from starts a base from scratch (base_config), not adapters on a pretrained one.")

@@ -41,6 +41,16 @@ def test_a_crop_is_what_the_processor_cuts(data):
     assert same >= 10
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_makes_the_same(data):
+    made = (Cropping(64, quiet(), augmentation=True), 12, 1)
+    one, other = (DeviceCrops(ConcatPages([data]), *made, device=device)[3] for device in ("cpu", "cuda"))
+    for key in ("hr", "lr", "mask"):
+        difference = 255 * (one[key] - other[key].cpu()).abs()
+        assert difference.max() < 6 and difference.mean() < 0.3
+
+
 def test_statistics_are_those_of_the_processors_crops(data):
     """Of whole crops by another generator: levels, text, damage, noise."""
     pages, cropping = ConcatPages([data]), Cropping(64, augmentation=True)

@@ -38,7 +38,7 @@ RECIPE = CONFIGS.parent / "tiny"
         (["--degradation", "stored", "--augmentation"], "augmentation"),
         (["--degradation", "stored", "--recognizer", "r.onnx"], "set degradation to real-esrgan or mild"),
         (["--streaming", "--cache_pages"], "streaming"),
-        (["--device_pages", "--cache_pages"], "leave out streaming, cache_pages"),
+        (["--device_pages", "--streaming"], "leave out streaming"),
         (["--device_pages", "--degradation", "stored"], "degradation stored"),
         (["--lpips_net", "alex"], "lpips_net is one of vgg, st_alex, st_vgg, not alex"),
         (["--lpips_net", "st_alex", "--lpips_weights", "w.pth"], "lpips_weights are of vgg: st_alex brings its own"),
