@@ -12,6 +12,7 @@ HERE = Path(__file__).parent
 # `make test-quick` leaves them out; with `--durations 10` it shows what should join them.
 LONG = (
     "apps/",
+    "benchmarks/test_gpu_quarter_hour.py",
     "commands/test_cli.py::test_a_pipe_gets_our_lines_alone",
     "commands/test_cli.py::test_ctrl_c_leaves_whole_files",
     "commands/test_export.py",

@@ -38,6 +38,28 @@ def test_train_resume_load_restore(data, tmp_path, optimizer):
     assert sorted(p.name for p in whole.glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-6"]
 
 
+def test_pages_on_the_device(data, tmp_path):
+    """Crops that the device makes: a resumed run equals an unbroken one, and learns something else than from files."""
+    whole = runs.train(data, tmp_path / "whole", device_pages=True, augmentation=True)
+    shutil.copytree(whole, resumed := tmp_path / "resumed")
+    for name in ("checkpoint-6", "weights"):
+        shutil.rmtree(resumed / name)
+    runs.train(data, resumed, device_pages=True, augmentation=True, resume_from_checkpoint="latest")
+    runs.assert_same(whole, resumed)
+    assert runs.records(whole)[-1]["step"] == 6
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_compiled_blocks_learn_the_same(data, tmp_path):
+    losses = []
+    for compiled in (False, True):
+        run = runs.train(data, tmp_path / str(compiled), device_pages=True, compile_blocks=compiled, max_train_steps=3)
+        losses.append([record["mse"] for record in runs.records(run)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert runs.weights(tmp_path / "True").keys() == runs.weights(tmp_path / "False").keys()
+
+
 def test_lora_on_a_pretrained_base(data, tmp_path):
     """The paper's mode: only adapters and the new decoder are trained and saved, and they load on their base."""
     (tmp_path / "tokenizer").mkdir()

@@ -1,6 +1,6 @@
 """Training crops from the pages of FTSR data sets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from tadisr.data_synthesis.degrade import AnyDegradation, Degradation, degrade
-from tadisr.data_synthesis.tones import photographic_tones
+from tadisr.data_synthesis.tones import Tones, draw_tones, photographic_tones
 from tadisr.datasets.ftsr import open_pages
 from tadisr.training.data.mask_prompts import draw_prompt
 
@@ -72,21 +72,10 @@ class Cropping:
         Raises:
             ValueError: a page too small, or whose images do not fit each other.
         """
-        hr, mask = page.hr, page.mask
-        if hr.shape[:2] != mask.shape:
-            sizes = [f"{x.shape[1]}x{x.shape[0]}" for x in (mask, hr)]
-            raise ValueError(f"{page.name}: the mask is {sizes[0]} and the image {sizes[1]}; they must be of one size.")
-        if min(mask.shape) < self.size:
-            raise ValueError(f"{page.name} is {hr.shape[1]}x{hr.shape[0]}: crops of {self.size} need larger pages.")
-        must_hold_text = rng.random() < self.text_share
-        side = round(self.size / rng.uniform(1.0, self.max_zoom)) if self.augmentation else self.size
-        step = self.scale if self.degradation is None else 1
-        for _ in range(6):
-            y, x = (int(rng.integers(0, (length - side) // step + 1)) * step for length in mask.shape)
-            place = np.s_[y : y + side, x : x + side]
-            if not must_hold_text or (mask[place] > 127).mean() > 0.01:
-                break
-        hr, mask = hr[place], mask[place]
+        self.check(page)
+        y, x, side = self.draw_place(page.mask.shape, lambda place: float((page.mask[place] > 127).mean()), rng)
+        place = np.s_[y : y + side, x : x + side]
+        hr, mask = page.hr[place], page.mask[place]
         if side != self.size:  # enlarged, it is as soft as photographs are at their own resolution
             hr, mask = (
                 cv2.resize(np.ascontiguousarray(x), (self.size, self.size), interpolation=cv2.INTER_CUBIC)
@@ -95,9 +84,31 @@ class Cropping:
         if self.degradation is None:
             return add_prompt(to_tensors(hr, mask, self._stored(page, y, x)), self.prompt_share, rng)
         if self.augmentation:
-            hr, mask = _augment(hr, mask, rng)
+            hr, mask = _augment(hr, mask, draw_look(rng))
         hr = np.ascontiguousarray(hr)
         return add_prompt(to_tensors(hr, mask, degrade(hr, self.degradation, rng)), self.prompt_share, rng)
+
+    def check(self, page: Triplet) -> None:
+        """Raise ValueError for a page too small, or whose image and mask are of different sizes."""
+        hr, mask = page.hr, page.mask
+        if hr.shape[:2] != mask.shape:
+            sizes = [f"{x.shape[1]}x{x.shape[0]}" for x in (mask, hr)]
+            raise ValueError(f"{page.name}: the mask is {sizes[0]} and the image {sizes[1]}; they must be of one size.")
+        if min(mask.shape) < self.size:
+            raise ValueError(f"{page.name} is {hr.shape[1]}x{hr.shape[0]}: crops of {self.size} need larger pages.")
+
+    def draw_place(
+        self, shape: tuple[int, ...], text_share: Callable[[tuple[slice, slice]], float], rng: np.random.Generator
+    ) -> tuple[int, int, int]:
+        """Top, left and side of a crop of a page (H, W), pixels; `text_share` says how much of a place is text."""
+        must_hold_text, y, x = rng.random() < self.text_share, 0, 0
+        side = round(self.size / rng.uniform(1.0, self.max_zoom)) if self.augmentation else self.size
+        step = self.scale if self.degradation is None else 1
+        for _ in range(6):
+            y, x = (int(rng.integers(0, (length - side) // step + 1)) * step for length in shape)
+            if not must_hold_text or text_share(np.s_[y : y + side, x : x + side]) > 0.01:
+                break
+        return y, x, side
 
     def _stored(self, page: Triplet, y: int, x: int) -> np.ndarray:
         wanted = tuple(side // self.scale for side in page.mask.shape)
@@ -109,16 +120,29 @@ class Cropping:
         return page.lr[y : y + side, x : x + side]
 
 
-def _augment(hr: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    if rng.random() < 0.5:
-        hr = hr[..., rng.permutation(3)]
-    hr = photographic_tones(hr, rng)
-    if rng.random() < 0.25:
+class Look(NamedTuple):
+    """How a crop is changed to look like another one."""
+
+    channels: np.ndarray
+    """The order of the colours, (3,)."""
+    tones: Tones
+    inverted: bool
+    turns: int
+    """Quarter turns."""
+
+
+def draw_look(rng: np.random.Generator) -> Look:
+    """Swapped colours, photographic tones, inverted colours, and a few turns: vertical signs, turned pages."""
+    channels = rng.permutation(3) if rng.random() < 0.5 else np.arange(3)
+    tones, inverted = draw_tones(rng), rng.random() < 0.25
+    return Look(channels, tones, inverted, int(rng.integers(1, 4)) if rng.random() < 0.08 else 0)
+
+
+def _augment(hr: np.ndarray, mask: np.ndarray, look: Look) -> tuple[np.ndarray, np.ndarray]:
+    hr = photographic_tones(hr[..., look.channels], look.tones)
+    if look.inverted:
         hr = 255 - hr
-    if rng.random() < 0.08:  # vertical signs, turned pages
-        turns = int(rng.integers(1, 4))
-        hr, mask = np.rot90(hr, turns), np.rot90(mask, turns)
-    return hr, mask
+    return np.rot90(hr, look.turns), np.rot90(mask, look.turns)
 
 
 class ConcatPages:

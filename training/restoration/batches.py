@@ -9,6 +9,7 @@ from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader
 
 from tadisr.data_synthesis.degrade import Degradation
+from tadisr.training.data.device_crops import DeviceCrops
 from tadisr.training.data.line_strips import FTSRLines
 from tadisr.training.data.page_crops import ConcatPages, Cropping, FTSRCrops
 from tadisr.training.data.realce_crops import MixedCrops, RealCECrops, make_masks
@@ -30,6 +31,7 @@ class Batches:
     def __init__(self, config: TrainConfig, accelerator: Accelerator):
         self.config, self.accelerator = config, accelerator
         self.surplus, self.loaders = 0, []
+        self.crops: DeviceCrops | None = None
         fixed = None if config.degradation == STORED else Degradation.preset(config.degradation)
         if fixed is not None:
             fixed.scale = config.scale
@@ -42,13 +44,19 @@ class Batches:
         if config.streaming:
             self.stream = self._stream(cropping, realce)
             return
-        pages = ConcatPages(config.train_data_dir, config.degradation == STORED, config.cache_pages)
+        cache = config.cache_pages and not config.device_pages
+        pages = ConcatPages(config.train_data_dir, config.degradation == STORED, cache)
         count = total_batches(config, accelerator)
-        crops = FTSRCrops(pages, cropping, count * config.train_batch_size, config.seed)
-        first: list[Any] = [crops] if realce is None else [crops, realce]
-        if realce is not None:
-            crops = MixedCrops(crops, realce, config.realce_share, config.seed)
-        self.data: list[Any] = [(crops, config.train_batch_size)]
+        first: list[Any] = []
+        self.data: list[Any] = []
+        if config.device_pages:
+            self.crops = DeviceCrops(pages, cropping, config.train_batch_size, config.seed, accelerator.device)
+        else:
+            crops = FTSRCrops(pages, cropping, count * config.train_batch_size, config.seed)
+            first += [crops] if realce is None else [crops, realce]
+            if realce is not None:
+                crops = MixedCrops(crops, realce, config.realce_share, config.seed)
+            self.data.append((crops, config.train_batch_size))
         if config.recognizer:
             length = count * config.recognizer_lines
             strips = FTSRLines(
@@ -68,6 +76,11 @@ class Batches:
         else:
             loaders = [DataLoader(items, size, num_workers=workers) for items, size in self.data]
             self.loaders = [share(loader, self.config, self.accelerator, step) for loader in loaders]
+        if self.crops is not None:
+            begun = step * self.config.gradient_accumulation_steps
+            processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+            numbers = range(begun * processes + rank, total_batches(self.config, self.accelerator), processes)
+            self.loaders.insert(0, self.crops.batches(iter(numbers)))
         return self
 
     def _realce(self, folder: str) -> RealCECrops:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, ModelMixin
+from diffusers.models.resnet import ResnetBlock2D
 from diffusers.training_utils import cast_training_params
 from huggingface_hub.errors import HFValidationError
 from torch import nn
@@ -57,6 +58,10 @@ def build_network(config: TrainConfig) -> TADiSRNetwork:
     if config.gradient_checkpointing:
         for model in (backbone, joint_decoder):
             model.enable_gradient_checkpointing()
+    if config.compile_blocks:
+        for module in network.modules():
+            if isinstance(module, ResnetBlock2D):
+                module.compile()  # one by one: all of a shape share what is compiled
     return network.to(memory_format=torch.channels_last)
 
 

@@ -66,6 +66,9 @@ class TrainConfig(LossWeights, LoopConfig):
     """Pages that a stream is shuffled within."""
     cache_pages: bool = False
     """Keep every page decoded in memory, 1 MiB for one of 512 pixels, in each process: for small sets."""
+    device_pages: bool = False
+    """Keep every page on the GPU, 1 MiB for one of 512 pixels, which then cuts and degrades the crops by itself: for
+    small networks, which a processor cannot feed. All pages must be of one size. cache_pages is then of no effect."""
     resolution: int = 512
     """Side of the square HR crops, pixels."""
     scale: int = 4
@@ -82,6 +85,8 @@ class TrainConfig(LossWeights, LoopConfig):
     max_train_steps: int = 200_000
     gradient_checkpointing: bool = True
     """Run the network's blocks again in backward instead of keeping what they computed: half the memory or less."""
+    compile_blocks: bool = False
+    """Compile the ResBlocks with `torch.compile`, for small networks on a GPU. The first steps take minutes."""
     learning_rate: float = 5e-5
     mixed_precision: str = "auto"
     """no, fp16 or bf16. A pretrained base's frozen weights are then kept in that type. auto: bf16 on a pretrained base,
@@ -181,6 +186,11 @@ class TrainConfig(LossWeights, LoopConfig):
             raise ValueError(f"lpips_weights are of vgg: {self.lpips_net} brings its own.")
         if self.streaming and (self.recognizer or self.cache_pages):
             raise ValueError("With streaming neither recognizer nor cache_pages works: both need the whole data set.")
+        if self.device_pages and (self.streaming or self.realce_data_dir or self.degradation == STORED):
+            raise ValueError(
+                "device_pages keeps FTSR's pages and degrades them anew: leave out streaming, realce_data_dir and "
+                "degradation stored."
+            )
         if self.init_from and not self.base_config:
             raise ValueError("init_from starts a base from scratch (base_config), not adapters on a pretrained one.")
         if not self.base_config and (self.encoder_skips or self.image_residual):

@@ -1,6 +1,6 @@
 """Move tadisr-tiny's trained ResBlocks from the VAE's decoder into the U-Net: training need not begin at nothing.
 
-    python training/tiny/regroup.py tadisr-tiny --config training/tiny/tiny_unet.yaml --pages data/words -o runs/regrouped
+    python training/tiny/regroup.py tadisr-tiny --config training/tiny/tiny_unet.yaml --pages data/words -o DIR
 
 In the old network (tiny_wide_base.json) the 28 ResBlocks of the encoder do nothing: without any one of them the image
 changes by 0.02 dB at most. The decoder's 29 do all the work. Here the encoder is left with the patches' 32 largest

@@ -40,6 +40,8 @@ RECIPE = CONFIGS.parent / "tiny"
         (["--degradation", "stored", "--augmentation"], "augmentation"),
         (["--degradation", "stored", "--recognizer", "r.onnx"], "set degradation to real-esrgan, mild or wide"),
         (["--streaming", "--cache_pages"], "streaming"),
+        (["--device_pages", "--streaming"], "leave out streaming"),
+        (["--device_pages", "--degradation", "stored"], "degradation stored"),
         (["--lpips_net", "alex"], "lpips_net is one of vgg, st_alex, st_vgg, not alex"),
         (["--lpips_net", "st_alex", "--lpips_weights", "w.pth"], "lpips_weights are of vgg: st_alex brings its own"),
         (["--lora_alpha", "0"], "lora_alpha must be at least 1"),
