@@ -49,6 +49,6 @@ def write_page(
         words(page, setter, 1)
         lines = page.visible_lines()
     finish(image, setter.finish, rng)
-    if style.phone and setter.finish > 0.5 and rng.random() < style.phone:
+    if style.phone and setter.finish > 0.5 * style.finish and rng.random() < style.phone:
         take_by_phone(image, rng)
     return page.mask, lines
