@@ -127,8 +127,10 @@ def draw_plan(config: AnyDegradation, rng: np.random.Generator, height: int, wid
     size, lr = (height, width), (height // config.scale, width // config.scale)
     if not isinstance(config, Mixture):
         return _draw_orders(config, draws, size, lr)
-    part = draws.weighted((part for _, part in config.parts), [share for share, _ in config.parts])
-    return (_draw_photo if isinstance(part, Phone) else _draw_orders)(part, draws, size, lr)
+    part: Degradation | Phone = draws.weighted((p for _, p in config.parts), [share for share, _ in config.parts])
+    if isinstance(part, Phone):
+        return _draw_photo(part, draws, size, lr)
+    return _draw_orders(part, draws, size, lr)
 
 
 def _draw_orders(config: Degradation, draws: _Draws, size: tuple[int, int], lr: tuple[int, int]) -> list[Step]:
