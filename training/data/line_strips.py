@@ -80,8 +80,8 @@ class FTSRLines(Dataset):
         if self.whole:
             widths = (self.boxes[first:last, 4] - self.boxes[first:last, 3]) * wanted / heights[first:last]
             fits = np.flatnonzero((widths + 2 * MARGIN <= self.size[1]) & self.known[first:last])
-        line = first + (rng.choice(fits) if len(fits) else rng.integers(last - first))
-        return int(line), wanted / heights[line]
+        line = int(first + (rng.choice(fits) if len(fits) else rng.integers(last - first)))
+        return line, wanted / heights[line]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.seed, 1, index])

@@ -136,10 +136,10 @@ def test_lines_that_the_recogniser_cannot_read_in_hr_weigh_little(graph):
     readings = torch.cat([read, unread]) + 0.01 / CLASSES
     loss.models[0].register_forward_hook(lambda module, inputs, output: readings)
     image, boxes = torch.zeros(2, 3, 48, 64), torch.tensor([[0, 48, 0, 64]]).expand(2, 4)
-    assert loss(image, image, boxes, ["a", "a"])["recognizer_ctc"] < 0.05
-    assert loss(image, image, boxes, ["a", "d"])["recognizer_ctc"] < 0.05
+    assert loss(image, image, boxes, ["a", "a"])["recognizer_ctc"] < 0.1
+    assert loss(image, image, boxes, ["a", "d"])["recognizer_ctc"] < 0.1
     readings = torch.cat([unread, unread]) + 0.01 / CLASSES
-    assert loss(image, image, boxes, ["d", "a"])["recognizer_ctc"] < 0.05
+    assert loss(image, image, boxes, ["d", "a"])["recognizer_ctc"] < 0.1
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
