@@ -32,10 +32,12 @@ def degrade_batch(
     """Each image after all steps of its plan: (B, 3, S, S) to (B, 3, s, s), float32, whole numbers from 0 to 255.
 
     All plans end at one size. `generator`, of the images' device, draws the noise: the seeds in the plans are not used.
-    ValueError for images that are not square, or a number of plans that is not B.
+    ValueError for images that are not square, a number of plans that is not B, or a step of phones alone.
     """
     if images.shape[-1] != images.shape[-2] or len(plans) != len(images):
         raise ValueError(f"Expected {len(plans)} square images, one a plan, got {tuple(images.shape)}.")
+    if unknown := {type(step) for plan in plans for step in plan} - FUNCTIONS.keys():
+        raise ValueError(f"Batches cannot go through {', '.join(sorted(kind.__name__ for kind in unknown))}.")
     images = images.float()
     todo, sizes = [deque(plan) for plan in plans], np.full(len(plans), images.shape[-1])
     while any(todo):
@@ -49,7 +51,7 @@ def degrade_batch(
             index = torch.tensor(rows, device=images.device)
             part = function(images[index, :, :side, :side], steps, sizes[rows], generator)
             if kind is Resize:
-                sizes[rows] = [step.width for step in steps]
+                sizes[rows] = [step.width for step in steps if isinstance(step, Resize)]
             side = int(sizes.max())
             images = F.pad(images, [0, max(0, side - images.shape[-1])] * 2)[..., :side, :side].contiguous()
             part = part[..., :side, :side]

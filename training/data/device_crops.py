@@ -96,6 +96,7 @@ class DeviceCrops:
 
         place = cropping.draw_place(tuple(self.pages.shape[1:3]), text_share, rng)
         look = draw_look(rng) if cropping.augmentation else None
+        assert cropping.degradation is not None
         plan = draw_plan(cropping.degradation, rng, cropping.size, cropping.size)
         return _Item(index, page, place, look, plan)
 

@@ -30,7 +30,8 @@ class Batches:
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator):
         self.config, self.accelerator = config, accelerator
-        self.surplus, self.loaders = 0, []
+        self.surplus = 0
+        self.loaders: list[Any] = []
         self.crops: DeviceCrops | None = None
         fixed = None if config.degradation == STORED else Degradation.preset(config.degradation)
         if fixed is not None:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
-from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 from torch.nn.functional import pixel_unshuffle, unfold
 
@@ -52,9 +52,8 @@ def inputs_of(module: nn.Module) -> Iterator[list[torch.Tensor]]:
 
 
 @torch.no_grad()
-def fit(conv: nn.Module, inputs: torch.Tensor, outputs: torch.Tensor, channels: slice = slice(None)) -> float:
+def fit(conv: Any, inputs: torch.Tensor, outputs: torch.Tensor, channels: slice = slice(None)) -> float:
     """Set a 3x3 convolution, or its output `channels`, by least squares; returns the share left unexplained."""
-    assert isinstance(conv, nn.Conv2d)
     x = unfold(inputs, 3, padding=1).transpose(1, 2).flatten(0, 1).double()
     x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
     y = outputs.flatten(2).transpose(1, 2).flatten(0, 1).double()
@@ -62,7 +61,6 @@ def fit(conv: nn.Module, inputs: torch.Tensor, outputs: torch.Tensor, channels: 
     square += 1e-5 * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype)
     solution = torch.linalg.solve(square, x.T @ y)  # (9 c + 1, C)
     conv.weight[channels] = solution[:-1].T.reshape(-1, *conv.weight.shape[1:]).float()
-    assert conv.bias is not None
     conv.bias[channels] = solution[-1].float()
     return float((y - x @ solution).square().mean() / y.var(0).mean())
 
@@ -86,7 +84,7 @@ def imitate(front: nn.Sequential, inputs: torch.Tensor, outputs: torch.Tensor, s
 class _WithoutTime(nn.Module):
     """A U-Net's ResBlock as it is while its time embedding adds nothing."""
 
-    def __init__(self, block: ResnetBlock2D):
+    def __init__(self, block: Any):
         super().__init__()
         self.conv1, self.conv2, self.act = block.conv1, block.conv2, block.nonlinearity
 
@@ -104,7 +102,7 @@ def components(x: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]
 
 
 @torch.no_grad()
-def move(old: ResnetBlock2D, new: ResnetBlock2D, first: int = 0) -> None:
+def move(old: Any, new: Any, first: int = 0) -> None:
     """Give `new` the function of `old`, which reads the input's channels from `first` on; the others do nothing yet."""
     width = old.conv1.in_channels
     own = slice(first, first + width)
@@ -129,8 +127,8 @@ def regroup(
     old: TADiSRPipeline, new: TADiSRNetwork, lr: torch.Tensor, steps: int = 400, say: Callable[[str], None] = print
 ) -> None:
     """Set the weights of `new`, as `build_network` initialises it, by those of `old` and by LR crops (B, 3, h, w)."""
-    unet, decoder, joint = new.backbone, new.vae.decoder, new.joint_decoder
-    trained: Sequence[ResnetBlock2D] = list(old.vae.decoder.up_blocks[0].resnets)
+    unet, encoder, decoder = cast(Any, new.backbone), cast(Any, new.vae.encoder), cast(Any, new.vae.decoder)
+    trained: Sequence[Any] = list(cast(Any, old.vae.decoder).up_blocks[0].resnets)
     down, up = list(unet.down_blocks[0].resnets), list(unet.up_blocks[-1].resnets)
     split = len(down) - FRONT + len(up)
     rest = list(decoder.up_blocks[0].resnets)
@@ -140,7 +138,7 @@ def regroup(
         old.restore_tile(lr)
 
     # The encoder: SiLU(x) - SiLU(-x) = x.
-    encoder, patches = new.vae.encoder, pixel_unshuffle(image, 4)
+    patches = pixel_unshuffle(image, 4)
     mean, axes = components(patches, KEPT)
     for parameter in (*encoder.conv_in.parameters(), *encoder.conv_out.parameters()):
         nn.init.zeros_(parameter)
@@ -189,7 +187,7 @@ def regroup(
     for source, target in zip(trained[split:], rest[added:], strict=True):
         move(source, target)
     decoder.conv_out.load_state_dict(old.vae.decoder.conv_out.state_dict())
-    for name, parameter in joint.interactions.named_parameters():
+    for name, parameter in new.joint_decoder.interactions.named_parameters():
         if name.endswith("image.scale"):
             parameter.mul_(QUIET)
 
