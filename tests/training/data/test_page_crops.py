@@ -92,15 +92,14 @@ def test_line_strips_carry_the_text_of_lines_they_hold_as_a_whole(data):
     cut = [strips[i] for i in range(40)]
     assert {item["text"] for item in cut} <= written | {""}
     assert 0 < sum(not item["text"] for item in cut) < 40
-    for item in cut:  # a line that is cut fills its strip
+    drawn = [whole[i]["text"] for i in range(40)]
+    assert set(drawn) <= written | {""} and drawn.count("") <= 4  # some lines leave their page
+    for item in cut:
         left, right = item["box"][2:].tolist()
-        assert item["text"] or right - left > 0.8 * size[1]
-    for i in range(40):
-        item = whole[i]
-        inside = item["mask"][..., slice(*item["box"][2:].tolist())].sum((1, 2))
-        assert item["text"] in written and item["text"] and inside > 0
+        # a text of n characters at least 14 pixels high is not seen in fewer columns than this
+        assert right - left > 2 * len(item["text"])
     batch = next(iter(DataLoader(whole, batch_size=3)))
-    assert batch["text"] == [whole[i]["text"] for i in range(3)]
+    assert batch["text"] == drawn[:3]
 
 
 def test_line_strips_are_the_pages_own_unless_augmented(data):

@@ -225,6 +225,7 @@ def test_a_resumed_run_reads_as_an_unbroken_one(graph, tmp_path, monkeypatch):
 
     monkeypatch.setattr(recognizer_loss, "reading", sure)
     monkeypatch.setattr(recognizer_loss, "encoded", spelled)
+    monkeypatch.setattr(recognizer_loss, "LEAST", 0.3)  # of random weights nothing is likely
     data = pages.data_set(tmp_path / "set", 6, 256, font_size=(18, 32))
     settings = {"recognizer": graph, "recognizer_lines": 2, "recognizer_weight": 10.0, "recognizer_strength": 0.25,
                 "recognizer_ctc": 5.0, "recognizer_features": 1.0}  # fmt: skip
