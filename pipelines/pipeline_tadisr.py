@@ -323,9 +323,9 @@ class TADiSRPipeline(HubPipeline):
         factor, device = self._factor(scale), self._execution_device
         parts = [self.vae, self.backbone, self.joint_decoder]
         weights = [weight for part in parts for weight in part.parameters() if not weight.is_inference()]
-        versions = sum(weight._version for weight in weights)
         fidelity = self.default_fidelity if fidelity is None else fidelity
-        settings = [scale, fidelity, str(device), versions, dict(self.joint_decoder.config)]
+        changes = sum(weight._version for weight in weights)
+        settings = [scale, fidelity, str(device), changes, dict(self.joint_decoder.config)]
         call = self._tiles.begin(repr([*settings, *(part.dtype for part in parts)]), device)
 
         def restore(tile: np.ndarray) -> Sequence[np.ndarray]:
@@ -432,19 +432,21 @@ class TADiSRPipeline(HubPipeline):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """z_H and the attention maps to the image (B, 3, H, W) in [-1, 1] and mask logits (B, 1, H, W) (Eq. 5).
 
-        Below a `fidelity` of 1 the image is softened on text afterwards; that is no part of the paper. `text_mask`: a
-        prompt (B, 2, H, W).
+        `text_mask`: a prompt (B, 2, H, W). Below a `fidelity` of 1 the image is softened on text afterwards, but where
+        a prompt is given; that is no part of the paper.
         """
         fidelity = self.default_fidelity if fidelity is None else fidelity
-        full = not isinstance(fidelity, torch.Tensor) and fidelity == 1
+        if not isinstance(fidelity, torch.Tensor) and fidelity == 1:
+            return self.joint_decoder(self.vae, latents, attention_maps, features, image, text_mask)
         adds = self.joint_decoder.config.image_residual
-        base = image if full or not adds else None
-        decoded, mask_logits = self.joint_decoder(self.vae, latents, attention_maps, features, base, text_mask)
-        if full:
-            return decoded, mask_logits
+        start = None if adds else image
+        decoded, mask_logits = self.joint_decoder(self.vae, latents, attention_maps, features, start, text_mask)
         correction = decoded.to(image.dtype) if adds else decoded.to(image.dtype) - image  # float32: fast on CPUs
         soften = at_fidelity(fidelity, self.joint_decoder.older_softening or MIDDLE)
-        return image + soften(correction, mask_logits.to(image.dtype)), mask_logits
+        softened = soften(correction, mask_logits.to(image.dtype))
+        if text_mask is not None:
+            softened = torch.where(text_mask[:, 1:] > 0, correction, softened)
+        return image + softened, mask_logits
 
     def report(self, lr: torch.Tensor, sr: torch.Tensor, thresholds: Thresholds | None = None) -> TrustReport:
         """Check the text of sr (1, 3 or 4, H, W), restored from lr (1, 3 or 4, h, w), both in [0, 1]."""

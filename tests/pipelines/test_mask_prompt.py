@@ -131,6 +131,15 @@ def test_the_image_follows_near_the_prompt_alone(pipe):
     assert changed.size and changed.max() < 40 + 36  # see tests/models/test_mask_prompt.py
 
 
+def test_where_a_mask_is_given_nothing_is_softened(pipe):
+    sharp, soft = (pipe(a_photo(), text_mask=a_mask(), fidelity=x, output_type="np").images for x in (1, 0))
+    np.testing.assert_allclose(soft, sharp, atol=1e-6)
+    left = a_mask(channels=2)
+    sharp, soft = (pipe(a_photo(), text_mask=left, fidelity=x, output_type="np").images for x in (1, 0))
+    np.testing.assert_allclose(soft[:, :, :120], sharp[:, :, :120], atol=1e-6)
+    assert not np.allclose(soft[:, :, 120:], sharp[:, :, 120:], atol=1e-3)
+
+
 def test_one_mask_for_each_image(pipe):
     photos, masks = (
         [tiny.photo(20, 16, seed) for seed in (0, 1, 2)],
