@@ -6,7 +6,7 @@ from pathlib import Path
 from reprlib import repr as repr_
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from tadisr.data_synthesis.degrade import Degradation
+from tadisr.data_synthesis.degrade import AnyDegradation, Degradation
 from tadisr.data_synthesis.judging.rules import FilterConfig
 from tadisr.data_synthesis.layouts import PageStyle
 from tadisr.data_synthesis.sources import parse_spec
@@ -78,7 +78,7 @@ class Recipe:
     text: PageStyle = field(default_factory=PageStyle)
     paste: PasteStyle = field(default_factory=PasteStyle)
     filter: FilterConfig = field(default_factory=FilterConfig)
-    degradation: Degradation = field(default_factory=Degradation)
+    degradation: AnyDegradation = field(default_factory=Degradation)
 
     def __post_init__(self):
         for name in ("backgrounds", "crops", "fonts"):
@@ -115,7 +115,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "recipe") -> T:
     made = {}
     try:
         for name, value in values.items():
-            if hints[name] is Degradation:
+            if hints[name] == AnyDegradation:
                 value = Degradation.preset(value) if isinstance(value, str) else Degradation.from_dict(value)
             elif dataclasses.is_dataclass(hints[name]):
                 value = from_dict(hints[name], value, f"{where}.{name}")

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 
 from tadisr.data_synthesis import opened
 from tadisr.data_synthesis.backgrounds import SURFACES, crop_photo, procedural, shrink_photo
-from tadisr.data_synthesis.degrade import Degradation, degrade
+from tadisr.data_synthesis.degrade import AnyDegradation, Degradation, degrade
 from tadisr.data_synthesis.sources import Sample, split_names, split_of
 from tadisr.data_synthesis.text.corpus import LatinCorpus, number
 from tadisr.data_synthesis.text.effects import Effects, paint
@@ -51,7 +51,7 @@ _FREE = {"kind": "free"}
 _PHOTO_SIDE = 800  # pixels of a photograph's long side, to which it is shrunk once
 
 
-def _severity(sigma: tuple[float, float], noise: tuple[float, float], quality: tuple[int, int]) -> Degradation:
+def _severity(sigma: tuple[float, float], noise: tuple[float, float], quality: tuple[int, int]) -> AnyDegradation:
     """One pass of blur (sigma in HR pixels), reduction by 2, noise and JPEG."""
     second = {
         "sigma": sigma, "noise_sigma": noise, "jpeg_quality": quality, "jpeg_prob": 0.6,

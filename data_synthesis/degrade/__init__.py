@@ -1,4 +1,5 @@
-"""HR to LR: the second-order degradation of Real-ESRGAN (blur, resize, noise and JPEG, twice over), and milder ones.
+"""HR to LR: the second-order degradation of Real-ESRGAN (blur, resize, noise and JPEG, twice over), milder ones, and
+what phones do.
 
 `draw_plan` draws everything random about one image from that image's generator. Carrying out a plan is deterministic.
 So the LR image depends on its seed alone, not on the worker, the images before it or the number of threads.
@@ -13,10 +14,22 @@ import cv2
 import numpy as np
 
 from tadisr.data_synthesis.degrade import kernels
-from tadisr.data_synthesis.degrade.config import Degradation, Order, Range
-from tadisr.data_synthesis.degrade.steps import Blur, Jpeg, Noise, Resize, Scratch, Step, apply
+from tadisr.data_synthesis.degrade.config import AnyDegradation, Degradation, Mixture, Order, Phone, Range
+from tadisr.data_synthesis.degrade.steps import (
+    MODES,
+    Blur,
+    Chroma,
+    Jpeg,
+    Noise,
+    Resize,
+    Scratch,
+    Sharpen,
+    Step,
+    WebP,
+    apply,
+)
 
-__all__ = ["Degradation", "Order", "degrade", "draw_plan"]
+__all__ = ["AnyDegradation", "Degradation", "Mixture", "Order", "Phone", "degrade", "draw_plan"]
 
 
 class _Draws:
@@ -105,13 +118,23 @@ def _draw_jpeg(order: Order, draws: _Draws) -> list[Step]:
     return [Jpeg(draws.integer(*order.jpeg_quality))] if draws.chance(order.jpeg_prob) else []
 
 
-def draw_plan(config: Degradation, rng: np.random.Generator, height: int, width: int) -> list[Step]:
+def draw_plan(config: AnyDegradation, rng: np.random.Generator, height: int, width: int) -> list[Step]:
     """All steps for one image of height x width HR pixels, with their kernels and the seeds of their noise.
 
     Steps that would change nothing are left out. `rng` always advances by the same amount.
     """
     draws = _Draws(rng)
     size, lr = (height, width), (height // config.scale, width // config.scale)
+    if not isinstance(config, Mixture):
+        return _draw_orders(config, draws, size, lr)
+    part: Degradation | Phone = draws.weighted((p for _, p in config.parts), [share for share, _ in config.parts])
+    if isinstance(part, Phone):
+        return _draw_photo(part, draws, size, lr)
+    return _draw_orders(part, draws, size, lr)
+
+
+def _draw_orders(config: Degradation, draws: _Draws, size: tuple[int, int], lr: tuple[int, int]) -> list[Step]:
+    """The second-order degradation of an image of `size` (H, W) to `lr`."""
     steps: list[Step] = []
     strength = sigma_factor = 1.0
     if draws.chance(config.first_prob):
@@ -129,10 +152,31 @@ def draw_plan(config: Degradation, rng: np.random.Generator, height: int, width:
     return steps + more + (final + codec if draws.chance(config.jpeg_last_prob) else codec + final)
 
 
+def _draw_photo(config: Phone, draws: _Draws, size: tuple[int, int], lr: tuple[int, int]) -> list[Step]:
+    """A phone's photograph of an image of `size` (H, W), sent on at the size `lr`."""
+    if draws.chance(config.motion_prob):
+        kernel = kernels.motion_kernel(draws.integer(*config.motion), draws.uniform((0, math.pi)))
+    else:
+        kernel = kernels.disk_kernel(2 * draws.uniform(config.defocus))
+    steps: list[Step] = [Blur(kernel, light=draws.chance(config.linear_prob))]
+    multiple = draws.uniform(config.sensor)
+    sensor = min(size[0], int(lr[0] * multiple)), min(size[1], int(lr[1] * multiple))
+    steps += _resize(size, sensor, "area")
+    steps.append(Noise("poisson", draws.uniform(config.poisson_scale), False, draws.integer(0, 2**53 - 1)))
+    steps.append(Chroma(draws.uniform(config.chroma), draws.integer(0, 2**53 - 1)))
+    steps.append(Sharpen(draws.uniform(config.halo_sigma), draws.uniform(config.halo)))
+    smaller = _resize(sensor, lr, draws.choice(MODES))
+    if draws.chance(config.webp_prob):
+        return [*steps, *smaller, WebP(draws.integer(*config.webp_quality))]
+    first, second = draws.integer(*config.jpeg_quality), draws.integer(*config.jpeg_quality)
+    shift = draws.integer(0, 7), draws.integer(0, 7)
+    return [*steps, *smaller, Jpeg(first, shift), Jpeg(second)]
+
+
 _MEMORY = threading.local()
 
 
-def degrade(image: np.ndarray, config: Degradation, rng: np.random.Generator) -> np.ndarray:
+def degrade(image: np.ndarray, config: AnyDegradation, rng: np.random.Generator) -> np.ndarray:
     """The LR image of an HR image.
 
     (H, W, 3) uint8 RGB, sides divisible by `config.scale` (ValueError for others), to (H / scale, W / scale, 3) uint8

@@ -1,4 +1,4 @@
-"""What a degradation draws from: every probability and range, the published values and a milder set."""
+"""What a degradation draws from: every probability and range, published values, a milder set, a mixture."""
 
 import math
 from collections.abc import Mapping
@@ -106,30 +106,32 @@ class Degradation:
     def __post_init__(self):
         _check(self)
         _check_sizes("final_sinc_sizes", self.final_sinc_sizes)
-        if not isinstance(self.scale, int) or self.scale < 1:
-            raise ValueError(f"scale must be a whole number of at least 1; got {self.scale!r}.")
+        _check_scale(self.scale)
         strength, cutoff = self.second_strength, self.final_sinc_cutoff
         if not strength > 0 or not cutoff[0] > 0:
             raise ValueError(f"second_strength and final_sinc_cutoff must be above 0; got {strength} and {cutoff}.")
 
     @classmethod
-    def preset(cls, name: str) -> "Degradation":
-        """`real-esrgan`: the published values. `mild`: photographs a little soft, noisy and compressed."""
+    def preset(cls, name: str) -> "AnyDegradation":
+        """`real-esrgan`: the published values. `mild`: photographs a little soft, noisy and compressed. `wide`: mostly
+        `mild`, and the rest from nearly sharp over phones to unreadable."""
         if not isinstance(name, str) or name not in _PRESETS:
             raise ValueError(f"No degradation is called {str(name)[:50]!r}; there are {', '.join(_PRESETS)}.")
         return _PRESETS[name]()
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Degradation":
+    def from_dict(cls, values: Mapping[str, Any]) -> "AnyDegradation":
         """From the values of a YAML file: fields of this class; `first` and `second` map fields of `Order`.
 
-        Fields that are not given are those of the preset that `preset` names (default: real-esrgan). ValueError: an
-        unknown key, or a value that does not fit.
+        Fields that are not given are those of the preset that `preset` names (default: real-esrgan). Of a mixture only
+        `scale` can be given. ValueError: an unknown key, or a value that does not fit.
         """
         if not isinstance(values, Mapping):
             raise ValueError(f"degradation must be a preset's name or map names to values; got {values!r}.")
         values = dict(values)
         base = cls.preset(values.pop("preset", "real-esrgan"))
+        if isinstance(base, Mixture) and (other := sorted(map(str, set(values) - {"scale"}))):
+            raise ValueError(f"A preset that mixes degradations takes scale alone; got {', '.join(other)}.")
         for name in ("first", "second"):
             if name in values:
                 values[name] = _replace(getattr(base, name), values[name], name)
@@ -152,7 +154,74 @@ def _mild() -> Degradation:
     )  # fmt: skip
 
 
-_PRESETS = {"real-esrgan": Degradation, "mild": _mild}
+@dataclass
+class Phone:
+    """What a phone does to what it sees: blur of the lens or the hand, a noisy sensor, sharpening, and two files."""
+
+    motion_prob: float = 0.4
+    """How often the hand moved; the other images are out of focus."""
+    motion: tuple[int, int] = (2, 10)
+    """Length of the movement, HR pixels."""
+    defocus: Range = (0.7, 3.6)
+    """Radius of the disk, HR pixels."""
+    linear_prob: float = 0.5
+    """How often the blur is one of light, in which bright things spread over dark ones, not one of sRGB values."""
+    sensor: Range = (1.0, 2.0)
+    """Size of the image that the sensor sees, in units of the LR size."""
+    poisson_scale: Range = (0.1, 1.1)
+    chroma: Range = (0.0, 9.0)
+    """Standard deviation of blotches of colour, in 1/255."""
+    halo: Range = (0.1, 0.9)
+    """Strength of the sharpening, and so of the halo around edges."""
+    halo_sigma: Range = (0.7, 1.5)
+    """Width of the halo, pixels of the sensor's image."""
+    webp_prob: float = 0.3
+    """How often the file is one WebP; the others are a JPEG of a JPEG, whose blocks do not coincide."""
+    webp_quality: tuple[int, int] = (30, 85)
+    jpeg_quality: tuple[int, int] = (45, 95)
+
+    def __post_init__(self):
+        _check(self)
+
+
+@dataclass
+class Mixture:
+    """Some degradations, of which each image goes through one."""
+
+    parts: tuple[tuple[float, Degradation | Phone], ...]
+    """How often each is drawn, relative to the others. The mixture's scale holds for all of them."""
+    scale: int = 4
+
+    def __post_init__(self):
+        _check_scale(self.scale)
+        _check_weights("parts", tuple(share for share, _ in self.parts))
+
+
+AnyDegradation = Degradation | Mixture
+
+
+def _wide() -> Mixture:
+    """Damage of every strength, most of it mild: whoever trains on harsh damage alone pays for it on mild damage."""
+    mild = _mild()
+    one = replace(mild, first_prob=0.0)
+    sharp = replace(mild.second, sigma=(0.3, 0.8), noise_sigma=(0.0, 2.0), jpeg_prob=0.8, jpeg_quality=(80, 95))
+    blurred = {"aniso": 0.6, "disk": 0.2, "motion": 0.2}
+    soft = replace(mild.second, kernels=blurred, sigma=(1.5, 4.0), noise_sigma=(0.3, 10.0), jpeg_quality=(25, 95))
+    harsh = replace(soft, sigma=(2.5, 6.0), noise_sigma=(0.3, 15.0), jpeg_quality=(10, 70))
+    before = replace(
+        harsh, sigma=(0.5, 3.0), resize_weights=(0, 1, 0), resize_range=(0.4, 1.0), jpeg_quality=(10, 90),
+        noise_sigma=(0.3, 10.0),
+    )  # fmt: skip
+    return Mixture((
+        (0.62, mild),
+        (0.06, replace(one, second=sharp)),
+        (0.20, Phone()),
+        (0.08, replace(one, second=soft)),
+        (0.04, replace(mild, first_prob=0.5, first=before, second=harsh, second_strength=0.8)),
+    ))  # fmt: skip
+
+
+_PRESETS = {"real-esrgan": Degradation, "mild": _mild, "wide": _wide}
 
 
 def _replace(config: Any, values: Mapping[str, Any], where: str) -> Any:
@@ -183,6 +252,11 @@ def _numbers(value: Any) -> bool:
 def _check_weights(name: str, weights: Any, count: int | None = None) -> None:
     if not _numbers(weights) or not sum(weights) > 0 or (count and len(weights) != count):
         raise ValueError(f"{name} needs {count or 'some'} frequencies of at least 0, not all 0; got {weights!r}.")
+
+
+def _check_scale(scale: Any) -> None:
+    if not isinstance(scale, int) or scale < 1:
+        raise ValueError(f"scale must be a whole number of at least 1; got {scale!r}.")
 
 
 def _check_sizes(name: str, sizes: Any) -> None:

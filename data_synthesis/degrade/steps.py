@@ -1,4 +1,4 @@
-"""The four steps of a degradation, on OpenCV and numpy.
+"""The steps of a degradation, on OpenCV and numpy.
 
 An image here is (h, w, 3) BGR, uint8 or float32 in 0..255. BGR is OpenCV's order of channels: the codec must see the
 true colours, because it halves the resolution of the chroma.
@@ -21,6 +21,8 @@ class Blur:
 
     kernel: np.ndarray
     """(k,) or (ky, kx), see `kernels`."""
+    light: bool = False
+    """Whether light is averaged, as a lens does it, not sRGB values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,41 @@ class Jpeg:
 
     quality: int
     """1 to 100, as libjpeg counts it."""
+    shift: tuple[int, int] = (0, 0)
+    """How far the blocks lie up and to the left of the image's corner, as after a cut, pixels."""
 
 
-Step = Blur | Resize | Noise | Jpeg
+@dataclass(frozen=True, slots=True)
+class WebP:
+    """Encode and decode."""
+
+    quality: int
+    """1 to 100, as libwebp counts it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chroma:
+    """Add blotches of colour, two pixels large and without luma, and clip."""
+
+    sigma: float
+    """In 1/255, before the luma is taken out."""
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sharpen:
+    """Unsharp masking, which leaves halos, and clip."""
+
+    sigma: float
+    """Pixels."""
+    amount: float
+
+
+Step = Blur | Resize | Noise | Jpeg | WebP | Chroma | Sharpen
 
 _INTERPOLATION = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 MODES = tuple(_INTERPOLATION)
+GAMMA = 2.2  # of sRGB, near enough
 _DIRECT_TAPS = 130  # with more taps cv2.filter2D uses a Fourier transform of its own, which is slow for large images
 _SMALL = 64 * 64  # pixels; for smaller images that transform is fast enough
 _KEPT = 2**25  # bytes; larger arrays are not kept, so that a few huge images do not occupy the memory for good
@@ -112,6 +143,10 @@ def _to_float(image: np.ndarray, scratch: Scratch) -> np.ndarray:
 
 def blur(image: np.ndarray, step: Blur, scratch: Scratch) -> np.ndarray:
     """The fastest of three ways (`benchmarks/degradation.py --blurs`). They differ by rounding only."""
+    if step.light:
+        light = cv2.pow(_to_float(image, scratch) / np.float32(255), GAMMA)
+        blurred = np.maximum(blur(light, Blur(step.kernel), scratch), 0)
+        return cv2.pow(blurred, 1 / GAMMA) * np.float32(255)
     kernel = step.kernel
     if kernel.ndim == 1:
         out = scratch.output(image.shape)
@@ -186,11 +221,43 @@ def resize(image: np.ndarray, step: Resize, scratch: Scratch) -> np.ndarray:
     return cv2.resize(image, (step.width, step.height), out, interpolation=_INTERPOLATION[step.mode])
 
 
-def jpeg(image: np.ndarray, step: Jpeg, scratch: Scratch) -> np.ndarray:
-    ok, data = cv2.imencode(".jpg", _to_uint8(image), [cv2.IMWRITE_JPEG_QUALITY, step.quality])
+def _through_file(image: np.ndarray, suffix: str, parameters: list[int]) -> np.ndarray:
+    ok, data = cv2.imencode(suffix, image, parameters)
     if not ok:
-        raise RuntimeError(f"OpenCV could not write a JPEG of {image.shape[1]}x{image.shape[0]} pixels.")
+        raise RuntimeError(f"OpenCV could not write a {suffix} of {image.shape[1]}x{image.shape[0]} pixels.")
     return decode(data, cv2.IMREAD_COLOR)
+
+
+def jpeg(image: np.ndarray, step: Jpeg, scratch: Scratch) -> np.ndarray:
+    down, right = step.shift
+    image = _to_uint8(image)
+    if down or right:
+        image = cv2.copyMakeBorder(image, down, 0, right, 0, cv2.BORDER_REPLICATE)
+    return _through_file(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, step.quality])[down:, right:]
+
+
+def webp(image: np.ndarray, step: WebP, scratch: Scratch) -> np.ndarray:
+    return _through_file(_to_uint8(image), ".webp", [cv2.IMWRITE_WEBP_QUALITY, step.quality])
+
+
+def chroma(image: np.ndarray, step: Chroma, scratch: Scratch) -> np.ndarray:
+    """float32, clipped to 0..255."""
+    image = _to_float(image, scratch)
+    h, w = image.shape[:2]
+    rows, columns = (h + 1) // 2, (w + 1) // 2
+    bits = np.random.SFC64(step.seed).random_raw((3 * rows * columns + 3) // 4).view(np.uint16)
+    drawn = normal_table().take(bits[: 3 * rows * columns]).reshape(rows, columns, 3) * np.float32(step.sigma)
+    drawn -= cv2.cvtColor(drawn, cv2.COLOR_BGR2GRAY)[..., None]
+    image += cv2.resize(drawn, (w, h), interpolation=cv2.INTER_LINEAR)
+    return np.clip(image, 0, 255, out=image)
+
+
+def sharpen(image: np.ndarray, step: Sharpen, scratch: Scratch) -> np.ndarray:
+    """float32, clipped to 0..255."""
+    image = _to_float(image, scratch)
+    soft = cv2.GaussianBlur(image, (0, 0), step.sigma, borderType=cv2.BORDER_REFLECT_101)
+    out = cv2.addWeighted(image, 1 + step.amount, soft, -step.amount, 0, scratch.output(image.shape))
+    return np.clip(out, 0, 255, out=out)
 
 
 def noise(image: np.ndarray, step: Noise, scratch: Scratch) -> np.ndarray:
@@ -216,7 +283,9 @@ def noise(image: np.ndarray, step: Noise, scratch: Scratch) -> np.ndarray:
     return image
 
 
-FUNCTIONS = {Blur: blur, Resize: resize, Noise: noise, Jpeg: jpeg}
+FUNCTIONS = {
+    Blur: blur, Resize: resize, Noise: noise, Jpeg: jpeg, WebP: webp, Chroma: chroma, Sharpen: sharpen
+}  # fmt: skip
 
 
 @lru_cache(maxsize=1)

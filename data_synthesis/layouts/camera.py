@@ -6,7 +6,7 @@ import numpy as np
 from tadisr.data_synthesis.backgrounds.surfaces import light, noise
 from tadisr.data_synthesis.layouts.canvas import Canvas
 from tadisr.data_synthesis.layouts.typesetting import Setter
-from tadisr.io.images import LUMA
+from tadisr.io.images import LUMA, decode
 
 
 def view(
@@ -108,3 +108,24 @@ def finish(image: np.ndarray, strength: float, rng: np.random.Generator) -> None
     image += strength * rng.uniform(-0.05, 0.3) * (image - float(gray.mean()))  # contrast
     image += strength * rng.uniform(-0.03, 0.05)
     np.clip(image, 0, 1, out=image)
+
+
+def take_by_phone(image: np.ndarray, rng: np.random.Generator) -> None:
+    """What a phone's own picture looks like before anything is done to it: (H, W, 3) float32 in [0, 1], in place.
+
+    Dim rooms, haze, lamps of some colour, a lens not quite in focus, noise that was smoothed, sharpening, a JPEG.
+    """
+    size = image.shape[:2]
+    cast = 1 + rng.normal(0, 0.05) * np.array([1, 0.1, -1], np.float32) + rng.normal(0, 0.02, 3).astype(np.float32)
+    black, white = rng.uniform(0, 0.13), rng.uniform(0.55, 1.02)
+    image[:] = (black + (white - black) * image ** np.float32(rng.uniform(0.8, 1.4))) * cast
+    image *= light(size, rng, 1.2)
+    image[:] = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.0))
+    level = rng.uniform(0.005, 0.03) * np.sqrt(image.clip(0.05, 1))
+    grain = cv2.GaussianBlur(rng.standard_normal(image.shape, np.float32), (0, 0), rng.uniform(0.5, 1.2))
+    image += level * grain
+    image += rng.uniform(0, 0.9) * (image - cv2.GaussianBlur(image, (0, 0), rng.uniform(0.8, 1.8)))
+    pixels = (image.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    quality = int(rng.integers(75, 97))
+    data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    image[:] = decode(data, cv2.IMREAD_COLOR)[..., ::-1] / np.float32(255)

@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tadisr.data_synthesis.layouts.camera import finish
+from tadisr.data_synthesis.layouts.camera import finish, take_by_phone
 from tadisr.data_synthesis.layouts.canvas import Canvas
 from tadisr.data_synthesis.layouts.caption import caption
+from tadisr.data_synthesis.layouts.dense import dense
 from tadisr.data_synthesis.layouts.document import document
 from tadisr.data_synthesis.layouts.form import form
+from tadisr.data_synthesis.layouts.interface import interface
 from tadisr.data_synthesis.layouts.poster import poster
 from tadisr.data_synthesis.layouts.product import product
 from tadisr.data_synthesis.layouts.scene import scene, sign, words
@@ -19,7 +21,7 @@ from tadisr.data_synthesis.text.fonts import Font
 
 LAYOUTS: dict[str, Callable[[Canvas, Setter], None]] = {
     "scene": scene, "sign": sign, "poster": poster, "caption": caption, "document": document, "form": form,
-    "screen": screen, "product": product,
+    "screen": screen, "product": product, "interface": interface, "dense": dense,
 }  # fmt: skip
 
 
@@ -47,4 +49,6 @@ def write_page(
         words(page, setter, 1)
         lines = page.visible_lines()
     finish(image, setter.finish, rng)
+    if style.phone and setter.finish > 0.5 and rng.random() < style.phone:
+        take_by_phone(image, rng)
     return page.mask, lines

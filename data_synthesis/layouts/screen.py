@@ -28,7 +28,8 @@ def screen(page: Canvas, s: Setter) -> None:
     lay(page, sheet, s, (x, y, x + wide, y + high), 3, 0.1)
 
 
-def _toward(color: Color, other: Color, amount: float) -> Color:
+def toward(color: Color, other: Color, amount: float) -> Color:
+    """A colour between two, `amount` of the way."""
     return (color + (other - color) * amount).astype(np.float32)
 
 
@@ -36,7 +37,7 @@ def _title_bar(sheet: Canvas, s: Setter, colors: Palette, size: float) -> float:
     """A bar with a title and three buttons; its height."""
     h, w = sheet.size
     tall, radius = size * 2.0, size * 0.3
-    sheet.box(0, 0, w, tall, _toward(colors.ground, colors.ink, 0.1))
+    sheet.box(0, 0, w, tall, toward(colors.ground, colors.ink, 0.1))
     for i, color in enumerate(np.array([[0.93, 0.38, 0.35], [0.95, 0.74, 0.29], [0.38, 0.77, 0.33]], np.float32)):
         x = size * (0.9 + i)
         sheet.box(x - radius, tall / 2 - radius, x + radius, tall / 2 + radius, color, radius)
@@ -51,7 +52,7 @@ def _window(sheet: Canvas, s: Setter, colors: Palette, size: float) -> None:
     y, x = _title_bar(sheet, s, colors, size), 0.0
     if s.chance(0.6) and w > 14 * size:
         x = w * 0.3
-        sheet.box(0, y, x, h, _toward(ground, ink, 0.06))
+        sheet.box(0, y, x, h, toward(ground, ink, 0.06))
         chosen = int(s.rng.integers(0, 6))
         for i, top in enumerate(np.arange(y + size * 0.5, h - 2 * size, 2 * size)):
             color = WHITE if i == chosen else ink
@@ -68,13 +69,13 @@ def _window(sheet: Canvas, s: Setter, colors: Palette, size: float) -> None:
             continue
         s.line(sheet, s.body, x0, x1, y + size, size, ink)
         y += size * 1.4
-        sheet.box(x0, y, x1, y + size * 1.9, _toward(ground, WHITE, 0.5), size * 0.3)
-        sheet.box(x0, y, x1, y + size * 1.9, _toward(ground, ink, 0.3), size * 0.3, 1.2)
+        sheet.box(x0, y, x1, y + size * 1.9, toward(ground, WHITE, 0.5), size * 0.3)
+        sheet.box(x0, y, x1, y + size * 1.9, toward(ground, ink, 0.3), size * 0.3, 1.2)
         text = figures.figure(s.rng) if s.chance(0.4) else None
         s.label(sheet, s.body, (x0 + size * 0.5, y, x1 - size * 2, y + size * 1.9), ink, 0.53, 0.0, text)
         y += size * 2.5
     wide = min((x1 - x0) * 0.45, 9 * size)
-    for i, fill in enumerate((accent, _toward(ground, ink, 0.15))):
+    for i, fill in enumerate((accent, toward(ground, ink, 0.15))):
         right = x1 - i * (wide + size * 0.6)
         sheet.box(right - wide, h - size * 2.7, right, h - size * 0.7, fill, size * 0.4)
         s.label(sheet, s.body, (right - wide + 6, h - size * 2.7, right - 6, h - size * 0.7), WHITE, 0.5)
@@ -84,7 +85,7 @@ def _chat(sheet: Canvas, s: Setter, colors: Palette, size: float) -> None:
     """Bubbles left and right beneath a head."""
     h, w = sheet.size
     ground, ink, accent = colors
-    sheet.box(0, 0, w, size * 2.2, _toward(ground, ink, 0.08))
+    sheet.box(0, 0, w, size * 2.2, toward(ground, ink, 0.08))
     s.label(sheet, s.head, (size, 0, w - size, size * 2.2), ink, 0.48)
     y = size * 2.9
     while h - y > 2.6 * size:
@@ -95,12 +96,12 @@ def _chat(sheet: Canvas, s: Setter, colors: Palette, size: float) -> None:
         x = w - size - wide if mine else size * 2.6
         if not mine:
             sheet.picture(size * 0.3, y, size * 2.1, y + size * 1.8, s.picture(40, 40), size * 0.9)
-        sheet.box(x, y, x + wide, y + tall, accent if mine else _toward(ground, ink, 0.1), size * 0.6)
+        sheet.box(x, y, x + wide, y + tall, accent if mine else toward(ground, ink, 0.1), size * 0.6)
         color = WHITE if mine else ink
         s.block(sheet, s.body, x + size * 0.6, x + wide - size * 0.6, y + size * 0.35, y + tall, size, color)
         y += tall + size * 0.8
         if s.chance(0.15):
-            gray = _toward(ground, ink, 0.65)
+            gray = toward(ground, ink, 0.65)
             s.line(sheet, s.body, size, w - size, y + size, size * 0.8, gray, 0.5, figures.date(s.rng))
             y += size * 1.6
 
@@ -119,7 +120,7 @@ def _terminal(sheet: Canvas, s: Setter, colors: Palette, size: float) -> None:
     for row in range(int((h - y) / (size * 1.4))):
         x, baseline = size * 0.5, y + (row + 1) * size * 1.4
         if numbered:
-            gray = _toward(ground, ink, 0.55)
+            gray = toward(ground, ink, 0.55)
             s.line(sheet, voice, x, x + size * 1.7, baseline, size, gray, 1.0, str(row + 1))
             x += size * 2.3
         depth = int(np.clip(depth + s.rng.integers(-1, 2), 0, 4))
@@ -137,7 +138,7 @@ def _web(sheet: Canvas, s: Setter, colors: Palette, size: float) -> None:
     h, w = sheet.size
     ground, ink, accent = colors
     loud = s.chance(0.4)
-    sheet.box(0, 0, w, size * 2.4, accent if loud else _toward(ground, ink, 0.05))
+    sheet.box(0, 0, w, size * 2.4, accent if loud else toward(ground, ink, 0.05))
     x, color = size, WHITE if loud else ink
     marks.pictogram(sheet, x + size * 0.5, size * 1.2, size * 1.4, color, s.rng)
     x += size * 1.8
@@ -148,13 +149,13 @@ def _web(sheet: Canvas, s: Setter, colors: Palette, size: float) -> None:
     while h - y > 4 * size:
         tall, side = min(size * s.between(4, 8), h - y - 2), w * s.between(0.28, 0.42)
         x0, x1, bottom = size * 1.2 + side, w - size * 0.9, y + tall
-        sheet.box(size * 0.5, y, w - size * 0.5, bottom, _toward(ground, ink, 0.04), size * 0.4)
+        sheet.box(size * 0.5, y, w - size * 0.5, bottom, toward(ground, ink, 0.04), size * 0.4)
         picture = s.picture(tall, side)
         sheet.picture(size * 0.9, y + size * 0.4, size * 0.5 + side, bottom - size * 0.4, picture, size * 0.3)
         big = size * s.between(1.1, 1.4)
         s.line(sheet, s.head, x0, x1, y + size * 0.4 + big, big, ink)
         top = y + size * 0.4 + big * 1.4
-        top = s.block(sheet, s.body, x0, x1, top, bottom - 1.9 * size, size, _toward(ink, ground, 0.25))
+        top = s.block(sheet, s.body, x0, x1, top, bottom - 1.9 * size, size, toward(ink, ground, 0.25))
         if bottom - top > 1.9 * size:
             if s.chance(0.5):
                 red = np.array([0.85, 0.15, 0.1], np.float32)
@@ -180,15 +181,15 @@ def _telephone(sheet: Canvas, s: Setter, colors: Palette, size: float) -> None:
     y += big * 1.5
     while h - y > 2.6 * size:
         rows = max(1, int(min(s.rng.integers(1, 5), (h - y) / (2.2 * size))))
-        sheet.box(size * 0.6, y, w - size * 0.6, y + rows * size * 2.2, _toward(ground, ink, 0.07), size * 0.6)
+        sheet.box(size * 0.6, y, w - size * 0.6, y + rows * size * 2.2, toward(ground, ink, 0.07), size * 0.6)
         for i in range(rows):
             top, x1 = y + i * size * 2.2, w - size * 1.1
             bottom, x0 = top + size * 2.2, size * 1.2
             if i:
-                marks.rule(sheet, x0, w - size * 0.6, top, _toward(ground, ink, 0.2))
+                marks.rule(sheet, x0, w - size * 0.6, top, toward(ground, ink, 0.2))
             if s.chance(0.4):
                 on = s.chance(0.5)
-                track = accent if on else _toward(ground, ink, 0.25)
+                track = accent if on else toward(ground, ink, 0.25)
                 sheet.box(x1 - size * 1.8, top + size * 0.6, x1, top + size * 1.6, track, size)
                 knob = x1 - size * (0.5 if on else 1.3)
                 radius, middle = size * 0.42, top + size * 1.1
@@ -196,7 +197,7 @@ def _telephone(sheet: Canvas, s: Setter, colors: Palette, size: float) -> None:
                 middle = x1 - 2.2 * size
             else:
                 middle = (x0 + x1) / 2
-                gray = _toward(ink, ground, 0.35)
+                gray = toward(ink, ground, 0.35)
                 s.label(sheet, s.body, (middle, top, x1, bottom), gray, 0.46, 1.0, figures.figure(s.rng))
             s.label(sheet, s.body, (x0, top, middle - size * 0.5, bottom), ink, 0.46, 0.0)
         y += rows * size * 2.2 + size * 0.8

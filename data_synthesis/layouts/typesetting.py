@@ -45,6 +45,10 @@ class PageStyle:
     """Windows, telephones, terminals."""
     product: float = 0.08
     """Packages, bottles, price tags on shelves, book covers and rows of spines."""
+    interface: float = 0.0
+    """Screenshots: rows, tables, articles, slides, forms; flat, at times with sub-pixel rendering."""
+    dense: float = 0.0
+    """Sheets full of small text: book pages new and old, labels of things."""
     font_size: tuple[int, int] = (20, 120)
     """Pixels per em of the smallest and the largest text, in Latin letters; hanzi are a quarter larger. After a 4x
     reduction 20 pixels are at the edge of what can be read (see `render.SMALLEST`)."""
@@ -60,6 +64,9 @@ class PageStyle:
     """Lines at most that a layout writes on a page."""
     finish: float = 1.0
     """Strength of the camera's part: softness, uneven light, tone. 0 leaves pages as they were drawn."""
+    phone: float = 0.0
+    """Share of the photographed pages that a phone took: dim or hazy, a little out of focus, noisy, denoised, saved as
+    a JPEG."""
 
     def __post_init__(self):
         for name in LAYOUT_NAMES:
@@ -67,7 +74,7 @@ class PageStyle:
                 raise ValueError(f"{name} is a layout's weight and must be 0 or more, not {getattr(self, name)}.")
         if sum(getattr(self, name) for name in LAYOUT_NAMES) <= 0:
             raise ValueError(f"At least one layout needs a weight above 0: {', '.join(LAYOUT_NAMES)}.")
-        for name, most in (("effects", 1), ("vertical", 1), ("min_contrast", 0.4), ("finish", 1)):
+        for name, most in (("effects", 1), ("vertical", 1), ("min_contrast", 0.4), ("finish", 1), ("phone", 1)):
             if not 0 <= getattr(self, name) <= most:  # more contrast than 0.4 no ink has on a middle gray
                 raise ValueError(f"{name} must lie between 0 and {most}, not {getattr(self, name)}.")
         if len(self.font_size) != 2 or not 4 <= self.font_size[0] <= self.font_size[1]:
@@ -76,7 +83,10 @@ class PageStyle:
             raise ValueError(f"max_lines must be at least 1, not {self.max_lines}.")
 
 
-LAYOUT_NAMES = tuple(f.name for f in fields(PageStyle))[:8]
+LAYOUT_NAMES = tuple(f.name for f in fields(PageStyle))[:10]
+ADDED = ("interface", "dense", "phone")
+"""Fields of `PageStyle` that came later. A job's description leaves them out where they are 0, so that a folder begun
+before them can be gone on with."""
 
 
 @dataclass

@@ -17,6 +17,7 @@ import numpy as np
 
 from tadisr.data_synthesis.degrade import degrade
 from tadisr.data_synthesis.judging.judge import Selection
+from tadisr.data_synthesis.layouts.typesetting import ADDED
 from tadisr.data_synthesis.pages.compose import compose_page, open_materials
 from tadisr.data_synthesis.recipe import Recipe
 from tadisr.io.atomic import write_atomically
@@ -56,7 +57,11 @@ class Job:
 
     def describe(self) -> dict[str, Any]:
         """The job in JSON's types. Two runs may share a folder only if it is equal."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        described = json.loads(json.dumps(dataclasses.asdict(self)))
+        for name in ADDED:
+            if not described["recipe"]["text"][name]:
+                del described["recipe"]["text"][name]
+        return described
 
 
 @dataclass(frozen=True)

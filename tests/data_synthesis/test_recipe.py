@@ -2,7 +2,10 @@
 
 import pytest
 
+from tadisr.data_synthesis.degrade import Degradation
+from tadisr.data_synthesis.layouts.typesetting import ADDED
 from tadisr.data_synthesis.recipe import PasteStyle, Recipe, from_dict, load_recipe
+from tadisr.data_synthesis.writing.shards import Job
 
 
 def test_bundled_recipes():
@@ -21,6 +24,21 @@ def test_nested_values_and_tuples(tmp_path):
     recipe = load_recipe(str(path))
     assert recipe.photos == 0.1 and recipe.paste.count == (2, 3) and recipe.paste.tries == 100
     assert recipe.degradation.scale == 2
+
+
+def test_a_recipe_may_mix_degradations(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("degradation: wide\n")
+    assert load_recipe(str(path)).degradation == Degradation.preset("wide")
+    assert Job(load_recipe(str(path)), 2, 0, 64).describe()["recipe"]["degradation"]["parts"][0][0] == 0.62
+
+
+def test_a_description_names_later_keys_where_they_are_used():
+    """So a folder that was begun before them is gone on with."""
+    text = Job(load_recipe("tiny"), 2, 0, 64).describe()["recipe"]["text"]
+    assert text["product"] == 0.08 and not set(ADDED) & set(text)
+    used = Job(from_dict(Recipe, {"text": {"dense": 0.5}}), 2, 0, 64).describe()["recipe"]["text"]
+    assert used["dense"] == 0.5 and "interface" not in used
 
 
 @pytest.mark.parametrize(

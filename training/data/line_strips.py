@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from tadisr.data_synthesis.degrade import Degradation, degrade
+from tadisr.data_synthesis.degrade import AnyDegradation, Degradation, degrade
 from tadisr.training.data.page_crops import ConcatPages, photographic_tones, to_tensors
 
 
@@ -34,7 +34,7 @@ class FTSRLines(Dataset):
         seed: int = 0,
         size: tuple[int, int] = (64, 256),
         heights: tuple[float, float] = (18.0, 50.0),
-        degradation: Degradation | None = None,
+        degradation: AnyDegradation | None = None,
         augmentation: bool = True,
     ):
         self.augmentation = augmentation

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from tadisr.data_synthesis.degrade import Degradation, degrade
+from tadisr.data_synthesis.degrade import AnyDegradation, Degradation, degrade
 from tadisr.data_synthesis.tones import Tones, draw_tones, photographic_tones
 from tadisr.datasets.ftsr import open_pages
 
@@ -41,7 +41,7 @@ class Cropping:
 
     size: int
     """Side in HR pixels."""
-    degradation: Degradation | None = field(default_factory=lambda: Degradation.preset("mild"))
+    degradation: AnyDegradation | None = field(default_factory=lambda: Degradation.preset("mild"))
     """None: the page's own LR image."""
     text_share: float = 0.85
     augmentation: bool = False

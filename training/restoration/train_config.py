@@ -71,7 +71,7 @@ class TrainConfig(LossWeights, LoopConfig):
     """Side of the square HR crops, pixels."""
     scale: int = 4
     degradation: str = "real-esrgan"
-    """Degradation that makes the LR crops, anew each time: real-esrgan or mild; stored: the data set's LR images."""
+    """What makes the LR crops, anew each time (real-esrgan, mild, wide), or stored: the data set's LR images."""
     text_share: float = 0.85
     """Share of crops that must hold text."""
     augmentation: bool = False
@@ -133,7 +133,7 @@ class TrainConfig(LossWeights, LoopConfig):
             self.mixed_precision = "no" if self.base_config else "bf16"
         super().__post_init__()
         self.check_choices(
-            degradation=("real-esrgan", "mild", STORED),
+            degradation=("real-esrgan", "mild", "wide", STORED),
             lpips_net=("vgg", "st_alex", "st_vgg"),
             best_metric=(None, "psnr", "ssim", "lpips", "ocr_accuracy", "mask_iou"),
         )
@@ -158,7 +158,7 @@ class TrainConfig(LossWeights, LoopConfig):
             raise ValueError("degradation: stored takes the LR images as they are: set augmentation to false.")
         if self.degradation == STORED and self.recognizer:
             raise ValueError(
-                "The recogniser's strips are shrunk and degraded anew: set degradation to real-esrgan or mild."
+                "The recogniser's strips are shrunk and degraded anew: set degradation to real-esrgan, mild or wide."
             )
         if self.lpips_weights and self.lpips_net != "vgg":
             raise ValueError(f"lpips_weights are of vgg: {self.lpips_net} brings its own.")

@@ -1,11 +1,12 @@
 """Configurations: published defaults, YAML, and refusals."""
 
+import json
 from dataclasses import asdict, replace
 
 import pytest
 import yaml
 
-from tadisr.data_synthesis.degrade import Degradation
+from tadisr.data_synthesis.degrade import Degradation, Mixture, Phone
 
 
 def test_the_defaults_are_the_published_options():
@@ -49,10 +50,26 @@ def test_configs_are_read_from_yaml():
     assert Degradation.from_dict(written).first.kernel_sizes is None
 
 
+def test_a_mixture_is_mostly_mild_and_takes_a_scale():
+    wide = Degradation.preset("wide")
+    shares = {json.dumps(asdict(part)): share for share, part in wide.parts}
+    assert sum(shares.values()) == pytest.approx(1) and shares[json.dumps(asdict(Degradation.preset("mild")))] == 0.62
+    assert Degradation.from_dict({"preset": "wide", "scale": 2}) == replace(wide, scale=2)
+    with pytest.raises(ValueError, match="parts needs some frequencies"):
+        Mixture(())
+    with pytest.raises(ValueError, match="motion_prob must lie between 0 and 1"):
+        Phone(motion_prob=2)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"preset": "soft"}, "No degradation is called 'soft'; there are real-esrgan, mild"),
+        ({"preset": "soft"}, "No degradation is called 'soft'; there are real-esrgan, mild, wide"),
+        (
+            {"preset": "wide", "first": {"sigma": [1, 2]}},
+            "A preset that mixes degradations takes scale alone; got first",
+        ),
+        ({"preset": "wide", "scale": 0}, "scale must be a whole number of at least 1"),
         ({"sclae": 4}, "Unknown keys in degradation: sclae"),
         ({"first": {"blur": 1, "sigmas": 2}}, "Unknown keys in first: blur, sigmas"),
         ({"second": 3}, "second must map names to values; got 3"),

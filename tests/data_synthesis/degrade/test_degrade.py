@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.degradations import centre, photo, rng
-from tadisr.data_synthesis.degrade import Degradation, Order, degrade, draw_plan
+from tadisr.data_synthesis.degrade import Degradation, Mixture, Order, Phone, degrade, draw_plan
 from tadisr.data_synthesis.degrade.config import KINDS
 
 
@@ -44,7 +44,18 @@ def test_the_whole_chain_moves_nothing(preset, scale):
         np.testing.assert_allclose(centre(lr), (64 / scale, 96 / scale), atol=0.1)
 
 
-@pytest.mark.parametrize("preset", ["real-esrgan", "mild"])
+@pytest.mark.parametrize("motion_prob", [0.0, 1.0])
+def test_a_phone_moves_nothing(motion_prob):
+    image = np.full((128, 192, 3), 20, np.uint8)
+    image[48:80, 80:112] = 235  # centred on (64, 96)
+    phone = Phone(motion_prob, poisson_scale=(0, 0), chroma=(0, 0), webp_prob=0, jpeg_quality=(100, 100))
+    for seed in range(12):
+        lr = degrade(image, Mixture(((1.0, phone),)), rng(seed))
+        assert lr.shape == (32, 48, 3) and lr.dtype == np.uint8
+        np.testing.assert_allclose(centre(lr), (16, 24), atol=0.1)
+
+
+@pytest.mark.parametrize("preset", ["real-esrgan", "mild", "wide"])
 def test_an_image_depends_on_its_seed_alone(preset):
     """Not on the images before it, the number of threads, or how it lies in memory."""
     config = Degradation.preset(preset)
@@ -67,10 +78,11 @@ def test_an_image_depends_on_its_seed_alone(preset):
 
 @settings(deadline=None, max_examples=25)
 @given(
-    height=st.integers(1, 12), width=st.integers(1, 12), seed=st.integers(0, 999), preset=st.sampled_from([0.0, 1.0])
-)
+    height=st.integers(1, 12), width=st.integers(1, 12), seed=st.integers(0, 999),
+    preset=st.sampled_from(["real-esrgan", "mild", "wide"]),
+)  # fmt: skip
 def test_any_size_works(height, width, seed, preset):
-    config = Degradation.preset("real-esrgan" if preset else "mild")
+    config = Degradation.preset(preset)
     image = rng(seed).integers(0, 256, (4 * height, 4 * width, 3), dtype=np.uint8)
     assert degrade(image, config, rng(seed)).shape == (height, width, 3)
 

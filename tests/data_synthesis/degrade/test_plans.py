@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from helpers.degradations import moments, rng
-from tadisr.data_synthesis.degrade import Degradation, Order, draw_plan
-from tadisr.data_synthesis.degrade.steps import MODES, Blur, Jpeg, Noise, Resize
+from tadisr.data_synthesis.degrade import Degradation, Mixture, Order, draw_plan
+from tadisr.data_synthesis.degrade.steps import MODES, Blur, Chroma, Jpeg, Noise, Resize, Sharpen, WebP
 
 PLANS = 3000
 
@@ -227,3 +227,40 @@ def test_the_mild_preset_is_one_pass_and_now_and_then_two():
     close(len(gaussians), 0.9 + 0.05 * (1.2 - 0.5) / 1.8, len(single))
     mean = np.mean([np.trace(moments(kernel)[1]) for kernel in gaussians])
     assert mean == pytest.approx(2 * (2.3**3 - 0.5**3) / 3 / 1.8, rel=0.05)  # twice the mean square of U(0.5, 2.3)
+
+
+def widest(plan):
+    """The largest standard deviation of the plan's widest kernel, pixels of the image that it blurs."""
+    spreads = [np.linalg.eigvalsh(moments(step.kernel)[1])[1] for step in plan if isinstance(step, Blur)]
+    return math.sqrt(max(spreads))
+
+
+def test_the_wide_preset_is_mostly_mild_and_reaches_far():
+    config = Degradation.preset("wide")
+    drawn = [draw_plan(config, rng(seed), 96, 96) for seed in range(PLANS)]
+    phones = [plan for plan in drawn if get(plan, Sharpen)]
+    close(len(phones), 0.2)
+    widths = np.array([widest(plan) for plan in drawn if get(plan, Blur)])
+    # Beyond `mild` lie parts of the soft and most of the harsh images; short of it half of the sharp ones.
+    assert 0.05 < (widths > 2.35).mean() < 0.15 and widths.max() > 5.5 and 0.01 < (widths < 0.5).mean() < 0.05
+    qualities = [step.quality for plan in drawn for step in plan if isinstance(step, Jpeg)]
+    assert min(qualities) < 15 and max(qualities) == 95
+    twice = [plan for plan in phones if get(plan, Jpeg)]
+    close(len(phones) - len(twice), 0.3, len(phones))
+    for plan in phones:
+        *before, chroma, halo = plan[: next(i for i, step in enumerate(plan) if isinstance(step, Sharpen)) + 1]
+        assert isinstance(before[0], Blur) and isinstance(before[-1], Noise) and before[-1].kind == "poisson"
+        assert isinstance(chroma, Chroma) and 0 <= chroma.sigma <= 9 and 0.1 <= halo.amount <= 0.9
+        codecs = [step for step in plan if isinstance(step, (Jpeg, WebP))]
+        assert plan[-len(codecs) :] == codecs and len(codecs) == (2 if get(plan, Jpeg) else 1)
+    close(sum(plan[0].light for plan in phones), 0.5, len(phones))
+    shifts = {get(plan, Jpeg).shift for plan in twice}
+    assert {down for down, _ in shifts} == {right for _, right in shifts} == set(range(8))
+
+
+def test_a_mixture_is_its_parts_in_their_shares_and_scale():
+    mild = Degradation.preset("mild")
+    config = Mixture(((3, replace(mild, first_prob=1)), (1, replace(mild, first_prob=0))), scale=2)
+    drawn = [draw_plan(config, rng(seed), 96, 96) for seed in range(400)]
+    close(sum(sum(isinstance(step, Noise) for step in plan) == 2 for plan in drawn), 0.75, 400)
+    assert all([step for step in plan if isinstance(step, Resize)][-1].height == 48 for plan in drawn)

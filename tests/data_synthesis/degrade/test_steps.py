@@ -13,7 +13,7 @@ from PIL import Image
 from helpers.degradations import centre, full, photo, rng
 from tadisr.data_synthesis.degrade import Degradation, draw_plan, steps
 from tadisr.data_synthesis.degrade.kernels import gaussian_kernel, gaussian_vector, sinc_kernel
-from tadisr.data_synthesis.degrade.steps import Blur, Jpeg, Noise, Resize, Scratch
+from tadisr.data_synthesis.degrade.steps import Blur, Chroma, Jpeg, Noise, Resize, Scratch, Sharpen, WebP
 
 
 def run(image, step):
@@ -191,11 +191,56 @@ def test_jpeg_is_the_codec(quality):
     assert min(full_chroma, lost) > 1
 
 
+def test_a_shifted_jpeg_has_its_blocks_elsewhere():
+    image = photo(64, 80)
+    larger = np.pad(image, ((3, 0), (5, 0), (0, 0)), mode="edge")
+    shifted = run(image, Jpeg(30, (3, 5)))
+    np.testing.assert_array_equal(shifted, run(larger, Jpeg(30))[3:, 5:])
+    assert np.abs(shifted - run(image, Jpeg(30))).mean() > 0.5
+
+
+def test_webp_is_the_codec():
+    image = photo(64, 80)
+    data = io.BytesIO()
+    Image.fromarray(image).save(data, "WEBP", quality=40, method=4)
+    ours = run(image, WebP(40))
+    assert np.abs(ours - np.asarray(Image.open(data))).mean() < 2 < np.abs(ours - image).mean()
+
+
+def test_a_lens_averages_light():
+    """Half of white on black is 188 of 255 then, not 128; the middle of one tone stays as it is."""
+    image = np.zeros((16, 40, 3), np.uint8)
+    image[:, 20:] = 255
+    kernel = np.full((1, 2 * 4 + 1), 1 / 9, np.float32)
+    for source in (image, image.astype(np.float32)):
+        light = steps.blur(source, Blur(kernel, light=True), Scratch())
+        expected = 255 * (np.arange(10) / 9) ** (1 / 2.2)
+        np.testing.assert_allclose(light[8, 15:25, 0], expected, atol=0.1)
+    np.testing.assert_allclose(run(np.full((9, 9, 3), 77.0), Blur(kernel, light=True)), 77, atol=0.01)
+
+
+def test_blotches_of_colour_have_no_luma():
+    flat = np.full((200, 300, 3), 127.0)
+    noise = run(flat, Chroma(8.0, 3)) - 127
+    assert np.abs(noise @ [0.299, 0.587, 0.114]).max() < 1e-2 and 3 < noise.std() < 8
+    blue = noise[..., 2]
+    assert (blue[:, 1:] * blue[:, :-1]).mean() > 0.5 * blue.var() > 3 * abs((blue[:, 6:] * blue[:, :-6]).mean())
+
+
+def test_sharpening_leaves_halos():
+    image = np.full((20, 40, 3), 60.0)
+    image[:, 20:] = 180
+    edge = run(image, Sharpen(1.0, 0.8))[10, :, 0]
+    assert edge[18:20].min() < 50 and edge[20:22].max() > 190
+    np.testing.assert_allclose(edge[[0, 39]], [60, 180], atol=0.01)
+    np.testing.assert_allclose(edge[:20] - 60, 180 - edge[:19:-1], atol=0.01)  # the same on both sides
+
+
 def test_memory_that_serves_again_changes_nothing():
     scratch = Scratch()
     for seed, (height, width) in enumerate([(160, 96), (64, 64), (200, 240), (8, 12), (64, 64)]):
         image = photo(height, width, seed)
-        plan = draw_plan(Degradation(), rng(seed), height, width)
+        plan = draw_plan(Degradation.preset("wide" if seed % 2 else "real-esrgan"), rng(seed), height, width)
         before = image.copy()
         used = steps.apply(plan, image, scratch).copy()
         np.testing.assert_array_equal(used, steps.apply(plan, image, Scratch()))

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tadisr.data_synthesis.backgrounds import procedural
 from tadisr.data_synthesis.layouts import LAYOUT_NAMES, PageStyle, write_page
-from tadisr.data_synthesis.layouts.camera import bend, finish, view
+from tadisr.data_synthesis.layouts.camera import bend, finish, take_by_phone, view
 from tadisr.data_synthesis.layouts.canvas import Canvas
+from tadisr.data_synthesis.layouts.interface import fringe
 from tadisr.data_synthesis.layouts.palette import DARK, WHITE, luma, readable
 from tadisr.data_synthesis.layouts.typesetting import Setter
 from tadisr.data_synthesis.text.corpus import open_corpus
@@ -268,6 +269,41 @@ def test_the_camera_moves_nothing():
     assert (seen == image).all()
 
 
+def test_a_phone_moves_nothing_and_changes_much():
+    image = np.full((80, 120, 3), 0.9, np.float32)
+    image[30:50, 40:80] = 0.05
+    for seed in range(10):
+        seen = image.copy()
+        take_by_phone(seen, rng(seed))
+        assert seen.min() >= 0 and seen.max() <= 1
+        assert seen[34:46, 46:74].mean() < 0.6 * seen[:24].mean()
+        edges = np.abs(np.diff(seen[40].mean(axis=1)))
+        assert {int(at) for at in np.argsort(edges)[-2:]} <= {38, 39, 40, 78, 79, 80}
+        assert np.abs(seen - image).mean() > 0.01
+        again = image.copy()
+        take_by_phone(again, rng(seed))
+        assert (again == seen).all()
+
+
+def test_phones_take_photographs_and_no_screenshots():
+    for layout, changed in (("document", True), ("interface", False)):
+        plain, taken = (make_page(layout, 160, 3, phone=share) for share in (0.0, 1.0))
+        assert (plain[0] != taken[0]).any() == changed
+        assert (plain[1] == taken[1]).all()
+
+
+def test_sub_pixels_shift_red_and_blue_of_text_alone():
+    canvas = blank(40, 60)
+    canvas.image[5:10, 5:10] = 0.5  # no text: stays grey
+    canvas.image[20:30, 30], canvas.mask[20:30, 30] = 0, 1
+    fringe(canvas)
+    assert (canvas.image[5:10, 4:11].std(axis=2) == 0).all()
+    red, green, blue = (1 - canvas.image[25, 28:33, channel] for channel in range(3))
+    np.testing.assert_allclose(red, [0, 1 / 3, 2 / 3, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(green, [0, 0, 1, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(blue, [0, 0, 2 / 3, 1 / 3, 0], atol=1e-6)
+
+
 def test_chinese_pages_draw_hanzi():
     fonts = discover_fonts()
     if not fonts.covering("的一是不"):
@@ -283,6 +319,7 @@ def test_chinese_pages_draw_hanzi():
     [
         ({"poster": -1.0}, "poster is a layout's weight and must be 0 or more, not -1.0"),
         (dict.fromkeys(LAYOUT_NAMES, 0.0), "At least one layout needs a weight above 0: scene, sign"),
+        ({"phone": 2}, "phone must lie between 0 and 1, not 2"),
         ({"effects": 1.5}, "effects must lie between 0 and 1, not 1.5"),
         ({"finish": float("nan")}, "finish must lie between 0 and 1, not nan"),
         ({"font_size": [40, 20]}, r"font_size must be two sizes, 4 <= smallest <= largest, not \[40, 20\]"),
