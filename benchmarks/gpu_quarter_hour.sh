@@ -23,7 +23,7 @@ export HF_HOME=$WORK/huggingface HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false P
 part() {
     local name=$1 limit=$2 began=$SECONDS code
     shift 2
-    [[ " ${ONLY:-$name} " == *" $name "* ]] || return
+    [[ " ${ONLY:-$name} " == *" $name "* ]] || return 0
     timeout --kill-after 10 "$limit" "$@" > "$WORK/$name.log" 2>&1
     code=$?
     tail -c 4M "$WORK/$name.log" > "$OUT/$name.log"
@@ -54,7 +54,7 @@ part train "${TRAIN_LIMIT:-$((60 * MINUTES + 150))}" python benchmarks/gpu_train
     ${TOY:+--warm 1 --count 1} --config "$CONFIG" --output_dir "$WORK/run" --device_pages true \
     --train_data_dir "$WORK/pages" $(compgen -G "$CARRIED/data/*") --validation_data_dir "$WORK/pages" "$@"
 part parts "${PARTS_LIMIT:-60}" python benchmarks/parts.py "$WORK/run/weights" --data "$WORK/pages" --num "$([ "$TOY" ] && echo 2 || echo 40)"
-part release "${RELEASE_LIMIT:-30}" python training/tiny/release.py "$WORK/run/weights" "$WORK/weights" &&
+part release "${RELEASE_LIMIT:-30}" python training/tiny/release.py "$WORK/run/weights" "$WORK/weights" && [ -d "$WORK/weights" ] &&
     tar -C "$WORK" -c weights | split -b 15M - "$OUT/weights.tar." # cat weights.tar.* | tar x
 cp "$WORK/run/log.jsonl" "$WORK"/run/validation/*.jpg "$OUT" 2> /dev/null
 echo "All is in $OUT"

@@ -40,6 +40,7 @@ def toy(tmp_path_factory) -> dict[str, str]:
     return {
         "CONFIG": str(config), "RECIPE": str(recipe), "PAGES": "20", "SIZE": "96", "MINUTES": "0",
         "TESTS": "tests/training/restoration/test_build.py",
+        **{f"{part}_LIMIT": "900" for part in ("ENVIRONMENT", "PAGES", "TESTS", "SDXL", "TRAIN", "PARTS", "RELEASE")},
     }  # fmt: skip
 
 

@@ -90,7 +90,7 @@ def test_pages_that_cannot_be_kept(data):
             page = super().triplet(i)
             return page if i < 2 else Triplet(page.name, page.hr[:128], page.mask[:128])
 
-    with pytest.raises(ValueError, match="needs one size: .* is 256x128, not 256x256"):
+    with pytest.raises(ValueError, match="pages of one size: .* is 256x128, not 256x256"):
         DeviceCrops(Mixed([data]), Cropping(64), 2, seed=0, device="cpu")
     with pytest.raises(ValueError, match="crops of 512 need larger pages"):
         DeviceCrops(ConcatPages([data]), Cropping(512), 2, seed=0, device="cpu")
