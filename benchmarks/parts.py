@@ -108,7 +108,7 @@ def restore(pipe: TADiSRPipeline, lr: np.ndarray) -> dict[str, tuple[np.ndarray,
     results = {}
     for name, hooks in ROWS.items():
         with hooked(hooks(pipe.joint_decoder)):
-            image, logits = pipe.decode(before if name == STEP else after, maps, features, x)
+            image, logits = pipe.decode(before if name == STEP else after, maps, features, x, fidelity=1.0)
         image = ((image[0].float() / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
         results[name] = image[:height, :width], (logits[0, 0] > 0).cpu().numpy()[:height, :width]
     return results
@@ -180,7 +180,6 @@ def main() -> None:
     args = parser.parse_args()
     pipe = TADiSRPipeline.from_pretrained(args.model, dtype="auto").to(args.device)
     blocks_of(pipe.joint_decoder)
-    pipe.joint_decoder.register_to_config(text_strength=1.0, clear_text_strength=None, coarse_text_strength=None)
     pages = open_pages(args.data, "test")
     count = min(args.num or len(pages), len(pages))
     scores = {name: Scores() for name in ROWS}

@@ -13,7 +13,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from tadisr.data_synthesis.degrade.steps import Blur, Jpeg, Noise, Resize, Scratch, Step, resize
+from tadisr.data_synthesis.degrade import steps as by_processor
+from tadisr.data_synthesis.degrade.kernels import gaussian_vector
+from tadisr.data_synthesis.degrade.steps import (
+    GAMMA,
+    Blur,
+    Chroma,
+    Jpeg,
+    Noise,
+    Resize,
+    Scratch,
+    Sharpen,
+    Step,
+    WebP,
+    resize,
+)
 
 _ROUND = 4  # steps of one round at most
 _LUMA = (0.299, 0.587, 0.114)
@@ -32,12 +46,10 @@ def degrade_batch(
     """Each image after all steps of its plan: (B, 3, S, S) to (B, 3, s, s), float32, whole numbers from 0 to 255.
 
     All plans end at one size. `generator`, of the images' device, draws the noise: the seeds in the plans are not used.
-    ValueError for images that are not square, a number of plans that is not B, or a step of phones alone.
+    ValueError for images that are not square, or a number of plans that is not B.
     """
     if images.shape[-1] != images.shape[-2] or len(plans) != len(images):
         raise ValueError(f"Expected {len(plans)} square images, one a plan, got {tuple(images.shape)}.")
-    if unknown := {type(step) for plan in plans for step in plan} - FUNCTIONS.keys():
-        raise ValueError(f"Batches cannot go through {', '.join(sorted(kind.__name__ for kind in unknown))}.")
     images = images.float()
     todo, sizes = [deque(plan) for plan in plans], np.full(len(plans), images.shape[-1])
     while any(todo):
@@ -69,12 +81,11 @@ def _numbers(values: Sequence[float], like: torch.Tensor) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float32, device=like.device).view(-1, 1, 1, 1)
 
 
-def _taken(x: torch.Tensor, places: np.ndarray) -> torch.Tensor:
-    """Rows and columns of every image at `places` (R, n), the same for both: (R, C, S, S) to (R, C, n, n)."""
-    index = torch.from_numpy(places).to(x.device)
-    rows = index[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3])
-    x = x.gather(2, rows)
-    return x.gather(3, index[:, None, None, :].expand(-1, x.shape[1], x.shape[2], -1))
+def _taken(x: torch.Tensor, rows: np.ndarray, columns: np.ndarray | None = None) -> torch.Tensor:
+    """Every image at `rows` (R, n) and `columns`, else the same: (R, C, S, S) to (R, C, n, n)."""
+    down, right = (torch.from_numpy(places).to(x.device) for places in (rows, rows if columns is None else columns))
+    x = x.gather(2, down[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
+    return x.gather(3, right[:, None, None, :].expand(-1, x.shape[1], x.shape[2], -1))
 
 
 def _extended(x: torch.Tensor, sizes: np.ndarray, side: int) -> torch.Tensor:
@@ -91,13 +102,13 @@ def _blur(x: torch.Tensor, steps: Sequence[Blur], sizes: np.ndarray, _: torch.Ge
         whole[down : down + kernel.shape[0], right : right + kernel.shape[1]] = kernel
     last = sizes[:, None] - 1
     mirrored = (last - np.abs(last - np.abs(np.arange(-reach, x.shape[-1] + reach)))).clip(0, last)
+    light = _numbers([step.light for step in steps], x) > 0
+    x = torch.where(light, 255 * (x / 255).clamp(min=0) ** GAMMA, x)
     x = _taken(x, mirrored)
     weight = torch.from_numpy(padded).to(x.device).repeat_interleave(3, 0)[:, None]
-    return F.conv2d(x.reshape(1, -1, *x.shape[-2:]), weight, groups=len(weight)).view(len(x), 3, *_inner(x, reach))
-
-
-def _inner(x: torch.Tensor, margin: int) -> tuple[int, int]:
-    return x.shape[-2] - 2 * margin, x.shape[-1] - 2 * margin
+    height, width = (side - 2 * reach for side in x.shape[-2:])
+    x = F.conv2d(x.reshape(1, -1, *x.shape[-2:]), weight, groups=len(weight)).view(len(x), 3, height, width)
+    return torch.where(light, 255 * (x / 255).clamp(min=0) ** (1 / GAMMA), x)
 
 
 @lru_cache(maxsize=512)
@@ -175,8 +186,9 @@ def _coded(planes: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:
 
 def _jpeg(x: torch.Tensor, steps: Sequence[Jpeg], sizes: np.ndarray, _: torch.Generator | None) -> torch.Tensor:
     """As libjpeg, with chroma at half the resolution, which is smoothed when it is enlarged."""
-    side = x.shape[-1]
-    x = _rounded(_extended(x, sizes, -(-side // 16) * 16))
+    side, shift = x.shape[-1], np.array([step.shift for step in steps])
+    along = np.arange(-(-(side + shift.max()) // 16) * 16)
+    x = _rounded(_taken(x, *((along - shift[:, axis, None]).clip(0, sizes[:, None] - 1) for axis in (0, 1))))
     tables = torch.from_numpy(np.stack([_quantisation(step.quality) for step in steps])).to(x.device)
     matrix = x.new_tensor(_YCC)
     offset = x.new_tensor([0.0, 128.0, 128.0]).view(3, 1, 1)
@@ -187,7 +199,32 @@ def _jpeg(x: torch.Tensor, steps: Sequence[Jpeg], sizes: np.ndarray, _: torch.Ge
     chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear").round() - 128
     blue, red = chroma[:, :1], chroma[:, 1:]
     rgb = torch.cat([luma + 1.402 * red, luma - 0.344136286 * blue - 0.714136286 * red, luma + 1.772 * blue], 1)
-    return _rounded(rgb)[..., :side, :side]
+    return _rounded(_taken(rgb, *(np.arange(side) + shift[:, axis, None] for axis in (0, 1))))
 
 
-FUNCTIONS: dict[type, Callable] = {Blur: _blur, Resize: _resize, Noise: _noise, Jpeg: _jpeg}
+def _webp(x: torch.Tensor, steps: Sequence[WebP], sizes: np.ndarray, _: torch.Generator | None) -> torch.Tensor:
+    """By the processor: few images go through it, and its prediction of blocks is long."""
+    images = _rounded(x).byte().permute(0, 2, 3, 1).flip(-1).cpu().numpy().copy()
+    for image, size, step in zip(images, sizes, steps, strict=True):
+        image[:size, :size] = by_processor.webp(np.ascontiguousarray(image[:size, :size]), step, Scratch())
+    return torch.from_numpy(images).to(x.device).flip(-1).permute(0, 3, 1, 2).float()
+
+
+def _chroma(x: torch.Tensor, steps: Sequence[Chroma], sizes: np.ndarray, generator: torch.Generator | None):
+    side = -(-x.shape[-1] // 2)
+    drawn = torch.randn((len(x), 3, side, side), generator=generator, device=x.device)
+    drawn = drawn * _numbers([step.sigma for step in steps], x)
+    drawn -= torch.einsum("rchw,c->rhw", drawn, x.new_tensor(_LUMA))[:, None]
+    drawn = F.interpolate(drawn, scale_factor=2, mode="bilinear")[..., : x.shape[-2], : x.shape[-1]]
+    return (x + drawn).clamp_(0, 255)
+
+
+def _sharpen(x: torch.Tensor, steps: Sequence[Sharpen], sizes: np.ndarray, _: torch.Generator | None) -> torch.Tensor:
+    kernels = [gaussian_vector(step.sigma, round(8 * step.sigma + 1) | 1) for step in steps]  # as large as OpenCV's
+    soft = _blur(x, [Blur(kernel) for kernel in kernels], sizes, None)
+    return (x + (x - soft) * _numbers([step.amount for step in steps], x)).clamp_(0, 255)
+
+
+FUNCTIONS: dict[type, Callable] = {
+    Blur: _blur, Resize: _resize, Noise: _noise, Chroma: _chroma, Sharpen: _sharpen, Jpeg: _jpeg, WebP: _webp
+}  # fmt: skip

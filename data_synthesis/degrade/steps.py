@@ -88,7 +88,7 @@ Step = Blur | Resize | Noise | Jpeg | WebP | Chroma | Sharpen
 
 _INTERPOLATION = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 MODES = tuple(_INTERPOLATION)
-_GAMMA = 2.2  # of sRGB, near enough
+GAMMA = 2.2  # of sRGB, near enough
 _DIRECT_TAPS = 130  # with more taps cv2.filter2D uses a Fourier transform of its own, which is slow for large images
 _SMALL = 64 * 64  # pixels; for smaller images that transform is fast enough
 _KEPT = 2**25  # bytes; larger arrays are not kept, so that a few huge images do not occupy the memory for good
@@ -144,9 +144,9 @@ def _to_float(image: np.ndarray, scratch: Scratch) -> np.ndarray:
 def blur(image: np.ndarray, step: Blur, scratch: Scratch) -> np.ndarray:
     """The fastest of three ways (`benchmarks/degradation.py --blurs`). They differ by rounding only."""
     if step.light:
-        light = cv2.pow(_to_float(image, scratch) / np.float32(255), _GAMMA)
+        light = cv2.pow(_to_float(image, scratch) / np.float32(255), GAMMA)
         blurred = np.maximum(blur(light, Blur(step.kernel), scratch), 0)
-        return cv2.pow(blurred, 1 / _GAMMA) * np.float32(255)
+        return cv2.pow(blurred, 1 / GAMMA) * np.float32(255)
     kernel = step.kernel
     if kernel.ndim == 1:
         out = scratch.output(image.shape)

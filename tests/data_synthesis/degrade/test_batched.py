@@ -8,7 +8,8 @@ import torch
 from helpers.degradations import photo, rng
 from tadisr.data_synthesis.degrade import Degradation, draw_plan, steps
 from tadisr.data_synthesis.degrade.batched import degrade_batch
-from tadisr.data_synthesis.degrade.steps import Blur, Jpeg, Noise, Resize, Scratch
+from tadisr.data_synthesis.degrade.kernels import disk_kernel
+from tadisr.data_synthesis.degrade.steps import Blur, Chroma, Jpeg, Noise, Resize, Scratch, Sharpen, WebP
 
 SIDE = 64
 IMAGES = [np.ascontiguousarray(photo(SIDE + 40, SIDE + 90)[7 * i :, 11 * i :][:SIDE, :SIDE]) for i in range(5)]
@@ -67,6 +68,33 @@ def test_noise(kind, gray):
     assert all(np.array_equal(*pair) for pair in zip(found, again, strict=True))
 
 
+@pytest.mark.parametrize(
+    "step", [Blur(disk_kernel(5.0), light=True), Sharpen(0.8, 0.7), Sharpen(1.5, 0.4), WebP(60)], ids=str
+)
+def test_what_a_phone_does(step):
+    """Images of different sizes, and beside others that do not go through it."""
+    plans = [[step], [Resize(51, 51, "area"), step], [Resize(40, 40, "area"), step]]
+    plans = [[*plan, Resize(16, 16, "area")] for plan in plans] + [[Resize(16, 16, "area")]]
+    for found, wanted in zip(batched(plans), by_the_processor(plans), strict=True):
+        assert np.abs(found - wanted).max() <= 2 and np.abs(found - wanted).mean() < 0.1
+
+
+def test_blocks_of_a_shifted_jpeg():
+    plans = [[Jpeg(20, shift)] for shift in ((0, 0), (3, 6), (7, 1))]
+    for found, wanted, image in zip(batched(plans), by_the_processor(plans), IMAGES, strict=False):
+        assert np.square(found - wanted).mean() < 0.1 * np.square(wanted - image).mean()
+
+
+def test_blotches_of_colour():
+    plans = [[Chroma(sigma, 0)] for sigma in (2.0, 5.0, 9.0)]
+    found = batched(plans, torch.Generator().manual_seed(0))
+    for one, other, image in zip(found, by_the_processor(plans), IMAGES, strict=False):
+        inside = np.all((image > 60) & (image < 195), -1)  # nothing is clipped
+        a, b = (one - image)[inside], (other - image)[inside]
+        assert a.std() == pytest.approx(b.std(), rel=0.1)
+        assert np.abs(a @ (0.299, 0.587, 0.114)).mean() < 0.6
+
+
 def test_few_levels_are_few_photons():
     flat = torch.full((1, 3, 64, 64), 100.0)
     flat[..., 32:] = 101
@@ -74,9 +102,10 @@ def test_few_levels_are_few_photons():
     assert len(noisy.unique()) < 8, "two levels are one bit: photons come one by one"
 
 
-def test_mean_damage_of_whole_plans():
+@pytest.mark.parametrize("preset", ["mild", "wide"])
+def test_mean_damage_of_whole_plans(preset):
     """What is drawn anew, the noise, leaves the same error on average."""
-    config = Degradation.preset("mild")
+    config = Degradation.preset(preset)
     errors = []
     for seed in range(0, 40, 5):
         plans = [draw_plan(config, rng(seed + i), SIDE, SIDE) for i in range(5)]
