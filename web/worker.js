@@ -38,7 +38,7 @@ async function open() {
   // More than one needs a page that is isolated, see sw.js. Above four, two threads mostly share a core.
   ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(8, Math.max(cores >> 1, Math.min(cores, 4))) : 1;
   ort.env.logLevel = "error";
-  session = await ort.InferenceSession.create(model, {executionProviders: ["wasm"]});
+  session = await ort.InferenceSession.create(model, {executionProviders: ["wasm"], logSeverityLevel: 3});
 }
 
 async function decode(file) {
