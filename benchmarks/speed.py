@@ -108,6 +108,7 @@ def tiles(side: int, repeats: int, folder: Path) -> dict[str, dict[str, float]]:
     seconds: dict[str, list[float]] = {name: [] for name in processes}
     for _ in range(repeats):
         for name, process in processes.items():
+            time.sleep(1)  # ONNX Runtime's threads keep waiting for work, and a core busy, for a while
             process.stdin.write("\n")
             process.stdin.flush()
             seconds[name].append(float(process.stdout.readline()))
