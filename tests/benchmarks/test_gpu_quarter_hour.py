@@ -44,7 +44,7 @@ def toy(tmp_path_factory) -> dict[str, str]:
     }  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("TADISR_SLOW"), reason="a minute; set TADISR_SLOW=1")
 def test_all_parts(toy, tmp_path):
     done = rehearse(tmp_path, **toy)
     said, out = done.stdout, tmp_path / "out"
