@@ -38,7 +38,7 @@ class DeviceCrops:
 
     def __init__(self, pages: ConcatPages, cropping: Cropping, batch_size: int, seed: int, device: torch.device | str):
         if cropping.degradation is None:
-            raise ValueError("device_pages draws degradations anew: set degradation to real-esrgan or mild.")
+            raise ValueError("device_pages draws degradations anew: set degradation to real-esrgan, mild or wide.")
         self.cropping, self.batch_size, self.seed, self.device = cropping, batch_size, seed, torch.device(device)
         size, self.zooms = cropping.size, None
         if cropping.augmentation:
