@@ -4,8 +4,9 @@
 
 DATA is a folder of `tadisr synthesize`, of which the test split is taken. Each page is restored without a mask, with
 its true mask, and with a wrong one: in the box of its longest line the mask of another page's longest line is given,
-and nothing elsewhere. The first table holds the mean OCR-A of all annotated lines, against what is written there, the
-second by how many gray levels of 255 the wrong mask changes the image, by the distance from the box in pixels.
+and nothing elsewhere. Nothing is softened. The first table holds the mean OCR-A of all annotated lines, against what
+is written there, the second by how many gray levels of 255 the wrong mask changes the image, by the distance from the
+box in pixels.
 """
 
 import argparse
@@ -61,7 +62,7 @@ def main() -> None:
         if not (lines := readable(pages.lines(number), hr)):
             continue
         images = {
-            name: pipe(lr, output_type="uint8", text_mask=given).images[0]
+            name: pipe(lr, output_type="uint8", text_mask=given, fidelity=1).images[0]
             for name, given in (("without", None), ("true mask", mask))
         }
         box = longest(lines)
@@ -69,7 +70,9 @@ def main() -> None:
             height, width = mask[box].shape
             wrong = np.zeros((*mask.shape, 2), np.uint8)
             wrong[box] = np.dstack([cv2.resize(other, (width, height)), np.full((height, width), 255, np.uint8)])
-            changed = pipe(lr, output_type="uint8", text_mask=wrong).images[0].astype(int) - images["without"]
+            changed = (
+                pipe(lr, output_type="uint8", text_mask=wrong, fidelity=1).images[0].astype(int) - images["without"]
+            )
             distance = cv2.distanceTransform(255 - wrong[..., 1], cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
             for least, most in zip(BANDS, BANDS[1:], strict=False):
                 changes[least].append(np.abs(changed)[(distance >= least) & (distance < most)].ravel())

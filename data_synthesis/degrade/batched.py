@@ -28,10 +28,10 @@ from tadisr.data_synthesis.degrade.steps import (
     WebP,
     resize,
 )
+from tadisr.io.images import LUMA
 
 _ROUND = 4  # steps of one round at most
-_LUMA = (0.299, 0.587, 0.114)
-_YCC = (_LUMA, (-0.168735892, -0.331264108, 0.5), (0.5, -0.418687589, -0.081312411))
+_YCC = (LUMA, (-0.168735892, -0.331264108, 0.5), (0.5, -0.418687589, -0.081312411))
 # Annex K of the JPEG standard, as libjpeg has them.
 _TABLES = (
     "16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62 "
@@ -148,7 +148,7 @@ def _noise(x: torch.Tensor, steps: Sequence[Noise], sizes: np.ndarray, generator
 
 def _photon_noise(x: torch.Tensor, gray: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
     """Photon noise of as many photons, at full brightness, as the image has levels, rounded up to a power of two."""
-    luma = torch.einsum("rchw,c->rhw", x, x.new_tensor(_LUMA))[:, None].expand_as(x)
+    luma = torch.einsum("rchw,c->rhw", x, x.new_tensor(LUMA))[:, None].expand_as(x)
     levels = _rounded(torch.where(gray, luma, x))
     photons = 2 ** torch.log2((histogram(levels) > 0).sum(1).float()).ceil().view(-1, 1, 1, 1)
     return torch.poisson(levels * (photons / 255), generator) * (255 / photons) - levels
@@ -214,7 +214,7 @@ def _chroma(x: torch.Tensor, steps: Sequence[Chroma], sizes: np.ndarray, generat
     side = -(-x.shape[-1] // 2)
     drawn = torch.randn((len(x), 3, side, side), generator=generator, device=x.device)
     drawn = drawn * _numbers([step.sigma for step in steps], x)
-    drawn -= torch.einsum("rchw,c->rhw", drawn, x.new_tensor(_LUMA))[:, None]
+    drawn -= torch.einsum("rchw,c->rhw", drawn, x.new_tensor(LUMA))[:, None]
     drawn = F.interpolate(drawn, scale_factor=2, mode="bilinear")[..., : x.shape[-2], : x.shape[-1]]
     return (x + drawn).clamp_(0, 255)
 
