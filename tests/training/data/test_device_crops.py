@@ -94,5 +94,5 @@ def test_pages_that_cannot_be_kept(data):
         DeviceCrops(Mixed([data]), Cropping(64), 2, seed=0, device="cpu")
     with pytest.raises(ValueError, match="crops of 512 need larger pages"):
         DeviceCrops(ConcatPages([data]), Cropping(512), 2, seed=0, device="cpu")
-    with pytest.raises(ValueError, match="set degradation to real-esrgan or mild"):
+    with pytest.raises(ValueError, match="set degradation to real-esrgan, mild or wide"):
         DeviceCrops(ConcatPages([data]), Cropping(64, None), 2, seed=0, device="cpu")
