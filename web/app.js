@@ -3,6 +3,7 @@ const find = (id) => document.getElementById(id);
 const WAITED = "waited-for-service-worker"; // in sessionStorage: a page is opened anew once at most
 
 let worker = null;
+let latest = null; // the picture
 let name = ""; // of the picture, without its extension
 let busy = false;
 let addresses = []; // of the blobs that are shown
@@ -35,6 +36,7 @@ function restore(file) {
   if (busy) worker?.terminate();
   if (busy || !worker) start();
   busy = true;
+  latest = file;
   name = (file.name || "picture").replace(/\.[^.]*$/, "");
   find("error").textContent = "";
   find("result").hidden = true;
@@ -42,7 +44,7 @@ function restore(file) {
   find("doing").textContent = `Opening ${file.name || "the picture"}.`;
   find("bar").removeAttribute("value");
   say("Restoring the picture.");
-  worker.postMessage({file});
+  worker.postMessage({file, fidelity: find("fidelity").valueAsNumber});
 }
 
 function cancel() {
@@ -119,6 +121,12 @@ function slide(percent) {
   find("slider").setAttribute("aria-valuetext", `${percent} % as it was, ${100 - percent} % restored`);
 }
 
+function nameDial() {
+  const sharp = Math.round(100 * find("fidelity").valueAsNumber);
+  const names = {0: "as they were", 100: "as sharp as they come"};
+  find("fidelity").setAttribute("aria-valuetext", names[sharp] ?? `${sharp} % sharp`);
+}
+
 function fit() {
   const full = find("full-size").checked;
   find("picture").classList.toggle("full", full);
@@ -159,6 +167,8 @@ function chooseViews() {
   find("slider").addEventListener("input", (event) => slide(event.target.value));
   find("show-mask").addEventListener("change", (event) => { find("overlay").hidden = !event.target.checked; });
   find("full-size").addEventListener("change", fit);
+  find("fidelity").addEventListener("input", nameDial);
+  find("fidelity").addEventListener("change", () => latest && restore(latest));
   const drag = (event) => {
     if (!(event.buttons & 1) || find("full-size").checked) return; // at full size a finger moves the picture
     const {left, width} = find("picture").getBoundingClientRect();
@@ -189,6 +199,7 @@ async function reopened() {
 
 choosePictures();
 chooseViews();
+nameDial();
 if (["WebAssembly", "OffscreenCanvas", "DecompressionStream"].some((needed) => !(needed in self))) {
   fail("This browser is too old: the page needs WebAssembly, OffscreenCanvas and DecompressionStream.");
 } else {

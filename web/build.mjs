@@ -4,6 +4,7 @@ import {cpSync, mkdirSync, readFileSync, rmSync, writeFileSync} from "node:fs";
 import {dirname, join} from "node:path";
 import {fileURLToPath} from "node:url";
 import {gzipSync} from "node:zlib";
+import {withoutDefault} from "./graph.mjs";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const REPOSITORY = dirname(HERE);
@@ -11,6 +12,7 @@ const DIST = join(HERE, "dist");
 const RUNTIME = join(HERE, "node_modules/onnxruntime-web/dist");
 const LARGEST = 20e6; // bytes of all files together
 const SCRIPT = "sw.js";
+const GRAPH = "model_int8.onnx";
 
 const COPIED = {
   "index.html": HERE, "style.css": HERE, "app.js": HERE, "worker.js": HERE, "tiling.js": HERE, "icon.svg": HERE,
@@ -18,14 +20,21 @@ const COPIED = {
 };
 const COMPRESSED = {  // hosts seldom compress files of these kinds
   "ort-wasm-simd-threaded.wasm": RUNTIME,
-  "model_int8.onnx": join(REPOSITORY, "tadisr/weights/tadisr-tiny/onnx"),
+  [GRAPH]: join(REPOSITORY, "tadisr/weights/tadisr-tiny/onnx"),
 };
 
 rmSync(DIST, {recursive: true, force: true});
 mkdirSync(DIST);
 for (const [name, folder] of Object.entries(COPIED)) cpSync(join(folder, name), join(DIST, name));
 for (const [name, folder] of Object.entries(COMPRESSED)) {
-  writeFileSync(join(DIST, `${name}.gz`), gzipSync(readFileSync(join(folder, name)), {level: 9}));
+  let bytes = readFileSync(join(folder, name));
+  if (name === GRAPH) {
+    const {model, fidelity} = withoutDefault(bytes);
+    bytes = model;
+    const page = readFileSync(join(DIST, "index.html"), "utf8");
+    writeFileSync(join(DIST, "index.html"), page.replace("FIDELITY", fidelity.toFixed(2)));
+  }
+  writeFileSync(join(DIST, `${name}.gz`), gzipSync(bytes, {level: 9}));
 }
 
 // The service worker keeps one build apart from another by a hash over all of it.

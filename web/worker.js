@@ -64,12 +64,15 @@ async function decode(file) {
   return {pixels: context.getImageData(0, 0, width, height).data, width, height};
 }
 
-async function restoreTile({data, width, height}) {
-  const {image, mask_logits} = await session.run({lr: new ort.Tensor("float32", data, [1, 3, height, width])});
+async function restoreTile({data, width, height}, fidelity) {
+  const inputs = {
+    lr: new ort.Tensor("float32", data, [1, 3, height, width]), fidelity: new ort.Tensor("float32", [fidelity], []),
+  };
+  const {image, mask_logits} = await session.run(inputs);
   return {image: image.data, mask: mask_logits.data};
 }
 
-async function restore(file) {
+async function restore(file, fidelity) {
   const started = performance.now();
   const {pixels, width, height} = await decode(file);
   const gray = isGray(pixels);
@@ -90,7 +93,7 @@ async function restore(file) {
       image.data[to + 3] = mask.data[to + 3] = 255;
     }
   };
-  await runTiled(pixels, width, height, SIZES, restoreTile, paint, (done, all) => {
+  await runTiled(pixels, width, height, SIZES, (tile) => restoreTile(tile, fidelity), paint, (done, all) => {
     postMessage({kind: "tile", done, all, seconds: (performance.now() - started) / 1000});
   });
   const files = [];
@@ -119,7 +122,7 @@ let opening = null;
 const opened = () => opening ??= open().then(() => postMessage({kind: "ready", threads: ort.env.wasm.numThreads}));
 
 self.addEventListener("message", async ({data}) => {
-  const {file} = data;
+  const {file, fidelity} = data;
   try {
     try {
       await opened();
@@ -129,7 +132,7 @@ self.addEventListener("message", async ({data}) => {
       if (error instanceof TypeError) throw new Plain("The model cannot be fetched: check the network, then try again.");
       throw new Plain(`This browser cannot run the model: ${line(error)}.`);
     }
-    if (file) await restore(file);
+    if (file) await restore(file, fidelity);
   } catch (error) {
     const message = error instanceof Plain ? error.message
       : error instanceof RangeError ? "There is not enough memory for this picture: crop it, or make it smaller."

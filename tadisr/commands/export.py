@@ -10,6 +10,7 @@ from tadisr.io.images import ImageError, read_image
 from tadisr.io.messages import UserError, one_line, quiet, say
 from tadisr.loading.graphs import FILES
 from tadisr.loading.repositories import native_scale
+from tadisr.pipelines.inputs import check_fidelity
 
 PRECISIONS = ("float32", "int8")
 
@@ -29,6 +30,7 @@ def register(parser: argparse.ArgumentParser) -> None:
         default=list(PRECISIONS),
         help="one file each (default: float32 and int8)",
     )
+    add("--fidelity", type=float, metavar="0..1", help="where the files' dial stands (default: as the model's)")
     add("--tile", type=int, metavar="PIXELS", help="of one size only, in output pixels (default: any size)")
     add(
         "--calibration",
@@ -56,10 +58,16 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"cannot export {args.model}: {one_line(error)}") from None
     if args.tile is not None and (args.tile < 1 or args.tile % scale):
         raise UserError(f"--tile must be a multiple of the model's factor, {scale}, not {args.tile}")
+    try:
+        check_fidelity(args.fidelity)
+    except ValueError as error:
+        raise UserError(f"--{error}") from None
     if args.output is not None:
         check_folder(args.output)
     base = {} if args.base_model is None else {"base_model": args.base_model}
     pipe = load_model(args.model, "cpu", "TADiSRPipeline", "float32", folder, **base).pipe.fuse_lora()
+    if args.fidelity is not None:
+        pipe.register_to_config(default_fidelity=args.fidelity)
     if args.spandrel is not None:
         _pack(pipe, args.model, args.spandrel)
     if args.output is None:

@@ -43,6 +43,16 @@ def test_as_the_pipeline(file, pipe):
         torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)  # where weights lie in memory decides roundings
 
 
+def test_where_the_dial_stands(file, pipe, tmp_path):
+    path, lr = tmp_path / "sharp.safetensors", tiny.photo(24, 17)
+    assert main(["export", "tadisr-tiny", "--spandrel", str(path), "--fidelity", "1"]) == 0
+    found, own = (ModelLoader().load_from_file(x)(lr) for x in (path, file))
+    with torch.inference_mode():
+        wanted = pipe.restore_tile(lr, fidelity=1.0)[0].clamp(0, 1)
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
+    assert not torch.equal(found, own)
+
+
 def test_bfloat16(file):
     lr = tiny.photo().bfloat16()
     pipe = TADiSRPipeline.from_pretrained("tadisr-tiny", dtype=torch.bfloat16)

@@ -30,6 +30,17 @@ def test_what_is_written(exported):
     assert info.license == "mit" and "# Toy" in info.card and info.name == "model" and len(info.weights) == 64
 
 
+def test_where_the_dial_stands(exported, tmp_path):
+    from tadisr.runtime.graph import Graph
+
+    arguments = ["export", str(exported), "-o", str(tmp_path), "--precision", "float32", "--fidelity", "0.25"]
+    assert main(arguments) == 0
+    lr = noise(16, 20).transpose(2, 0, 1)[None] / np.float32(255)
+    own, set_anew = (Graph(folder / "model.onnx", "cpu") for folder in (exported / "onnx", tmp_path))
+    assert set_anew.info.fidelity == 0.25
+    assert np.array_equal(set_anew(lr)[0], own(lr, 0.25)[0])
+
+
 def test_upscaling_with_it(exported, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(noise(16, 20)).save("in.png")
@@ -57,6 +68,7 @@ def test_upscaling_with_it(exported, tmp_path, monkeypatch, capsys):
         (["textdiff-tiny"], "holds a TextDiffPipeline, not a TADiSRPipeline"),
         (["nothing"], "No model nothing"),
         (["tadisr-tiny", "--tile", "130"], "--tile must be a multiple of the model's factor, 4, not 130"),
+        (["tadisr-tiny", "--fidelity", "2"], "--fidelity must be from 0, faithful and soft, to 1"),
         (["tadisr-tiny", "--calibration", "none.png"], "none.png"),
     ],
 )

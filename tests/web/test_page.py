@@ -3,6 +3,7 @@
 import base64
 import functools
 import http.server
+import re
 import threading
 import time
 from pathlib import Path
@@ -116,10 +117,10 @@ def downloaded(browser, link):
         return np.asarray(image.convert("RGB"))
 
 
-def python(path, gray=False):
+def python(path, gray=False, fidelity=None):
     picture = Image.open(path).convert("RGB")
     pipe = TADiSROnnxPipeline.from_pretrained("tadisr-tiny", precision="int8")
-    result = pipe(picture, tile=TILE * 4, overlap=OVERLAP * 4)
+    result = pipe(picture, tile=TILE * 4, overlap=OVERLAP * 4, fidelity=fidelity)
     image = result.images[0].convert("L") if gray else result.images[0]
     return [np.asarray(made.convert("RGB")) for made in (image, result.text_masks[0])]
 
@@ -202,6 +203,21 @@ def test_slider_mask_and_size_work(browser, line):
     assert names == ["line_restored.png", "line_mask.png"]
 
 
+def test_dial_restores_the_picture_anew(browser, line):
+    own, _ = restored(browser, line)
+    dial = "document.getElementById('fidelity')"
+    for fidelity, said in ((0, "as they were"), (1, "as sharp as they come")):
+        browser.run(f"{dial}.value = {fidelity}, {dial}.dispatchEvent(new Event('input'))")
+        assert browser.run(f"{dial}.getAttribute('aria-valuetext')") == said
+        browser.run(f"document.getElementById('result').hidden = true, {dial}.dispatchEvent(new Event('change'))")
+        wait(browser, "!document.getElementById('result').hidden")
+        image = downloaded(browser, "save-image")
+        off = difference(image, python(line, gray=True, fidelity=fidelity)[0])
+        assert off < 0.5 and off < 0.75 * difference(image, own)
+    browser.open(browser.address)
+    wait(browser, "document.getElementById('ready').textContent.includes('computes')")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1000])
 def test_page_fits_narrow_and_wide_screens(browser, scheme, width):
@@ -270,6 +286,8 @@ def test_worker_knows_the_graph():
     assert info.multiple == 1 and info.tile is None
     sizes = f"{{tile: {TILE}, overlap: {OVERLAP}, scale: {info.scale}, least: {info.least_side}}}"
     assert sizes in (DIST / "worker.js").read_text(encoding="utf-8")
+    dial = re.search(r'id="fidelity".*? value="([^"]*)"', (DIST / "index.html").read_text(encoding="utf-8"))
+    assert dial and float(dial[1]) == pytest.approx(info.fidelity)
 
 
 def test_files_are_less_than_20_megabytes():
