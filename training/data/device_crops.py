@@ -16,6 +16,7 @@ from tadisr.data_synthesis.degrade.batched import degrade_batch, histogram, resi
 from tadisr.data_synthesis.degrade.steps import Step
 from tadisr.data_synthesis.tones import MOST_GAIN, PERCENTILES, Tones
 from tadisr.io.images import LUMA
+from tadisr.training.data.mask_prompts import Drawing, draw_prompt, plan_drawing
 from tadisr.training.data.page_crops import ConcatPages, Cropping, Look, draw_look
 
 _GRID = 8  # pixels: how exactly the share of text in a crop is known
@@ -25,7 +26,8 @@ class DeviceCrops:
     """Batches of random crops of FTSR pages, each with a freshly drawn degradation.
 
     Batch i depends on (seed, i) alone, on the same kind of device. Each: hr (B, 3, S, S), lr (B, 3, S/scale, S/scale),
-    mask (B, 1, S, S), float32 in [0, 1], has_mask (B,), index (B,) and name of the pages.
+    mask (B, 1, S, S), float32 in [0, 1], has_mask (B,), index (B,) and name of the pages, and where the cropping has a
+    share of prompts, mask_prompt (B, 2, S, S).
 
     Args:
         pages: all are read at once, 1 MiB each for 512 pixels.
@@ -98,7 +100,9 @@ class DeviceCrops:
         look = draw_look(rng) if cropping.augmentation else None
         assert cropping.degradation is not None
         plan = draw_plan(cropping.degradation, rng, cropping.size, cropping.size)
-        return _Item(index, page, place, look, plan)
+        is_prompted = cropping.prompt_share is not None and rng.random() < cropping.prompt_share
+        drawing = plan_drawing((cropping.size, cropping.size), rng) if is_prompted else None
+        return _Item(index, page, place, look, plan, drawing)
 
     @torch.no_grad()
     def _make(self, number: int, items: list["_Item"]) -> dict:
@@ -109,10 +113,17 @@ class DeviceCrops:
         seed = int(np.random.SeedSequence([self.seed, 7, number]).generate_state(1, np.uint64)[0] >> 1)
         generator = torch.Generator(self.device).manual_seed(seed)
         lr = degrade_batch(hr, [item.plan for item in items], generator)
-        return {
+        batch = {
             "hr": hr / 255, "lr": lr / 255, "mask": mask / 255, "has_mask": torch.ones(len(items), device=self.device),
             "index": torch.tensor([item.index for item in items]), "name": [self.names[item.page] for item in items],
         }  # fmt: skip
+        if self.cropping.prompt_share is not None:
+            mask, prompts = batch["mask"], mask.new_zeros(len(items), 2, *mask.shape[2:])
+            for i, item in enumerate(items):
+                if item.drawing is not None:
+                    prompts[i], mask[i] = draw_prompt(mask[i], item.drawing)
+            batch["mask_prompt"] = prompts
+        return batch
 
     def _cut(self, items: list["_Item"]) -> torch.Tensor:
         """The crops (B, 4, S, S), enlarged to one size, whole numbers in float32."""
@@ -138,6 +149,7 @@ class _Item(NamedTuple):
     place: tuple[int, int, int]
     look: Look | None
     plan: list[Step]
+    drawing: Drawing | None
 
 
 def looking(x: torch.Tensor, looks: list[Look]) -> torch.Tensor:

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from tadisr.data_synthesis.degrade import AnyDegradation, Degradation, degrade
 from tadisr.data_synthesis.tones import Tones, draw_tones, photographic_tones
 from tadisr.datasets.ftsr import open_pages
-from tadisr.training.data.mask_prompts import draw_prompt
+from tadisr.training.data.mask_prompts import draw_prompt, plan_drawing
 
 
 class Triplet(NamedTuple):
@@ -43,11 +43,12 @@ def add_prompt(item: dict[str, torch.Tensor], share: float | None, rng: np.rando
     """
     if share is None:
         return item
-    mask = item["mask"][0]
+    mask = item["mask"]
+    height, width = mask.shape[1:]
     if rng.random() >= share:
-        return {**item, "mask_prompt": mask.new_zeros(2, *mask.shape)}
-    prompt, mask = map(torch.from_numpy, draw_prompt(mask.numpy(), rng))
-    return {**item, "mask": mask[None], "mask_prompt": prompt}
+        return {**item, "mask_prompt": mask.new_zeros(2, height, width)}
+    prompt, mask = draw_prompt(mask, plan_drawing((height, width), rng))
+    return {**item, "mask": mask, "mask_prompt": prompt}
 
 
 @dataclass(frozen=True)

@@ -191,8 +191,6 @@ class TrainConfig(LossWeights, LoopConfig):
                 "device_pages keeps FTSR's pages and degrades them anew: leave out streaming, realce_data_dir and "
                 "degradation stored."
             )
-        if self.device_pages and self.mask_prompt:
-            raise ValueError("device_pages draws no mask prompts: leave out it or mask_prompt.")
         if self.init_from and not self.base_config:
             raise ValueError("init_from starts a base from scratch (base_config), not adapters on a pretrained one.")
         if not self.base_config and (self.encoder_skips or self.image_residual):

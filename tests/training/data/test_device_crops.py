@@ -96,3 +96,21 @@ def test_pages_that_cannot_be_kept(data):
         DeviceCrops(ConcatPages([data]), Cropping(512), 2, seed=0, device="cpu")
     with pytest.raises(ValueError, match="set degradation to real-esrgan, mild or wide"):
         DeviceCrops(ConcatPages([data]), Cropping(64, None), 2, seed=0, device="cpu")
+
+
+def test_mask_prompts(data):
+    pages = ConcatPages([data])
+    plain, prompted = (
+        DeviceCrops(pages, Cropping(64, prompt_share=x), 32, seed=1, device="cpu")[3] for x in (None, 0.5)
+    )
+    assert "mask_prompt" not in plain and prompted["mask_prompt"].shape == (32, 2, 64, 64)
+    assert torch.equal(plain["hr"], prompted["hr"]) and torch.equal(plain["lr"], prompted["lr"])
+    drawn, given = prompted["mask_prompt"].unbind(1)
+    chosen = given.flatten(1).any(1)
+    assert 8 < chosen.sum() < 24 and not drawn[~chosen].any() and not drawn[given == 0].any()
+    changed = (plain["mask"] != prompted["mask"]).flatten(1).any(1)
+    assert not changed[~chosen].any()
+    as_true = chosen & ~changed & (given.flatten(1).all(1))  # of whole drawings
+    assert as_true.any()
+    overlap = (drawn * plain["mask"][:, 0])[as_true].sum() / drawn[as_true].sum()
+    assert overlap > 2 * plain["mask"][as_true].mean() and overlap > 0.4  # bold ones are twice as wide
