@@ -14,6 +14,8 @@ from tadisr.io.messages import UserError, one_line
 if TYPE_CHECKING:
     from tadisr.loading.load import Restorer
 
+OVERLAP = 64  # output pixels
+
 
 def usable_device(name: str) -> str:
     """The device of that name, or for "auto" the fastest here; raises UserError for one that cannot be used."""
@@ -104,6 +106,23 @@ def load_model(
     except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
         advice = one_line(error).replace("base_model=FOLDER", "--base-model FOLDER")
         raise UserError(f"cannot load {name}: {advice}") from None
+
+
+def load_restorer(args: argparse.Namespace, found: Path) -> "Restorer":
+    """The model of a command that restores images, see `load_model`; UserError also where it lacks the dial."""
+    base = {} if args.base_model is None else {"base_model": args.base_model}
+    restorer = load_model(args.model, args.device, "TADiSRPipeline", args.dtype, found, **base)
+    if args.fidelity is not None and restorer.graph and not restorer.pipe.graph.has_dial:
+        raise UserError(f"{restorer.graph} has no fidelity to choose: take --runtime torch")
+    return restorer
+
+
+def call_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What the options of a command say to the pipeline's call."""
+    overlap = args.overlap
+    if overlap is None:
+        overlap = OVERLAP if args.tile in (None, "auto") else min(OVERLAP, args.tile // 2)
+    return {"tile": args.tile, "overlap": overlap, "color_fix": args.color_fix, "fidelity": args.fidelity}
 
 
 def check_folder(folder: Path) -> None:

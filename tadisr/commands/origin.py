@@ -5,10 +5,12 @@ there.
 """
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from tadisr.commands.plan import Job
@@ -81,8 +83,7 @@ class Maker:
             values |= {"quality": self.args.quality, "metadata": self.args.metadata}
         if kind == "report_picture" and self.thresholds:
             values["thresholds"] = ",".join(f"{value:g}" for value in astuple(self.thresholds))
-        said = (f"{key}={quote(str(value), safe='/:,')}" for key, value in values.items() if value is not None)
-        return " ".join([f"tadisr {version('tadisr')}", *said])
+        return record_of(values)
 
     def difference(self, job: Job) -> str | None:
         """How outputs that are there were made otherwise, in words; None: they would be made again as they are."""
@@ -96,6 +97,12 @@ class Maker:
                 if old.get(key) != new.get(key):
                     return words
         return None
+
+
+def record_of(values: Mapping[str, Any]) -> str:
+    """The record of what is known; None is left out."""
+    said = (f"{key}={quote(str(value), safe='/:,')}" for key, value in values.items() if value is not None)
+    return " ".join([f"tadisr {version('tadisr')}", *said])
 
 
 def _values(record: str) -> dict[str, str]:

@@ -25,7 +25,7 @@ FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif", "same":
 JPEG = (".jpg", ".jpeg")
 _SAME = {"JPEG": ".jpg", "WEBP": ".webp", "TIFF": ".tif"}  # by a file's format; others become PNG
 # Bytes of memory for an output pixel: floats and bytes of three colours and the mask, and what writing takes.
-_MEMORY, _MEMORY_OF_ALPHA = 24, 8
+PIXEL_MEMORY, _MEMORY_OF_ALPHA = 24, 8
 # Bytes on the disk for an output pixel of a photo; what has few colours takes a tenth.
 _DISK = {".png": 1.5, ".tif": 1.5, ".tiff": 1.5, ".webp": 1.0, ".jpg": 0.8, ".jpeg": 0.8}
 
@@ -73,7 +73,7 @@ class Job:
         pixels = self.size[0] * self.size[1]
         if self.factor != int(self.factor):
             pixels += self.header.height * self.header.width * max(SCALE, math.ceil(self.factor)) ** 2
-        return pixels * (_MEMORY + _MEMORY_OF_ALPHA * self.header.has_alpha)
+        return pixels * (PIXEL_MEMORY + _MEMORY_OF_ALPHA * self.header.has_alpha)
 
     @property
     def disk(self) -> float:
@@ -122,7 +122,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
 
     Raises UserError for a mistake in the command itself, and where nothing can be written.
     """
-    _check_options(args)
+    check_options(args)
     out = DEFAULT_FOLDER if args.output is None else Path(args.output)
     try:
         is_file = output_is_file(out)
@@ -175,7 +175,7 @@ def check_disk(plan: Plan) -> str | None:
     return f"{sizes}: they may not fit"
 
 
-def _check_options(args: argparse.Namespace) -> None:
+def check_options(args: argparse.Namespace) -> None:
     """Raise UserError for options that can never work."""
     if args.scale is not None and not 0 < args.scale <= MAX_SCALE:
         raise UserError(f"--scale must be a number above 0 and at most {MAX_SCALE}, not {args.scale:g}")

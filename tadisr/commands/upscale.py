@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from tadisr.commands import summary
-from tadisr.commands.options import enough_memory, find_graph, find_model, load_model
+from tadisr.commands import documents, summary
+from tadisr.commands.options import OVERLAP, call_options, enough_memory, find_graph, find_model, load_restorer
 from tadisr.commands.origin import Maker, Model
 from tadisr.commands.plan import (
     FAILED,
@@ -37,7 +37,6 @@ from tadisr.transparency import seen
 if TYPE_CHECKING:
     from tadisr.loading.load import Restored, Restorer
 
-OVERLAP = 64
 # After these, every further image would cost its time and fail the same way.
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
@@ -45,7 +44,12 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 def register(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add = parser.add_argument
-    add("inputs", nargs="+", metavar="INPUT", help="image files, folders, or patterns such as 'scans/**/*.jpg'")
+    add(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="image files, folders, patterns such as 'scans/**/*.jpg', or documents",
+    )
     add("-o", "--output", metavar="OUT", help="folder, or a file for a single input (default: tadisr-output/)")
     add("--model", default="tadisr-tiny", help="bundled name, folder or Hub id (default: %(default)s)")
     add("--revision", help="revision of a Hub model")
@@ -58,6 +62,7 @@ def register(parser: argparse.ArgumentParser) -> None:
         type=float,
         help=f"factor, such as 2 or 2.5; another than the model's own is resized from that (default: {SCALE})",
     )
+    add("--dpi", type=int, help=f"documents: the most that pictures get without --scale (default: {documents.DPI})")
     size("--width", type=int, metavar="PIXELS", help="of the outputs, instead of a factor; the aspect is kept")
     size("--height", type=int, metavar="PIXELS", help="likewise")
     add(
@@ -126,6 +131,10 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Restore every input; 0 if all were, 1 if some could not be, after the rest were done."""
+    if documents.are_documents(args.inputs):
+        return documents.run(args)
+    if args.dpi is not None:
+        raise UserError("--dpi is for documents: images keep their size in print")
     plan = make_plan(args)
     text_mask = _text_mask(args, plan)
     thresholds = load_thresholds(args)
@@ -143,10 +152,7 @@ def run(args: argparse.Namespace) -> int:
     remarks: list[str] = []
     try:
         if maker and plan.of(PLANNED) and not args.dry_run:
-            base = {} if args.base_model is None else {"base_model": args.base_model}
-            restorer = load_model(args.model, args.device, "TADiSRPipeline", args.dtype, maker.model.path, **base)
-            if args.fidelity is not None and restorer.graph and not restorer.pipe.graph.has_dial:
-                raise UserError(f"{restorer.graph} has no fidelity to choose: take --runtime torch")
+            restorer = load_restorer(args, maker.model.path)
             _restore_all(plan.of(PLANNED), restorer, maker, remarks, text_mask)
     except (UserError, KeyboardInterrupt) as stopped:
         error = str(stopped) or "interrupted"
@@ -215,10 +221,7 @@ def _restore_all(
 ) -> None:
     """Restore one after the other; `remarks` get what is to be said at the end."""
     args = maker.args
-    overlap = args.overlap
-    if overlap is None:
-        overlap = OVERLAP if args.tile in (None, "auto") else min(OVERLAP, args.tile // 2)
-    options = {"tile": args.tile, "overlap": overlap, "color_fix": args.color_fix, "fidelity": args.fidelity}
+    options = call_options(args)
     if text_mask is not None:
         options["text_mask"] = text_mask
     with Bars(pause=60, quiet=args.quiet) as bars:

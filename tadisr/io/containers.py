@@ -29,7 +29,7 @@ _READ = {
 }  # fmt: skip
 _PNG, _DEVELOP = "convert it to PNG", "develop it to TIFF, PNG or JPEG"
 _NOT_READ = {
-    b"%PDF": ("PDF", "turn its pages into PNGs, for example by pdftoppm -r 150 -png"),
+    b"%PDF": ("PDF", "turn its pages into PNGs, or give it to tadisr upscale by its own name, FILE.pdf"),
     b"\xff\x0a": ("JPEG XL", _PNG), b"\0\0\0\x0cJXL ": ("JPEG XL", _PNG), b"8BPS": ("Photoshop", _PNG),
     b"%!PS": ("EPS", _PNG), b"\xc5\xd0\xd3\xc6": ("EPS", _PNG), b"<svg": ("SVG", _PNG), b"\0\0\1\0": ("ICO", _PNG),
     b"v/1\1": ("OpenEXR", _PNG), b"#?RADIANCE": ("Radiance", _PNG), b"#?RGBE": ("Radiance", _PNG),

@@ -1,0 +1,246 @@
+"""`tadisr upscale` of documents: a PDF or an archive in, the same with its pictures restored out."""
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+from PIL import Image
+
+from tadisr.commands.options import (
+    call_options,
+    check_folder,
+    enough_memory,
+    find_graph,
+    find_model,
+    load_restorer,
+)
+from tadisr.commands.origin import Model, record_of
+from tadisr.commands.plan import FAILED, PIXEL_MEMORY, PLANNED, RESTORED, SCALE, SKIPPED, check_options
+from tadisr.io.documents import DOCUMENTS, Document, Picture, open_document, read_record
+from tadisr.io.hashing import sha256
+from tadisr.io.images import ImageError, read_made_by, write_image
+from tadisr.io.messages import UserError, say, show
+from tadisr.io.names import DEFAULT_FOLDER
+from tadisr.io.progress import Bars
+
+if TYPE_CHECKING:
+    from tadisr.loading.load import Restorer
+
+DPI = 600
+QUALITY = 90
+LEAST_GAIN = 1.25  # of the resolution: less is not worth a new picture
+_OF_IMAGES = ("compare", "report", "text_mask", "width", "height", "pages", "format")
+
+
+@dataclass
+class Job:
+    """A document, and what became of it."""
+
+    source: Path
+    output: Path
+    status: str = PLANNED
+    error: str | None = None
+    remarks: list[str] = field(default_factory=list)
+    pictures: int = 0
+    """That are restored."""
+    left: int = 0
+    """That stay as they are."""
+    seconds: float | None = None
+
+
+def are_documents(names: Sequence[str]) -> bool:
+    """Whether the inputs of a command are documents; UserError where only some are."""
+    documents = [name for name in names if Path(name).suffix.lower() in DOCUMENTS and Path(name).is_file()]
+    if documents and len(documents) < len(names):
+        raise UserError(f"{documents[0]} is a document, and other inputs are not: give those to another command")
+    return bool(documents)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Restore every document; 0 if all were, 1 if some could not be, after the rest were done."""
+    _check_options(args)
+    jobs = _jobs(args)
+    restorer, model, error, started = None, None, None, time.perf_counter()
+    try:
+        graph = find_graph(args)
+        model = Model(args.model, graph or find_model(args.model, "TADiSRPipeline", args.revision), args.base_model)
+        for job in jobs:
+            began = time.perf_counter()
+            try:
+                with open_document(job.source) as document:
+                    restorer = _restore(job, document, model, restorer, args)
+            except (ImageError, ImportError) as problem:
+                job.status, job.error = FAILED, str(problem)
+                say(job.error)
+            job.seconds = time.perf_counter() - began
+    except (UserError, KeyboardInterrupt) as stopped:
+        error = str(stopped) or "interrupted"
+        if any(_parts(job).is_dir() for job in jobs):
+            say("what is restored is kept: the same command goes on")
+        raise
+    finally:
+        if args.json:
+            show(_as_json(jobs, model, restorer, time.perf_counter() - started, error))
+    return int(any(job.status == FAILED for job in jobs))
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    for name in _OF_IMAGES:
+        if getattr(args, name):
+            raise UserError(f"--{name.replace('_', '-')} is for images, not for documents")
+    if args.metadata == "none":
+        raise UserError("--metadata none is for images: documents keep all that they hold")
+    check_options(args)
+    if args.dpi is not None and args.dpi < 1:
+        raise UserError(f"--dpi must be at least 1, not {args.dpi}")
+
+
+def _jobs(args: argparse.Namespace) -> list[Job]:
+    """The documents and where each one goes."""
+    sources = [Path(name) for name in args.inputs]
+    out = DEFAULT_FOLDER if args.output is None else Path(args.output)
+    if out.suffix.lower() in DOCUMENTS and not out.is_dir():
+        if len(sources) > 1:
+            raise UserError(f"{out} is one file, but there are {len(sources)} inputs: name a folder instead")
+        if out.suffix.lower() != sources[0].suffix.lower():
+            raise UserError(f"{sources[0]} stays a {sources[0].suffix} file: {out} cannot be its name")
+        outputs = [out]
+    else:
+        outputs = [out / source.name for source in sources]
+    for source, output in zip(sources, outputs, strict=True):
+        if output.exists() and any(output.samefile(other) for other in sources):
+            raise UserError(f"{output} would replace the input {source}: name another output")
+    if len({str(output).casefold() for output in outputs}) < len(outputs):
+        raise UserError("two of the documents have one name: restore them by commands of their own")
+    for folder in {output.parent for output in outputs}:
+        check_folder(folder)
+    return [Job(source, output) for source, output in zip(sources, outputs, strict=True)]
+
+
+def _restore(
+    job: Job, document: Document, model: Model, restorer: "Restorer | None", args: argparse.Namespace
+) -> "Restorer | None":
+    """Restore the pictures one after the other, then write the document. Gives the model, loaded if it was needed."""
+    chosen = {index: factor for index, picture in enumerate(document.pictures) if (factor := _factor(picture, args))}
+    enough = len(document.pictures) - len(chosen)
+    reasons = [*document.left, *([f"{enough} are fine enough: {_most(args)} dpi are wanted"] if enough else [])]
+    job.left = len(document.left) + enough
+    job.remarks += document.remarks
+    if not chosen:
+        why = f"; {reasons[0]}" if reasons else ": text that fonts draw is sharp at any size"
+        raise ImageError(f"{job.source} holds no pictures to restore{why}")
+    made_by = {
+        "model": Path(model.name).name, "weights": model.sha256[:16], "base": model.base, "quality": args.quality,
+        "color_fix": args.color_fix, "fidelity": args.fidelity,
+    }  # fmt: skip
+    whole = record_of({**made_by, "input": sha256(job.source)[:16], "scale": args.scale, "dpi": _most(args)})
+    if args.skip_existing and job.output.exists() and read_record(job.output) == whole:
+        job.status = SKIPPED
+        if not args.quiet:
+            say(f"{job.source}: skipped: {job.output} is there, and was made in the same way")
+        return restorer
+    if args.dry_run:
+        pixels = sum(document.pictures[i].height * document.pictures[i].width * f * f for i, f in chosen.items())
+        show(f"{job.source}: {len(chosen)} pictures, {pixels / 1e6:.1f} megapixels restored, to {job.output}")
+        return restorer
+    parts = _parts(job)
+    parts.mkdir(parents=True, exist_ok=True)
+    files: dict[int, Path] = {}
+    failed = []
+    with Bars(pause=60, quiet=args.quiet) as bars:
+        for done, (index, factor) in enumerate(chosen.items()):
+            bars.set(job.source.name, done, len(chosen))
+            picture = document.pictures[index]
+            file = parts / f"{index:05}{picture.suffix}"
+            try:
+                record = record_of({**made_by, "input": picture.digest()[:16], "factor": f"{factor:g}"})
+                if not file.exists() or read_made_by(file) != record:
+                    restorer = restorer or load_restorer(args, model.path)
+                    _restore_picture(picture, factor, file, record, restorer, args)
+                files[index] = file
+            except ImageError as error:
+                failed.append(str(error))
+    if failed:
+        job.remarks += failed
+        job.left += len(failed)
+    if not files:
+        raise ImageError(f"{job.source}: none of its pictures could be restored: {failed[0]}")
+    document.write(job.output, files, whole)
+    shutil.rmtree(parts, ignore_errors=True)
+    job.status, job.pictures = RESTORED, len(files)
+    if not args.quiet:
+        left = f", {job.left} left as they are ({reasons[0] if reasons else failed[0]})" if job.left else ""
+        say(f"{job.source}: {len(files)} pictures restored{left}: {job.output}")
+    for remark in job.remarks:
+        say(f"{job.source}: {remark}")
+    return restorer
+
+
+def _parts(job: Job) -> Path:
+    """Where restored pictures lie until the document is written: what is there need not be made again."""
+    return job.output.with_name(f".{job.output.name}.parts")
+
+
+def _most(args: argparse.Namespace) -> int:
+    return DPI if args.dpi is None else args.dpi
+
+
+def _factor(picture: Picture, args: argparse.Namespace) -> float | None:
+    """By how much a picture's sides grow; None where it stays."""
+    wanted = factor = float(SCALE if args.scale is None else args.scale)
+    is_bounded = args.scale is None or args.dpi is not None
+    if is_bounded and picture.dpi is not None:
+        factor = min(factor, _most(args) / picture.dpi)
+    return factor if factor >= min(LEAST_GAIN, wanted) else None
+
+
+def _restore_picture(
+    picture: Picture,
+    factor: float,
+    file: Path,
+    record: str,
+    restorer: "Restorer",
+    args: argparse.Namespace,
+) -> None:
+    """Write one picture, restored."""
+    pixels = picture.height * picture.width * max(factor, SCALE) ** 2
+    free = psutil.virtual_memory().available
+    if PIXEL_MEMORY * pixels > free:
+        raise ImageError(
+            f"{picture.name} would take {PIXEL_MEMORY * pixels / 1e9:.1f} GB of memory, and {free / 1e9:.1f} are free"
+        )
+    with enough_memory(picture.name, "try a smaller --tile"):
+        loaded = picture.load(file.parent)
+        image = loaded.rgb if loaded.alpha is None else np.dstack([loaded.rgb, loaded.alpha])
+        made = restorer.restore(image, scale=factor, **call_options(args)).image
+    alpha = made[..., 3] if made.shape[2] == 4 else None
+    colours = made[..., :3]
+    if loaded.gray:
+        colours = np.asarray(Image.fromarray(np.ascontiguousarray(colours)).convert("L"))
+    quality = args.quality or (QUALITY if file.suffix.lower() in (".jpg", ".jpeg") else None)
+    write_image(file, colours, alpha, loaded.metadata.scaled(factor), quality, record)
+
+
+def _as_json(
+    jobs: list[Job], model: Model | None, restorer: "Restorer | None", seconds: float, error: str | None
+) -> str:
+    used = None if model is None else {"name": model.name, "sha256": model.sha256}
+    if used and restorer:
+        used |= {"runtime": restorer.runtime, "dtype": restorer.dtype, "device": str(restorer.pipe.device)}
+    documents = [
+        {
+            "input": str(job.source), "output": str(job.output) if job.status != FAILED else None,
+            "status": job.status, "error": job.error, "remarks": job.remarks, "pictures": job.pictures,
+            "left": job.left, "seconds": job.seconds and round(job.seconds, 3),
+        } for job in jobs
+    ]  # fmt: skip
+    summary = {"tadisr": version("tadisr"), "model": used, "documents": documents}
+    return json.dumps(summary | {"seconds": round(seconds, 3), "error": error}, indent=1)
