@@ -18,6 +18,7 @@ from tadisr.io.messages import UserError, say
 # name: (module with `register(parser)` and `run(args)`, what it does)
 COMMANDS = {
     "upscale": ("tadisr.commands.upscale", "restore photos: 4 times larger, sharp text, and a mask of the text"),
+    "app": ("tadisr.commands.app", "open a web page of your own: drop a picture, see it restored"),
     "fix-text": ("tadisr.commands.fix_text", "put legible text into another program's enlargement; its look stays"),
     "refine": ("tadisr.commands.refine", "sharpen the lines of text in a photo; its size stays"),
     "evaluate": ("tadisr.commands.evaluate", "measure methods: PSNR, SSIM, LPIPS, FID, and what text is still read"),

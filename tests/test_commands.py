@@ -149,7 +149,7 @@ def test_it_can_be_given(command):
     elif check := checks.get(program(command)):
         check(words[1:])
     else:
-        assert program(command) in ("git", "cp", "npm", "mkdir", "cd", "apt", "python3", "tensorboard")
+        assert program(command) in ("git", "cp", "ocrmypdf", "npm", "mkdir", "cd", "apt", "python3", "tensorboard")
 
 
 @pytest.mark.parametrize("command", [param for param in ALL if program(param.values[0]) != "cd"])
