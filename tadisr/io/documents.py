@@ -248,7 +248,9 @@ def _shown(part: Any, resources: Any, matrix: Any, depth: int) -> Iterator[tuple
             current = pikepdf.Matrix(*map(float, operands)) @ current
         elif kind == "Do" and operands:
             drawn = named.get(str(operands[0]))
-            subtype = None if drawn is None else drawn.get("/Subtype")
+            if drawn is None:
+                continue
+            subtype = drawn.get("/Subtype")
             if subtype == "/Image":
                 yield drawn, (current.a, current.b, current.c, current.d)
             elif subtype == "/Form" and depth < _DEEPEST:
