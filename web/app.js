@@ -49,6 +49,7 @@ function restore(file) {
 
 function cancel() {
   worker.terminate(); // a tile cannot be interrupted
+  latest = null;
   start();
   busy = false;
   find("work").hidden = true;
@@ -102,7 +103,7 @@ const HANDLERS = {
     slide(50);
     fit();
     say(`Restored: ${title}.`);
-    find("result-title").focus();
+    if (document.activeElement !== find("fidelity")) find("result-title").focus();
   },
   error({message, file}) {
     if (file || !busy) fail(message); // what a picture waits for fails again with the picture
@@ -168,7 +169,11 @@ function chooseViews() {
   find("show-mask").addEventListener("change", (event) => { find("overlay").hidden = !event.target.checked; });
   find("full-size").addEventListener("change", fit);
   find("fidelity").addEventListener("input", nameDial);
-  find("fidelity").addEventListener("change", () => latest && restore(latest));
+  let waiting = 0; // keys move the dial step by step
+  find("fidelity").addEventListener("change", () => {
+    clearTimeout(waiting);
+    if (latest) waiting = setTimeout(() => restore(latest), 400);
+  });
   const drag = (event) => {
     if (!(event.buttons & 1) || find("full-size").checked) return; // at full size a finger moves the picture
     const {left, width} = find("picture").getBoundingClientRect();

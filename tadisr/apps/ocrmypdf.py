@@ -7,14 +7,17 @@ What the reader sees is restored, and the pages of the PDF stay as they are; `ta
 """
 
 import argparse
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ocrmypdf import hookimpl
+from ocrmypdf.exceptions import BadArgsError
 from PIL import Image
 
 import tadisr
+from tadisr.io.messages import one_line
 
 if TYPE_CHECKING:
     from tadisr.loading.load import Restorer
@@ -35,16 +38,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 @hookimpl
-def filter_ocr_image(page: Any, image: Image.Image) -> Image.Image:
-    """A page as the OCR engine gets it: restored, where its resolution is below the wanted one.
+def filter_ocr_image(page: Any, image: Image.Image) -> Image.Image | None:
+    """A page as the OCR engine gets it: restored, where its resolution is below the wanted one; else None.
 
     Raises:
-        FileNotFoundError, ValueError: no such model, see `tadisr.load`.
+        BadArgsError: a model that cannot be loaded.
     """
     own = image.info.get("dpi", (DPI, DPI))
     factor = min(MOST, _option(page, "tadisr_dpi", DPI) / max(1.0, *map(float, own)))
+    if most := _option(page, "max_ocr_image_mpixels", 0):
+        factor = min(factor, math.sqrt(1e6 * float(most) / (image.width * image.height)))
     if factor < LEAST:
-        return image
+        return None  # other filters, of which only the first is asked that gives something
     restored = _load(_option(page, "tadisr_model", "tadisr-tiny")).restore(
         np.asarray(image.convert("RGB")), scale=factor
     )
@@ -58,7 +63,10 @@ def filter_ocr_image(page: Any, image: Image.Image) -> Image.Image:
 @lru_cache(1)
 def _load(name: str) -> "Restorer":
     """Once in each of OCRmyPDF's processes."""
-    return tadisr.load(name)
+    try:
+        return tadisr.load(name)
+    except Exception as error:  # a name that is none, a model that is incomplete
+        raise BadArgsError(f"--tadisr-model {name}: {one_line(error)}") from None
 
 
 def _option(page: Any, name: str, default: Any) -> Any:

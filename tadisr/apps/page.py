@@ -3,11 +3,15 @@
 `tadisr app` serves it. Everything is computed where it runs: the page loads nothing from elsewhere.
 """
 
+import atexit
 import json
 import os
+import shutil
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -15,9 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 from PIL import Image
 
 import tadisr
+from tadisr.commands.plan import PIXEL_MEMORY, SCALE
 from tadisr.io.images import ImageError, LoadedImage, read_image, write_image
 from tadisr.io.messages import one_line
 from tadisr.transparency import seen
@@ -73,6 +79,9 @@ class Page:
     def __init__(self, model: str = "tadisr-tiny", device: str = "auto", runtime: str = "auto"):
         self.model = model
         self._load = lru_cache(1)(lambda: tadisr.load(model, device, pipeline="TADiSRPipeline", runtime=runtime))
+        self._one_at_a_time = threading.Lock()
+        self._stops: dict[str | None, threading.Event] = {}
+        """Of each session, what stops its run: Gradio ends the waiting, and not the work."""
 
     @property
     def restorer(self) -> "Restorer":
@@ -92,15 +101,17 @@ class Page:
         scale: float,
         check: bool,
         show_mask: bool,
+        request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008  Gradio finds it there
     ) -> tuple:
         """A picture's file to what the page shows of it: see `build`."""
         if file is None:
             raise gr.Error("Choose a picture first.", print_exception=False)
+        stop = self._begin(request)
         loaded = _read(Path(file))
-        restored = self._restored(loaded, fidelity, scale, check, _told(progress))
-        folder = Path(tempfile.mkdtemp(prefix="tadisr-", dir=_cache()))
-        files = _write(folder, Path(file).stem, loaded, restored, scale, self.model)
+        restored = self._restored(loaded, fidelity, scale, check, _told(stop, progress))
+        with _results() as folder:
+            files = _write(folder, Path(file).stem, loaded, restored, scale, self.model)
         before, after, masked = _views(loaded, restored)
         kept = {"before": before, "after": after, "masked": masked, "report": restored.report}
         image = restored.image
@@ -116,6 +127,7 @@ class Page:
         fidelity: float,
         scale: float,
         check: bool,
+        request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> tuple[str, list[list[str]]]:
         """Several pictures to one archive, and a row for each; one that cannot be restored stops no other."""
@@ -123,28 +135,54 @@ class Page:
             raise gr.Error("Choose pictures first.", print_exception=False)
         if len(files) > MOST_FILES:
             raise gr.Error(f"At most {MOST_FILES} pictures at a time.", print_exception=False)
-        folder = Path(tempfile.mkdtemp(prefix="tadisr-", dir=_cache()))
-        archive, rows, taken = folder / "restored.zip", [], set()
-        with zipfile.ZipFile(archive, "w") as whole:
+        stop, rows, taken = self._begin(request), [], set()
+        with _results() as folder, zipfile.ZipFile(archive := folder / "restored.zip", "w") as whole:
             for number, file in enumerate(map(Path, files)):
                 progress((number, len(files)), desc=file.name)
-                stem = file.stem if file.stem not in taken else f"{file.stem}_{number + 1}"
+                stem, count = file.stem, 1
+                while stem in taken:
+                    stem, count = f"{file.stem}_{count + 1}", count + 1
                 taken.add(stem)
                 try:
                     loaded = _read(file)
-                    restored = self._restored(loaded, fidelity, scale, check, iter)
+                    restored = self._restored(loaded, fidelity, scale, check, _told(stop))
                     for path in _write(folder, stem, loaded, restored, scale, self.model):
                         whole.write(path, path.name)
                         path.unlink()
                     rows.append([file.name, _verdict(restored.report) or "restored"])
-                except gr.Error as error:
-                    rows.append([file.name, error.message])
+                except _Cancelled:
+                    raise
+                except Exception as error:  # whatever one picture may raise
+                    said = error.message if isinstance(error, gr.Error) else one_line(error, 200)
+                    rows.append([file.name, said])
         return str(archive), rows
+
+    def cancel(self, request: gr.Request) -> None:
+        """Stop what this session runs, after the tile that is being restored."""
+        if stop := self._stops.get(request.session_hash):
+            stop.set()
+
+    def _begin(self, request: gr.Request) -> threading.Event:
+        self.cancel(request)
+        while len(self._stops) > MOST_SESSIONS:
+            del self._stops[next(iter(self._stops))]
+        stop = self._stops[request.session_hash] = threading.Event()
+        return stop
 
     def _restored(self, loaded: LoadedImage, fidelity: float, scale: float, check: bool, told: Callable) -> "Restored":
         image = loaded.rgb if loaded.alpha is None else np.dstack([loaded.rgb, loaded.alpha])
+        needed = PIXEL_MEMORY * image.shape[0] * image.shape[1] * max(scale, SCALE) ** 2
+        if needed > (free := psutil.virtual_memory().available):
+            raise gr.Error(
+                f"It would take {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} are free: take a smaller factor, "
+                "or crop the picture.",
+                print_exception=False,
+            )
         try:
-            return self.restorer.restore(image, fidelity=fidelity, scale=float(scale), report=check, tile_progress=told)
+            with self._one_at_a_time:
+                return self.restorer.restore(
+                    image, fidelity=fidelity, scale=float(scale), report=check, tile_progress=told
+                )
         except (ValueError, ImportError, MemoryError, FloatingPointError) as error:
             raise gr.Error(one_line(error), print_exception=False) from None
 
@@ -154,6 +192,24 @@ def _cache() -> str:
     folder = os.environ.get("GRADIO_TEMP_DIR") or str(Path(tempfile.gettempdir()) / "gradio")
     Path(folder).mkdir(parents=True, exist_ok=True)
     return folder
+
+
+class _Cancelled(gr.Error):
+    """The work was stopped."""
+
+    def __init__(self):
+        super().__init__("Cancelled.", print_exception=False)
+
+
+@contextmanager
+def _results() -> Iterator[Path]:
+    """A folder for what is offered for download; gone after an exception."""
+    folder = Path(tempfile.mkdtemp(prefix="tadisr-", dir=_cache()))
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _read(path: Path) -> LoadedImage:
@@ -171,13 +227,16 @@ def _read(path: Path) -> LoadedImage:
     return loaded
 
 
-def _told(progress: Any) -> Callable[[Iterable], Iterator]:
-    """What to wrap an image's tiles in."""
+def _told(stop: threading.Event, progress: Callable | None = None) -> Callable[[Iterable], Iterator]:
+    """What to wrap an image's tiles in: it says how far the work is, and stops it."""
 
     def tiles(grid: Iterable) -> Iterator:
         every = list(grid)
         for done, tile in enumerate(every):
-            progress((done, len(every)), desc="Restoring", unit="parts")
+            if stop.is_set():
+                raise _Cancelled
+            if progress is not None:
+                progress((done, len(every)), desc="Restoring", unit="parts")
             yield tile
 
     return tiles
@@ -243,7 +302,7 @@ def show_line(kept: dict | None, event: gr.SelectData) -> Any:
     if kept is None or kept["report"] is None:
         return gr.skip()
     report = kept["report"]
-    line = report.lines[event.index[0]]
+    line = report.lines[int(event.row_value[0]) - 1]  # the table may be sorted
     height, width = kept["after"].shape[:2]
     quad = np.array(line.quad) * [width / report.size[1], height / report.size[0]]
     margin = 0.25 * np.ptp(quad[:, 1])
@@ -300,7 +359,7 @@ def build(page: Page) -> gr.Blocks:
                 [slider, lines, said, files, kept, zoom, result], api_name="restore", concurrency_limit=1,
                 concurrency_id="model", show_progress_on=[said],
             )  # fmt: skip
-            stop.click(None, cancels=[running])
+            stop.click(page.cancel, cancels=[running], queue=False, api_visibility="private")
             show_mask.change(show_views, [kept, show_mask], [slider], show_progress="hidden", api_visibility="private")
             lines.select(show_line, [kept], [zoom], show_progress="hidden", api_visibility="private")
         with gr.Tab("Several files"):
@@ -314,7 +373,7 @@ def build(page: Page) -> gr.Blocks:
                 page.restore_files, [many, fidelity, scale, check], [archive, results], api_name="restore_files",
                 concurrency_limit=1, concurrency_id="model",
             )  # fmt: skip
-            stop_many.click(None, cancels=[running_many])
+            stop_many.click(page.cancel, cancels=[running_many], queue=False, api_visibility="private")
     return blocks
 
 
@@ -323,6 +382,9 @@ def launch(page: Page, port: int | None = None, host: str = "127.0.0.1", share: 
 
     Raises OSError where the port is taken.
     """
+    if "GRADIO_TEMP_DIR" not in os.environ:  # Gradio serves all that lies below it, also other programs' files
+        os.environ["GRADIO_TEMP_DIR"] = folder = tempfile.mkdtemp(prefix="tadisr-app-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
     blocks = build(page)
     blocks.queue(max_size=20)
     theme = gr.themes.Default(primary_hue="blue", font=FONTS, font_mono=("monospace",))

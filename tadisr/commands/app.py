@@ -6,6 +6,7 @@ from pathlib import Path
 from tadisr.commands.options import check_folder
 from tadisr.io.images import ImageError, write_file
 from tadisr.io.messages import UserError, one_line, say
+from tadisr.weights import BUNDLED
 
 PORT = 7860
 APP = """\"""The page of tadisr, as a Hugging Face Space.\"""
@@ -54,13 +55,12 @@ def run(args: argparse.Namespace) -> int:
     shown = page.Page(args.model, args.device, args.runtime)
     try:
         _ = shown.restorer  # what is wrong with the model is known before there is a page
-        served = page.launch(shown, args.port, share=args.share)
-    except OSError as error:
-        if "port" not in str(error):
-            raise UserError(f"cannot load {args.model}: {one_line(error)}") from None
-        raise UserError(f"port {args.port or PORT} is taken: name another with --port") from None
-    except (ValueError, ImportError) as error:
+    except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
         raise UserError(f"cannot load {args.model}: {one_line(error)}") from None
+    try:
+        served = page.launch(shown, args.port, share=args.share)
+    except OSError:
+        raise UserError(f"port {args.port or PORT} is taken: name another with --port") from None
     public = f", and for everybody {served.share_url}" if args.share and served.share_url else ""
     say(f"the page is at {served.local_url}{public}; Ctrl-C ends it")
     served.block_thread()
@@ -71,14 +71,18 @@ def _export(folder: Path, model: str) -> int:
     """Write app.py, README.md and requirements.txt."""
     import gradio
 
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder} is not empty: name a new folder")
+    bundled = (BUNDLED / model).is_dir()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is no empty folder: name a new one")
+    if not bundled and Path(model).exists():
+        raise UserError(f"a Space has no {model}: push the model to the Hub, and name it as it is called there")
     check_folder(folder)
-    on_hub = "[]" if "/" not in model or Path(model).exists() else f"[{model}]"
+    extras = "app,ocr" if bundled else "app,ocr,torch"
+    on_hub = "[]" if bundled else f"[{model}]"
     files = {
         "app.py": APP.format(model=model),
         "README.md": README.format(gradio=gradio.__version__, models=on_hub),
-        "requirements.txt": "tadisr[app,ocr]\n",
+        "requirements.txt": f"tadisr[{extras}]\n",
     }
     try:
         for name, text in files.items():

@@ -15,6 +15,7 @@ import psutil
 from PIL import Image
 
 from tadisr.commands.options import (
+    DISK_FULL,
     call_options,
     check_folder,
     enough_memory,
@@ -24,11 +25,12 @@ from tadisr.commands.options import (
 )
 from tadisr.commands.origin import Model, record_of
 from tadisr.commands.plan import FAILED, PIXEL_MEMORY, PLANNED, RESTORED, SCALE, SKIPPED, check_options
-from tadisr.io.documents import DOCUMENTS, Document, Picture, open_document, read_record
+from tadisr.io.documents import DOCUMENTS, open_document, read_record
 from tadisr.io.hashing import sha256
-from tadisr.io.images import ImageError, read_made_by, write_image
+from tadisr.io.images import IMAGE_SUFFIXES, OTHER_SUFFIXES, ImageError, read_made_by, write_image
 from tadisr.io.messages import UserError, say, show
 from tadisr.io.names import DEFAULT_FOLDER
+from tadisr.io.pictures import Document, Picture
 from tadisr.io.progress import Bars
 
 if TYPE_CHECKING:
@@ -53,15 +55,17 @@ class Job:
     """That are restored."""
     left: int = 0
     """That stay as they are."""
+    failed: int = 0
+    """Of those, how many could have been restored."""
     seconds: float | None = None
 
 
 def are_documents(names: Sequence[str]) -> bool:
     """Whether the inputs of a command are documents; UserError where only some are."""
-    documents = [name for name in names if Path(name).suffix.lower() in DOCUMENTS and Path(name).is_file()]
+    documents = [name for name in names if Path(name).suffix.lower() in DOCUMENTS and not Path(name).is_dir()]
     if documents and len(documents) < len(names):
         raise UserError(f"{documents[0]} is a document, and other inputs are not: give those to another command")
-    return bool(documents)
+    return any(Path(name).is_file() for name in documents)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -80,6 +84,10 @@ def run(args: argparse.Namespace) -> int:
             except (ImageError, ImportError) as problem:
                 job.status, job.error = FAILED, str(problem)
                 say(job.error)
+                if _is_full(problem):
+                    raise UserError("the disk is full: make room there, and give the same command again") from None
+            except FloatingPointError as problem:
+                raise UserError(f"{job.source}: {problem}") from None
             job.seconds = time.perf_counter() - began
     except (UserError, KeyboardInterrupt) as stopped:
         error = str(stopped) or "interrupted"
@@ -89,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     finally:
         if args.json:
             show(_as_json(jobs, model, restorer, time.perf_counter() - started, error))
-    return int(any(job.status == FAILED for job in jobs))
+    return int(any(job.status == FAILED or job.failed for job in jobs))
 
 
 def _check_options(args: argparse.Namespace) -> None:
@@ -113,6 +121,8 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
         if out.suffix.lower() != sources[0].suffix.lower():
             raise UserError(f"{sources[0]} stays a {sources[0].suffix} file: {out} cannot be its name")
         outputs = [out]
+    elif out.suffix.lower() in (*IMAGE_SUFFIXES, *OTHER_SUFFIXES) and not out.is_dir():
+        raise UserError(f"{sources[0]} stays a {sources[0].suffix} file: {out} cannot be its name")
     else:
         outputs = [out / source.name for source in sources]
     for source, output in zip(sources, outputs, strict=True):
@@ -147,9 +157,10 @@ def _restore(
         if not args.quiet:
             say(f"{job.source}: skipped: {job.output} is there, and was made in the same way")
         return restorer
-    if args.dry_run:
+    if args.dry_run and not args.json:
         pixels = sum(document.pictures[i].height * document.pictures[i].width * f * f for i, f in chosen.items())
         show(f"{job.source}: {len(chosen)} pictures, {pixels / 1e6:.1f} megapixels restored, to {job.output}")
+    if args.dry_run:
         return restorer
     parts = _parts(job)
     parts.mkdir(parents=True, exist_ok=True)
@@ -164,16 +175,19 @@ def _restore(
                 record = record_of({**made_by, "input": picture.digest()[:16], "factor": f"{factor:g}"})
                 if not file.exists() or read_made_by(file) != record:
                     restorer = restorer or load_restorer(args, model.path)
-                    _restore_picture(picture, factor, file, record, restorer, args)
+                    job.remarks += _restore_picture(picture, factor, file, record, restorer, args)
                 files[index] = file
             except ImageError as error:
+                if _is_full(error):
+                    raise
                 failed.append(str(error))
-    if failed:
-        job.remarks += failed
-        job.left += len(failed)
+    job.remarks += failed
+    job.failed = len(failed)
+    job.left += job.failed
     if not files:
+        parts.rmdir()
         raise ImageError(f"{job.source}: none of its pictures could be restored: {failed[0]}")
-    document.write(job.output, files, whole)
+    document.write(job.output, files, whole if not failed else f"{whole} failed={len(failed)}")
     shutil.rmtree(parts, ignore_errors=True)
     job.status, job.pictures = RESTORED, len(files)
     if not args.quiet:
@@ -187,6 +201,10 @@ def _restore(
 def _parts(job: Job) -> Path:
     """Where restored pictures lie until the document is written: what is there need not be made again."""
     return job.output.with_name(f".{job.output.name}.parts")
+
+
+def _is_full(error: BaseException) -> bool:
+    return getattr(error.__cause__, "errno", None) in DISK_FULL
 
 
 def _most(args: argparse.Namespace) -> int:
@@ -209,8 +227,8 @@ def _restore_picture(
     record: str,
     restorer: "Restorer",
     args: argparse.Namespace,
-) -> None:
-    """Write one picture, restored."""
+) -> list[str]:
+    """Write one picture, restored. Gives what a person should know of it."""
     pixels = picture.height * picture.width * max(factor, SCALE) ** 2
     free = psutil.virtual_memory().available
     if PIXEL_MEMORY * pixels > free:
@@ -227,6 +245,7 @@ def _restore_picture(
         colours = np.asarray(Image.fromarray(np.ascontiguousarray(colours)).convert("L"))
     quality = args.quality or (QUALITY if file.suffix.lower() in (".jpg", ".jpeg") else None)
     write_image(file, colours, alpha, loaded.metadata.scaled(factor), quality, record)
+    return [f"{picture.name}: {remark}" for remark in loaded.remarks]
 
 
 def _as_json(

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         if sr.gray:
             fixed = np.asarray(Image.fromarray(fixed).convert("L"))
         write_image(output, fixed, sr.alpha, sr.metadata, args.quality)
-    except ImageError as error:
+    except (ImageError, FloatingPointError) as error:
         raise UserError(str(error)) from None
     for path, loaded in ((args.small, lr), (args.large, sr)):
         for remark in loaded.remarks:

@@ -1,6 +1,7 @@
 """What several commands do with their options."""
 
 import argparse
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from tadisr.loading.load import Restorer
 
 OVERLAP = 64  # output pixels
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""After these errors every further image would cost its time and fail the same way."""
 
 
 def usable_device(name: str) -> str:

@@ -1,7 +1,6 @@
 """`tadisr upscale`: files in, restored files and text masks out."""
 
 import argparse
-import errno
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +12,15 @@ import numpy as np
 from PIL import Image
 
 from tadisr.commands import documents, summary
-from tadisr.commands.options import OVERLAP, call_options, enough_memory, find_graph, find_model, load_restorer
+from tadisr.commands.options import (
+    DISK_FULL,
+    OVERLAP,
+    call_options,
+    enough_memory,
+    find_graph,
+    find_model,
+    load_restorer,
+)
 from tadisr.commands.origin import Maker, Model
 from tadisr.commands.plan import (
     FAILED,
@@ -36,9 +43,6 @@ from tadisr.transparency import seen
 
 if TYPE_CHECKING:
     from tadisr.loading.load import Restored, Restorer
-
-# After these, every further image would cost its time and fail the same way.
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -249,7 +253,7 @@ def _restore_all(
             except (ImageError, ImportError) as error:  # a package that this kind of image needs
                 job.fail(error if isinstance(error, ImageError) else f"{job.name}: {error}")
                 remarks.append(str(job.error))
-                if getattr(error.__cause__, "errno", None) in _DISK_FULL:
+                if getattr(error.__cause__, "errno", None) in DISK_FULL:
                     break
             except ValueError as error:
                 if text_mask is None:

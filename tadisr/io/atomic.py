@@ -45,6 +45,23 @@ def write_atomically(path: Path, data: bytes | str, sync: bool = True) -> None:
 
 
 @contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, for a file too large for `write_atomically`. After the block it is renamed to it.
+
+    After an exception the temporary file is gone, and `path` is as it was.
+    """
+    temporary = path.with_name(f".tadisr-{secrets.token_hex(8)}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """An empty temporary folder beside `folder`. After the block it takes `folder`'s place; see `replace_folder`.
 

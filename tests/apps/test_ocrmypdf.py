@@ -40,7 +40,10 @@ def test_pages_reach_300_dpi_or_four_times_their_size(dpi, factor):
 
 def test_pages_that_are_fine_enough_stay():
     page = a_page(250)
-    assert plugin.filter_ocr_image(PAGE, page) is page
+    assert plugin.filter_ocr_image(PAGE, page) is None
+    bounded = SimpleNamespace(options=SimpleNamespace(max_ocr_image_mpixels=0.1))
+    small = a_page(75)
+    assert plugin.filter_ocr_image(bounded, small).width * 2 < 8 * small.width
     options = SimpleNamespace(tadisr_dpi=600, tadisr_model="tadisr-tiny")
     assert plugin.filter_ocr_image(SimpleNamespace(options=options), page).width == round(2.4 * page.width)
     color = a_page(100, "RGB")
@@ -66,3 +69,9 @@ def test_in_the_pipeline_of_ocrmypdf(tmp_path, monkeypatch):
         sidecar=tmp_path / "text.txt", progress_bar=False, jobs=1, use_threads=True, language=["eng"],
     )  # fmt: skip
     assert "before it is read 1984" in (tmp_path / "text.txt").read_text() and seen == ["tadisr-tiny"]
+
+
+def test_a_model_that_is_none():
+    options = SimpleNamespace(tadisr_model="nothing")
+    with pytest.raises(ocrmypdf.exceptions.BadArgsError, match="--tadisr-model nothing: No model nothing"):
+        plugin.filter_ocr_image(SimpleNamespace(options=options), a_page(75))

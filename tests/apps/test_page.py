@@ -164,7 +164,7 @@ def test_a_space(tmp_path, capsys):
     readme = (tmp_path / "space" / "README.md").read_text(encoding="utf-8")
     assert "sdk: gradio" in readme and "models: [user/adapter]" in readme
     assert main(["app", "--export-space", str(tmp_path / "space")]) == 2
-    assert "is not empty: name a new folder" in capsys.readouterr().err
+    assert "is no empty folder: name a new one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

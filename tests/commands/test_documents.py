@@ -121,10 +121,11 @@ def test_one_bad_document_stops_no_other(model, capsys):
     pikepdf.new().save("empty.pdf")
     with open("torn.pdf", "wb") as file:
         file.write(b"%PDF-1.7\n")
-    assert main(["upscale", "torn.pdf", "empty.pdf", "good.pdf", "-o", "out", *model]) == 1
+    assert main(["upscale", "torn.pdf", "empty.pdf", "none.pdf", "good.pdf", "-o", "out", *model]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("tadisr: torn.pdf is no PDF, or a damaged one (")
     assert lines[1] == "tadisr: empty.pdf holds no pictures to restore: text that fonts draw is sharp at any size"
+    assert lines[2].startswith("tadisr: cannot read none.pdf: No such file")
     assert sizes("out/good.pdf") == [(80, 96)]
 
 
@@ -133,7 +134,7 @@ def test_a_picture_that_fails_stays(model, capsys, monkeypatch):
     with pikepdf.open("scan.pdf", allow_overwriting_input=True) as pdf:
         pdf.pages[0].Resources.XObject.I.write(b"no JPEG", filter=Name.DCTDecode)
         pdf.save()
-    assert main(["upscale", "scan.pdf", "-o", "out.pdf", *model]) == 0
+    assert main(["upscale", "scan.pdf", "-o", "out.pdf", *model]) == 1
     said = capsys.readouterr().err
     assert "scan.pdf: 1 pictures restored, 1 left as they are" in said and "page 1, picture 1 cannot be read" in said
     with pikepdf.open("out.pdf") as pdf:
@@ -152,6 +153,7 @@ def test_a_dry_run(model, capsys):
     [
         (["scan.pdf", "photo.png"], "scan.pdf is a document, and other inputs are not"),
         (["scan.pdf", "-o", "scan.pdf"], "would replace the input"),
+        (["scan.pdf", "-o", "out.png"], "stays a .pdf file: out.png cannot be its name"),
         (["scan.pdf", "-o", "out.cbz"], "stays a .pdf file: out.cbz cannot be its name"),
         (["scan.pdf", "a/scan.pdf"], "two of the documents have one name"),
         (["scan.pdf", "a/scan.pdf", "-o", "out.pdf"], "is one file, but there are 2 inputs"),
@@ -177,6 +179,7 @@ def test_mistakes(arguments, message, folder, capsys):
 def test_without_pikepdf(capsys, monkeypatch):
     a_pdf("scan.pdf", (20, 24))
     monkeypatch.setitem(sys.modules, "pikepdf", None)
+    monkeypatch.delitem(sys.modules, "tadisr.io.pdf")
     assert main(["upscale", "scan.pdf"]) == 1
     assert capsys.readouterr().err == "tadisr: PDF files need pikepdf: pip install 'tadisr[documents]'.\n"
 

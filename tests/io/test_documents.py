@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from contextlib import nullcontext
 
 import numpy as np
 import pikepdf
@@ -10,7 +11,7 @@ from pikepdf import Array, Dictionary, Name
 from PIL import Image
 
 from helpers.command_line import noise
-from tadisr.io import documents
+from tadisr.io import pdf as pdfs
 from tadisr.io.documents import open_document, read_record
 from tadisr.io.images import ImageError, write_image
 
@@ -73,9 +74,9 @@ def test_the_pictures_of_a_pdf(scan):
         ]  # fmt: skip
 
 
-@pytest.mark.parametrize("held", [documents._MOST_HELD, 0])
+@pytest.mark.parametrize("held", [pdfs._MOST_HELD, 0])
 def test_a_pdf_with_other_pictures(scan, tmp_path, monkeypatch, held):
-    monkeypatch.setattr(documents, "_MOST_HELD", held)
+    monkeypatch.setattr(pdfs, "_MOST_HELD", held)
     files = {0: tmp_path / "0.jpg", 1: tmp_path / "1.jpg", 2: tmp_path / "2.jpg"}
     for index, file in files.items():
         pixels = noise(96, 160, seed=index)
@@ -118,9 +119,9 @@ def test_colours_keep_their_profile(tmp_path):
 @pytest.mark.parametrize(
     ("extra", "why"),
     [
-        ({"Decode": [1, 0, 1, 0, 1, 0]}, "has a /Decode array"),
+        ({"Decode": [1, 0, 1, 0, 1, 0]}, "has its colours remapped"),
+        ({"SMaskInData": 1}, "holds its own transparency"),
         ({"Mask": [0, 0, 0, 0, 0, 0]}, "makes a colour transparent"),
-        ({"SMask": Dictionary(Matte=[0, 0, 0])}, "is blended with its transparency"),
     ],
 )
 def test_pictures_that_stay(tmp_path, extra, why):
@@ -201,6 +202,9 @@ def test_archives_that_cannot_be_restored(tmp_path, comic):
         open_document(tmp_path / "no.zip")
     with open_document(tmp_path / "torn.cbz") as document:
         assert any("a/001.png is damaged" in why for why in document.left) and len(document.pictures) == 2
+        document.write(tmp_path / "out.cbz", {}, "tadisr 1")
+    with zipfile.ZipFile(tmp_path / "out.cbz") as archive:
+        assert "a/002.JPG" in archive.namelist() and "a/001.png" not in archive.namelist()
 
 
 def test_a_full_disk_leaves_nothing(scan, tmp_path, monkeypatch):
@@ -213,3 +217,76 @@ def test_a_full_disk_leaves_nothing(scan, tmp_path, monkeypatch):
         with pytest.raises(ImageError, match=r"cannot write .*out.pdf: No space left on device: make room"):
             document.write(tmp_path / "out.pdf", {0: tmp_path / "new.jpg"}, "tadisr")
     assert sorted(x.name for x in tmp_path.iterdir()) == ["new.jpg", "scan.pdf"]
+
+
+def test_pictures_as_they_are_stored(tmp_path):
+    """Of 16 bits, of one bit the other way round, and gray with a soft mask."""
+    pdf = pikepdf.new()
+    ramp = np.linspace(0, 65535, 40 * 24).astype(">u2").reshape(24, 40)
+    deep = picture(pdf, "L")
+    deep.write(ramp.tobytes())
+    deep.BitsPerComponent = 16
+    mask = picture(pdf, "L", (8, 8))
+    masked, fax = picture(pdf, "L", SMask=mask), picture(pdf, "1", Decode=[1, 0])
+    a_page(pdf, b"100 0 0 60 0 0 cm /A Do /B Do /C Do", A=deep, B=masked, C=fax)
+    pdf.save(tmp_path / "in.pdf")
+    with open_document(tmp_path / "in.pdf") as document:
+        loaded = [one.load(tmp_path) for one in document.pictures]
+        assert [one.gray for one in loaded] == [True] * 3
+        assert np.array_equal(loaded[0].rgb[..., 0], ramp >> 8)
+        bits = np.asarray(Image.fromarray(noise(24, 40)).convert("1"))
+        assert np.array_equal(loaded[2].rgb[..., 0] > 127, ~bits)
+
+
+def test_odd_objects_leave_the_rest(tmp_path):
+    pdf = pikepdf.new()
+    blended = picture(pdf, SMask=pdf.make_stream(b"", Matte=[0, 0, 0]))
+    a_page(pdf, b"/X 0 0 60 0 0 cm /A Do", A=picture(pdf))  # a name for a number
+    a_page(
+        pdf, b"100 0 0 60 0 0 cm /A Do /B Do /C Do /D Do", A=picture(pdf), B=Dictionary(Subtype=Name.Image), C=blended
+    )
+    pdf.save(tmp_path / "in.pdf")
+    with open_document(tmp_path / "in.pdf") as document:
+        assert [one.name for one in document.pictures] == ["page 2, picture 1"]
+        assert "page 1 cannot be searched" in document.left[0]
+        assert document.left[1] == "page 2, picture 2 is blended with its transparency"
+
+
+def test_protection_is_kept(tmp_path, scan):
+    with pikepdf.open(scan) as pdf:
+        allowed = pikepdf.Permissions(extract=False)
+        pdf.save(tmp_path / "in.pdf", encryption=pikepdf.Encryption(user="", owner="x", allow=allowed))
+    with open_document(tmp_path / "in.pdf") as document:
+        document.write(tmp_path / "out.pdf", {}, "tadisr")
+    with pikepdf.open(tmp_path / "out.pdf") as pdf:
+        assert pdf.is_encrypted and not pdf.allow.extract
+
+
+def test_archives_keep_what_they_are_given(tmp_path):
+    """Their comment, pages of a TIFF, names that meet, two members of one name."""
+    path = tmp_path / "odd.cbz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.comment = b'{"ComicBookInfo/1.0": {}}'
+        for number, (name, kind) in enumerate((("1.gif", "GIF"), ("1.bmp", "BMP"), ("2.png", "PNG"), ("2.png", "PNG"))):
+            data = io.BytesIO()
+            Image.fromarray(noise(24, 40, seed=number)).save(data, kind)
+            with pytest.warns(UserWarning) if number == 3 else nullcontext():
+                archive.writestr(name, data.getvalue())
+        pages, data = [Image.fromarray(noise(24, 40, seed=9 + i)) for i in range(2)], io.BytesIO()
+        pages[0].save(data, "TIFF", save_all=True, append_images=pages[1:])
+        archive.writestr("3.tif", data.getvalue())
+    with open_document(path) as document:
+        assert [one.name for one in document.pictures] == ["1.gif", "1.bmp", "2.png", "2.png"]
+        assert document.left == ["3.tif holds 2 pages or frames"]
+        files = {}
+        for index in range(4):
+            files[index] = tmp_path / f"{index}.png"
+            write_image(files[index], noise(96, 160, seed=index))
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            document.write(tmp_path / "out.cbz", files, "tadisr 1")
+    assert read_record(tmp_path / "out.cbz") == "tadisr 1"
+    with zipfile.ZipFile(tmp_path / "out.cbz") as archive:
+        assert archive.comment == b'{"ComicBookInfo/1.0": {}}\ntadisr 1'
+        assert archive.namelist() == ["1.png", "1.bmp.png", "2.png", "2.png", "3.tif"]
+        for index, member in enumerate(archive.infolist()[:4]):
+            assert archive.read(member) == files[index].read_bytes()
