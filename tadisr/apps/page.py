@@ -170,7 +170,7 @@ class Page:
         return stop
 
     def _restored(self, loaded: LoadedImage, fidelity: float, scale: float, check: bool, told: Callable) -> "Restored":
-        image = loaded.rgb if loaded.alpha is None else np.dstack([loaded.rgb, loaded.alpha])
+        image = loaded.pixels
         needed = PIXEL_MEMORY * image.shape[0] * image.shape[1] * max(scale, SCALE) ** 2
         if needed > (free := psutil.virtual_memory().available):
             raise gr.Error(
@@ -246,12 +246,7 @@ def _write(folder: Path, stem: str, loaded: LoadedImage, restored: "Restored", s
     """The files for download: the image, its mask, and the report where there is one."""
     made_by = f"tadisr {version('tadisr')} model={Path(model).name}"
     paths = [folder / f"{stem}{ending}" for ending in ("_restored.png", "_mask.png")]
-    image = restored.image
-    colours = image[..., :3]
-    if loaded.gray:
-        colours = np.asarray(Image.fromarray(np.ascontiguousarray(colours)).convert("L"))
-    alpha = image[..., 3] if image.shape[2] == 4 else None
-    write_image(paths[0], colours, alpha, loaded.metadata.scaled(scale), made_by=made_by)
+    write_image(paths[0], *loaded.layers(restored.image), loaded.metadata.scaled(scale), made_by=made_by)
     assert restored.mask is not None  # a TADiSR model always gives one
     write_image(paths[1], restored.mask, made_by=made_by)
     if restored.report is not None:
@@ -262,8 +257,7 @@ def _write(folder: Path, stem: str, loaded: LoadedImage, restored: "Restored", s
 
 def _views(loaded: LoadedImage, restored: "Restored") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The input enlarged, the result, and the result with its text in red, (H, W, 3), small enough to be shown."""
-    image = loaded.rgb if loaded.alpha is None else np.dstack([loaded.rgb, loaded.alpha])
-    before, after = seen(image, restored.image)
+    before, after = seen(loaded.pixels, restored.image)
     height, width = after.shape[:2]
     share = min(1.0, LARGEST_SHOWN / max(height, width))
     size = (max(1, round(width * share)), max(1, round(height * share)))

@@ -10,9 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import psutil
-from PIL import Image
 
 from tadisr.commands.options import (
     DISK_FULL,
@@ -237,14 +235,9 @@ def _restore_picture(
         )
     with enough_memory(picture.name, "try a smaller --tile"):
         loaded = picture.load(file.parent)
-        image = loaded.rgb if loaded.alpha is None else np.dstack([loaded.rgb, loaded.alpha])
-        made = restorer.restore(image, scale=factor, **call_options(args)).image
-    alpha = made[..., 3] if made.shape[2] == 4 else None
-    colours = made[..., :3]
-    if loaded.gray:
-        colours = np.asarray(Image.fromarray(np.ascontiguousarray(colours)).convert("L"))
+        made = restorer.restore(loaded.pixels, scale=factor, **call_options(args)).image
     quality = args.quality or (QUALITY if file.suffix.lower() in (".jpg", ".jpeg") else None)
-    write_image(file, colours, alpha, loaded.metadata.scaled(factor), quality, record)
+    write_image(file, *loaded.layers(made), loaded.metadata.scaled(factor), quality, record)
     return [f"{picture.name}: {remark}" for remark in loaded.remarks]
 
 

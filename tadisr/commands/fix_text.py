@@ -62,9 +62,7 @@ def run(args: argparse.Namespace) -> int:
                 ours, mask = (np.asarray(Image.fromarray(x).resize(size[::-1])) for x in (ours, mask))
             fixed = transplant(sr.rgb, ours, mask, (height, width))
         share = float((text_share(mask, (height, width)) > 0).mean())
-        if sr.gray:
-            fixed = np.asarray(Image.fromarray(fixed).convert("L"))
-        write_image(output, fixed, sr.alpha, sr.metadata, args.quality)
+        write_image(output, sr.layers(fixed)[0], sr.alpha, sr.metadata, args.quality)
     except (ImageError, FloatingPointError) as error:
         raise UserError(str(error)) from None
     for path, loaded in ((args.small, lr), (args.large, sr)):

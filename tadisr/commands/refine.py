@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from tadisr.commands.options import check_folder, enough_memory, find_model, load_model, usable_device
 from tadisr.io.images import ImageError, check_writable, read_image, write_image
@@ -46,9 +45,7 @@ def run(args: argparse.Namespace) -> int:
         check_writable(output, *loaded.rgb.shape[:2])
         check_folder(output.parent)
         pixels, said = _refine(loaded.rgb, args)
-        if loaded.gray:
-            pixels = np.asarray(Image.fromarray(pixels).convert("L"))
-        write_image(output, pixels, loaded.alpha, loaded.metadata)
+        write_image(output, loaded.layers(pixels)[0], loaded.alpha, loaded.metadata)
     except ImageError as error:
         raise UserError(str(error)) from None
     for remark in loaded.remarks:

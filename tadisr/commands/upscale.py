@@ -215,7 +215,7 @@ def _text_mask(args: argparse.Namespace, plan: Plan) -> np.ndarray | None:
     if any(output.exists() and path.exists() and output.samefile(path) for output in plan.jobs[0].outputs.values()):
         raise UserError(f"{path} would be replaced by an output: name another folder with -o, or add --no-mask")
     try:
-        return _with_alpha(read_image(path))
+        return read_image(path).pixels
     except ImageError as error:
         raise UserError(str(error)) from None
 
@@ -236,8 +236,7 @@ def _restore_all(
                 with enough_memory(job.name, "try a smaller --tile, or crop or shrink the image"):
                     loaded = _read(job)
                     progress = _tile_progress(bars, job.source.name, number, len(jobs))
-                    image = _with_alpha(loaded)
-                    restored = restorer.restore(image, scale=job.factor, tile_progress=progress, **options)
+                    restored = restorer.restore(loaded.pixels, scale=job.factor, tile_progress=progress, **options)
                     _write(job, loaded, restored, maker)
                 job.status = RESTORED
                 job.remarks += loaded.remarks
@@ -288,11 +287,6 @@ def _read(job: Job) -> LoadedImage:
     return loaded
 
 
-def _with_alpha(loaded: LoadedImage) -> np.ndarray:
-    """(h, w, 3), or (h, w, 4) with alpha."""
-    return loaded.rgb if loaded.alpha is None else np.dstack([loaded.rgb, loaded.alpha])
-
-
 def _write(job: Job, loaded: LoadedImage, restored: "Restored", maker: Maker) -> None:
     pixels, mask = restored.image, restored.mask
     assert mask is not None  # a TADiSR model always gives one
@@ -303,7 +297,7 @@ def _write(job: Job, loaded: LoadedImage, restored: "Restored", maker: Maker) ->
     if "mask" in job.outputs:
         write_image(job.outputs["mask"], mask, made_by=records["mask"])
     if "compare" in job.outputs:
-        before, after = seen(_with_alpha(loaded), pixels)
+        before, after = seen(loaded.pixels, pixels)
         photo, text = Image.fromarray(after), Image.fromarray(mask)
         red = Image.blend(photo, Image.new("RGB", photo.size, "red"), 0.5)
         overlaid = np.asarray(Image.composite(red, photo, text))
@@ -312,18 +306,14 @@ def _write(job: Job, loaded: LoadedImage, restored: "Restored", maker: Maker) ->
         write_image(job.outputs["compare"], row, metadata=profile, made_by=records["compare"])
     if job.outputs["image"].suffix.lower() in JPEG:  # which knows no transparency
         (pixels,) = seen(pixels)
-    alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
-    colours = pixels[..., :3]
-    if loaded.gray:
-        colours = np.asarray(Image.fromarray(np.ascontiguousarray(colours)).convert("L"))
     # The image comes last: where it is there, everything is.
-    write_image(job.outputs["image"], colours, alpha, metadata, maker.args.quality, records["image"])
+    write_image(job.outputs["image"], *loaded.layers(pixels), metadata, maker.args.quality, records["image"])
 
 
 def _report(job: Job, loaded: LoadedImage, restored: "Restored", maker: Maker) -> None:
     assert maker.thresholds is not None
     origin = {"input": str(job.source), "model": maker.args.model, "made_by": maker.record(job, "report_picture")}
-    before, after = seen(_with_alpha(loaded), restored.image)
+    before, after = seen(loaded.pixels, restored.image)
     report = write_report(before, after, job.outputs, maker.thresholds, origin)
     job.lines, job.to_check = len(report.lines), len(report.to_check)
 

@@ -109,6 +109,18 @@ class LoadedImage:
         """The embedded profile if it describes `rgb`; None means sRGB."""
         return self.metadata.icc_profile
 
+    @property
+    def pixels(self) -> np.ndarray:
+        """(H, W, 3) uint8, or (H, W, 4) with alpha."""
+        return self.rgb if self.alpha is None else np.dstack([self.rgb, self.alpha])
+
+    def layers(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Colours and alpha, as `write_image` takes them, of what was made of it, (H, W, 3 or 4). Gray stays gray."""
+        colours = pixels[..., :3]
+        if self.gray:
+            colours = np.asarray(Image.fromarray(np.ascontiguousarray(colours)).convert("L"))
+        return colours, pixels[..., 3] if pixels.shape[2] == 4 else None
+
 
 def read_header(path: str | os.PathLike, max_pixels: int = MAX_PIXELS, page: int = 0) -> ImageHeader:
     """Upright size, frames and kind of an image file, from its header. No pixel is decoded.

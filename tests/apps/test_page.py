@@ -85,7 +85,7 @@ def test_several_files(client, line, tmp_path):
     (tmp_path / "bad.png").write_text("no picture")
     files = [gradio_client.handle_file(str(x)) for x in (line, tmp_path / "bad.png", other)]
     archive, results = client.predict(files, 1, 1, False, api_name="/restore_files")
-    names = ["line_restored.png", "line_mask.png", "line_3_restored.png", "line_3_mask.png"]
+    names = ["line_restored.png", "line_mask.png", "line_2_restored.png", "line_2_mask.png"]
     assert zipfile.ZipFile(archive).namelist() == names
     assert [row[0] for row in results["data"]] == ["line.png", "bad.png", "line.png"]
     assert results["data"][0][1] == "restored" and results["data"][1][1].startswith("bad.png ")
