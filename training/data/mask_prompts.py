@@ -10,7 +10,8 @@ import torch
 from torch.nn.functional import grid_sample, interpolate, max_pool2d
 from torchvision.transforms.functional import gaussian_blur
 
-_SHIFT, _WOBBLE = 2.0, 1.0  # pixels: of the whole drawing, seldom twice as far; of its strokes against each other
+_EXACT = 0.5  # share of drawings that are the mask itself: what is never exact is not worth following
+_SHIFT, _WOBBLE = 1.0, 1.0  # pixels: of the whole drawing, seldom twice as far; of its strokes against each other
 _KNOTS = 12  # pixels between the points whose wobble is drawn
 _LEAST_INK = 0.5  # of the strokes that a thinner drawing keeps
 
@@ -53,6 +54,8 @@ def plan_drawing(shape: tuple[int, int], rng: np.random.Generator) -> Drawing:
     kind = rng.choice(["all", "parts", "rest"], p=[0.4, 0.3, 0.3])
     places = [] if kind == "all" else _rectangles(shape, int(rng.integers(1, 4)), rng)
     knots = (wobble + shift[:, None, None])[None].astype(np.float32)
+    if rng.random() < _EXACT:
+        knots, side, coarse, threshold, sigma = np.zeros_like(knots), 1, None, None, None
     return Drawing(
         denied, knots, side, bold, (coarse[0], coarse[1]) if coarse else None, smooth, threshold, sigma, places,
         given=kind == "parts",
@@ -62,9 +65,9 @@ def plan_drawing(shape: tuple[int, int], rng: np.random.Generator) -> Drawing:
 def draw_prompt(mask: torch.Tensor, drawing: Drawing) -> tuple[torch.Tensor, torch.Tensor]:
     """A prompt (2, H, W) and the mask (1, H, W) that is wanted with it, of a crop's true mask (1, H, W) in [0, 1].
 
-    The prompt is the mask where it is given, and where it is given: see `MaskPromptEncoder`. The drawing may be moved,
-    uneven, bolder or thinner, hard or soft, coarse, and only of parts of the crop. What is wanted is the true mask: the
-    image itself says where strokes are. In a tenth of the prompts "no text" is said of a place that may have some. The
+    The prompt is the mask where it is given, and where it is given: see `MaskPromptEncoder`. The drawing may be exact,
+    or moved, uneven, bolder or thinner, hard or soft, coarse, and only of parts of the crop. What is wanted is the true
+    mask: the image itself says where strokes are. In a tenth of the prompts "no text" is said of a place that may have some. The
     mask that is wanted follows, and the image stays: nobody wants text to be smeared that he forgot to draw.
     """
     mask = mask * ~_within(mask, drawing.denied)
