@@ -67,8 +67,8 @@ def draw_prompt(mask: torch.Tensor, drawing: Drawing) -> tuple[torch.Tensor, tor
 
     The prompt is the mask where it is given, and where it is given: see `MaskPromptEncoder`. The drawing may be exact,
     or moved, uneven, bolder or thinner, hard or soft, coarse, and only of parts of the crop. What is wanted is the true
-    mask: the image itself says where strokes are. In a tenth of the prompts "no text" is said of a place that may have some. The
-    mask that is wanted follows, and the image stays: nobody wants text to be smeared that he forgot to draw.
+    mask: the image itself says where strokes are. In a tenth of the prompts "no text" is said of a place that may have
+    some. The mask that is wanted follows, and the image stays: nobody wants text to be smeared that he forgot to draw.
     """
     mask = mask * ~_within(mask, drawing.denied)
     drawn = _weighted(_moved(mask[None], drawing.knots), drawing.side, drawing.bold)
