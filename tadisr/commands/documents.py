@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -124,7 +125,7 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
     else:
         outputs = [out / source.name for source in sources]
     for source, output in zip(sources, outputs, strict=True):
-        if output.exists() and any(output.samefile(other) for other in sources):
+        if output.exists() and any(other.exists() and output.samefile(other) for other in sources):
             raise UserError(f"{output} would replace the input {source}: name another output")
     if len({str(output).casefold() for output in outputs}) < len(outputs):
         raise UserError("two of the documents have one name: restore them by commands of their own")
@@ -183,7 +184,8 @@ def _restore(
     job.failed = len(failed)
     job.left += job.failed
     if not files:
-        parts.rmdir()
+        with suppress(OSError):  # not empty: an earlier run's
+            parts.rmdir()
         raise ImageError(f"{job.source}: none of its pictures could be restored: {failed[0]}")
     document.write(job.output, files, whole if not failed else f"{whole} failed={len(failed)}")
     shutil.rmtree(parts, ignore_errors=True)

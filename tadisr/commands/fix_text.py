@@ -10,7 +10,7 @@ from tadisr.commands.options import OVERLAP, check_folder, enough_memory, find_g
 from tadisr.io.images import ImageError, check_writable, read_image, write_image
 from tadisr.io.messages import UserError, say
 from tadisr.io.names import DEFAULT_FOLDER, output_paths
-from tadisr.transplant import text_share, transplant
+from tadisr.transplant import transplant
 
 LEAST, MOST = 1.0, 16.0  # how many times as large as the LR image an enlargement can be
 
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
             if mask.shape != size:  # by a pixel: programs round
                 ours, mask = (np.asarray(Image.fromarray(x).resize(size[::-1])) for x in (ours, mask))
             fixed = transplant(sr.rgb, ours, mask, (height, width))
-        share = float((text_share(mask, (height, width)) > 0).mean())
+        share = float((fixed != sr.rgb).any(2).mean())
         write_image(output, sr.layers(fixed)[0], sr.alpha, sr.metadata, args.quality)
     except (ImageError, FloatingPointError) as error:
         raise UserError(str(error)) from None

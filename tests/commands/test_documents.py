@@ -179,7 +179,7 @@ def test_mistakes(arguments, message, folder, capsys):
 def test_without_pikepdf(capsys, monkeypatch):
     a_pdf("scan.pdf", (20, 24))
     monkeypatch.setitem(sys.modules, "pikepdf", None)
-    monkeypatch.delitem(sys.modules, "tadisr.io.pdf")
+    monkeypatch.delitem(sys.modules, "tadisr.io.pdf", raising=False)
     assert main(["upscale", "scan.pdf"]) == 1
     assert capsys.readouterr().err == "tadisr: PDF files need pikepdf: pip install 'tadisr[documents]'.\n"
 
@@ -190,3 +190,10 @@ def test_too_large_a_picture_stays(model, capsys, monkeypatch):
     assert main(["upscale", "scan.pdf", "-o", "out.pdf", *model]) == 1
     assert "none of its pictures could be restored: page 1, picture 1 would take" in capsys.readouterr().err
     assert "out.pdf" not in tree()
+
+
+def test_a_missing_document_beside_an_output_that_is_there(model, capsys):
+    a_pdf("good.pdf", (20, 24))
+    assert main(["upscale", "good.pdf", "-o", "out", *model]) == 0
+    assert main(["upscale", "none.pdf", "good.pdf", "-o", "out", *model]) == 1
+    assert "cannot read none.pdf" in capsys.readouterr().err
