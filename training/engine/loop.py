@@ -27,7 +27,7 @@ from tadisr.training.engine.checkpoints import (
 )
 from tadisr.training.engine.processes import prepare_for_fsdp, reduced, start_accelerator
 from tadisr.training.engine.task import C, Task, Validation
-from tadisr.training.engine.train_state import Log, TrainState, build_optimizer, trainable
+from tadisr.training.engine.train_state import Log, TrainState, build_optimizer, parameter_groups, trainable
 
 
 def fit(config: C, task_class: type[Task[C]]) -> None:
@@ -57,7 +57,7 @@ def fit(config: C, task_class: type[Task[C]]) -> None:
         prepare_for_fsdp(accelerator, task.network)
     parameters = trainable(task.network)
     count = sum(p.numel() for p in parameters)
-    optimizer = build_optimizer(config, parameters)
+    optimizer = build_optimizer(config, parameter_groups(config, task.network))
     warmup, steps = config.lr_warmup_steps, config.max_train_steps
     schedule = get_scheduler(config.lr_scheduler, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
     batches = task.batches(step)

@@ -1,6 +1,6 @@
 """The settings that every training has: its steps, and what is kept and reported of them."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,6 +33,11 @@ class LoopConfig:
     """adamw; adamw8bit, which keeps a quarter of its state's bytes (pip install 'tadisr[8bit]'); or one of timm's (pip
     install timm), such as muon, whose steps are as large as AdamW's."""
     learning_rate: float = 1e-4
+    faster_parts: list[str] = field(default_factory=list)
+    """Beginnings of parameters' names: parts that start untrained among trained ones, such as
+    joint_decoder.prompt_encoder in weights that took no mask prompt."""
+    faster_rate: float = 8.0
+    """The learning rate of faster_parts, in multiples of learning_rate."""
     lr_scheduler: str = "constant"
     """One of diffusers' schedules: constant, constant_with_warmup, cosine, linear, ..."""
     lr_warmup_steps: int = 0

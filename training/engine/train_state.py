@@ -29,8 +29,27 @@ def trainable(network: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
-def build_optimizer(config: LoopConfig, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+def parameter_groups(config: LoopConfig, network: nn.Module) -> list[dict[str, Any]]:
+    """The parameters that take gradients, for an optimiser: those of `config.faster_parts` have a rate of their own.
+
+    Raises:
+        ValueError: no such part.
+    """
+    parts = tuple(config.faster_parts)
+    named = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+    if unknown := [part for part in parts if not any(name.startswith(part) for name, _ in named)]:
+        raise ValueError(f"faster_parts: no trained parameter's name begins with {', '.join(unknown)}.")
+    fast, others = ([p for name, p in named if name.startswith(parts) == chosen] for chosen in (True, False))
+    groups = [{"params": others}, {"params": fast, "lr": config.learning_rate * config.faster_rate}]
+    return [group for group in groups if group["params"]]
+
+
+def build_optimizer(
+    config: LoopConfig, parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]]
+) -> torch.optim.Optimizer:
     """The optimiser that `config.optimizer` names, with AdamW's learning rate, betas and weight decay.
+
+    `parameters` may be groups, such as those of `parameter_groups`.
 
     Raises:
         ImportError: timm or bitsandbytes is not installed. ValueError: timm knows no such optimiser.
@@ -53,16 +72,21 @@ def build_optimizer(config: LoopConfig, parameters: Sequence[nn.Parameter]) -> t
 
 
 def _adamw_8bit(
-    parameters: Sequence[nn.Parameter], rate: float, betas: tuple[float, float], decay: float
+    parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]],
+    rate: float,
+    betas: tuple[float, float],
+    decay: float,
 ) -> torch.optim.Optimizer:
     """AdamW with 8-bit states (Dettmers et al., ICLR 2022); those of less than 4,096 values stay in float32."""
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError:
         raise ImportError(f"{EIGHT_BIT} needs bitsandbytes: pip install 'tadisr[8bit]'.") from None
-    for parameter in parameters:  # as its first step would do: a resumed run must begin as the run went on
-        parameter.data = parameter.data.contiguous()
-    return AdamW8bit(parameters, rate, betas, weight_decay=decay)
+    optimizer = AdamW8bit(parameters, rate, betas, weight_decay=decay)
+    for group in optimizer.param_groups:  # as its first step would do: a resumed run must begin as the run went on
+        for parameter in group["params"]:
+            parameter.data = parameter.data.contiguous()
+    return optimizer
 
 
 def step_generator(seed: int, batch: int, process: int) -> torch.Generator:

@@ -26,7 +26,7 @@ from tadisr.loading.official_layouts import COGVIEW4, KOLORS
 from tadisr.metrics.st_lpips import STLPIPS
 from tadisr.models.families import FAMILIES
 from tadisr.models.one_step import flow_point, one_step_coefficients
-from tadisr.training.engine.train_state import build_optimizer, trainable
+from tadisr.training.engine.train_state import build_optimizer, parameter_groups, trainable
 from tadisr.training.restoration.build import DTYPES
 from tadisr.training.restoration.outline import Shape, outline, read_shape
 from tadisr.training.restoration.terms import loss_terms
@@ -161,7 +161,7 @@ def count(config: TrainConfig, cuda: bool = True) -> Plan:
         parameters = trainable(network)
         trained = sum(parameter.nbytes for parameter in parameters)
         with unset_fake_temporarily():  # bitsandbytes computes a table
-            optimizer = build_optimizer(config, parameters)
+            optimizer = build_optimizer(config, parameter_groups(config, network))
         network.train()
 
         def step() -> int:

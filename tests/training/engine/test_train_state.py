@@ -7,7 +7,7 @@ from helpers import pages
 from helpers import training_runs as runs
 from tadisr.training.data.page_crops import FTSRCrops
 from tadisr.training.engine.loop_config import LoopConfig
-from tadisr.training.engine.train_state import build_optimizer, step_generator
+from tadisr.training.engine.train_state import build_optimizer, parameter_groups, step_generator
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +26,20 @@ def test_optimizers_are_timms_with_the_configured_values():
         build_optimizer(LoopConfig(**values, optimizer="muom"), weights)
     with pytest.raises(ValueError, match="adan does not work with these settings .*: take adamw or muon"):
         build_optimizer(LoopConfig(**values, optimizer="adan"), weights)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_faster_parts_have_a_rate_of_their_own(name):
+    network = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
+    config = LoopConfig(optimizer=name, learning_rate=0.5, faster_parts=["1.w"], faster_rate=3.0)
+    rates = {
+        parameter: group["lr"]
+        for group in build_optimizer(config, parameter_groups(config, network)).param_groups
+        for parameter in group["params"]
+    }
+    assert [rates[p] for p in network.parameters()] == [0.5, 0.5, 1.5, 0.5]
+    with pytest.raises(ValueError, match="faster_parts: no trained parameter's name begins with 2."):
+        parameter_groups(LoopConfig(faster_parts=["2."]), network)
 
 
 def test_noise_depends_on_seed_step_and_process():
