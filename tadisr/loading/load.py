@@ -10,7 +10,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
+from PIL.Image import Resampling
 
+from tadisr.detail import real_reduction
 from tadisr.io.hashing import hashes
 from tadisr.io.messages import one_line, quiet
 from tadisr.io.model_files import load_pickled, not_finite, read_header, refuse
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from spandrel import ImageModelDescriptor
 
-    from tadisr.trust.check import TrustReport
+    from tadisr.trust.check import Thresholds, TrustReport
 
 MODEL_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
@@ -51,12 +54,14 @@ class Restorer:
     graph: Path | None = None
     """The ONNX file, where ONNX Runtime does the work."""
 
-    def restore(self, image: np.ndarray, **options: Any) -> Restored:
+    def restore(self, image: np.ndarray, reduction: float | str = 1, **options: Any) -> Restored:
         """Restore one image.
 
         Args:
             image: a photo for TADiSR, one line of text for TextDiff: (h, w, 3) uint8 RGB, or (h, w, 4) with straight
                 alpha. TADiSR then restores alpha as well; TextDiff lays the line on the ground that shows it.
+            reduction: of photos, how many times smaller they are made first, at least 1; "auto": as much as they show,
+                see `real_reduction`. The output has the size that it has without.
             options: of the pipeline's call. TADiSR: `scale`, `tile`, `overlap`, `color_fix`, `fidelity`, `report`, ...;
                 TextDiff: `num_inference_steps`, `strength`, ...
 
@@ -71,10 +76,34 @@ class Restorer:
         for name in ("output_type", "return_dict"):
             if name in options:
                 raise TypeError(f"Restorer.restore gives uint8 arrays: leave out {name}, or call Restorer.pipe.")
+        if isinstance(reduction, str) and reduction != "auto" or not isinstance(reduction, str) and not reduction >= 1:
+            raise ValueError(f'reduction must be "auto" or at least 1, got {reduction!r}.')
+        factor = real_reduction(image) if isinstance(reduction, str) else reduction
+        if factor > 1:
+            return self._restore_reduced(image, factor, **options)
         result = self.pipe(image, output_type="uint8", **options)
         reports = getattr(result, "reports", None)
         masks = result.text_masks
         return Restored(result.images[0], masks[0] if masks else None, reports[0] if reports else None)
+
+    def _restore_reduced(
+        self, image: np.ndarray, reduction: float, scale: float = 4, report: "bool | Thresholds" = False, **options: Any
+    ) -> Restored:
+        """`restore` by way of a smaller image."""
+        from tadisr.trust.check import check_text
+
+        if image.dtype != np.uint8:
+            raise TypeError(f"reduction is for arrays of uint8, got {image.dtype}.")
+        sides = image.shape[1::-1]  # width and height, as Pillow has them
+        smaller = Image.fromarray(image).resize([max(1, round(side / reduction)) for side in sides], Resampling.LANCZOS)
+        result = self.restore(np.asarray(smaller), **options)
+        size = [max(1, round(side * scale)) for side in sides]
+        how = Resampling.LANCZOS if result.image.shape[1] > size[0] else Resampling.BICUBIC
+        made, mask = (
+            None if x is None else np.asarray(Image.fromarray(x).resize(size, how)) for x in (result.image, result.mask)
+        )
+        found = check_text(*seen(image, made), None if report is True else report) if report else None
+        return Restored(made, mask, found)
 
     @cached_property
     def files(self) -> dict[str, str]:
