@@ -14,20 +14,20 @@ import psutil
 from tadisr.commands.options import check_folder, existing
 from tadisr.commands.text_report import report_paths
 from tadisr.io.hashing import sha256
-from tadisr.io.images import WRITABLE, ImageError, ImageHeader, check_writable, read_header
+from tadisr.io.images import WRITABLE, ImageError, ImageHeader, check_encoder, check_writable, read_header
 from tadisr.io.messages import UserError, shortened
 from tadisr.io.names import DEFAULT_FOLDER, Input, OutputPaths, find_inputs, output_is_file, output_paths
 
 SCALE = 4
 MAX_SCALE, LEAST_TILE = 100, 64  # as TADiSRPipeline has them
 MOST_PAGES = 1000  # of a file
-FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif", "same": None}
+FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif", "avif": ".avif", "same": None}
 JPEG = (".jpg", ".jpeg")
-_SAME = {"JPEG": ".jpg", "WEBP": ".webp", "TIFF": ".tif"}  # by a file's format; others become PNG
+_SAME = {"JPEG": ".jpg", "WEBP": ".webp", "TIFF": ".tif", "AVIF": ".avif"}  # by a file's format; others become PNG
 # Bytes of memory for an output pixel: floats and bytes of three colours and the mask, and what writing takes.
 PIXEL_MEMORY, _MEMORY_OF_ALPHA = 24, 8
 # Bytes on the disk for an output pixel of a photo; what has few colours takes a tenth.
-_DISK = {".png": 1.5, ".tif": 1.5, ".tiff": 1.5, ".webp": 1.0, ".jpg": 0.8, ".jpeg": 0.8}
+_DISK = {".png": 1.5, ".tif": 1.5, ".tiff": 1.5, ".webp": 1.0, ".jpg": 0.8, ".jpeg": 0.8, ".avif": 0.5}
 
 PLANNED, RESTORED, SKIPPED, FAILED = "not started", "restored", "skipped", "failed"
 
@@ -195,12 +195,15 @@ def check_options(args: argparse.Namespace) -> None:
 
 
 def _check_format(args: argparse.Namespace, file: Path | None, suffix: str | None) -> None:
-    """Raise UserError where the name of the output and its options contradict one another."""
+    """Raise UserError where the name of the output and its options contradict one another, ImageError where Pillow
+    cannot write the format."""
     wanted = FORMATS[args.format] if args.format else None
     if file and args.format and (wanted is None or WRITABLE[wanted][0] != WRITABLE[file.suffix.lower()][0]):
         raise UserError(f"--format {args.format} and the name {file} contradict one another: leave --format out")
-    if args.quality is not None and suffix not in (None, ".webp", *JPEG):
-        raise UserError("--quality is for jpg and webp: add --format jpg, or name such a file")
+    if args.quality is not None and suffix not in (None, ".webp", ".avif", *JPEG):
+        raise UserError("--quality is for jpg, webp and avif: add --format jpg, or name such a file")
+    if suffix is not None:
+        check_encoder(suffix)
 
 
 def _headers(path: Path, pages: str | None) -> list[ImageHeader | ImageError]:

@@ -74,7 +74,7 @@ def register(parser: argparse.ArgumentParser) -> None:
         choices=FORMATS,
         help="of the restored images; same: as the input (default: png, or what -o FILE says)",
     )
-    add("--quality", type=int, metavar="1..100", help="of jpg (default: 95) and webp (default: lossless)")
+    add("--quality", type=int, metavar="1..100", help="of jpg (default: 95), avif (90) and webp (lossless)")
     add(
         "--metadata",
         choices=["keep", "none"],

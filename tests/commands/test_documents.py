@@ -103,17 +103,22 @@ def test_a_comic(model, capsys):
             data = io.BytesIO()
             Image.fromarray(noise(20, 24, 1)).save(data, "PNG")
             archive.writestr(name, data.getvalue())
+        data = io.BytesIO()
+        Image.fromarray(noise(20, 24)).save(data, "AVIF")
+        archive.writestr("4.avif", data.getvalue())
         archive.writestr("ComicInfo.xml", "<ComicInfo/>")
         archive.writestr("3.png", b"junk")
     assert main(["upscale", "comic.cbz", *model, "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     (one,) = summary["documents"]
-    assert (one["status"], one["pictures"], one["left"], one["output"]) == ("restored", 2, 1, "tadisr-output/comic.cbz")
+    assert (one["status"], one["pictures"], one["left"], one["output"]) == ("restored", 3, 1, "tadisr-output/comic.cbz")
     assert summary["model"]["runtime"] == "torch" and summary["error"] is None
     with zipfile.ZipFile("tadisr-output/comic.cbz") as archive:
-        assert archive.namelist() == ["2.png", "1.png", "ComicInfo.xml", "3.png"]
+        assert archive.namelist() == ["2.png", "1.png", "4.avif", "ComicInfo.xml", "3.png"]
         with Image.open(io.BytesIO(archive.read("1.png"))) as image:
             assert image.size == (96, 80) and image.mode == "L"  # gray stays gray
+        with Image.open(io.BytesIO(archive.read("4.avif"))) as image:
+            assert image.size == (96, 80) and image.format == "AVIF"
 
 
 def test_one_bad_document_stops_no_other(model, capsys):

@@ -216,6 +216,8 @@ def test_sizes(dry_run, option, size):
         ("a.png", "JPEG", "same", "a.jpg"),  # the file's format, not its name's
         ("a.tiff", "TIFF", "same", "a.tiff"),
         ("a.webp", "WEBP", "same", "a.webp"),
+        ("a.avif", "AVIF", "same", "a.avif"),
+        ("a.jpg", "JPEG", "avif", "a.avif"),
         ("a.bmp", "BMP", "same", "a.png"),
         ("a.gif", "GIF", "jpg", "a.jpg"),
         ("a.jpg", "JPEG", "tif", "a.tif"),
@@ -224,6 +226,14 @@ def test_sizes(dry_run, option, size):
 def test_formats(dry_run, name, kind, given, made):
     Image.fromarray(noise()).save(name, kind)
     assert dry_run(name, "-o", "out", "--format", given) == (0, [f"{name}: 13 x 9 to 52 x 36: out/{made}"])
+
+
+def test_a_pillow_without_avif_is_one_line(plan, monkeypatch):
+    three()
+    monkeypatch.setattr("PIL.features.check", lambda feature: feature != "avif")
+    for arguments in (["in", "-o", "out", "--format", "avif"], ["in/a.png", "-o", "x.avif"]):
+        code, lines = plan(*arguments)
+        assert code == 2 and len(lines) == 1 and lines[0].startswith("tadisr: cannot write AVIF files, which the ")
 
 
 def test_limits_are_the_pipelines():

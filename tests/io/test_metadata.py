@@ -29,7 +29,7 @@ XMP = (
     b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6" tiff:ImageWidth="30" '
     b'xmlns:dc="http://purl.org/dc/elements/1.1/" dc:title="\xc3\xa9"/></rdf:RDF></x:xmpmeta>'
 )
-OUTPUTS = ["png", "jpg", "webp", "tif"]
+OUTPUTS = ["png", "jpg", "webp", "tif", "avif"]
 
 
 def exif_block(orientation=6):
@@ -106,7 +106,8 @@ def test_what_goes_out(tmp_path, suffix, pixels, alpha):
     loaded, profile = read_image(path), SRGB if pixels.ndim == 3 else None
     assert np.allclose(loaded.metadata.dpi, (800, 1200), atol=0.01) and loaded.icc_profile == profile
     assert loaded.metadata.xmp == upright_xmp(XMP) and loaded.remarks == ()
-    assert loaded.gray == (pixels.ndim == 2 and suffix != "webp")
+    coloured = suffix == "webp" or (suffix == "avif" and alpha is not None)  # which have no gray
+    assert loaded.gray == (pixels.ndim == 2 and not coloured)
     exif = loaded_exif(loaded.metadata)
     assert exif[270] == "scan of invoice" and exif.get_ifd(0x8769)[0x829A] == 1 / 60
     assert exif.get_ifd(0x8825)[1] == "N" and read_made_by(path) is None
