@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import psutil
 
 from tadisr.commands.options import (
-    DISK_FULL,
     call_options,
     check_folder,
     enough_memory,
     find_graph,
     find_model,
+    is_full,
     load_restorer,
 )
 from tadisr.commands.origin import Model, record_of
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
             except (ImageError, ImportError) as problem:
                 job.status, job.error = FAILED, str(problem)
                 say(job.error)
-                if _is_full(problem):
+                if is_full(problem):
                     raise UserError("the disk is full: make room there, and give the same command again") from None
             except FloatingPointError as problem:
                 raise UserError(f"{job.source}: {problem}") from None
@@ -177,7 +177,7 @@ def _restore(
                     job.remarks += _restore_picture(picture, factor, file, record, restorer, args)
                 files[index] = file
             except ImageError as error:
-                if _is_full(error):
+                if is_full(error):
                     raise
                 failed.append(str(error))
     job.remarks += failed
@@ -201,10 +201,6 @@ def _restore(
 def _parts(job: Job) -> Path:
     """Where restored pictures lie until the document is written: what is there need not be made again."""
     return job.output.with_name(f".{job.output.name}.parts")
-
-
-def _is_full(error: BaseException) -> bool:
-    return getattr(error.__cause__, "errno", None) in DISK_FULL
 
 
 def _most(args: argparse.Namespace) -> int:

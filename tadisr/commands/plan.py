@@ -42,6 +42,8 @@ class Job:
     page: int = 0
     pages: int = 1
     """How many of the file's pages are restored."""
+    part: Path | None = None
+    """Where the restored image waits until all pages of its output are restored; None where it has one page."""
     factor: float = SCALE
     status: str = PLANNED
     error: str | None = None
@@ -63,6 +65,12 @@ class Job:
         return f"{self.source}, page {self.page + 1}" if self.pages > 1 else str(self.source)
 
     @property
+    def is_there(self) -> bool:
+        """Whether all outputs exist."""
+        waits = self.part is not None and self.part.exists()
+        return all((kind == "image" and waits) or path.exists() for kind, path in self.outputs.items())
+
+    @property
     def size(self) -> tuple[int, int]:
         """(H, W) of the output."""
         return max(1, round(self.header.height * self.factor)), max(1, round(self.header.width * self.factor))
@@ -78,7 +86,7 @@ class Job:
     @property
     def disk(self) -> float:
         """Bytes that the outputs of a photo take, roughly."""
-        image = self.size[0] * self.size[1] * _DISK[self.outputs["image"].suffix.lower()]
+        image = self.size[0] * self.size[1] * _DISK[self.outputs["image"].suffix.lower()] * (2 if self.part else 1)
         return image + 3 * self.size[0] * self.size[1] * _DISK[".png"] * ("compare" in self.outputs)
 
     @cached_property
@@ -239,13 +247,15 @@ def _jobs(
     """The jobs of one input, a page each."""
     jobs = []
     for page, header in enumerate(headers):
-        paths = output.of_page(page) if len(headers) > 1 else output
+        paths = output.of_page(page, one.is_joined) if len(headers) > 1 else output
         wanted = {"image": paths.image}
         wanted |= {"mask": paths.mask} if args.mask else {}
         wanted |= {"compare": paths.compare} if args.compare else {}
         wanted |= dict(zip(("report", "report_picture"), report_paths(paths), strict=True)) if args.report else {}
         unread = isinstance(header, ImageError)
-        job = Job(ImageHeader(one.path, "", 0, 0, 1, False, False) if unread else header, wanted, page, len(headers))
+        part = parts_of(paths.image) / f"{page + 1:04}.tif" if one.is_joined else None
+        shown = ImageHeader(one.path, "", 0, 0, 1, False, False) if unread else header
+        job = Job(shown, wanted, page, len(headers), part)
         if unread:
             job.fail(header)
         elif header.frames > len(headers):
@@ -257,6 +267,11 @@ def _jobs(
             job.remarks.append(f"{one.path} is transparent, and JPEG cannot be: it is laid on one colour")
         jobs.append(job)
     return jobs
+
+
+def parts_of(image: Path) -> Path:
+    """The hidden folder where restored pages wait until the file `image` of all of them can be written."""
+    return image.with_name(f".{image.name}.parts")
 
 
 def _factor(header: ImageHeader, args: argparse.Namespace) -> float:
@@ -281,7 +296,7 @@ def _check_possible(job: Job, args: argparse.Namespace) -> None:
         raise ImageError(f"{job.source}: --tile must be at least {math.ceil(job.factor)} to make it so much larger")
     height, width = job.size
     check_writable(job.outputs["image"], height, width)
-    for kind, path in job.outputs.items():
+    for kind, path in (*job.outputs.items(), *([("part", job.part.parent)] if job.part else [])):
         if kind == "compare":
             check_writable(path, height, 3 * width)
         try:

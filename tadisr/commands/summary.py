@@ -62,7 +62,8 @@ def say_results(plan: Plan, quiet: bool = False) -> None:
         to_check = sum(job.to_check or 0 for job in done)
         pictures = first.outputs["report_picture"] if one else "the _report.png files"
         say(f"{to_check} of {lines} lines of text to check: see {pictures}")
-    where = f": {first.outputs['image']}" if one else f", in {plan.folder}"
+    together = len({job.outputs["image"] for job in jobs}) == 1 and not left
+    where = f": {first.outputs['image']}" if together else f", in {plan.folder}"
     rest = f"; {len(left)} left: the same command with --skip-existing goes on" if left else ""
     say(f"{len(done)} of {len(jobs)} restored{where if done else ''}{rest}")
 
@@ -94,6 +95,8 @@ def as_json(plan: Plan, model: Model | None, restorer: "Restorer | None", second
 
 def _image(job: Job) -> dict[str, Any]:
     outputs: dict[str, Path] = job.outputs if job.status in (RESTORED, SKIPPED, PLANNED) else {}
+    if job.part and job.part.exists() and job.status in (RESTORED, SKIPPED):  # interrupted before it was one file
+        outputs = outputs | {"image": job.part}
     known = bool(job.header.format)
     return {
         "input": str(job.source),

@@ -10,7 +10,7 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +33,7 @@ from PIL import (
 )
 
 from tadisr.io import containers, metadata, tiff
-from tadisr.io.atomic import write_atomically
+from tadisr.io.atomic import appearing, write_atomically
 from tadisr.io.containers import DamagedError, Parts, UnsupportedError
 from tadisr.io.metadata import Metadata
 from tadisr.io.pixels import Encoding, Samples, rgb_to_srgb, to_8bit
@@ -166,9 +166,9 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS, page: int 
         return LoadedImage(Path(path), turn(pixels.rgb), alpha, image.parts.frames, pixels.gray, beside, remarks)
 
 
-def read_made_by(path: str | os.PathLike) -> str | None:
+def read_made_by(path: str | os.PathLike, page: int = 0) -> str | None:
     """What `write_image` was told by `made_by`; None where there is nothing, or the file is no image of ours."""
-    with suppress(ImageError), _opened(path, 2**62, 0) as image:
+    with suppress(ImageError), _opened(path, 2**62, page) as image:
         return metadata.made_by_of(image.exif)
     return None
 
@@ -619,13 +619,38 @@ def _after_jfif_and_exif(jpeg: bytes) -> int:
     return at
 
 
+def join_pages(path: str | os.PathLike, pages: Sequence[tuple[Path, int]]) -> None:
+    """Write one TIFF of pages that `write_image` or this function wrote: (TIFF file, page from 0) each, in that order.
+
+    Pixels are the same, and so is what stands beside them. One page is in memory at a time. The file appears whole or
+    not at all; it may be one of those in `pages`. What is larger than 4 GiB becomes a BigTIFF, without directories of
+    EXIF. Raises ImageError where a page cannot be read or the file not be written.
+    """
+    path = Path(path)
+    try:
+        size = sum(file.stat().st_size for file in {file for file, _ in pages} if file.exists())
+        with appearing(path) as part, open(part, "xb") as file:
+            writer = tiff.TiffWriter(file, size > _LARGEST_TIFF)
+            for source, page in pages:
+                image = read_image(source, 2**62, page)
+                stack = np.dstack([one for one in image.layers(image.pixels) if one is not None])
+                made_by, beside = read_made_by(source, page), image.metadata
+                exif = metadata.output_exif(beside, stack.shape[:2], made_by, _LARGEST_EXIF["TIFF"])
+                writer.add(stack, metadata.tiff_tags(exif, beside.icc_profile, beside.xmp))
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> ImageError:
+    return ImageError(f"cannot write {path}: {error.strerror or error}: make room there or choose another folder")
+
+
 def write_file(path: Path, data: bytes | str) -> None:
     """`write_atomically` to the disk; raises ImageError where that fails."""
     try:
         write_atomically(path, data, sync=True)
     except OSError as error:
-        reason = error.strerror or error
-        raise ImageError(f"cannot write {path}: {reason}: make room there or choose another folder") from error
+        raise _cannot_write(path, error) from error
 
 
 def decode(data: bytes | np.ndarray, flags: int) -> np.ndarray:
