@@ -140,7 +140,7 @@ def _restore(
     """Restore the pictures one after the other, then write the document. Gives the model, loaded if it was needed."""
     chosen = {index: factor for index, picture in enumerate(document.pictures) if (factor := _factor(picture, args))}
     enough = len(document.pictures) - len(chosen)
-    reasons = [*document.left, *([f"{enough} are fine enough: {_most(args)} dpi are wanted"] if enough else [])]
+    reasons = [*document.left, *([f"{enough} are fine enough: {_wanted(args)}"] if enough else [])]
     job.left = len(document.left) + enough
     job.remarks += document.remarks
     if not chosen:
@@ -150,7 +150,15 @@ def _restore(
         "model": Path(model.name).name, "weights": model.sha256[:16], "base": model.base, "quality": args.quality,
         "color_fix": args.color_fix, "fidelity": args.fidelity,
     }  # fmt: skip
-    whole = record_of({**made_by, "input": sha256(job.source)[:16], "scale": args.scale, "dpi": _most(args)})
+    whole = record_of(
+        {
+            **made_by,
+            "input": sha256(job.source)[:16],
+            "scale": args.scale,
+            "dpi": _most(args),
+            "max_side": args.max_side,
+        }
+    )
     if args.skip_existing and job.output.exists() and read_record(job.output) == whole:
         job.status = SKIPPED
         if not args.quiet:
@@ -207,12 +215,19 @@ def _most(args: argparse.Namespace) -> int:
     return DPI if args.dpi is None else args.dpi
 
 
+def _wanted(args: argparse.Namespace) -> str:
+    side = "" if args.max_side is None else f" and at most {args.max_side} pixels a side"
+    return f"{_most(args)} dpi{side} are wanted"
+
+
 def _factor(picture: Picture, args: argparse.Namespace) -> float | None:
     """By how much a picture's sides grow; None where it stays."""
     wanted = factor = float(SCALE if args.scale is None else args.scale)
     is_bounded = args.scale is None or args.dpi is not None
     if is_bounded and picture.dpi is not None:
         factor = min(factor, _most(args) / picture.dpi)
+    if args.max_side is not None:
+        factor = min(factor, args.max_side / max(picture.height, picture.width))
     return factor if factor >= min(LEAST_GAIN, wanted) else None
 
 

@@ -187,9 +187,9 @@ def check_options(args: argparse.Namespace) -> None:
     """Raise UserError for options that can never work."""
     if args.scale is not None and not 0 < args.scale <= MAX_SCALE:
         raise UserError(f"--scale must be a number above 0 and at most {MAX_SCALE}, not {args.scale:g}")
-    for name in ("width", "height"):
+    for name in ("width", "height", "max_side"):
         if (side := getattr(args, name)) is not None and side < 1:
-            raise UserError(f"--{name} must be at least 1, not {side}")
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {side}")
     if isinstance(args.tile, int) and args.tile < LEAST_TILE:
         raise UserError(f"--tile must be auto, none or at least {LEAST_TILE} output pixels, not {args.tile}")
     most = args.tile // 2 if isinstance(args.tile, int) else math.inf
@@ -283,6 +283,8 @@ def _factor(header: ImageHeader, args: argparse.Namespace) -> float:
             if wanted > MAX_SCALE * side:
                 raise ImageError(f"{header.path} has a {name} of {side} pixels: --{name} {wanted} is too much for it")
             factor = wanted / side
+    if args.max_side is not None:
+        factor = min(factor, args.max_side / max(header.height, header.width))
     return int(factor) if factor == int(factor) else factor
 
 

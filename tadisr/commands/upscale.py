@@ -67,9 +67,11 @@ def register(parser: argparse.ArgumentParser) -> None:
         type=float,
         help=f"factor, such as 2 or 2.5; another than the model's own is resized from that (default: {SCALE})",
     )
+    size("--keep-size", dest="scale", action="store_const", const=1, help="as --scale 1: restored, then reduced")
     add("--dpi", type=int, help=f"documents: the most that pictures get without --scale (default: {documents.DPI})")
     size("--width", type=int, metavar="PIXELS", help="of the outputs, instead of a factor; the aspect is kept")
     size("--height", type=int, metavar="PIXELS", help="likewise")
+    add("--max-side", type=int, metavar="PIXELS", help="of the outputs: the factor falls where a side would be longer")
     add(
         "--format",
         choices=FORMATS,

@@ -201,6 +201,15 @@ def test_one_page_that_is_damaged_costs_no_other(run):
         (("--height", 90), "130 x 90"),
         (("--scale", 2.5), "32 x 22"),
         ((), "52 x 36"),
+        (("--keep-size",), "13 x 9"),
+        (("--max-side", 51), "51 x 35"),
+        (("--max-side", 52), "52 x 36"),
+        (("--max-side", 53), "52 x 36"),
+        (("--max-side", 5), "5 x 3"),
+        (("--max-side", 20, "--height", 9), "13 x 9"),
+        (("--max-side", 20, "--height", 90), "20 x 14"),
+        (("--max-side", 12, "--keep-size"), "12 x 8"),
+        (("--max-side", 14, "--keep-size"), "13 x 9"),
     ],
 )
 def test_sizes(dry_run, option, size):

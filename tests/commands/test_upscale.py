@@ -38,6 +38,8 @@ def test_any_size(run, size, scale):
         (("--scale", 0.5), (6, 4)),
         (("--width", 100), (100, 69)),
         (("--height", 9), (13, 9)),
+        (("--keep-size",), (13, 9)),
+        (("--max-side", 40), (40, 28)),
     ],
 )
 def test_sizes_that_are_no_multiple(run, option, size):
@@ -45,6 +47,12 @@ def test_sizes_that_are_no_multiple(run, option, size):
     assert run("a.png", "-o", "out", *option) == (0, ["tadisr: 1 of 1 restored: out/a.png"])
     assert opened("out/a.png").shape == (*size[::-1], 3) and opened("out/a_mask.png", "L").shape == size[::-1]
     assert np.abs(opened("out/a.png") - (200, 100, 50)).max() <= 1
+
+
+def test_the_longer_side_of_a_page_that_stands(run):
+    Image.fromarray(noise(13, 9)).save("a.png")
+    assert run("a.png", "-o", "out", "--max-side", 40)[0] == 0
+    assert opened("out/a.png").shape == (40, 28, 3) and opened("out/a_mask.png", "L").shape == (40, 28)
 
 
 def palette(pixels):
@@ -286,7 +294,10 @@ MISTAKES = [
     (["a.png", "--scale", "nan"], "--scale must be a number above 0 and at most 100, not nan"),
     (["a.png", "--scale", "101"], "--scale must be a number above 0 and at most 100, not 101"),
     (["a.png", "--scale", "2", "--width", "100"], "--width: not allowed with argument --scale"),
+    (["a.png", "--scale", "2", "--keep-size"], "--keep-size: not allowed with argument --scale"),
+    (["a.png", "--keep-size", "--height", "20"], "--height: not allowed with argument --keep-size"),
     (["a.png", "--width", "0"], "--width must be at least 1, not 0"),
+    (["a.png", "--max-side", "0"], "--max-side must be at least 1, not 0"),
     (["a.png", "--tile", "63"], "--tile must be auto, none or at least 64 output pixels, not 63"),
     (["a.png", "--tile", "none", "--overlap", "-1"], "from 0 to half a tile, not -1 for --tile none"),
     (["a.png", "--quality", "90"], "--quality is for jpg, webp and avif: add --format jpg"),
