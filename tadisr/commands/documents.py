@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from tadisr.commands.estimate import Estimate, megapixels
 from tadisr.commands.options import (
     call_options,
     check_folder,
@@ -165,8 +166,8 @@ def _restore(
             say(f"{job.source}: skipped: {job.output} is there, and was made in the same way")
         return restorer
     if args.dry_run and not args.json:
-        pixels = sum(document.pictures[i].height * document.pictures[i].width * f * f for i, f in chosen.items())
-        show(f"{job.source}: {len(chosen)} pictures, {pixels / 1e6:.1f} megapixels restored, to {job.output}")
+        restored = megapixels(sum(_pixels(document.pictures[i], factor)[1] for i, factor in chosen.items()))
+        show(f"{job.source}: {len(chosen)} pictures, {restored} restored, to {job.output}")
     if args.dry_run:
         return restorer
     parts = _parts(job)
@@ -174,15 +175,19 @@ def _restore(
     files: dict[int, Path] = {}
     failed = []
     with Bars(pause=60, quiet=args.quiet) as bars:
+        tell = None if args.quiet else lambda line: bars.say(f"{job.source}: {line}")
+        estimate = Estimate("picture", [_pixels(document.pictures[i], factor) for i, factor in chosen.items()], tell)
         for done, (index, factor) in enumerate(chosen.items()):
             bars.set(job.source.name, done, len(chosen))
             picture = document.pictures[index]
             file = parts / f"{index:05}{picture.suffix}"
             try:
                 record = record_of({**made_by, "input": picture.digest()[:16], "factor": f"{factor:g}"})
-                if not file.exists() or read_made_by(file) != record:
+                if file.exists() and read_made_by(file) == record:
+                    estimate.leave_out(_pixels(picture, factor))
+                else:
                     restorer = restorer or load_restorer(args, model.path)
-                    job.remarks += _restore_picture(picture, factor, file, record, restorer, args)
+                    job.remarks += _restore_picture(picture, factor, file, record, restorer, args, estimate)
                 files[index] = file
             except ImageError as error:
                 if is_full(error):
@@ -231,6 +236,12 @@ def _factor(picture: Picture, args: argparse.Namespace) -> float | None:
     return factor if factor >= min(LEAST_GAIN, wanted) else None
 
 
+def _pixels(picture: Picture, factor: float) -> tuple[int, int]:
+    """Of the picture, and of it when it is restored."""
+    pixels = picture.height * picture.width
+    return pixels, round(pixels * factor**2)
+
+
 def _restore_picture(
     picture: Picture,
     factor: float,
@@ -238,6 +249,7 @@ def _restore_picture(
     record: str,
     restorer: "Restorer",
     args: argparse.Namespace,
+    estimate: Estimate,
 ) -> list[str]:
     """Write one picture, restored. Gives what a person should know of it."""
     pixels = picture.height * picture.width * max(factor, SCALE) ** 2
@@ -248,7 +260,11 @@ def _restore_picture(
         )
     with enough_memory(picture.name, "try a smaller --tile"):
         loaded = picture.load(file.parent)
-        made = restorer.restore(loaded.pixels, scale=factor, **call_options(args)).image
+        estimate.begin(picture.height * picture.width)
+        made = restorer.restore(
+            loaded.pixels, scale=factor, tile_progress=estimate.of_tiles, **call_options(args)
+        ).image
+        estimate.reach(1)
     quality = args.quality or (QUALITY if file.suffix.lower() in (".jpg", ".jpeg") else None)
     write_image(file, *loaded.layers(made), loaded.metadata.scaled(factor), quality, record)
     return [f"{picture.name}: {remark}" for remark in loaded.remarks]

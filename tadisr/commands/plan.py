@@ -76,6 +76,11 @@ class Job:
         return max(1, round(self.header.height * self.factor)), max(1, round(self.header.width * self.factor))
 
     @property
+    def pixels(self) -> tuple[int, int]:
+        """Of the input and of the output."""
+        return self.header.height * self.header.width, self.size[0] * self.size[1]
+
+    @property
     def memory(self) -> int:
         """Bytes that the result takes while it is made; by a factor that is not whole, first by the model's own."""
         pixels = self.size[0] * self.size[1]

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tadisr.commands.estimate import megapixels
 from tadisr.commands.origin import Model
 from tadisr.commands.plan import FAILED, PLANNED, RESTORED, SKIPPED, Job, Plan
 from tadisr.io.messages import say, shortened
@@ -48,7 +49,9 @@ def dry_run(plan: Plan) -> Iterable[str]:
     left = "".join(f", {counts[status]} {status}" for status in (SKIPPED, FAILED) if counts[status])
     memory = max((job.memory for job in planned), default=0) / 1e9
     disk = sum(job.disk for job in planned) / 1e9
-    yield f"{len(planned)} to restore{left}; memory for the largest {memory:.2f} GB, on the disk about {disk:.2g} GB"
+    size = megapixels(sum(job.pixels[1] for job in planned))
+    needed = f"memory for the largest {memory:.2f} GB, on the disk about {disk:.2g} GB"
+    yield f"{len(planned)} to restore{left}; {size}, {needed}"
 
 
 def say_results(plan: Plan, quiet: bool = False) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tadisr.commands import documents, summary
+from tadisr.commands.estimate import Estimate
 from tadisr.commands.options import (
     OVERLAP,
     call_options,
@@ -236,14 +237,17 @@ def _restore_all(
     if text_mask is not None:
         options["text_mask"] = text_mask
     with Bars(pause=60, quiet=args.quiet) as bars:
+        estimate = Estimate("image", [job.pixels for job in jobs], None if args.quiet else bars.say)
         for number, job in enumerate(jobs):
             bars.set("images", number, len(jobs), line=False)
             started = time.perf_counter()
             try:
                 with enough_memory(job.name, "try a smaller --tile, or crop or shrink the image"):
                     loaded = _read(job)
-                    progress = _tile_progress(bars, job.source.name, number, len(jobs))
+                    progress = _tile_progress(bars, estimate, job.source.name, number, len(jobs))
+                    estimate.begin(job.pixels[0])
                     restored = restorer.restore(loaded.pixels, scale=job.factor, tile_progress=progress, **options)
+                    estimate.reach(1)
                     _write(job, loaded, restored, maker)
                 job.status = RESTORED
                 job.remarks += loaded.remarks
@@ -273,12 +277,14 @@ def _restore_all(
                 break
 
 
-def _tile_progress(bars: Bars, name: str, before: int, total: int) -> Callable[[Iterable], Iterator]:
+def _tile_progress(
+    bars: Bars, estimate: Estimate, name: str, before: int, total: int
+) -> Callable[[Iterable], Iterator]:
     """What to wrap an image's tiles in: it shows how many of its tiles and of all images are done."""
 
     def progress(grid: Iterable) -> Iterator:
         tiles = list(grid)  # smaller ones come in a second call, where memory was short
-        for done, tile in enumerate(tiles):
+        for done, tile in enumerate(estimate.of_tiles(tiles)):
             bars.set("images", before + done / len(tiles), total, line=False)
             bars.set(name, done, len(tiles))
             yield tile

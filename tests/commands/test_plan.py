@@ -55,7 +55,9 @@ def test_planning_loads_no_torch(tmp_path):
     done = child(PLAN, "upscale", "a.png", "b.png", "--dry-run", cwd=tmp_path)
     assert done.returncode == 1 and "b.png is empty" in done.stderr
     assert done.stdout.splitlines()[0] == "a.png: 13 x 9 to 52 x 36: tadisr-output/a.png"
-    assert done.stdout.splitlines()[1].startswith("1 to restore, 1 failed; memory for the largest 0.00 GB")
+    assert done.stdout.splitlines()[1].startswith(
+        "1 to restore, 1 failed; 0.0 megapixels, memory for the largest 0.00 GB"
+    )
     assert done.stdout.splitlines()[-1] == "loaded set()"
     done = child(PLAN, "upscale", "b.png", cwd=tmp_path)
     assert done.returncode == 1 and done.stdout == "loaded set()\n" and tree(tmp_path) == ["a.png", "b.png"]
@@ -215,6 +217,13 @@ def test_one_page_that_is_damaged_costs_no_other(run):
 def test_sizes(dry_run, option, size):
     flat("a.png", 13, 9)
     assert dry_run("a.png", "-o", "out", *option) == (0, [f"a.png: 13 x 9 to {size}: out/a.png"])
+
+
+def test_a_dry_run_says_megapixels(call):
+    flat("a.png", 1000, 800)
+    flat("b.png", 500, 400)
+    last = call("a.png", "b.png", "-o", "out", "--dry-run")[1].splitlines()[-1]
+    assert last.startswith("2 to restore; 16 megapixels, memory for the largest 0.31 GB, on the disk about 0.0")
 
 
 @pytest.mark.parametrize(
