@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from tadisr.commands.estimate import Estimate, megapixels
 from tadisr.commands.options import (
-    DISK_FULL,
     call_options,
     check_folder,
     enough_memory,
     find_graph,
     find_model,
+    is_full,
     load_restorer,
 )
 from tadisr.commands.origin import Model, record_of
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
             except (ImageError, ImportError) as problem:
                 job.status, job.error = FAILED, str(problem)
                 say(job.error)
-                if _is_full(problem):
+                if is_full(problem):
                     raise UserError("the disk is full: make room there, and give the same command again") from None
             except FloatingPointError as problem:
                 raise UserError(f"{job.source}: {problem}") from None
@@ -140,7 +141,7 @@ def _restore(
     """Restore the pictures one after the other, then write the document. Gives the model, loaded if it was needed."""
     chosen = {index: factor for index, picture in enumerate(document.pictures) if (factor := _factor(picture, args))}
     enough = len(document.pictures) - len(chosen)
-    reasons = [*document.left, *([f"{enough} are fine enough: {_most(args)} dpi are wanted"] if enough else [])]
+    reasons = [*document.left, *([f"{enough} are fine enough: {_wanted(args)}"] if enough else [])]
     job.left = len(document.left) + enough
     job.remarks += document.remarks
     if not chosen:
@@ -150,15 +151,23 @@ def _restore(
         "model": Path(model.name).name, "weights": model.sha256[:16], "base": model.base, "quality": args.quality,
         "color_fix": args.color_fix, "fidelity": args.fidelity,
     }  # fmt: skip
-    whole = record_of({**made_by, "input": sha256(job.source)[:16], "scale": args.scale, "dpi": _most(args)})
+    whole = record_of(
+        {
+            **made_by,
+            "input": sha256(job.source)[:16],
+            "scale": args.scale,
+            "dpi": _most(args),
+            "max_side": args.max_side,
+        }
+    )
     if args.skip_existing and job.output.exists() and read_record(job.output) == whole:
         job.status = SKIPPED
         if not args.quiet:
             say(f"{job.source}: skipped: {job.output} is there, and was made in the same way")
         return restorer
     if args.dry_run and not args.json:
-        pixels = sum(document.pictures[i].height * document.pictures[i].width * f * f for i, f in chosen.items())
-        show(f"{job.source}: {len(chosen)} pictures, {pixels / 1e6:.1f} megapixels restored, to {job.output}")
+        restored = megapixels(sum(_pixels(document.pictures[i], factor)[1] for i, factor in chosen.items()))
+        show(f"{job.source}: {len(chosen)} pictures, {restored} restored, to {job.output}")
     if args.dry_run:
         return restorer
     parts = _parts(job)
@@ -166,18 +175,22 @@ def _restore(
     files: dict[int, Path] = {}
     failed = []
     with Bars(pause=60, quiet=args.quiet) as bars:
+        tell = None if args.quiet else lambda line: bars.say(f"{job.source}: {line}")
+        estimate = Estimate("picture", [_pixels(document.pictures[i], factor) for i, factor in chosen.items()], tell)
         for done, (index, factor) in enumerate(chosen.items()):
             bars.set(job.source.name, done, len(chosen))
             picture = document.pictures[index]
             file = parts / f"{index:05}{picture.suffix}"
             try:
                 record = record_of({**made_by, "input": picture.digest()[:16], "factor": f"{factor:g}"})
-                if not file.exists() or read_made_by(file) != record:
+                if file.exists() and read_made_by(file) == record:
+                    estimate.leave_out(_pixels(picture, factor))
+                else:
                     restorer = restorer or load_restorer(args, model.path)
-                    job.remarks += _restore_picture(picture, factor, file, record, restorer, args)
+                    job.remarks += _restore_picture(picture, factor, file, record, restorer, args, estimate)
                 files[index] = file
             except ImageError as error:
-                if _is_full(error):
+                if is_full(error):
                     raise
                 failed.append(str(error))
     job.remarks += failed
@@ -203,12 +216,13 @@ def _parts(job: Job) -> Path:
     return job.output.with_name(f".{job.output.name}.parts")
 
 
-def _is_full(error: BaseException) -> bool:
-    return getattr(error.__cause__, "errno", None) in DISK_FULL
-
-
 def _most(args: argparse.Namespace) -> int:
     return DPI if args.dpi is None else args.dpi
+
+
+def _wanted(args: argparse.Namespace) -> str:
+    side = "" if args.max_side is None else f" and at most {args.max_side} pixels a side"
+    return f"{_most(args)} dpi{side} are wanted"
 
 
 def _factor(picture: Picture, args: argparse.Namespace) -> float | None:
@@ -217,7 +231,15 @@ def _factor(picture: Picture, args: argparse.Namespace) -> float | None:
     is_bounded = args.scale is None or args.dpi is not None
     if is_bounded and picture.dpi is not None:
         factor = min(factor, _most(args) / picture.dpi)
+    if args.max_side is not None:
+        factor = min(factor, args.max_side / max(picture.height, picture.width))
     return factor if factor >= min(LEAST_GAIN, wanted) else None
+
+
+def _pixels(picture: Picture, factor: float) -> tuple[int, int]:
+    """Of the picture, and of it when it is restored."""
+    pixels = picture.height * picture.width
+    return pixels, round(pixels * factor**2)
 
 
 def _restore_picture(
@@ -227,6 +249,7 @@ def _restore_picture(
     record: str,
     restorer: "Restorer",
     args: argparse.Namespace,
+    estimate: Estimate,
 ) -> list[str]:
     """Write one picture, restored. Gives what a person should know of it."""
     pixels = picture.height * picture.width * max(factor, SCALE) ** 2
@@ -237,7 +260,11 @@ def _restore_picture(
         )
     with enough_memory(picture.name, "try a smaller --tile"):
         loaded = picture.load(file.parent)
-        made = restorer.restore(loaded.pixels, scale=factor, **call_options(args)).image
+        estimate.begin(picture.height * picture.width)
+        made = restorer.restore(
+            loaded.pixels, scale=factor, tile_progress=estimate.of_tiles, **call_options(args)
+        ).image
+        estimate.reach(1)
     quality = args.quality or (QUALITY if file.suffix.lower() in (".jpg", ".jpeg") else None)
     write_image(file, *loaded.layers(made), loaded.metadata.scaled(factor), quality, record)
     return [f"{picture.name}: {remark}" for remark in loaded.remarks]

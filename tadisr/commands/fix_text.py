@@ -25,7 +25,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     add("--revision", help="revision of a Hub model")
     add("--base-model", metavar="BASE", help="an adapter's base, where the one it names is not here")
     add("--fidelity", type=float, metavar="0..1", help="of text: 0 faithful and soft, 1 sharp (default: the model's)")
-    add("--quality", type=int, metavar="1..100", help="of jpg (default: 95) and webp (default: lossless)")
+    add("--quality", type=int, metavar="1..100", help="of jpg (default: 95), avif (90) and webp (lossless)")
     add("--runtime", default="auto", choices=["auto", "torch", "onnx"], help="(default: onnx on CPUs)")
     add("--device", default="auto", help="cpu, cuda, mps, ... (default: the fastest here)")
     add("--dtype", default="auto", choices=["auto", "int8", "float32", "float16", "bfloat16"])

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from tadisr.loading.load import Restorer
 
 OVERLAP = 64  # output pixels
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-"""After these errors every further image would cost its time and fail the same way."""
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 def usable_device(name: str) -> str:
@@ -126,6 +125,11 @@ def call_options(args: argparse.Namespace) -> dict[str, Any]:
     if overlap is None:
         overlap = OVERLAP if args.tile in (None, "auto") else min(OVERLAP, args.tile // 2)
     return {"tile": args.tile, "overlap": overlap, "color_fix": args.color_fix, "fidelity": args.fidelity}
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether an ImageError says that the disk is full. Then every further image would cost its time and fail too."""
+    return getattr(getattr(error, "__cause__", None), "errno", None) in _DISK_FULL
 
 
 def check_folder(folder: Path) -> None:

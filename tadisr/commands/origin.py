@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from tadisr.commands.pages import records
 from tadisr.commands.plan import Job
 from tadisr.io.hashing import hashes, sha256
-from tadisr.io.images import read_made_by
 from tadisr.loading.graphs import FOLDER as GRAPHS
 from tadisr.trust.check import Thresholds
 
@@ -87,15 +87,20 @@ class Maker:
 
     def difference(self, job: Job) -> str | None:
         """How outputs that are there were made otherwise, in words; None: they would be made again as they are."""
-        for kind, path in job.outputs.items():
+        for kind in job.outputs:
             if kind == "report":  # its picture says it
                 continue
-            if (made := read_made_by(path)) is None:
+            new = _values(self.record(job, kind))
+            found = [_values(made) for made in records(job, kind) if made is not None]
+            if not found:
                 return "by something that left no record"
-            old, new = map(_values, (made, self.record(job, kind)))
-            for key, words in _OTHER.items():
-                if old.get(key) != new.get(key):
-                    return words
+            if kind == "image" and job.part:
+                found = [old for old in found if old.get("page") == new["page"]]
+            differ = [[words for key, words in _OTHER.items() if old.get(key) != new.get(key)] for old in found]
+            if not found:
+                return "without this page"
+            if all(differ):
+                return differ[0][0]
         return None
 
 

@@ -14,20 +14,20 @@ import psutil
 from tadisr.commands.options import check_folder, existing
 from tadisr.commands.text_report import report_paths
 from tadisr.io.hashing import sha256
-from tadisr.io.images import WRITABLE, ImageError, ImageHeader, check_writable, read_header
+from tadisr.io.images import WRITABLE, ImageError, ImageHeader, check_encoder, check_writable, read_header
 from tadisr.io.messages import UserError, shortened
 from tadisr.io.names import DEFAULT_FOLDER, Input, OutputPaths, find_inputs, output_is_file, output_paths
 
 SCALE = 4
 MAX_SCALE, LEAST_TILE = 100, 64  # as TADiSRPipeline has them
 MOST_PAGES = 1000  # of a file
-FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif", "same": None}
+FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tif": ".tif", "avif": ".avif", "same": None}
 JPEG = (".jpg", ".jpeg")
-_SAME = {"JPEG": ".jpg", "WEBP": ".webp", "TIFF": ".tif"}  # by a file's format; others become PNG
+_SAME = {"JPEG": ".jpg", "WEBP": ".webp", "TIFF": ".tif", "AVIF": ".avif"}  # by a file's format; others become PNG
 # Bytes of memory for an output pixel: floats and bytes of three colours and the mask, and what writing takes.
 PIXEL_MEMORY, _MEMORY_OF_ALPHA = 24, 8
 # Bytes on the disk for an output pixel of a photo; what has few colours takes a tenth.
-_DISK = {".png": 1.5, ".tif": 1.5, ".tiff": 1.5, ".webp": 1.0, ".jpg": 0.8, ".jpeg": 0.8}
+_DISK = {".png": 1.5, ".tif": 1.5, ".tiff": 1.5, ".webp": 1.0, ".jpg": 0.8, ".jpeg": 0.8, ".avif": 0.5}
 
 PLANNED, RESTORED, SKIPPED, FAILED = "not started", "restored", "skipped", "failed"
 
@@ -42,6 +42,8 @@ class Job:
     page: int = 0
     pages: int = 1
     """How many of the file's pages are restored."""
+    part: Path | None = None
+    """Where the restored image waits until all pages of its output are restored; None where it has one page."""
     factor: float = SCALE
     status: str = PLANNED
     error: str | None = None
@@ -63,9 +65,20 @@ class Job:
         return f"{self.source}, page {self.page + 1}" if self.pages > 1 else str(self.source)
 
     @property
+    def is_there(self) -> bool:
+        """Whether all outputs exist."""
+        waits = self.part is not None and self.part.exists()
+        return all((kind == "image" and waits) or path.exists() for kind, path in self.outputs.items())
+
+    @property
     def size(self) -> tuple[int, int]:
         """(H, W) of the output."""
         return max(1, round(self.header.height * self.factor)), max(1, round(self.header.width * self.factor))
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """Of the input and of the output."""
+        return self.header.height * self.header.width, self.size[0] * self.size[1]
 
     @property
     def memory(self) -> int:
@@ -78,7 +91,7 @@ class Job:
     @property
     def disk(self) -> float:
         """Bytes that the outputs of a photo take, roughly."""
-        image = self.size[0] * self.size[1] * _DISK[self.outputs["image"].suffix.lower()]
+        image = self.size[0] * self.size[1] * _DISK[self.outputs["image"].suffix.lower()] * (2 if self.part else 1)
         return image + 3 * self.size[0] * self.size[1] * _DISK[".png"] * ("compare" in self.outputs)
 
     @cached_property
@@ -179,9 +192,9 @@ def check_options(args: argparse.Namespace) -> None:
     """Raise UserError for options that can never work."""
     if args.scale is not None and not 0 < args.scale <= MAX_SCALE:
         raise UserError(f"--scale must be a number above 0 and at most {MAX_SCALE}, not {args.scale:g}")
-    for name in ("width", "height"):
+    for name in ("width", "height", "max_side"):
         if (side := getattr(args, name)) is not None and side < 1:
-            raise UserError(f"--{name} must be at least 1, not {side}")
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {side}")
     if isinstance(args.tile, int) and args.tile < LEAST_TILE:
         raise UserError(f"--tile must be auto, none or at least {LEAST_TILE} output pixels, not {args.tile}")
     most = args.tile // 2 if isinstance(args.tile, int) else math.inf
@@ -195,12 +208,15 @@ def check_options(args: argparse.Namespace) -> None:
 
 
 def _check_format(args: argparse.Namespace, file: Path | None, suffix: str | None) -> None:
-    """Raise UserError where the name of the output and its options contradict one another."""
+    """Raise UserError where the name of the output and its options contradict one another, ImageError where Pillow
+    cannot write the format."""
     wanted = FORMATS[args.format] if args.format else None
     if file and args.format and (wanted is None or WRITABLE[wanted][0] != WRITABLE[file.suffix.lower()][0]):
         raise UserError(f"--format {args.format} and the name {file} contradict one another: leave --format out")
-    if args.quality is not None and suffix not in (None, ".webp", *JPEG):
-        raise UserError("--quality is for jpg and webp: add --format jpg, or name such a file")
+    if args.quality is not None and suffix not in (None, ".webp", ".avif", *JPEG):
+        raise UserError("--quality is for jpg, webp and avif: add --format jpg, or name such a file")
+    if suffix is not None:
+        check_encoder(suffix)
 
 
 def _headers(path: Path, pages: str | None) -> list[ImageHeader | ImageError]:
@@ -236,13 +252,15 @@ def _jobs(
     """The jobs of one input, a page each."""
     jobs = []
     for page, header in enumerate(headers):
-        paths = output.of_page(page) if len(headers) > 1 else output
+        paths = output.of_page(page, one.is_joined) if len(headers) > 1 else output
         wanted = {"image": paths.image}
         wanted |= {"mask": paths.mask} if args.mask else {}
         wanted |= {"compare": paths.compare} if args.compare else {}
         wanted |= dict(zip(("report", "report_picture"), report_paths(paths), strict=True)) if args.report else {}
         unread = isinstance(header, ImageError)
-        job = Job(ImageHeader(one.path, "", 0, 0, 1, False, False) if unread else header, wanted, page, len(headers))
+        part = parts_of(paths.image) / f"{page + 1:04}.tif" if one.is_joined else None
+        shown = ImageHeader(one.path, "", 0, 0, 1, False, False) if unread else header
+        job = Job(shown, wanted, page, len(headers), part)
         if unread:
             job.fail(header)
         elif header.frames > len(headers):
@@ -256,6 +274,11 @@ def _jobs(
     return jobs
 
 
+def parts_of(image: Path) -> Path:
+    """The hidden folder where restored pages wait until the file `image` of all of them can be written."""
+    return image.with_name(f".{image.name}.parts")
+
+
 def _factor(header: ImageHeader, args: argparse.Namespace) -> float:
     """By how much the sides of the image grow; a whole number as an int."""
     factor = SCALE if args.scale is None else args.scale
@@ -265,6 +288,8 @@ def _factor(header: ImageHeader, args: argparse.Namespace) -> float:
             if wanted > MAX_SCALE * side:
                 raise ImageError(f"{header.path} has a {name} of {side} pixels: --{name} {wanted} is too much for it")
             factor = wanted / side
+    if args.max_side is not None:
+        factor = min(factor, args.max_side / max(header.height, header.width))
     return int(factor) if factor == int(factor) else factor
 
 
@@ -278,7 +303,7 @@ def _check_possible(job: Job, args: argparse.Namespace) -> None:
         raise ImageError(f"{job.source}: --tile must be at least {math.ceil(job.factor)} to make it so much larger")
     height, width = job.size
     check_writable(job.outputs["image"], height, width)
-    for kind, path in job.outputs.items():
+    for kind, path in (*job.outputs.items(), *([("part", job.part.parent)] if job.part else [])):
         if kind == "compare":
             check_writable(path, height, 3 * width)
         try:

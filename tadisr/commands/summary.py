@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tadisr.commands.estimate import megapixels
 from tadisr.commands.origin import Model
 from tadisr.commands.plan import FAILED, PLANNED, RESTORED, SKIPPED, Job, Plan
 from tadisr.io.messages import say, shortened
@@ -48,7 +49,9 @@ def dry_run(plan: Plan) -> Iterable[str]:
     left = "".join(f", {counts[status]} {status}" for status in (SKIPPED, FAILED) if counts[status])
     memory = max((job.memory for job in planned), default=0) / 1e9
     disk = sum(job.disk for job in planned) / 1e9
-    yield f"{len(planned)} to restore{left}; memory for the largest {memory:.2f} GB, on the disk about {disk:.2g} GB"
+    size = megapixels(sum(job.pixels[1] for job in planned))
+    needed = f"memory for the largest {memory:.2f} GB, on the disk about {disk:.2g} GB"
+    yield f"{len(planned)} to restore{left}; {size}, {needed}"
 
 
 def say_results(plan: Plan, quiet: bool = False) -> None:
@@ -62,7 +65,8 @@ def say_results(plan: Plan, quiet: bool = False) -> None:
         to_check = sum(job.to_check or 0 for job in done)
         pictures = first.outputs["report_picture"] if one else "the _report.png files"
         say(f"{to_check} of {lines} lines of text to check: see {pictures}")
-    where = f": {first.outputs['image']}" if one else f", in {plan.folder}"
+    together = len({job.outputs["image"] for job in jobs}) == 1 and not left
+    where = f": {first.outputs['image']}" if together else f", in {plan.folder}"
     rest = f"; {len(left)} left: the same command with --skip-existing goes on" if left else ""
     say(f"{len(done)} of {len(jobs)} restored{where if done else ''}{rest}")
 
@@ -94,6 +98,8 @@ def as_json(plan: Plan, model: Model | None, restorer: "Restorer | None", second
 
 def _image(job: Job) -> dict[str, Any]:
     outputs: dict[str, Path] = job.outputs if job.status in (RESTORED, SKIPPED, PLANNED) else {}
+    if job.part and job.part.exists() and job.status in (RESTORED, SKIPPED):  # interrupted before it was one file
+        outputs = outputs | {"image": job.part}
     known = bool(job.header.format)
     return {
         "input": str(job.source),

@@ -12,16 +12,18 @@ import numpy as np
 from PIL import Image
 
 from tadisr.commands import documents, summary
+from tadisr.commands.estimate import Estimate
 from tadisr.commands.options import (
-    DISK_FULL,
     OVERLAP,
     call_options,
     enough_memory,
     find_graph,
     find_model,
+    is_full,
     load_restorer,
 )
 from tadisr.commands.origin import Maker, Model
+from tadisr.commands.pages import finish
 from tadisr.commands.plan import (
     FAILED,
     FORMATS,
@@ -66,15 +68,17 @@ def register(parser: argparse.ArgumentParser) -> None:
         type=float,
         help=f"factor, such as 2 or 2.5; another than the model's own is resized from that (default: {SCALE})",
     )
+    size("--keep-size", dest="scale", action="store_const", const=1, help="as --scale 1: restored, then reduced")
     add("--dpi", type=int, help=f"documents: the most that pictures get without --scale (default: {documents.DPI})")
     size("--width", type=int, metavar="PIXELS", help="of the outputs, instead of a factor; the aspect is kept")
     size("--height", type=int, metavar="PIXELS", help="likewise")
+    add("--max-side", type=int, metavar="PIXELS", help="of the outputs: the factor falls where a side would be longer")
     add(
         "--format",
         choices=FORMATS,
         help="of the restored images; same: as the input (default: png, or what -o FILE says)",
     )
-    add("--quality", type=int, metavar="1..100", help="of jpg (default: 95) and webp (default: lossless)")
+    add("--quality", type=int, metavar="1..100", help="of jpg (default: 95), avif (90) and webp (lossless)")
     add(
         "--metadata",
         choices=["keep", "none"],
@@ -84,7 +88,8 @@ def register(parser: argparse.ArgumentParser) -> None:
     add(
         "--pages",
         choices=["all", "first"],
-        help="of a file with several, as NAME_001.png, ... (default: all of a TIFF, the first frame of an animation)",
+        help="of a file with several, as NAME_001.png, ..., or in one tif (default: all of a TIFF, the first frame of "
+        "an animation)",
     )
     add("--tile", type=_tile, default="auto", help="side of a tile in output pixels, auto or none (default: auto)")
     add(
@@ -143,21 +148,21 @@ def run(args: argparse.Namespace) -> int:
     text_mask = _text_mask(args, plan)
     thresholds = load_thresholds(args)
     maker = None
+    remarks: list[str] = []
     if plan.of(PLANNED):
         graph = find_graph(args)
         found = graph or find_model(args.model, "TADiSRPipeline", args.revision)
         maker = Maker(Model(args.model, found, args.base_model), args, thresholds)
         if args.skip_existing:
-            _skip_existing(plan, maker)
+            _skip_existing(plan, maker, remarks)
         if warning := check_disk(plan):
             plan.remarks.append(warning)
     summary.say_plan(plan, args.quiet)
     restorer, error, started = None, None, time.perf_counter()
-    remarks: list[str] = []
     try:
         if maker and plan.of(PLANNED) and not args.dry_run:
             restorer = load_restorer(args, maker.model.path)
-            _restore_all(plan.of(PLANNED), restorer, maker, remarks, text_mask)
+            _restore_all(plan, restorer, maker, remarks, text_mask)
     except (UserError, KeyboardInterrupt) as stopped:
         error = str(stopped) or "interrupted"
         raise
@@ -184,11 +189,11 @@ def _tile(text: str) -> int | str | None:
         raise argparse.ArgumentTypeError(f"expected a number, auto or none, not {text!r}") from None
 
 
-def _skip_existing(plan: Plan, maker: Maker) -> None:
+def _skip_existing(plan: Plan, maker: Maker, remarks: list[str]) -> None:
     """Mark as skipped what is there and would be made again as it is; say how the others were made."""
     others: Counter[str] = Counter()
     for job in plan.of(PLANNED):
-        if not all(path.exists() for path in job.outputs.values()):
+        if not job.is_there:
             continue
         try:
             other = maker.difference(job)
@@ -200,6 +205,9 @@ def _skip_existing(plan: Plan, maker: Maker) -> None:
         else:
             job.status = SKIPPED
     plan.remarks += [f"{n} restored anew: their outputs were made {other}" for other, n in others.items()]
+    if not maker.args.dry_run:  # an interrupted run may have left all pages of a file
+        for job in plan.of(SKIPPED):
+            finish(plan.jobs, job, maker, remarks)
 
 
 def _text_mask(args: argparse.Namespace, plan: Plan) -> np.ndarray | None:
@@ -221,22 +229,25 @@ def _text_mask(args: argparse.Namespace, plan: Plan) -> np.ndarray | None:
 
 
 def _restore_all(
-    jobs: list[Job], restorer: "Restorer", maker: Maker, remarks: list[str], text_mask: np.ndarray | None
+    plan: Plan, restorer: "Restorer", maker: Maker, remarks: list[str], text_mask: np.ndarray | None
 ) -> None:
     """Restore one after the other; `remarks` get what is to be said at the end."""
-    args = maker.args
+    args, jobs = maker.args, plan.of(PLANNED)
     options = call_options(args)
     if text_mask is not None:
         options["text_mask"] = text_mask
     with Bars(pause=60, quiet=args.quiet) as bars:
+        estimate = Estimate("image", [job.pixels for job in jobs], None if args.quiet else bars.say)
         for number, job in enumerate(jobs):
             bars.set("images", number, len(jobs), line=False)
             started = time.perf_counter()
             try:
                 with enough_memory(job.name, "try a smaller --tile, or crop or shrink the image"):
                     loaded = _read(job)
-                    progress = _tile_progress(bars, job.source.name, number, len(jobs))
+                    progress = _tile_progress(bars, estimate, job.source.name, number, len(jobs))
+                    estimate.begin(job.pixels[0])
                     restored = restorer.restore(loaded.pixels, scale=job.factor, tile_progress=progress, **options)
+                    estimate.reach(1)
                     _write(job, loaded, restored, maker)
                 job.status = RESTORED
                 job.remarks += loaded.remarks
@@ -252,7 +263,7 @@ def _restore_all(
             except (ImageError, ImportError) as error:  # a package that this kind of image needs
                 job.fail(error if isinstance(error, ImageError) else f"{job.name}: {error}")
                 remarks.append(str(job.error))
-                if getattr(error.__cause__, "errno", None) in DISK_FULL:
+                if is_full(error):
                     break
             except ValueError as error:
                 if text_mask is None:
@@ -262,14 +273,18 @@ def _restore_all(
             if len(jobs) > 1:
                 how = "restored in" if job.status == RESTORED else "failed after"
                 bars.line(f"{number + 1} of {len(jobs)}: {job.name}: {how} {job.seconds:.1f} s")
+            if is_full(finish(plan.jobs, job, maker, remarks)):
+                break
 
 
-def _tile_progress(bars: Bars, name: str, before: int, total: int) -> Callable[[Iterable], Iterator]:
+def _tile_progress(
+    bars: Bars, estimate: Estimate, name: str, before: int, total: int
+) -> Callable[[Iterable], Iterator]:
     """What to wrap an image's tiles in: it shows how many of its tiles and of all images are done."""
 
     def progress(grid: Iterable) -> Iterator:
         tiles = list(grid)  # smaller ones come in a second call, where memory was short
-        for done, tile in enumerate(tiles):
+        for done, tile in enumerate(estimate.of_tiles(tiles)):
             bars.set("images", before + done / len(tiles), total, line=False)
             bars.set(name, done, len(tiles))
             yield tile
@@ -304,10 +319,11 @@ def _write(job: Job, loaded: LoadedImage, restored: "Restored", maker: Maker) ->
         row = np.concatenate([_bicubic(before, photo.size), after, overlaid], axis=1)
         profile = Metadata(loaded.metadata.icc_profile)
         write_image(job.outputs["compare"], row, metadata=profile, made_by=records["compare"])
-    if job.outputs["image"].suffix.lower() in JPEG:  # which knows no transparency
+    path = job.part or job.outputs["image"]
+    if path.suffix.lower() in JPEG:  # which knows no transparency
         (pixels,) = seen(pixels)
     # The image comes last: where it is there, everything is.
-    write_image(job.outputs["image"], *loaded.layers(pixels), metadata, maker.args.quality, records["image"])
+    write_image(path, *loaded.layers(pixels), metadata, maker.args.quality, records["image"])
 
 
 def _report(job: Job, loaded: LoadedImage, restored: "Restored", maker: Maker) -> None:

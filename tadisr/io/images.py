@@ -10,7 +10,7 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import (
+    AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
     Image,
@@ -28,10 +29,11 @@ from PIL import (
     PngImagePlugin,
     PpmImagePlugin,
     WebPImagePlugin,
+    features,
 )
 
 from tadisr.io import containers, metadata, tiff
-from tadisr.io.atomic import write_atomically
+from tadisr.io.atomic import appearing, write_atomically
 from tadisr.io.containers import DamagedError, Parts, UnsupportedError
 from tadisr.io.metadata import Metadata
 from tadisr.io.pixels import Encoding, Samples, rgb_to_srgb, to_8bit
@@ -50,6 +52,7 @@ OTHER_SUFFIXES = (
 
 _JPEG = ("JPEG", {"quality": 95, "subsampling": 0})
 _TIFF = ("TIFF", {})
+_QUALITY = ("JPEG", "WEBP", "AVIF")
 WRITABLE: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": ("PNG", {"compress_level": 4}),
     ".jpg": _JPEG,
@@ -57,13 +60,17 @@ WRITABLE: dict[str, tuple[str, dict[str, Any]]] = {
     ".webp": ("WEBP", {"lossless": True, "exact": True}),  # exact: keep the colour of invisible pixels
     ".tif": _TIFF,
     ".tiff": _TIFF,
+    ".avif": ("AVIF", {"quality": 90, "subsampling": "4:4:4"}),
 }
-_LARGEST_SIDE = {"WEBP": 16_383, "JPEG": 65_500}
+_LARGEST_SIDE = {"WEBP": 16_383, "JPEG": 65_500, "AVIF": 32_768}
+_LARGEST_AVIF = 2**28  # pixels: decoders open no more
 _LARGEST_TIFF = 2**32 - 2**24  # bytes of pixels: its addresses have 32 bits
 # Pillow reads a PNG's profile up to 1 MiB, and JPEG's segments hold 64 KiB each, a profile up to 255 of them.
-_LARGEST_PROFILE = {"PNG": 2**20 - 1, "JPEG": 255 * 65_519, "WEBP": 2**24, "TIFF": 2**24}
-_LARGEST_EXIF = {"PNG": 2**20, "JPEG": 65_533 - 6, "WEBP": 2**20, "TIFF": 2**20}
-_LARGEST_XMP = {"PNG": 2**20, "JPEG": 65_533 - 29, "WEBP": 2**20, "TIFF": 2**20}
+_LARGEST_PROFILE = {"PNG": 2**20 - 1, "JPEG": 255 * 65_519, "WEBP": 2**24, "TIFF": 2**24, "AVIF": 2**24}
+_LARGEST_EXIF = {"PNG": 2**20, "JPEG": 65_533 - 6, "WEBP": 2**20, "TIFF": 2**20, "AVIF": 2**20}
+_LARGEST_XMP = {"PNG": 2**20, "JPEG": 65_533 - 29, "WEBP": 2**20, "TIFF": 2**20, "AVIF": 2**20}
+_WITHOUT_AVIF = "which the Pillow that is installed was built without"
+_WITH_AVIF = "install one from PyPI (pip install --force-reinstall pillow)"
 _LARGEST_FILE = 2**31  # TIFFs may be larger: they are read page by page
 
 LUMA = (0.299, 0.587, 0.114)  # BT.601: the share of red, green and blue in gray
@@ -159,9 +166,9 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS, page: int 
         return LoadedImage(Path(path), turn(pixels.rgb), alpha, image.parts.frames, pixels.gray, beside, remarks)
 
 
-def read_made_by(path: str | os.PathLike) -> str | None:
+def read_made_by(path: str | os.PathLike, page: int = 0) -> str | None:
     """What `write_image` was told by `made_by`; None where there is nothing, or the file is no image of ours."""
-    with suppress(ImageError), _opened(path, 2**62, 0) as image:
+    with suppress(ImageError), _opened(path, 2**62, page) as image:
         return metadata.made_by_of(image.exif)
     return None
 
@@ -335,11 +342,8 @@ def _nclx(file: BinaryIO) -> Encoding | None:
 def _plugin(kind: str) -> Callable[[Any], Image.Image]:
     """The class of Pillow's that reads this format. Image.open would ask all others too, and warn by its own limit."""
     if kind == "AVIF":
-        try:
-            from PIL import AvifImagePlugin
-        except ImportError:
-            remedy = "pip install 'pillow>=11.3', or convert it to PNG"
-            raise UnsupportedError("an AVIF file", remedy, "which needs a newer Pillow") from None
+        if not features.check("avif"):
+            raise UnsupportedError("an AVIF file", f"{_WITH_AVIF}, or convert it to PNG", _WITHOUT_AVIF)
         return AvifImagePlugin.AvifImageFile
     return {
         "GIF": GifImagePlugin.GifImageFile,
@@ -510,16 +514,23 @@ def check_writable(path: str | os.PathLike, height: int, width: int) -> None:
     if suffix not in WRITABLE:
         raise ImageError(f"cannot write {path}: its name must end in {', '.join(WRITABLE)}")
     kind = WRITABLE[suffix][0]
-    limit = _LARGEST_SIDE.get(kind, 2**31 - 1)
+    check_encoder(suffix)
+    limit, one = _LARGEST_SIDE.get(kind, 2**31 - 1), f"{'an' if kind == 'AVIF' else 'a'} {kind}"
     if max(height, width) > limit:
         raise ImageError(
-            f"cannot write {path}: {width} x {height} pixels, but a {kind} has at most {limit} a side: "
+            f"cannot write {path}: {width} x {height} pixels, but {one} has at most {limit} a side: "
             f"try a name ending in {'.png' if kind == 'TIFF' else '.png or .tif'}"
         )
-    if kind == "TIFF" and 4 * height * width > _LARGEST_TIFF:
+    if (kind == "TIFF" and 4 * height * width > _LARGEST_TIFF) or (kind == "AVIF" and height * width > _LARGEST_AVIF):
         raise ImageError(
-            f"cannot write {path}: {width} x {height} pixels are too many for a TIFF: try a name ending in .png"
+            f"cannot write {path}: {width} x {height} pixels are too many for {one}: try a name ending in .png"
         )
+
+
+def check_encoder(suffix: str) -> None:
+    """Raise ImageError if the Pillow that is installed cannot write the format that this suffix names."""
+    if WRITABLE[suffix][0] == "AVIF" and not features.check("avif"):
+        raise ImageError(f"cannot write AVIF files, {_WITHOUT_AVIF}: {_WITH_AVIF}, or write PNG files")
 
 
 def write_image(
@@ -537,7 +548,8 @@ def write_image(
 
     `metadata` is written as it is, but what the format cannot hold: gray goes without a profile, as sRGB; of a profile
     that readers of the format refuse for its size, the colours are converted to sRGB; EXIF loses its least important
-    parts. `quality`, 1 to 100, is that of JPEG (95 if None) and WebP (lossless if None); PNG and TIFF are lossless.
+    parts. `quality`, 1 to 100, is that of JPEG (95 if None), AVIF (90 if None) and WebP (lossless if None). PNG and
+    TIFF are lossless.
     `made_by` is recorded in the EXIF data, for `read_made_by`.
     Raises ImageError where the file cannot be written, ValueError for wrong arrays.
     """
@@ -550,8 +562,10 @@ def write_image(
     check_writable(path, *stack.shape[:2])
     kind, defaults = WRITABLE[path.suffix.lower()]
     options = dict(defaults)
-    if quality is not None and kind in ("JPEG", "WEBP"):
+    if quality is not None and kind in _QUALITY:
         options.update(quality=quality, lossless=False)
+    if kind == "AVIF" and stack.shape[2] == 1:
+        options.update(subsampling="4:0:0")
     beside = metadata or Metadata()
     profile = beside.icc_profile if stack.shape[2] >= 3 else None
     if profile and len(profile) > _LARGEST_PROFILE[kind]:
@@ -578,7 +592,7 @@ def _encode(
         xmp = None
     if kind == "TIFF":
         return tiff.encode_tiff(stack, metadata.tiff_tags(exif, profile, xmp))
-    if dpi and kind != "WEBP":  # which has it in EXIF only
+    if dpi and kind not in ("WEBP", "AVIF"):  # which have it in EXIF only
         options["dpi"] = dpi
     if exif:
         options["exif"] = exif
@@ -587,7 +601,7 @@ def _encode(
     if xmp and kind == "PNG":
         options["pnginfo"] = PngImagePlugin.PngInfo()
         options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
-    elif xmp and kind == "WEBP":
+    elif xmp and kind in ("WEBP", "AVIF"):
         options["xmp"] = xmp
     buffer = io.BytesIO()  # so that a full disk is the operating system's error, not an encoder's
     Image.fromarray(stack.squeeze(2) if stack.shape[2] == 1 else stack).save(buffer, kind, **options)
@@ -605,13 +619,38 @@ def _after_jfif_and_exif(jpeg: bytes) -> int:
     return at
 
 
+def join_pages(path: str | os.PathLike, pages: Sequence[tuple[Path, int]]) -> None:
+    """Write one TIFF of pages that `write_image` or this function wrote: (TIFF file, page from 0) each, in that order.
+
+    Pixels are the same, and so is what stands beside them. One page is in memory at a time. The file appears whole or
+    not at all; it may be one of those in `pages`. What is larger than 4 GiB becomes a BigTIFF, without directories of
+    EXIF. Raises ImageError where a page cannot be read or the file not be written.
+    """
+    path = Path(path)
+    try:
+        size = sum(file.stat().st_size for file in {file for file, _ in pages} if file.exists())
+        with appearing(path) as part, open(part, "xb") as file:
+            writer = tiff.TiffWriter(file, size > _LARGEST_TIFF)
+            for source, page in pages:
+                image = read_image(source, 2**62, page)
+                stack = np.dstack([one for one in image.layers(image.pixels) if one is not None])
+                made_by, beside = read_made_by(source, page), image.metadata
+                exif = metadata.output_exif(beside, stack.shape[:2], made_by, _LARGEST_EXIF["TIFF"])
+                writer.add(stack, metadata.tiff_tags(exif, beside.icc_profile, beside.xmp))
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> ImageError:
+    return ImageError(f"cannot write {path}: {error.strerror or error}: make room there or choose another folder")
+
+
 def write_file(path: Path, data: bytes | str) -> None:
     """`write_atomically` to the disk; raises ImageError where that fails."""
     try:
         write_atomically(path, data, sync=True)
     except OSError as error:
-        reason = error.strerror or error
-        raise ImageError(f"cannot write {path}: {reason}: make room there or choose another folder") from error
+        raise _cannot_write(path, error) from error
 
 
 def decode(data: bytes | np.ndarray, flags: int) -> np.ndarray:

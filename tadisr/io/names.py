@@ -25,6 +25,11 @@ class Input(NamedTuple):
     suffix: str = ".png"
     """Of the restored image."""
 
+    @property
+    def is_joined(self) -> bool:
+        """Whether the restored images of all pages go into one file."""
+        return self.pages > 1 and self.suffix in (".tif", ".tiff")
+
 
 class FoundInputs(NamedTuple):
     """What the arguments of a command name."""
@@ -150,10 +155,15 @@ class OutputPaths(NamedTuple):
     mask: Path
     compare: Path
 
-    def of_page(self, page: int) -> "OutputPaths":
-        """The files of one page, counted from 0: `a_001.png`, `a_001_mask.png`, ..."""
+    def of_page(self, page: int, is_joined: bool = False) -> "OutputPaths":
+        """The files of one page, counted from 0: `a_001.png`, `a_001_mask.png`, ...
+
+        `is_joined`: the image, `a.tif`, holds all pages.
+        """
         name = self.mask.name.removesuffix("_mask.png")
         paged = _outputs(self.mask.parent, f"{name}_{page + 1:03}")
+        if is_joined:
+            return paged._replace(image=self.image)
         return paged._replace(image=paged.image.with_name(f"{self.image.stem}_{page + 1:03}{self.image.suffix}"))
 
 
@@ -178,7 +188,7 @@ def output_paths(inputs: Sequence[Path | Input], out: str | os.PathLike | None =
         ]
     sources = {_identity(one.path): one.path for one in inputs if os.path.exists(one.path)}
     for one, paths in zip(inputs, outputs, strict=True):
-        for output in (path for page in _pages(paths, one.pages) for path in page if os.path.exists(path)):
+        for output in (path for page in _pages(paths, one) for path in page if os.path.exists(path)):
             if _identity(output) in sources:
                 raise ImageError(f"{output} would replace the input {sources[_identity(output)]}: name another output")
     return outputs
@@ -196,16 +206,16 @@ def _outputs(folder: Path, name: str, suffix: str = ".png") -> OutputPaths:
     return OutputPaths(folder / f"{name}{suffix}", folder / f"{name}_mask.png", folder / f"{name}_compare.png")
 
 
-def _pages(output: OutputPaths, pages: int) -> list[OutputPaths]:
-    return [output] if pages == 1 else [output.of_page(page) for page in range(pages)]
+def _pages(output: OutputPaths, one: Input) -> list[OutputPaths]:
+    return [output] if one.pages == 1 else [output.of_page(page, one.is_joined) for page in range(one.pages)]
 
 
 def _base_names(inputs: Sequence[Input]) -> list[str]:
     """One name for each input, such that no two of their outputs meet, whatever the suffix of the images."""
 
-    def files(one: Input, name: str) -> list[Path]:
+    def files(one: Input, name: str) -> set[Path]:
         folder = Path(str(one.folder).casefold())
-        return [path for page in _pages(_outputs(folder, name.casefold()), one.pages) for path in page]
+        return {path for page in _pages(_outputs(folder, name.casefold()), one) for path in page}
 
     paths = [Path(os.path.abspath(one.path)) for one in inputs]
     shared = len(os.path.commonprefix([path.parent.parts for path in paths]))

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -312,24 +313,51 @@ def tiff_exif(parts: TiffParts) -> Image.Exif:
     return exif
 
 
-def encode_tiff(stack: np.ndarray, beside: Mapping[int, Any]) -> bytes:
-    """A TIFF file of `stack`, (H, W, 1 to 4) uint8, gray or RGB, perhaps with alpha; deflated.
+class TiffWriter:
+    """Writes pages into an empty file, one after the other. After each page the file is a whole TIFF.
 
-    `beside` are further tags; a dict is a directory below, such as EXIF's. Pillow itself cannot write both those and
-    compressed pixels, but lays out the tags.
+    `file` must be open for writing, and can be moved in. `big`: as a BigTIFF, for files of more than 4 GiB.
     """
-    height, width, channels = stack.shape
-    rows = max(1, 2**20 // (width * channels))
-    strips = [zlib.compress(np.ascontiguousarray(stack[i : i + rows]).data, 6) for i in range(0, height, rows)]
-    tags = TiffImagePlugin.ImageFileDirectory_v2()
-    for tag, value in beside.items():
-        tags[tag] = value
-        if isinstance(value, bytes):
-            tags.tagtype[tag] = TiffTags.BYTE if tag == 700 else TiffTags.UNDEFINED
-    tags.update({256: width, 257: height, 258: (8,) * channels, 259: 8, 262: 1 if channels < 3 else 2})
-    tags.update({277: channels, 278: min(rows, height), 284: 1, 279: tuple(len(strip) for strip in strips)})
-    if channels in (2, 4):
-        tags[338] = 2
-    tags[273] = tuple(sum(len(strip) for strip in strips[:i]) for i in range(len(strips)))  # Pillow adds what is before
-    tags.tagtype[273] = tags.tagtype[279] = TiffTags.LONG
-    return b"".join([b"II*\0\x08\0\0\0", tags.tobytes(8), *strips])
+
+    def __init__(self, file: BinaryIO, big: bool = False):
+        self._file, self._big = file, big
+        self._header = b"II+\0\x08\0\0\0" + bytes(8) if big else b"II*\0" + bytes(4)
+        self._entry, self._number = (20, "<Q") if big else (12, "<I")  # bytes of a tag; form of a position
+        self._link = file.write(self._header) - struct.calcsize(self._number)  # where the next page's position belongs
+
+    def add(self, stack: np.ndarray, beside: Mapping[int, Any]) -> None:
+        """Append a page of `stack`, (H, W, 1 to 4) uint8, gray or RGB, perhaps with alpha; deflated.
+
+        `beside` are further tags; a dict is a directory below, such as EXIF's, which a BigTIFF goes without: Pillow
+        cannot lay out its position beyond 4 GiB. Pillow itself cannot write both those and compressed pixels, but lays
+        out the tags.
+        """
+        height, width, channels = stack.shape
+        rows = max(1, 2**20 // (width * channels))
+        strips = [zlib.compress(np.ascontiguousarray(stack[i : i + rows]).data, 6) for i in range(0, height, rows)]
+        tags = TiffImagePlugin.ImageFileDirectory_v2(self._header)
+        for tag, value in beside.items():
+            if self._big and isinstance(value, dict):
+                continue
+            tags[tag] = value
+            if isinstance(value, bytes):
+                tags.tagtype[tag] = TiffTags.BYTE if tag == 700 else TiffTags.UNDEFINED
+        tags.update({256: width, 257: height, 258: (8,) * channels, 259: 8, 262: 1 if channels < 3 else 2})
+        tags.update({277: channels, 278: min(rows, height), 284: 1, 279: tuple(len(strip) for strip in strips)})
+        if channels in (2, 4):
+            tags[338] = 2
+        tags[273] = tuple(accumulate(map(len, strips[:-1]), initial=0))  # Pillow adds what is before
+        tags.tagtype[273] = tags.tagtype[279] = TiffTags.LONG8 if self._big else TiffTags.LONG
+        start = self._file.seek(0, io.SEEK_END)
+        start += self._file.write(bytes(start % 2))  # directories begin at even positions
+        self._file.writelines([tags.tobytes(start), *strips])
+        self._file.seek(self._link)
+        self._file.write(struct.pack(self._number, start))
+        self._link = start + (8 if self._big else 2) + self._entry * len(tags)
+
+
+def encode_tiff(stack: np.ndarray, beside: Mapping[int, Any]) -> bytes:
+    """A TIFF file of one page, see `TiffWriter.add`."""
+    file = io.BytesIO()
+    TiffWriter(file).add(stack, beside)
+    return file.getvalue()

@@ -71,6 +71,19 @@ def test_resolution_is_bounded(model, capsys):
     assert sizes("c/fine.pdf") == [(40, 40)]
 
 
+def test_sizes_that_people_ask_for(model, capsys):
+    a_pdf("scan.pdf", (250, 200), (20, 24))
+    assert main(["upscale", "scan.pdf", "-o", "a", *model, "--max-side", "90"]) == 0
+    said = (
+        "1 pictures restored, 1 left as they are (1 are fine enough: 600 dpi and at most 90 pixels a side are wanted)"
+    )
+    assert said in capsys.readouterr().err and sizes("a/scan.pdf") == [(250, 200), (75, 90)]
+    assert main(["upscale", "scan.pdf", "-o", "a", *model, "--max-side", "80", "--skip-existing"]) == 0
+    assert sizes("a/scan.pdf") == [(250, 200), (67, 80)]  # made anew
+    assert main(["upscale", "scan.pdf", "-o", "b", *model, "--keep-size"]) == 0
+    assert sizes("b/scan.pdf") == [(250, 200), (20, 24)] and "2 pictures restored" in capsys.readouterr().err
+
+
 def test_an_interrupted_document_goes_on(model, capsys, monkeypatch):
     a_pdf("scan.pdf", (20, 24), (24, 20), (24, 24))
     assert main(["upscale", "scan.pdf", "-o", "whole.pdf", *model]) == 0
@@ -103,17 +116,22 @@ def test_a_comic(model, capsys):
             data = io.BytesIO()
             Image.fromarray(noise(20, 24, 1)).save(data, "PNG")
             archive.writestr(name, data.getvalue())
+        data = io.BytesIO()
+        Image.fromarray(noise(20, 24)).save(data, "AVIF")
+        archive.writestr("4.avif", data.getvalue())
         archive.writestr("ComicInfo.xml", "<ComicInfo/>")
         archive.writestr("3.png", b"junk")
     assert main(["upscale", "comic.cbz", *model, "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     (one,) = summary["documents"]
-    assert (one["status"], one["pictures"], one["left"], one["output"]) == ("restored", 2, 1, "tadisr-output/comic.cbz")
+    assert (one["status"], one["pictures"], one["left"], one["output"]) == ("restored", 3, 1, "tadisr-output/comic.cbz")
     assert summary["model"]["runtime"] == "torch" and summary["error"] is None
     with zipfile.ZipFile("tadisr-output/comic.cbz") as archive:
-        assert archive.namelist() == ["2.png", "1.png", "ComicInfo.xml", "3.png"]
+        assert archive.namelist() == ["2.png", "1.png", "4.avif", "ComicInfo.xml", "3.png"]
         with Image.open(io.BytesIO(archive.read("1.png"))) as image:
             assert image.size == (96, 80) and image.mode == "L"  # gray stays gray
+        with Image.open(io.BytesIO(archive.read("4.avif"))) as image:
+            assert image.size == (96, 80) and image.format == "AVIF"
 
 
 def test_one_bad_document_stops_no_other(model, capsys):
@@ -160,6 +178,7 @@ def test_a_dry_run(model, capsys):
         (["scan.pdf", "--report"], "--report is for images, not for documents"),
         (["scan.pdf", "--width", "99"], "--width is for images"),
         (["scan.pdf", "--metadata", "none"], "--metadata none is for images"),
+        (["scan.pdf", "--max-side", "0"], "--max-side must be at least 1, not 0"),
         (["scan.pdf", "--dpi", "0"], "--dpi must be at least 1, not 0"),
         (["scan.pdf", "--scale", "0"], "--scale must be a number above 0"),
         (["photo.png", "--dpi", "300"], "--dpi is for documents"),

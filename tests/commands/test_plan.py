@@ -55,7 +55,9 @@ def test_planning_loads_no_torch(tmp_path):
     done = child(PLAN, "upscale", "a.png", "b.png", "--dry-run", cwd=tmp_path)
     assert done.returncode == 1 and "b.png is empty" in done.stderr
     assert done.stdout.splitlines()[0] == "a.png: 13 x 9 to 52 x 36: tadisr-output/a.png"
-    assert done.stdout.splitlines()[1].startswith("1 to restore, 1 failed; memory for the largest 0.00 GB")
+    assert done.stdout.splitlines()[1].startswith(
+        "1 to restore, 1 failed; 0.0 megapixels, memory for the largest 0.00 GB"
+    )
     assert done.stdout.splitlines()[-1] == "loaded set()"
     done = child(PLAN, "upscale", "b.png", cwd=tmp_path)
     assert done.returncode == 1 and done.stdout == "loaded set()\n" and tree(tmp_path) == ["a.png", "b.png"]
@@ -201,11 +203,27 @@ def test_one_page_that_is_damaged_costs_no_other(run):
         (("--height", 90), "130 x 90"),
         (("--scale", 2.5), "32 x 22"),
         ((), "52 x 36"),
+        (("--keep-size",), "13 x 9"),
+        (("--max-side", 51), "51 x 35"),
+        (("--max-side", 52), "52 x 36"),
+        (("--max-side", 53), "52 x 36"),
+        (("--max-side", 5), "5 x 3"),
+        (("--max-side", 20, "--height", 9), "13 x 9"),
+        (("--max-side", 20, "--height", 90), "20 x 14"),
+        (("--max-side", 12, "--keep-size"), "12 x 8"),
+        (("--max-side", 14, "--keep-size"), "13 x 9"),
     ],
 )
 def test_sizes(dry_run, option, size):
     flat("a.png", 13, 9)
     assert dry_run("a.png", "-o", "out", *option) == (0, [f"a.png: 13 x 9 to {size}: out/a.png"])
+
+
+def test_a_dry_run_says_megapixels(call):
+    flat("a.png", 1000, 800)
+    flat("b.png", 500, 400)
+    last = call("a.png", "b.png", "-o", "out", "--dry-run")[1].splitlines()[-1]
+    assert last.startswith("2 to restore; 16 megapixels, memory for the largest 0.31 GB, on the disk about 0.0")
 
 
 @pytest.mark.parametrize(
@@ -216,6 +234,8 @@ def test_sizes(dry_run, option, size):
         ("a.png", "JPEG", "same", "a.jpg"),  # the file's format, not its name's
         ("a.tiff", "TIFF", "same", "a.tiff"),
         ("a.webp", "WEBP", "same", "a.webp"),
+        ("a.avif", "AVIF", "same", "a.avif"),
+        ("a.jpg", "JPEG", "avif", "a.avif"),
         ("a.bmp", "BMP", "same", "a.png"),
         ("a.gif", "GIF", "jpg", "a.jpg"),
         ("a.jpg", "JPEG", "tif", "a.tif"),
@@ -224,6 +244,14 @@ def test_sizes(dry_run, option, size):
 def test_formats(dry_run, name, kind, given, made):
     Image.fromarray(noise()).save(name, kind)
     assert dry_run(name, "-o", "out", "--format", given) == (0, [f"{name}: 13 x 9 to 52 x 36: out/{made}"])
+
+
+def test_a_pillow_without_avif_is_one_line(plan, monkeypatch):
+    three()
+    monkeypatch.setattr("PIL.features.check", lambda feature: feature != "avif")
+    for arguments in (["in", "-o", "out", "--format", "avif"], ["in/a.png", "-o", "x.avif"]):
+        code, lines = plan(*arguments)
+        assert code == 2 and len(lines) == 1 and lines[0].startswith("tadisr: cannot write AVIF files, which the ")
 
 
 def test_limits_are_the_pipelines():

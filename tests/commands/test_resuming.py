@@ -26,6 +26,7 @@ SAME = "tadisr: nothing to do: every output exists, and was made in the same way
         ("a.png", [], ["--fidelity", "1"], "with another --fidelity"),
         ("a.jpg", [], ["--quality", 50], "with another --quality"),
         ("a.webp", ["--quality", 50], [], "with another --quality"),
+        ("a.avif", [], ["--quality", 50], "with another --quality"),
         ("a.tif", [], ["--metadata", "none"], "with another --metadata"),
     ],
 )

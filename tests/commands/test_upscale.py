@@ -38,6 +38,8 @@ def test_any_size(run, size, scale):
         (("--scale", 0.5), (6, 4)),
         (("--width", 100), (100, 69)),
         (("--height", 9), (13, 9)),
+        (("--keep-size",), (13, 9)),
+        (("--max-side", 40), (40, 28)),
     ],
 )
 def test_sizes_that_are_no_multiple(run, option, size):
@@ -45,6 +47,12 @@ def test_sizes_that_are_no_multiple(run, option, size):
     assert run("a.png", "-o", "out", *option) == (0, ["tadisr: 1 of 1 restored: out/a.png"])
     assert opened("out/a.png").shape == (*size[::-1], 3) and opened("out/a_mask.png", "L").shape == size[::-1]
     assert np.abs(opened("out/a.png") - (200, 100, 50)).max() <= 1
+
+
+def test_the_longer_side_of_a_page_that_stands(run):
+    Image.fromarray(noise(13, 9)).save("a.png")
+    assert run("a.png", "-o", "out", "--max-side", 40)[0] == 0
+    assert opened("out/a.png").shape == (40, 28, 3) and opened("out/a_mask.png", "L").shape == (40, 28)
 
 
 def palette(pixels):
@@ -93,7 +101,7 @@ def test_kinds_of_image(run, name, save, expected, tolerance):
         ("16-bit.png", lambda p, x: Image.fromarray(x * np.uint16(257)).save(p), lambda x: x),
     ],
 )
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
 def test_gray_stays_gray(run, name, save, expected, suffix):
     pixels = np.repeat(np.repeat(noise(5, 6, 1), 2, 0), 2, 1)
     save(Path(name), pixels)
@@ -102,7 +110,7 @@ def test_gray_stays_gray(run, name, save, expected, suffix):
         assert image.mode == ("RGB" if suffix == ".webp" else "L")  # WebP has no gray
         restored = np.asarray(image.convert("L")).astype(int)
     wanted = bicubic(np.dstack([np.uint8(expected(pixels))] * 3))[..., 0]
-    assert np.abs(restored - wanted).max() <= (12 if suffix == ".jpg" else 1)
+    assert np.abs(restored - wanted).max() <= (12 if suffix in (".jpg", ".avif") else 1)
     assert opened("out/a_compare.png").shape == (40, 3 * 48, 3)
 
 
@@ -116,6 +124,24 @@ def test_alpha_is_kept(run, visible):
     alpha = bicubic(pixels[..., 3:].repeat(3, 2))[..., 0].clip(max=pixels[..., 3].max())
     assert np.abs(image[..., 3] - alpha).max() <= 2
     assert np.abs(image[..., :3] - bicubic(pixels[..., :3])).max() <= 1  # colour also where nothing shows
+
+
+def test_avif_in_and_out(run):
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    pixels = np.array(Image.fromarray(noise(3, 4, 4)).resize((24, 18)))
+    pixels[..., 3] = pixels[..., 3] // 2 + 100
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
+    Image.fromarray(pixels).save("a.avif", quality=100, subsampling="4:4:4", exif=exif, xmp=xmp)
+    assert run("a.avif", "-o", "out", "--format", "same", "--quality", 95) == (
+        0,
+        ["tadisr: 1 of 1 restored: out/a.avif"],
+    )
+    with Image.open("out/a.avif") as image:
+        assert image.getexif()[0x010E] == "a description" and image.info["xmp"] == xmp
+    restored = opened("out/a.avif", "RGBA")
+    assert np.abs(restored[..., :3] - bicubic(pixels[..., :3])).mean() < 3
+    assert np.abs(restored[..., 3] - bicubic(pixels[..., 3:].repeat(3, 2))[..., 0]).mean() < 3
 
 
 def test_gray_and_transparent(run):
@@ -268,10 +294,13 @@ MISTAKES = [
     (["a.png", "--scale", "nan"], "--scale must be a number above 0 and at most 100, not nan"),
     (["a.png", "--scale", "101"], "--scale must be a number above 0 and at most 100, not 101"),
     (["a.png", "--scale", "2", "--width", "100"], "--width: not allowed with argument --scale"),
+    (["a.png", "--scale", "2", "--keep-size"], "--keep-size: not allowed with argument --scale"),
+    (["a.png", "--keep-size", "--height", "20"], "--height: not allowed with argument --keep-size"),
     (["a.png", "--width", "0"], "--width must be at least 1, not 0"),
+    (["a.png", "--max-side", "0"], "--max-side must be at least 1, not 0"),
     (["a.png", "--tile", "63"], "--tile must be auto, none or at least 64 output pixels, not 63"),
     (["a.png", "--tile", "none", "--overlap", "-1"], "from 0 to half a tile, not -1 for --tile none"),
-    (["a.png", "--quality", "90"], "--quality is for jpg and webp: add --format jpg"),
+    (["a.png", "--quality", "90"], "--quality is for jpg, webp and avif: add --format jpg"),
     (["a.png", "--quality", "101", "--format", "jpg"], "--quality must be from 1 to 100, not 101"),
     (["a.png", "-o", "x.png", "--format", "jpg"], "--format jpg and the name x.png contradict one another"),
     (["a.png", "-o", f"{'x' * 300}.png"], "has 304 bytes"),

@@ -16,12 +16,14 @@ from tadisr.io.images import (
     Metadata,
     check_writable,
     image_size,
+    join_pages,
     read_header,
     read_image,
     read_made_by,
     write_image,
 )
 from tadisr.io.metadata import upright_xmp
+from tadisr.io.tiff import TiffWriter
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = (
@@ -29,7 +31,7 @@ XMP = (
     b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6" tiff:ImageWidth="30" '
     b'xmlns:dc="http://purl.org/dc/elements/1.1/" dc:title="\xc3\xa9"/></rdf:RDF></x:xmpmeta>'
 )
-OUTPUTS = ["png", "jpg", "webp", "tif"]
+OUTPUTS = ["png", "jpg", "webp", "tif", "avif"]
 
 
 def exif_block(orientation=6):
@@ -106,7 +108,8 @@ def test_what_goes_out(tmp_path, suffix, pixels, alpha):
     loaded, profile = read_image(path), SRGB if pixels.ndim == 3 else None
     assert np.allclose(loaded.metadata.dpi, (800, 1200), atol=0.01) and loaded.icc_profile == profile
     assert loaded.metadata.xmp == upright_xmp(XMP) and loaded.remarks == ()
-    assert loaded.gray == (pixels.ndim == 2 and suffix != "webp")
+    coloured = suffix == "webp" or (suffix == "avif" and alpha is not None)  # which have no gray
+    assert loaded.gray == (pixels.ndim == 2 and not coloured)
     exif = loaded_exif(loaded.metadata)
     assert exif[270] == "scan of invoice" and exif.get_ifd(0x8769)[0x829A] == 1 / 60
     assert exif.get_ifd(0x8825)[1] == "N" and read_made_by(path) is None
@@ -133,6 +136,54 @@ def test_what_made_an_output(tmp_path, suffix):
     assert read_made_by(path) is None
     path.write_bytes(path.read_bytes()[:50])
     assert read_made_by(path) is None
+
+
+PAGES = [(NOISE, NOISE[..., 1]), (NOISE[:5, :7], None), (NOISE[..., 0], None), (NOISE[3:, :, 0], NOISE[3:, :, 2])]
+
+
+def test_pages_are_joined_as_they_are(tmp_path):
+    exif = Image.Exif()
+    exif.load(exif_block().tobytes())
+    upright = read(tmp_path, saved("JPEG", exif=exif.tobytes())).metadata.exif
+    for number, (pixels, alpha) in enumerate(PAGES):
+        beside = Metadata(SRGB if number else None, (100 + number, 200), upright, XMP)
+        write_image(tmp_path / f"{number}.tif", pixels, alpha, beside, made_by=f"page {number}")
+    order = [(tmp_path / f"{number}.tif", 0) for number in (0, 1, 2, 3)]
+    join_pages(tmp_path / "all.tif", order)
+    join_pages(tmp_path / "all.tif", [(tmp_path / "all.tif", 3), (tmp_path / "all.tif", 0), *order[1:3]])
+    for page, number in enumerate((3, 0, 1, 2)):
+        one, same = read_image(order[number][0]), read_image(tmp_path / "all.tif", page=page)
+        assert np.array_equal(one.pixels, same.pixels) and one.gray == same.gray and same.frames == 4
+        assert one.metadata == same.metadata and one.metadata.exif and same.remarks == ()
+        assert read_made_by(tmp_path / "all.tif", page) == f"page {number}"
+    assert read_made_by(tmp_path / "all.tif", 4) is None
+    with Image.open(tmp_path / "all.tif") as image:  # Pillow and libvips agree
+        assert image.n_frames == 4
+        image.seek(1)
+        assert np.array_equal(np.asarray(image), np.dstack(PAGES[0])) and image.getexif()[270] == "scan of invoice"
+        assert image.getexif().get_ifd(0x8769)[0x829A] == 1 / 60
+    vips = pyvips.Image.new_from_file(str(tmp_path / "all.tif"), page=2)
+    assert np.array_equal(vips.numpy(), PAGES[1][0])
+    with pytest.raises(ImageError, match="cannot read .*none.tif: No such file"):
+        join_pages(tmp_path / "all.tif", [*order, (tmp_path / "none.tif", 0)])
+    assert read_header(tmp_path / "all.tif").frames == 4
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".img", *[".tif"] * 5]
+
+
+def test_pages_beyond_4_gib(tmp_path):
+    path = tmp_path / "a.tif"
+    beside = {282: 300.0, 296: 2, 700: XMP, 34675: SRGB, 34665: {0x829A: 1.0}}
+    with open(path, "xb") as file:
+        writer = TiffWriter(file, big=True)
+        writer.add(NOISE, beside)
+        file.truncate(2**32 + 1)  # nothing on the disk
+        writer.add(np.tile(NOISE, (200, 30, 1)), beside)  # of several strips
+    for page, pixels in enumerate((NOISE, np.tile(NOISE, (200, 30, 1)))):
+        loaded = read_image(path, page=page)
+        assert np.array_equal(loaded.rgb, pixels) and loaded.frames == 2
+        assert loaded.metadata.icc_profile == SRGB and loaded.metadata.xmp == upright_xmp(XMP)
+        with tifffile.TiffFile(path) as file:  # tifffile agrees
+            assert np.array_equal(file.pages[page].asarray(), pixels) and file.is_bigtiff
 
 
 def test_the_program_of_another_file_is_not_ours(tmp_path):
@@ -303,7 +354,7 @@ def test_what_a_format_cannot_hold_is_said_before(tmp_path):
         check_writable("a.bmp", 1, 1)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "webp"])
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "avif"])
 def test_quality(tmp_path, suffix):
     picture = np.asarray(Image.fromarray(NOISE).resize((300, 200)))
     sizes = []

@@ -186,7 +186,7 @@ INPUTS = st.builds(
     path=PATHS.map(Path),
     folder=st.sampled_from(["", "x", "X/y"]).map(Path),
     pages=st.sampled_from([1, 1, 2, 11]),
-    suffix=st.sampled_from([".png", ".jpg"]),
+    suffix=st.sampled_from([".png", ".jpg", ".tif"]),
 )
 
 
@@ -196,8 +196,8 @@ def test_outputs_are_distinct_in_any_order(inputs, order):
     found = dict(zip(inputs, output_paths(inputs, "no-such-folder"), strict=True))
     every = []
     for one, outputs in found.items():
-        pages = [outputs] if one.pages == 1 else [outputs.of_page(page) for page in range(one.pages)]
-        every += [str(path).casefold() for page in pages for path in page]
+        pages = [outputs] if one.pages == 1 else [outputs.of_page(page, one.is_joined) for page in range(one.pages)]
+        every += {str(path).casefold() for page in pages for path in page}  # the pages of a TIFF share one file
     assert len(every) == len(set(every))
     order.shuffle(inputs)
     assert output_paths(inputs, "no-such-folder") == [found[one] for one in inputs]
@@ -219,9 +219,20 @@ def test_outputs_of_pages_and_folders():
     assert names(paths.image for paths in output_paths([one, three], "out")) == ["scan.jpg", "scan.png"]
 
 
+def test_pages_of_one_file():
+    one = Input(Path("tree/scan.tif"), pages=3, suffix=".tif")
+    (outputs,) = output_paths([one], "out")
+    assert [outputs.of_page(page, True) for page in (0, 2)] == [
+        (Path("out/scan.tif"), Path("out/scan_001_mask.png"), Path("out/scan_001_compare.png")),
+        (Path("out/scan.tif"), Path("out/scan_003_mask.png"), Path("out/scan_003_compare.png")),
+    ]
+    two = Input(Path("tree/scan.jpg"), suffix=".tif")
+    assert names(paths.image for paths in output_paths([one, two], "out")) == ["scan.tif.tif", "scan.jpg.tif"]
+
+
 def test_an_output_never_replaces_an_input(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("in/a.png", "in/a_002.png", "in/b.jpg", "in/b_mask.png"):
+    for name in ("in/a.png", "in/a_002.png", "in/a.tif", "in/b.jpg", "in/b_mask.png"):
         write_image(name, NOISE)
     os.symlink("in", "linked")
     os.mkdir("out")
@@ -237,6 +248,7 @@ def test_an_output_never_replaces_an_input(tmp_path, monkeypatch):
         (["in/a.png"], "hard.png"),
         (["in/b_mask.png"], "in/b.png"),  # whose mask it would be
         ([Input(Path("in/a_002.png"), pages=2)], "in/a.png"),
+        ([Input(Path("in/a.tif"), pages=2, suffix=".tif")], "in/a.tif"),
     ):
         with pytest.raises(ImageError, match="would replace the input in/|would replace the input linked/"):
             output_paths([name if isinstance(name, Input) else Path(name) for name in inputs], out)

@@ -15,9 +15,10 @@ from PIL import Image, ImageCms, JpegImagePlugin
 
 from helpers.encoded_images import NOISE
 from tadisr.io import atomic
-from tadisr.io.images import ImageError, Metadata, read_image, write_image
+from tadisr.io.images import ImageError, Metadata, check_writable, read_header, read_image, write_image
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+SMOOTH = np.asarray(Image.fromarray(NOISE[:6, :5]).resize((60, 40), Image.Resampling.BICUBIC))
 
 
 def saved(tmp_path, image, name, **options):
@@ -62,6 +63,39 @@ def test_jpeg_is_close_and_keeps_full_colour(tmp_path, name):
     write_image(tmp_path / name, NOISE[..., 0])
     with Image.open(tmp_path / name) as image:
         assert image.mode == "L"
+
+
+@pytest.mark.parametrize("pixels", [SMOOTH, SMOOTH[..., 0]], ids=["rgb", "gray"])
+@pytest.mark.parametrize("alpha", [None, SMOOTH[..., 1]], ids=["opaque", "alpha"])
+def test_avif_is_close_and_keeps_full_colour(tmp_path, pixels, alpha):
+    path = tmp_path / "a.avif"
+    sizes = []
+    for quality, most in ((None, 2), (100, 1), (10, 20)):
+        write_image(path, pixels, alpha, Metadata(SRGB), quality)
+        loaded = read_image(path)
+        assert np.abs(loaded.rgb.astype(int) - (pixels if pixels.ndim == 3 else pixels[..., None])).mean() <= most
+        assert (loaded.alpha is None) == (alpha is None) == (not read_header(path).has_alpha)
+        assert alpha is None or np.abs(loaded.alpha.astype(int) - alpha).mean() <= most
+        assert loaded.icc_profile == (SRGB if pixels.ndim == 3 else None)
+        sizes.append(path.stat().st_size)
+    assert sizes[2] < sizes[0] < sizes[1]
+
+
+@pytest.mark.parametrize("width", [1, 32_768])
+def test_avif_of_extreme_sides(tmp_path, width):
+    write_image(tmp_path / "a.avif", np.full((1, width), 99, np.uint8))
+    assert read_image(tmp_path / "a.avif").rgb.shape == (1, width, 3)
+
+
+def test_a_pillow_without_avif(tmp_path, monkeypatch):
+    write_image(tmp_path / "in.avif", NOISE)
+    monkeypatch.setattr("PIL.features.check", lambda feature: feature != "avif")
+    advice = r"built without: install one from PyPI \(pip install --force-reinstall pillow\), or"
+    with pytest.raises(ImageError, match=f"cannot write AVIF files, which the Pillow that is installed was {advice}"):
+        write_image(tmp_path / "a.avif", NOISE)
+    with pytest.raises(ImageError, match=f"in.avif is an AVIF file, which the Pillow .* {advice} convert it to PNG"):
+        read_image(tmp_path / "in.avif")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.avif"]
 
 
 def test_jpeg_lays_transparency_on_white(tmp_path):
@@ -163,6 +197,10 @@ def test_too_large_for_the_format(tmp_path):
         write_image(tmp_path / "a.webp", np.zeros((1, 16384), np.uint8))
     with pytest.raises(ImageError, match="try a name ending in .png"):
         write_image(tmp_path / "a.jpg", np.zeros((1, 65536), np.uint8))
+    with pytest.raises(ImageError, match="an AVIF has at most 32768 a side: try a name ending in .png"):
+        write_image(tmp_path / "a.avif", np.zeros((1, 32769), np.uint8))
+    with pytest.raises(ImageError, match="too many for an AVIF: try a name ending in .png"):
+        check_writable(tmp_path / "a.avif", 2**15, 2**15)
     assert not list(tmp_path.iterdir())
 
 
