@@ -86,7 +86,7 @@ def _settings(page: Page) -> tuple[list[Any], list[Any]]:
     with gr.Accordion("Advanced", open=False), gr.Row():
         tile = gr.Dropdown(
             ["auto", "256", "512", "1024"], value="auto", label="Tile", allow_custom_value=True,
-            info="pixels a side of the parts that are restored one by one: smaller ones need less memory",
+            info="pixels a side of a part; smaller ones need less memory",
         )  # fmt: skip
         keep_size = gr.Checkbox(False, label="Keep the picture's size", info="sharper text, and no more pixels")
     return [fidelity, scale, check], [tile, keep_size]
@@ -122,7 +122,7 @@ def _one_picture(page: Page, settings: list[Any], more: list[Any]) -> None:
     running = [
         go.click(
             page.restore, [file, *settings, show_mask, number, *more], outputs, api_name="restore",
-            show_progress_on=[said], **one,
+            show_progress_on=[shown], **one,
         )
     ]  # fmt: skip
     if editing is not None:
@@ -154,7 +154,7 @@ def _correction() -> tuple[Any, Any, Any, Any]:
     with gr.Row():
         again = gr.Button("Restore what changed", variant="primary")
         stop = gr.Button("Cancel")
-    return editor, again, stop, gr.Markdown()
+    return editor, again, stop, gr.Markdown(min_height=100)  # room for how far the work is
 
 
 def _several_files(page: Page, settings: list[Any]) -> None:

@@ -182,9 +182,9 @@ def to_paint(kept: Shown | None) -> Any:
 
 def typed_lines(kept: Shown, table: Sequence[Sequence[Any]]) -> Asserted:
     """What a person typed of the lines of a result."""
-    if kept.report is None:
-        return []
-    return [(kept.report.lines[int(row[0]) - 1].quad, str(row[-1]).strip()) for row in table if str(row[-1]).strip()]
+    lines = {str(number): line for number, line in enumerate(kept.report.lines if kept.report else [], 1)}
+    rows = [(lines.get(str(row[0])), str(row[-1]).strip()) for row in table]  # a table takes rows of others, too
+    return [(line.quad, text) for line, text in rows if line is not None and text]
 
 
 def painted(layers: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:

@@ -144,7 +144,8 @@ class Page:
 
     def click(self, kind, text="", count=1):
         """The last element of a kind that holds a text."""
-        found = f"[...document.querySelectorAll({json.dumps(kind)})].findLast(x => x.textContent.includes({json.dumps(text)}))"
+        every = f"[...document.querySelectorAll({json.dumps(kind)})]"
+        found = f"{every}.findLast(x => x.textContent.includes({json.dumps(text)}))"
         left, top, width, height = self.place(found)
         self.drag([(left + min(width, 40) / 2, top + height / 2)], count)
 
