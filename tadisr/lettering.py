@@ -135,9 +135,10 @@ def _fitted(strokes: np.ndarray, start: np.ndarray, seen: np.ndarray) -> np.ndar
     height, width = seen.shape
     blur = max(3, height // 6 | 1)
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 50, 1e-4)
+    everywhere = np.full(strokes.shape, 255, np.uint8)
     try:
         _, better = cv2.findTransformECC(
-            seen, strokes.astype(np.float32) / 255, start.copy(), cv2.MOTION_AFFINE, criteria, None, blur
+            seen, strokes.astype(np.float32) / 255, start.copy(), cv2.MOTION_AFFINE, criteria, everywhere, blur
         )
     except cv2.error:  # nothing to go by
         return start

@@ -119,22 +119,19 @@ def _one_picture(page: Page, settings: list[Any], more: list[Any]) -> None:
     file.change(choose, [file], [number, shown], show_progress="hidden", api_visibility="private")
     number.input(preview, [file, number], [shown], show_progress="hidden", api_visibility="private")
     outputs, one = [slider, lines, said, files, kept, zoom, result], {"concurrency_limit": 1, "concurrency_id": "model"}
-    running = [
-        go.click(
-            page.restore, [file, *settings, show_mask, number, *more], outputs, api_name="restore",
-            show_progress_on=[shown], **one,
-        )
-    ]  # fmt: skip
+    first = go.click(
+        page.restore, [file, *settings, show_mask, number, *more], outputs, api_name="restore",
+        show_progress_on=[shown], **one,
+    )  # fmt: skip
+    running: list[dict[str, Any]] = [first]
     if editing is not None:
         editor, again, stop_again, told = editing
-        running[0].success(to_paint, [kept], [editor], show_progress="hidden", api_visibility="private")
-        running.append(
-            again.click(
-                page.correct, [kept, editor, lines, show_mask], outputs, api_name="correct",
-                show_progress_on=[told], **one,
-            )
-        )  # fmt: skip
-        running[1].success(lambda text: text, [said], [told], show_progress="hidden", api_visibility="private")
+        first.success(to_paint, [kept], [editor], show_progress="hidden", api_visibility="private")
+        second = again.click(
+            page.correct, [kept, editor, lines, show_mask], outputs, api_name="correct", show_progress_on=[told], **one
+        )
+        second.success(lambda text: text, [said], [told], show_progress="hidden", api_visibility="private")
+        running.append(second)
         stop_again.click(page.cancel, cancels=running, queue=False, api_visibility="private")
     stop.click(page.cancel, cancels=running, queue=False, api_visibility="private")
     show_mask.change(show_views, [kept, show_mask], [slider], show_progress="hidden", api_visibility="private")
@@ -166,7 +163,7 @@ def _several_files(page: Page, settings: list[Any]) -> None:
     results = gr.Dataframe(headers=["file", "result"], datatype="str", interactive=False, wrap=True)
     running = go.click(
         page.restore_files, [many, *settings], [archive, results], api_name="restore_files", concurrency_limit=1,
-        concurrency_id="model",
+        concurrency_id="model", show_progress_on=[archive],
     )  # fmt: skip
     stop.click(page.cancel, cancels=[running], queue=False, api_visibility="private")
 

@@ -192,7 +192,9 @@ def painted(layers: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
     mask = np.zeros((*shape, 2), np.uint8)
     text, no_text = (np.array(ImageColor.getrgb(color)) for color in (TEXT, NO_TEXT))
     for layer in layers:
-        strokes = np.asarray(Image.fromarray(layer).convert("RGBA").resize(shape[::-1], Image.Resampling.NEAREST))
+        strokes = np.asarray(
+            Image.fromarray(layer).convert("RGBA").resize((shape[1], shape[0]), Image.Resampling.NEAREST)
+        )
         colors, given = strokes[..., :3].astype(int), strokes[..., 3] >= 128
         is_text = np.abs(colors - text).sum(-1) < np.abs(colors - no_text).sum(-1)
         mask[given] = np.stack([np.where(is_text, 255, 0), np.full(shape, 255)], -1)[given]

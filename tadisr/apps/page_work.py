@@ -324,8 +324,8 @@ def _told(stop: threading.Event, progress: Callable | None = None) -> Callable[[
 
 
 def _left(started: float, share: float) -> str:
-    """The time that is left where a share of the work is done, in words."""
-    if not share:
+    """The time that is left where a share of the work is done, in words; nothing where that says nothing yet."""
+    seconds = (time.monotonic() - started) * (1 / share - 1) if share else 0
+    if seconds < 1:
         return ""
-    seconds = (time.monotonic() - started) * (1 / share - 1)
     return f", about {f'{seconds:.0f} s' if seconds < 90 else f'{seconds / 60:.0f} min'} left"

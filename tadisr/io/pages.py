@@ -58,20 +58,21 @@ def read_page(path: str | os.PathLike, page: int = 0, max_pixels: int = MAX_PIXE
         if dpi <= 0:
             raise ImageError(f"{path}, page {page + 1} is {width:.0f} x {height:.0f} inches: crop it")
         scale = dpi / 72 * (1 - 1e-5)  # PDFium rounds up: a scan's own size is not to grow by rounding errors
-        rgb = np.array(sheet.render(scale=scale, rev_byteorder=True).to_numpy()[..., :3])
+        drawn = sheet.render(scale, rev_byteorder=True)  # pyright: ignore[reportArgumentType]
+        rgb = np.array(drawn.to_numpy()[..., :3])
         gray = bool((rgb == rgb[..., :1]).all())
         return LoadedImage(Path(path), rgb, None, len(pdf), gray, Metadata(dpi=(dpi, dpi)))
 
 
 def _resolution(sheet: "PdfPage") -> float:
     """Dots per inch that show all that a page holds."""
-    import pypdfium2.raw
+    import pypdfium2
 
     largest, dpi = 0.0, USUAL_DPI
     for picture in sheet.get_objects([pypdfium2.raw.FPDF_PAGEOBJ_IMAGE]):
         left, bottom, right, top = picture.get_bounds()
         covered = (right - left) * (top - bottom)
-        if covered > largest:
+        if isinstance(picture, pypdfium2.PdfImage) and covered > largest:
             largest, pixels = covered, picture.get_px_size()
             dpi = 72 * (pixels[0] * pixels[1] / covered) ** 0.5
     width, height = sheet.get_size()

@@ -158,8 +158,8 @@ def test_tiles_and_the_size_of_the_picture(client, line):
 
 def test_the_time_that_is_left(monkeypatch):
     monkeypatch.setattr(page_work.time, "monotonic", lambda: 100.0)
-    said = [page_work._left(started, share) for started, share in ((100, 0), (90, 0.25), (0, 0.1))]
-    assert said == ["", ", about 30 s left", ", about 15 min left"]
+    said = [page_work._left(started, share) for started, share in ((100, 0), (99.9, 0.5), (90, 0.25), (0, 0.1))]
+    assert said == ["", "", ", about 30 s left", ", about 15 min left"]
 
 
 def test_mistakes_are_said_in_one_line(client, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,7 @@ def test_what_a_line_says(client, line, decoded):
     (row,) = (row for row in lines["data"] if row[4])
     assert row[1:] == [first[1], "", "asserted", "Region-based segmentations"]
     row[4] = " "
+    lines["data"].append(["99", "", "", "", "a row that somebody added"])
     _, lines, said, files = client.predict(NOTHING, lines, False, api_name="/correct")
     assert "asserted" not in said and "asserted" not in read_made_by(files[0])
     assert all(np.array_equal(*both) for both in zip(before, pixels(files), strict=True)), "all is as it was"
@@ -170,14 +172,15 @@ def test_in_a_browser(served, line, tmp_path):
         plain = browser.screenshot()
         browser.drag([(left + width * (0.4 + i / 100), top + height / 2) for i in range(10)])
         blue = np.array(ImageColor.getrgb(page_shown.TEXT))
-        browser.wait("true")
         shown = browser.screenshot()
         assert ((np.abs(shown.astype(int) - blue).sum(-1) < 30) & (shown != plain).any(-1)).sum() > 100
         cell = "[...document.querySelectorAll('[role=gridcell]')].filter(x => x.offsetParent)[4]"
         x, y, width, height = browser.place(cell)
         browser.drag([(x + width / 2, y + height / 2)], count=2)
+        time.sleep(1)  # until the cell can be typed into
         browser.type("Region-based segmentations")
         browser.press("Enter")
+        time.sleep(1)
         browser.click("button", "Restore what changed")
         browser.wait("document.body.innerText.includes(', 1 asserted')")
         assert browser.run("[...document.querySelectorAll('[role=gridcell]')].some(x => x.innerText === 'asserted')")
