@@ -77,7 +77,7 @@ def _export(folder: Path, model: str) -> int:
     if not bundled and Path(model).exists():
         raise UserError(f"a Space has no {model}: push the model to the Hub, and name it as it is called there")
     check_folder(folder)
-    extras = "app,ocr" if bundled else "app,ocr,torch"
+    extras = "app,documents,ocr" if bundled else "app,documents,ocr,torch"
     on_hub = "[]" if bundled else f"[{model}]"
     files = {
         "app.py": APP.format(model=model),

@@ -15,10 +15,11 @@ import functools
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from tadisr.io.messages import one_line
@@ -26,7 +27,7 @@ from tadisr.ocr import LARGEST_PHOTO, OCREngine, Reading, TextLine, crop_line, i
 from tadisr.ocr.engine import check_image
 from tadisr.transparency import seen
 
-AGREE, CHECK = "agree", "check"
+AGREE, CHECK, ASSERTED = "agree", "check", "asserted"
 BOTH, OUTPUT, INPUT = "both", "output", "input"
 
 ONLY_IN_OUTPUT = "found only in the restored picture"
@@ -71,8 +72,9 @@ class CheckedLine:
     input: Reading
     output: Reading
     agreement: float  # of the two readings, in [0, 1]
-    verdict: str  # AGREE or CHECK
+    verdict: str  # AGREE, CHECK or ASSERTED
     reason: str | None  # why it is to be checked
+    asserted: str | None = None  # what a person said that it reads: the output's strokes are drawn, and not read
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ class TrustReport:
             {"number": i} | asdict(line) | {"input": line.input._asdict(), "output": line.output._asdict()}
             for i, line in enumerate(self.lines, 1)
         ]
-        counts = {"lines": len(lines), CHECK: len(self.to_check), AGREE: len(lines) - len(self.to_check)}
+        verdicts = [line.verdict for line in self.lines]
+        counts = {"lines": len(lines)} | {verdict: verdicts.count(verdict) for verdict in (CHECK, AGREE, ASSERTED)}
         return asdict(self) | {"size": list(self.size), "counts": counts, "lines": lines}
 
 
@@ -154,6 +157,33 @@ def check_text(
     except Exception as error:  # engines raise errors of any kind
         return report(error=one_line(error, limit=None))
     return report(lines)
+
+
+def with_asserted(report: TrustReport, asserted: Sequence[tuple[ArrayLike, str]]) -> TrustReport:
+    """A report of a photo for which a person said what lines read; each a quad, four (x, y), and its text.
+
+    The engine reads there what was drawn. So that does not count: such a line has the verdict ASSERTED, the reading of
+    the input, and none of the output. It is listed even if the engine found no line there.
+    """
+    quads = [np.asarray(quad, np.float32) for quad, _ in asserted]
+    over = [[i for i, quad in enumerate(quads) if _meet(line, quad, report.thresholds)] for line in report.lines]
+
+    def made(index: int) -> CheckedLine:
+        before = [line.input for line, found in zip(report.lines, over, strict=True) if index in found]
+        read = Reading(" ".join(one.text for one in before), min((one.score for one in before), default=0.0))
+        quad = np.round(quads[index].astype(float), 1).tolist()
+        return CheckedLine(quad, INPUT, read, Reading("", 0.0), 0.0, ASSERTED, None, asserted[index][1])
+
+    lines, left = [], list(range(len(quads)))
+    for line, found in zip(report.lines, over, strict=True):
+        lines += [made(i) for i in found if i in left] if found else [line]
+        left = [i for i in left if i not in found]
+    return replace(report, lines=lines + [made(i) for i in left])
+
+
+def _meet(line: CheckedLine, quad: np.ndarray, thresholds: Thresholds) -> bool:
+    own = np.array(line.quad, np.float32)
+    return max(_covered(own, [quad]), _covered(quad, [own])) >= thresholds.min_overlap
 
 
 def as_read(lr: np.ndarray, sr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,10 +1,11 @@
 """The picture of a `TrustReport`: boxes and numbers on the restored photo, and below it each line to check, twice.
 
 A line that agrees has a thin solid box and a bare number; a line to check has a thick dashed box and an exclamation
-mark. So the picture can be read without colours.
+mark; one that a person asserted has an asterisk. So the picture can be read without colours.
 """
 
 import functools
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -13,15 +14,17 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from tadisr.lettering import has_glyph
 from tadisr.ocr import crop_line
-from tadisr.trust.check import AGREE, CHECK, CheckedLine, TrustReport, as_read
+from tadisr.trust.check import AGREE, ASSERTED, CHECK, CheckedLine, TrustReport, as_read
 
 SIDES = (1000, 2000)  # pixels: the photo's longer side is brought into this range
 MAX_ROWS = 40  # lines to check that are shown; a page of noise may hold hundreds
 
 _INK, _PAPER, _GRAY = (32, 32, 32), (255, 255, 255), (96, 96, 96)
 # Both have a contrast of at least 5:1 against white; the colour-blind can tell them apart.
-_COLORS = {AGREE: (0, 90, 156), CHECK: (190, 70, 0)}
+_COLORS = {AGREE: (0, 90, 156), CHECK: (190, 70, 0), ASSERTED: _GRAY}
+_MARKS = {AGREE: "", CHECK: " !", ASSERTED: " *"}
 # Looked for where the system keeps its fonts.
 _FONTS = (
     "DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "DroidSansFallbackFull.ttf", "wqy-microhei.ttc", "msyh.ttc",
@@ -76,8 +79,8 @@ def _draw_box(pixels: np.ndarray, quad: np.ndarray, verdict: str, thickness: int
     thickness *= 2 if verdict == CHECK else 1
     corners = [np.rint(quad).astype(np.int32)]
     cv2.polylines(pixels, corners, True, _PAPER, thickness + 2, cv2.LINE_AA)
-    if verdict == AGREE:
-        cv2.polylines(pixels, corners, True, _COLORS[AGREE], thickness, cv2.LINE_AA)
+    if verdict != CHECK:
+        cv2.polylines(pixels, corners, True, _COLORS[verdict], thickness, cv2.LINE_AA)
         return
     for start, end in zip(quad, np.roll(quad, -1, axis=0), strict=True):
         dashes = max(1, round(np.linalg.norm(end - start) / (6 * thickness)))
@@ -87,7 +90,7 @@ def _draw_box(pixels: np.ndarray, quad: np.ndarray, verdict: str, thickness: int
 
 
 def _badge(number: int, verdict: str, size: int) -> Image.Image:
-    text = f"{number} !" if verdict == CHECK else str(number)
+    text = f"{number}{_MARKS[verdict]}"
     font = ImageFont.load_default(size)
     badge = Image.new("RGB", (round(font.getlength(text)) + size, round(1.3 * size)), _PAPER)
     draw = ImageDraw.Draw(badge)
@@ -102,12 +105,14 @@ def _header(report: TrustReport, width: int, size: int) -> Image.Image:
         return _sentence(f"The text could not be read: {report.error}", width, size)
     if not report.lines:
         return _sentence("No text was found, neither in the restored picture nor in its input.", width, size)
-    header = Image.new("RGB", (width, round(4.4 * size)), _PAPER)
-    count = len(report.to_check)
+    counts = Counter(line.verdict for line in report.lines)
     meanings = {
-        CHECK: f"{count} to check: the text may have changed, compare it with the input",
-        AGREE: f"{len(report.lines) - count} read the same in the restored picture and in its input",
+        CHECK: f"{counts[CHECK]} to check: the text may have changed, compare it with the input",
+        AGREE: f"{counts[AGREE]} read the same in the restored picture and in its input",
     }
+    if counts[ASSERTED]:
+        meanings[ASSERTED] = f"{counts[ASSERTED]} asserted: drawn as a person said that they read"
+    header = Image.new("RGB", (width, round((0.6 + 1.9 * len(meanings)) * size)), _PAPER)
     for row, (verdict, text) in enumerate(meanings.items()):
         top = round((0.5 + 1.9 * row) * size)
         pixels = np.array(header)
@@ -158,7 +163,7 @@ def _compared(
 def _draw_fitting(draw: ImageDraw.ImageDraw, position: tuple[float, float], text: str, width: float, size: int) -> None:
     """Draw text on one line; what is wider than `width` pixels is cut off with dots."""
     text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-    font = next((font for font in _fonts(size) if all(_has(font, letter) for letter in set(text))), None)
+    font = next((font for font in _fonts(size) if all(has_glyph(font, letter) for letter in set(text))), None)
     if font is None:
         text, font = "(no font for it: see the JSON)", ImageFont.load_default(size)
     if font.getlength(text) > width:
@@ -183,9 +188,3 @@ def _fonts(size: int) -> list[Any]:
         with suppress(OSError):
             found.append(ImageFont.truetype(name, size))
     return found
-
-
-@functools.cache
-def _has(font: Any, letter: str) -> bool:
-    """Whether a font knows a character: it draws it otherwise than one that no font knows."""
-    return letter == " " or bytes(font.getmask(letter)) != bytes(font.getmask("\uffff"))

@@ -30,6 +30,7 @@ class Page:
         ends = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (to_child[0], to_us[1])]
         command = [
             CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+            "--enable-unsafe-swiftshader",  # WebGL without a GPU: Gradio's editor of pictures paints with it
             "--disable-background-networking", "--disable-crash-reporter", "--hide-scrollbars",
             "--remote-debugging-pipe", f"--user-data-dir={folder}",
         ]  # fmt: skip
@@ -126,6 +127,50 @@ class Page:
             params = {"key": key, "code": key, "windowsVirtualKeyCode": codes.get(key, ord(key[0].upper()))}
             typed = "\r" if key == "Enter" else key if len(key) == 1 else ""
             self.call("Input.dispatchKeyEvent", type=kind, **params, **({"text": typed} if typed else {}))
+
+    def wait(self, condition, seconds=90):
+        """Until a JavaScript expression is true; what is on the page where it stays false."""
+        deadline = time.monotonic() + seconds
+        while not self.run(condition):
+            assert time.monotonic() < deadline, f"{condition}: {self.run('document.body.innerText')}"
+            time.sleep(0.2)
+
+    def choose(self, *files, which=0):
+        """Files for an input of files."""
+        self.wait(f"document.querySelectorAll('input[type=file]').length > {which}")
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        nodes = self.call("DOM.querySelectorAll", nodeId=root, selector="input[type=file]")["nodeIds"]
+        self.call("DOM.setFileInputFiles", nodeId=nodes[which], files=[str(file) for file in files])
+
+    def click(self, kind, text="", count=1):
+        """The last element of a kind that holds a text."""
+        every = f"[...document.querySelectorAll({json.dumps(kind)})]"
+        found = f"{every}.findLast(x => x.textContent.includes({json.dumps(text)}))"
+        left, top, width, height = self.place(found)
+        self.drag([(left + min(width, 40) / 2, top + height / 2)], count)
+
+    def place(self, element):
+        """Where an element is, (left, top, width, height), once it is there and was scrolled to."""
+        self.wait(f"Boolean({element})")
+        self.run(f"{element}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+        return self.run(f"(r => [r.left, r.top, r.width, r.height])({element}.getBoundingClientRect())")
+
+    def drag(self, points, count=1):
+        """The mouse to the first point, pressed there, over the others and up; `count`: how many clicks it makes."""
+
+        def mouse(kind, at, **options):
+            self.call("Input.dispatchMouseEvent", type=kind, x=at[0], y=at[1], button="left", **options)
+
+        mouse("mouseMoved", points[0])
+        for number in range(1, count + 1):
+            mouse("mousePressed", points[0], buttons=1, clickCount=number)
+            for point in points[1:]:
+                mouse("mouseMoved", point, buttons=1)
+            mouse("mouseReleased", points[-1], clickCount=number)
+
+    def type(self, text):
+        """Text, where the cursor is."""
+        self.call("Input.insertText", text=text)
 
     def resize(self, width, height, phone=False):
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)

@@ -169,18 +169,46 @@ def test_json(engine):
     assert set(values) == {"size", "engine", "thresholds", "counts", "lines", "error"}
     assert values["size"] == [200, 400] and values["thresholds"]["min_score"] == 0.25
     assert values["counts"] == {
-        "lines": len(report.lines), "check": len(report.to_check), "agree": len(report.lines) - len(report.to_check)
+        "lines": len(report.lines), "check": len(report.to_check), "agree": len(report.lines) - len(report.to_check),
+        "asserted": 0,
     }  # fmt: skip
     first = values["lines"][0]
     assert first["number"] == 1 and first["verdict"] == "check" and np.shape(first["quad"]) == (4, 2)
     assert first["input"]["text"] != first["output"]["text"] and 0 < first["output"]["score"] <= 1
 
 
+def test_what_a_person_asserted_is_not_read():
+    agreed, wrong, other = (
+        check_line(quad(10, top, 200, top + 20), BOTH, read(before, 0.9), read("Gate 7", 0.8), Thresholds())
+        for top, before in ((10, "Gate 7"), (50, "Cate 1"), (90, "Gate 7"))
+    )
+    report = trust.TrustReport((200, 400), {}, Thresholds(), [agreed, wrong, other])
+    asserted = [(quad(5, 52, 230, 68), "Gate 7"), (quad(10, 150, 90, 170), "Exit")]
+    marked = trust.with_asserted(report, asserted)
+    assert marked.lines[:1] + marked.lines[2:3] == [agreed, other] and marked.to_check == []
+    second, last = marked.lines[1], marked.lines[3]
+    assert [line.asserted for line in (second, last)] == ["Gate 7", "Exit"]
+    assert second.input == wrong.input and last.input.text == "" and second.quad == asserted[0][0].tolist()
+    assert all(line.output == Reading("", 0.0) and line.verdict == "asserted" for line in (second, last))
+    values = marked.to_dict()
+    assert values["counts"] == {"lines": 4, "check": 0, "agree": 2, "asserted": 2}
+    assert values["lines"][1]["asserted"] == "Gate 7" and values["lines"][0]["asserted"] is None
+
+
+@pytest.mark.parametrize("found", [(10, 50, 60, 70), (10, 50, 400, 70)])
+def test_a_line_that_meets_an_asserted_one_is_not_read_either(found):
+    """A part of it, or it with what stands beside it."""
+    line = check_line(quad(*found), BOTH, read("Gate"), read("Gate"), Thresholds())
+    report = trust.TrustReport((200, 400), {}, Thresholds(), [line])
+    (only,) = trust.with_asserted(report, [(quad(10, 50, 120, 70), "Gate 7")]).lines
+    assert only.verdict == "asserted" and only.input.text == "Gate" and only.output.text == ""
+
+
 def test_a_blank_photo_has_no_lines(engine):
     blank = page({})
     report = check_text(blank, blank, engine=engine)
     assert report.lines == [] and report.error is None
-    assert report.to_dict()["counts"] == {"lines": 0, "check": 0, "agree": 0}
+    assert report.to_dict()["counts"] == {"lines": 0, "check": 0, "agree": 0, "asserted": 0}
 
 
 class BrokenEngine:

@@ -47,6 +47,19 @@ def test_boxes_differ_in_more_than_colour():
     assert (box[110:140, 220:680] == 128).all() and (box[310:340, 220:680] == 128).all(), "the text stays bare"
 
 
+def test_a_line_that_was_asserted_has_a_mark_and_a_row_of_its_own():
+    photo = np.full((500, 1000, 3), 128, np.uint8)
+    plain, marked = (
+        draw_overlay(photo, photo, TrustReport((500, 1000), {}, Thresholds(), [checked(quad(200, 100, 700, 150), one)]))
+        for one in ("agree", "asserted")
+    )
+    assert marked.shape[0] > plain.shape[0], "the header says what it means"
+    start, first = (np.argmax((picture == 128).all(-1).sum(1) == 1000) for picture in (marked, plain))
+    badges = [near(picture[at : at + 500, :190], overlay._COLORS[verdict]).sum()
+              for picture, at, verdict in ((marked, start, "asserted"), (plain, first, "agree"))]  # fmt: skip
+    assert badges[0] > 1.2 * badges[1]
+
+
 def test_lines_to_check_are_shown_twice():
     red, green = (170, 40, 40), (40, 170, 40)
     before, after = (np.full((200, 400, 3), color, np.uint8) for color in (red, green))
