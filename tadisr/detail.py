@@ -17,6 +17,8 @@ _SOFT = 0.7  # pixels of a level: edges of that blur are as sharp at half the si
 _LEFT = 1.1  # pixels: the blur that an image is reduced to
 _SHARPEST = 20  # percentile over edges: an image that is sharp in some places keeps its size
 _STRONG = 0.3  # of the strongest gradient
+_ABOVE_NOISE = 6.5  # times the gradient of quiet places: five standard deviations
+_LEAST_GRADIENT = 0.6  # gray levels a pixel
 _LEAST_EDGES = 12
 _LEAST_SIDE = 24
 _KERNEL = np.exp(-np.square(np.arange(-3, 4)) / (2 * _SIGMA**2))
@@ -49,9 +51,8 @@ def _edge_blur(gray: np.ndarray) -> float | None:
     """
     once = _blurred(gray)
     gradient, weaker = _gradient(once), _gradient(_blurred(once))
-    curvature = _second_difference(_second_difference(gray.T).T)
-    noise = float(np.median(np.abs(curvature))) / (6 * 0.6745)  # Immerkaer, CVIU 1996
-    strong = gradient > max(2.5 * noise, 0.6, _STRONG * float(np.percentile(gradient, 99.5)))
+    quiet, strongest = np.percentile(gradient, [25, 99.5])  # the first is that of noise
+    strong = gradient > max(_LEAST_GRADIENT, _ABOVE_NOISE * quiet, _STRONG * strongest)
     edges = strong & (gradient >= _largest_around(gradient))
     if np.count_nonzero(edges) < _LEAST_EDGES:
         return None
@@ -69,10 +70,6 @@ def _blurred(x: np.ndarray) -> np.ndarray:
 
 def _gradient(x: np.ndarray) -> np.ndarray:
     return np.hypot(x[1:-1, 2:] - x[1:-1, :-2], x[2:, 1:-1] - x[:-2, 1:-1]) / 2
-
-
-def _second_difference(x: np.ndarray) -> np.ndarray:
-    return x[2:] - 2 * x[1:-1] + x[:-2]
 
 
 def _largest_around(x: np.ndarray) -> np.ndarray:

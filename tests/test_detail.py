@@ -1,5 +1,7 @@
 """How much of an image's resolution is real."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
@@ -20,8 +22,6 @@ def page(side=320, seed=0):
 
 def photographed(image, blur, noise=3.0, seed=1):
     """Blurred, noised, and a JPEG."""
-    import io
-
     pixels = np.asarray(image.filter(ImageFilter.GaussianBlur(blur)), np.float32)
     pixels = pixels + np.random.default_rng(seed).normal(0, noise, pixels.shape)
     file = io.BytesIO()
@@ -38,13 +38,6 @@ def test_sharp_images_keep_their_size(noise):
 def test_softer_images_are_reduced_by_more():
     factors = [real_reduction(photographed(page(480), blur)) for blur in (1, 3, 5, 8)]
     assert factors[0] == 1 < factors[1] < factors[2] < factors[3] <= LARGEST_REDUCTION
-
-
-def test_an_enlarged_image_is_known():
-    image = page(480)
-    small = image.reduce(4)
-    assert real_reduction(np.asarray(small)) == 1
-    assert real_reduction(np.asarray(small.resize(image.size, Image.Resampling.BICUBIC))) > 1.3
 
 
 def test_an_image_that_is_sharp_in_one_part_keeps_its_size():

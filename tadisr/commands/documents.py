@@ -20,6 +20,7 @@ from tadisr.commands.options import (
     enough_memory,
     find_graph,
     find_model,
+    how_reduced,
     is_full,
     load_restorer,
 )
@@ -261,13 +262,11 @@ def _restore_picture(
     with enough_memory(picture.name, "try a smaller --tile"):
         loaded = picture.load(file.parent)
         estimate.begin(picture.height * picture.width)
-        made = restorer.restore(
-            loaded.pixels, scale=factor, tile_progress=estimate.of_tiles, **call_options(args)
-        ).image
+        restored = restorer.restore(loaded.pixels, scale=factor, tile_progress=estimate.of_tiles, **call_options(args))
         estimate.reach(1)
     quality = args.quality or (QUALITY if file.suffix.lower() in (".jpg", ".jpeg") else None)
-    write_image(file, *loaded.layers(made), loaded.metadata.scaled(factor), quality, record)
-    return [f"{picture.name}: {remark}" for remark in loaded.remarks]
+    write_image(file, *loaded.layers(restored.image), loaded.metadata.scaled(factor), quality, record)
+    return [f"{picture.name}: {remark}" for remark in (*loaded.remarks, *how_reduced(restored))]
 
 
 def _as_json(

@@ -13,7 +13,7 @@ from tadisr.io.images import ImageError
 from tadisr.io.messages import UserError, one_line
 
 if TYPE_CHECKING:
-    from tadisr.loading.load import Restorer
+    from tadisr.loading.load import Restored, Restorer
 
 OVERLAP = 64  # output pixels
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -124,7 +124,18 @@ def call_options(args: argparse.Namespace) -> dict[str, Any]:
     overlap = args.overlap
     if overlap is None:
         overlap = OVERLAP if args.tile in (None, "auto") else min(OVERLAP, args.tile // 2)
-    return {"tile": args.tile, "overlap": overlap, "color_fix": args.color_fix, "fidelity": args.fidelity}
+    return {
+        "tile": args.tile,
+        "overlap": overlap,
+        "color_fix": args.color_fix,
+        "fidelity": args.fidelity,
+        "reduction": args.reduction,
+    }
+
+
+def how_reduced(restored: "Restored") -> list[str]:
+    """A line about an image that was made smaller first."""
+    return [f"soft, so made {restored.reduction:.1f} times smaller first"] if restored.reduction > 1 else []
 
 
 def is_full(error: BaseException | None) -> bool:

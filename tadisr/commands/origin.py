@@ -29,6 +29,7 @@ _OTHER = {
     "color_fix": "with another --color-fix",
     "text_mask": "with another --text-mask",
     "fidelity": "with another --fidelity",
+    "reduction": "with another --reduction",
     "quality": "with another --quality",
     "metadata": "with another --metadata",
     "thresholds": "with other thresholds",
@@ -78,6 +79,7 @@ class Maker:
             "color_fix": self.args.color_fix,
             "text_mask": self.args.text_mask and sha256(Path(self.args.text_mask))[:16],
             "fidelity": self.args.fidelity,
+            "reduction": None if self.args.reduction == 1 else self.args.reduction,
         }
         if kind == "image":
             values |= {"quality": self.args.quality, "metadata": self.args.metadata}

@@ -19,6 +19,7 @@ from tadisr.commands.options import (
     enough_memory,
     find_graph,
     find_model,
+    how_reduced,
     is_full,
     load_restorer,
 )
@@ -28,6 +29,7 @@ from tadisr.commands.plan import (
     FAILED,
     FORMATS,
     JPEG,
+    MAX_SCALE,
     PLANNED,
     RESTORED,
     SCALE,
@@ -97,6 +99,14 @@ def register(parser: argparse.ArgumentParser) -> None:
     )
     add("--color-fix", default="none", choices=["none", "wavelet", "adain"], help="(default: %(default)s)")
     add("--fidelity", type=float, metavar="0..1", help="of text: 0 faithful and soft, 1 sharp (default: the model's)")
+    add(
+        "--reduction",
+        type=_reduction,
+        default=1,
+        metavar="FACTOR",
+        help="make images so many times smaller first, or auto: as much as they are out of focus or enlarged (default: "
+        "%(default)s)",
+    )
     add(
         "--text-mask",
         metavar="FILE",
@@ -189,6 +199,18 @@ def _tile(text: str) -> int | str | None:
         raise argparse.ArgumentTypeError(f"expected a number, auto or none, not {text!r}") from None
 
 
+def _reduction(text: str) -> float | str:
+    if text == "auto":
+        return text
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0
+    if not 1 <= factor <= MAX_SCALE:
+        raise argparse.ArgumentTypeError(f"expected auto or a number from 1 to {MAX_SCALE}, not {text!r}")
+    return factor
+
+
 def _skip_existing(plan: Plan, maker: Maker, remarks: list[str]) -> None:
     """Mark as skipped what is there and would be made again as it is; say how the others were made."""
     others: Counter[str] = Counter()
@@ -250,8 +272,9 @@ def _restore_all(
                     estimate.reach(1)
                     _write(job, loaded, restored, maker)
                 job.status = RESTORED
-                job.remarks += loaded.remarks
-                remarks += [f"{job.name}: {remark}" for remark in loaded.remarks]
+                said = [*loaded.remarks, *how_reduced(restored)]
+                job.remarks += said
+                remarks += [f"{job.name}: {remark}" for remark in said]
                 if args.report:
                     try:
                         _report(job, loaded, restored, maker)

@@ -39,6 +39,8 @@ class Restored:
     """(H, W) uint8, the probability of text: 255 is 1. None where a TextDiff model has no mask branch."""
     report: "TrustReport | None" = None
     """Which lines of text to check, where that was asked for."""
+    reduction: float = 1
+    """How many times smaller the image was made before it was restored."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +92,7 @@ class Restorer:
         self, image: np.ndarray, reduction: float, scale: float = 4, report: "bool | Thresholds" = False, **options: Any
     ) -> Restored:
         """`restore` by way of a smaller image."""
+        from tadisr.transparency import seen
         from tadisr.trust.check import check_text
 
         if image.dtype != np.uint8:
@@ -103,7 +106,7 @@ class Restorer:
             None if x is None else np.asarray(Image.fromarray(x).resize(size, how)) for x in (result.image, result.mask)
         )
         found = check_text(*seen(image, made), None if report is True else report) if report else None
-        return Restored(made, mask, found)
+        return Restored(made, mask, found, reduction)
 
     @cached_property
     def files(self) -> dict[str, str]:
