@@ -2,7 +2,7 @@
 
     python benchmarks/scans.py [tadisr-tiny] [--text LICENSE] [--dpi 75 100 150] [--pages 6]
 
-Pages of 12 x 16 cm are set in 10 point type, each in the next of some common faces, drawn at 600 dpi, turned by up to
+Pages of 12 x 16 cm are set in 6, 8 or 10 point type, each in the next of some common faces, drawn at 600 dpi, turned by up to
 half a degree, and scanned: light that falls off, blur, reduction, noise, JPEG. Each engine finds and reads the lines
 of the page as it is, enlarged bicubically, and restored, both as OCRmyPDF's plugin would do: to 300 dpi, by four times
 at most. Characters are compared without spaces. The table holds the errors among all characters of all pages, and on
@@ -22,16 +22,16 @@ import tadisr
 from tadisr.ocr import OCREngine, load_engine
 
 DRAWN, WANTED, MOST = 600, 300, 4  # dpi, dpi, factor
-POINTS = 10
+POINTS = (6, 8, 10)
 SIZE = (round(12 / 2.54 * DRAWN), round(16 / 2.54 * DRAWN))
 MARGIN = DRAWN // 2
 FACES = ("DejaVuSerif.ttf", "LiberationSans-Regular.ttf", "LiberationSerif-Regular.ttf", "DejaVuSans.ttf")
 
 
-def page(words: str, face: str, seed: int) -> tuple[Image.Image, str]:
+def page(words: str, face: str, points: int, seed: int) -> tuple[Image.Image, str]:
     """A drawn page and what stands on it."""
-    font = ImageFont.truetype(face, round(POINTS / 72 * DRAWN))
-    step = round(1.35 * POINTS / 72 * DRAWN)
+    font = ImageFont.truetype(face, round(points / 72 * DRAWN))
+    step = round(1.35 * points / 72 * DRAWN)
     columns = int((SIZE[0] - 2 * MARGIN) / font.getlength("abcdefghijklmnopqrstuvwxyz ") * 27)
     lines = textwrap.wrap(words, columns)[: (SIZE[1] - 2 * MARGIN) // step]
     image = Image.new("L", SIZE, 245)
@@ -72,7 +72,8 @@ def main() -> None:
     engines = {name: load_engine(name) for name in args.engines}
     words, at, pages = args.text.read_text(encoding="utf-8").split(), 0, []
     for number in range(args.pages):
-        image, text = page(" ".join(words[at : at + 1000]), FACES[number % len(FACES)], number)
+        face, points = FACES[number % len(FACES)], POINTS[number % len(POINTS)]
+        image, text = page(" ".join(words[at : at + 1000]), face, points, number)
         at = (at + len(text.split())) % max(1, len(words) - 500)
         pages.append((image, text))
     print(
