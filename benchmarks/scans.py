@@ -5,8 +5,8 @@
 Pages of 12 x 16 cm are set in 6, 8 or 10 point type, each in the next of some common faces, drawn at 600 dpi, turned
 by up to half a degree, and scanned: light that falls off, blur, reduction, noise, JPEG. Each engine finds and reads the
 lines of the page as it is, enlarged bicubically, and restored, both as OCRmyPDF's plugin would do: to 300 dpi, by four
-times at most. Characters are compared without spaces. The table holds the errors among all characters of all pages, and on
-how many pages each is better and worse than the page as it is.
+times at most. Characters are compared without spaces. The table holds the errors among all characters of all pages, and
+on how many pages the restored one is better and worse than the page as it is.
 """
 
 import argparse
