@@ -64,7 +64,7 @@ def _edge_blur(gray: np.ndarray) -> float | None:
 def _blurred(x: np.ndarray) -> np.ndarray:
     for _ in range(2):  # along one axis, and along the other
         padded = np.pad(x, ((3, 3), (0, 0)), "edge")
-        x = sum(weight * padded[i : i + len(x)] for i, weight in enumerate(_KERNEL)).T
+        x = np.sum([weight * padded[i : i + len(x)] for i, weight in enumerate(_KERNEL)], 0).T
     return x
 
 

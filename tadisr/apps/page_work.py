@@ -218,7 +218,7 @@ class Page:
                 "or crop the picture.",
                 print_exception=False,
             )
-        masks = {} if text_mask is None else {"text_mask": text_mask}
+        masks: dict[str, Any] = {} if text_mask is None else {"text_mask": text_mask}
         with _said_in_one_line(), self._one_at_a_time:
             return self.restorer.restore(loaded.pixels, tile_progress=told, **options.call(), **masks)
 

@@ -102,10 +102,10 @@ class Restorer:
         result = self.restore(np.asarray(smaller), **options)
         size = [max(1, round(side * scale)) for side in sides]
         how = Resampling.LANCZOS if result.image.shape[1] > size[0] else Resampling.BICUBIC
-        made, mask = (
-            None if x is None else np.asarray(Image.fromarray(x).resize(size, how)) for x in (result.image, result.mask)
-        )
-        found = check_text(*seen(image, made), None if report is True else report) if report else None
+        made = np.asarray(Image.fromarray(result.image).resize(size, how))
+        mask = None if result.mask is None else np.asarray(Image.fromarray(result.mask).resize(size, how))
+        before, after = seen(image, made)
+        found = check_text(before, after, None if report is True else report or None) if report else None
         return Restored(made, mask, found, reduction)
 
     @cached_property

@@ -45,7 +45,7 @@ def fit_update(
     block: CrossDecoderInteractionBlock, resnet: nn.Module, x: torch.Tensor, change: torch.Tensor, steps: int
 ) -> float:
     """Fit the block's update of the image features x to a change of them, both (B, C, h, w); gives what is lost."""
-    image, gates = block.image, cast(Any, block.mask).split
+    image, gates = cast(Any, block.image), cast(Any, block.mask).split
     width = x.shape[1]
     image.resnet.load_state_dict({name: resnet.state_dict()[name] for name in image.resnet.state_dict()})
     with torch.no_grad():
@@ -55,8 +55,8 @@ def fit_update(
         nn.init.eye_(image.split.weight[:width, :, 0, 0])
         image.split.weight[:width] += 0.05 * torch.randn_like(image.split.weight[:width])
         nn.init.zeros_(image.split.bias[:width])
-        nn.init.normal_(cast(Any, image.out[2]).weight, std=0.05)
-        nn.init.zeros_(cast(Any, image.out[2]).bias)
+        nn.init.normal_(image.out[2].weight, std=0.05)
+        nn.init.zeros_(image.out[2].bias)
     optimizer = torch.optim.Adam(image.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     variance, loss = change.var((0, 2, 3)).mean(), torch.zeros(())
