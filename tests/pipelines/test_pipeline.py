@@ -393,7 +393,12 @@ def test_reports(bicubic):
     (line,) = result.reports[0].lines
     assert line.verdict == "agree" and line.input.text.replace(" ", "") == line.output.text.replace(" ", "") == "Exit12"
     assert result.reports[0].size == (160, 400) and np.max(line.quad) > 100, "in pixels of the output"
-    assert json.loads(json.dumps(result.reports[0].to_dict()))["counts"] == {"lines": 1, "check": 0, "agree": 1}
+    assert json.loads(json.dumps(result.reports[0].to_dict()))["counts"] == {
+        "lines": 1,
+        "check": 0,
+        "agree": 1,
+        "asserted": 0,
+    }
     plain = bicubic(signs[0], output_type="np")
     assert plain.reports is None and len(bicubic(signs[1], return_dict=False)) == 2
     strict = trust.Thresholds(min_score=1)
