@@ -1,7 +1,7 @@
 """How much of an image's resolution is real: photos are often larger than what they show.
 
-A lens out of focus, a moving hand or an earlier enlargement leave fewer details than an image has pixels. A network
-that enlarges such an image finds nothing to sharpen at the scale that it knows. Reduced first, it does.
+A lens out of focus, a moving hand or an earlier enlargement leave fewer details than an image has pixels. The edges of
+such an image are wider than those that a network was trained on. Reduced first, they are as wide.
 
 The blur is measured at the strongest edges: blurred a little more, a sharp edge loses much of its gradient and a soft
 one little (Zhuo and Sim, Pattern Recognition 2011). Noise and compression make edges look sharp at full size. So the
@@ -31,7 +31,7 @@ def real_reduction(image: np.ndarray) -> float:
     Args:
         image: (h, w), (h, w, 3) or (h, w, 4) uint8; alpha is not looked at.
     """
-    level, blur = Image.fromarray(image[..., :3]).convert("L"), 0.0
+    level, blur = Image.fromarray(image if image.ndim == 2 else image[..., :3]).convert("L"), 0.0
     for power in range(LARGEST_REDUCTION.bit_length()):
         if min(level.size) < _LEAST_SIDE:
             break

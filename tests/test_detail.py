@@ -40,6 +40,13 @@ def test_softer_images_are_reduced_by_more():
     assert factors[0] == 1 < factors[1] < factors[2] < factors[3] <= LARGEST_REDUCTION
 
 
+def test_gray_arrays_and_alpha():
+    soft = photographed(page(480), 5)
+    gray = np.asarray(Image.fromarray(soft).convert("L"))
+    assert real_reduction(gray) == real_reduction(soft) > 1
+    assert real_reduction(np.dstack([soft, np.zeros_like(gray)])) == real_reduction(soft)
+
+
 def test_an_image_that_is_sharp_in_one_part_keeps_its_size():
     pixels = np.array(page(480).filter(ImageFilter.GaussianBlur(4)))
     assert real_reduction(pixels) > 1.5

@@ -151,6 +151,7 @@ def _restore(
     made_by = {
         "model": Path(model.name).name, "weights": model.sha256[:16], "base": model.base, "quality": args.quality,
         "color_fix": args.color_fix, "fidelity": args.fidelity,
+        "reduction": None if args.reduction == 1 else args.reduction,
     }  # fmt: skip
     whole = record_of(
         {

@@ -62,8 +62,8 @@ class Restorer:
         Args:
             image: a photo for TADiSR, one line of text for TextDiff: (h, w, 3) uint8 RGB, or (h, w, 4) with straight
                 alpha. TADiSR then restores alpha as well; TextDiff lays the line on the ground that shows it.
-            reduction: of photos, how many times smaller they are made first, at least 1; "auto": as much as they show,
-                see `real_reduction`. The output has the size that it has without.
+            reduction: how many times smaller a photo is made first, at least 1; "auto" asks `real_reduction`. The
+                output has the size that it has with 1.
             options: of the pipeline's call. TADiSR: `scale`, `tile`, `overlap`, `color_fix`, `fidelity`, `report`, ...;
                 TextDiff: `num_inference_steps`, `strength`, ...
 
@@ -80,9 +80,12 @@ class Restorer:
                 raise TypeError(f"Restorer.restore gives uint8 arrays: leave out {name}, or call Restorer.pipe.")
         if isinstance(reduction, str) and reduction != "auto" or not isinstance(reduction, str) and not reduction >= 1:
             raise ValueError(f'reduction must be "auto" or at least 1, got {reduction!r}.')
-        factor = real_reduction(image) if isinstance(reduction, str) else reduction
-        if factor > 1:
-            return self._restore_reduced(image, factor, **options)
+        if reduction != 1:
+            if getattr(image, "dtype", None) != np.uint8:
+                raise TypeError("reduction is for arrays of uint8: convert the image, or leave reduction out.")
+            factor = real_reduction(image) if isinstance(reduction, str) else reduction
+            if factor > 1:
+                return self._restore_reduced(image, factor, **options)
         result = self.pipe(image, output_type="uint8", **options)
         reports = getattr(result, "reports", None)
         masks = result.text_masks
@@ -95,8 +98,6 @@ class Restorer:
         from tadisr.transparency import seen
         from tadisr.trust.check import check_text
 
-        if image.dtype != np.uint8:
-            raise TypeError(f"reduction is for arrays of uint8, got {image.dtype}.")
         sides = image.shape[1::-1]  # width and height, as Pillow has them
         smaller = Image.fromarray(image).resize([max(1, round(side / reduction)) for side in sides], Resampling.LANCZOS)
         result = self.restore(np.asarray(smaller), **options)
@@ -105,7 +106,7 @@ class Restorer:
         made = np.asarray(Image.fromarray(result.image).resize(size, how))
         mask = None if result.mask is None else np.asarray(Image.fromarray(result.mask).resize(size, how))
         before, after = seen(image, made)
-        found = check_text(before, after, None if report is True else report or None) if report else None
+        found = check_text(before, after, None if isinstance(report, bool) else report) if report else None
         return Restored(made, mask, found, reduction)
 
     @cached_property

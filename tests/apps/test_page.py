@@ -44,15 +44,6 @@ def client(served):
 
 
 @pytest.fixture
-def line(tmp_path):
-    """The title of the example."""
-    path = tmp_path / "line.png"
-    with Image.open(page.EXAMPLE) as image:
-        image.crop((0, 8, 300, 45)).save(path, dpi=(150, 150))
-    return path
-
-
-@pytest.fixture
 def scans(line, tmp_path):
     """A PDF of two pages, 100 dots per inch: the line, and the half of it."""
     with Image.open(line) as image:

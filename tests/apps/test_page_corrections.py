@@ -46,14 +46,6 @@ def client(served):
 
 
 @pytest.fixture
-def line(tmp_path):
-    path = tmp_path / "line.png"
-    with Image.open(page.EXAMPLE) as image:
-        image.crop((0, 8, 300, 45)).save(path)
-    return path
-
-
-@pytest.fixture
 def decoded(handlers, monkeypatch):
     """How many tiles were decoded since this was last asked."""
     pipe, tiles = handlers.restorer.pipe, []

@@ -55,7 +55,7 @@ def test_auto_asks_the_image(model, photo):
 def test_other_reductions_are_refused(model, photo, reduction):
     with pytest.raises(ValueError, match=f'reduction must be "auto" or at least 1, got {reduction!r}.'):
         model.restore(photo, reduction=reduction)
-    with pytest.raises(TypeError, match="reduction is for arrays of uint8, got float64"):
+    with pytest.raises(TypeError, match="reduction is for arrays of uint8"):
         model.restore(photo / 255, reduction=2)
 
 
