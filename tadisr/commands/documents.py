@@ -275,7 +275,7 @@ def _as_json(
 ) -> str:
     used = None if model is None else {"name": model.name, "sha256": model.sha256}
     if used and restorer:
-        used |= {"runtime": restorer.runtime, "dtype": restorer.dtype, "device": str(restorer.pipe.device)}
+        used |= restorer.about()
     documents = [
         {
             "input": str(job.source), "output": str(job.output) if job.status != FAILED else None,

@@ -49,6 +49,10 @@ class Job:
     error: str | None = None
     remarks: list[str] = field(default_factory=list)
     """What a person should know, one line each."""
+    found: list[str] = field(default_factory=list)
+    """Those of the remarks that the image itself gave cause for."""
+    unreported: str | None = None
+    """Why there is no report on a restored image."""
     seconds: float | None = None
     lines: int | None = None
     """Lines of text that were read before and after; None without a report."""

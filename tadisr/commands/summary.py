@@ -5,15 +5,12 @@ from collections import Counter
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tadisr.commands.estimate import megapixels
 from tadisr.commands.origin import Model
 from tadisr.commands.plan import FAILED, PLANNED, RESTORED, SKIPPED, Job, Plan
 from tadisr.io.messages import say, shortened
-
-if TYPE_CHECKING:
-    from tadisr.loading.load import Restorer
 
 
 def say_plan(plan: Plan, quiet: bool = False) -> None:
@@ -71,13 +68,13 @@ def say_results(plan: Plan, quiet: bool = False) -> None:
     say(f"{len(done)} of {len(jobs)} restored{where if done else ''}{rest}")
 
 
-def as_json(plan: Plan, model: Model | None, restorer: "Restorer | None", seconds: float, error: str | None) -> str:
-    """The summary for `--json`; docs/upscale.md has its fields."""
+def as_json(plan: Plan, model: Model | None, about: dict[str, str] | None, seconds: float, error: str | None) -> str:
+    """The summary for `--json`; docs/upscale.md has its fields. `about`: what runs the model, as `Restorer.about`."""
     counts = Counter(job.status for job in plan.jobs)
     lines = [job for job in plan.jobs if job.lines is not None]
     used = None if model is None else {"name": model.name, "sha256": model.sha256}
-    if used and restorer:
-        used |= {"runtime": restorer.runtime, "dtype": restorer.dtype, "device": str(restorer.pipe.device)}
+    if used and about:
+        used |= about
     summary = {
         "tadisr": version("tadisr"),
         "model": used,

@@ -4,23 +4,18 @@ import argparse
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
-from tadisr.commands import documents, summary
+from tadisr.commands import cluster, documents, summary
 from tadisr.commands.estimate import Estimate
+from tadisr.commands.one_image import restore_job, say_job
 from tadisr.commands.options import (
     OVERLAP,
-    call_options,
-    enough_memory,
     find_graph,
     find_model,
-    how_reduced,
-    is_full,
     load_restorer,
 )
 from tadisr.commands.origin import Maker, Model
@@ -28,25 +23,22 @@ from tadisr.commands.pages import finish
 from tadisr.commands.plan import (
     FAILED,
     FORMATS,
-    JPEG,
     MAX_SCALE,
     PLANNED,
     RESTORED,
     SCALE,
     SKIPPED,
-    Job,
     Plan,
     check_disk,
     make_plan,
 )
-from tadisr.commands.text_report import load_thresholds, write_report
-from tadisr.io.images import ImageError, LoadedImage, Metadata, read_image, write_image
+from tadisr.commands.text_report import load_thresholds
+from tadisr.io.images import ImageError, read_image
 from tadisr.io.messages import UserError, say, show
 from tadisr.io.progress import Bars
-from tadisr.transparency import seen
 
 if TYPE_CHECKING:
-    from tadisr.loading.load import Restored, Restorer
+    from tadisr.loading.load import Restorer
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -132,6 +124,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     add("--dry-run", action="store_true", help="only print what would be done")
     add("--json", action="store_true", help="print a summary as JSON on stdout")
     add("-q", "--quiet", action="store_true", help="say only what could not be done")
+    add("--backend", choices=("local", "ray"), default="local", help="ray: a cluster's workers, which see these files")
+    add("--workers", type=int, metavar="N", help="ray: a model each (default: as many as GPUs, else processors)")
+    add("--gpus-per-worker", type=float, metavar="SHARE", help="ray: such as 0.25 (default: 1 where there are any)")
     add(
         "--runtime",
         default="auto",
@@ -150,6 +145,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Restore every input; 0 if all were, 1 if some could not be, after the rest were done."""
+    cluster.check_options(args)
     if documents.are_documents(args.inputs):
         return documents.run(args)
     if args.dpi is not None:
@@ -168,11 +164,15 @@ def run(args: argparse.Namespace) -> int:
         if warning := check_disk(plan):
             plan.remarks.append(warning)
     summary.say_plan(plan, args.quiet)
-    restorer, error, started = None, None, time.perf_counter()
+    about, error, started = None, None, time.perf_counter()
     try:
         if maker and plan.of(PLANNED) and not args.dry_run:
-            restorer = load_restorer(args, maker.model.path)
-            _restore_all(plan, restorer, maker, remarks, text_mask)
+            if args.backend == "ray":
+                about = cluster.restore_on_ray(plan, maker, remarks)
+            else:
+                restorer = load_restorer(args, maker.model.path)
+                about = restorer.about()
+                _restore_all(plan, restorer, maker, remarks, text_mask)
     except (UserError, KeyboardInterrupt) as stopped:
         error = str(stopped) or "interrupted"
         raise
@@ -181,10 +181,10 @@ def run(args: argparse.Namespace) -> int:
             say(remark)
         if args.dry_run and not args.json:
             show("\n".join(summary.dry_run(plan)))
-        elif restorer or plan.of(FAILED):
+        elif about or plan.of(FAILED):
             summary.say_results(plan, args.quiet)
         if args.json:
-            show(summary.as_json(plan, maker and maker.model, restorer, time.perf_counter() - started, error))
+            show(summary.as_json(plan, maker and maker.model, about, time.perf_counter() - started, error))
     wanted = (RESTORED, SKIPPED, *([PLANNED] if args.dry_run else []))
     unread = args.report and any(job.lines is None for job in plan.of(RESTORED))
     return int(any(job.status not in wanted for job in plan.jobs) or bool(plan.left_out) or unread)
@@ -255,48 +255,16 @@ def _restore_all(
 ) -> None:
     """Restore one after the other; `remarks` get what is to be said at the end."""
     args, jobs = maker.args, plan.of(PLANNED)
-    options = call_options(args)
-    if text_mask is not None:
-        options["text_mask"] = text_mask
     with Bars(pause=60, quiet=args.quiet) as bars:
         estimate = Estimate("image", [job.pixels for job in jobs], None if args.quiet else bars.say)
         for number, job in enumerate(jobs):
             bars.set("images", number, len(jobs), line=False)
-            started = time.perf_counter()
-            try:
-                with enough_memory(job.name, "try a smaller --tile, or crop or shrink the image"):
-                    loaded = _read(job)
-                    progress = _tile_progress(bars, estimate, job.source.name, number, len(jobs))
-                    estimate.begin(job.pixels[0])
-                    restored = restorer.restore(loaded.pixels, scale=job.factor, tile_progress=progress, **options)
-                    estimate.reach(1)
-                    _write(job, loaded, restored, maker)
-                job.status = RESTORED
-                said = [*loaded.remarks, *how_reduced(restored)]
-                job.remarks += said
-                remarks += [f"{job.name}: {remark}" for remark in said]
-                if args.report:
-                    try:
-                        _report(job, loaded, restored, maker)
-                    except (ImageError, MemoryError) as error:
-                        job.remarks.append(f"not reported on: {error or 'not enough memory'}")
-                        remarks.append(f"{job.name} was restored, but {job.remarks[-1]}")
-            except FloatingPointError as error:
-                raise UserError(f"{job.name}: {error}") from None
-            except (ImageError, ImportError) as error:  # a package that this kind of image needs
-                job.fail(error if isinstance(error, ImageError) else f"{job.name}: {error}")
-                remarks.append(str(job.error))
-                if is_full(error):
-                    break
-            except ValueError as error:
-                if text_mask is None:
-                    raise
-                raise UserError(f"--text-mask {args.text_mask}: {error}") from None
-            job.seconds = time.perf_counter() - started
-            if len(jobs) > 1:
-                how = "restored in" if job.status == RESTORED else "failed after"
-                bars.line(f"{number + 1} of {len(jobs)}: {job.name}: {how} {job.seconds:.1f} s")
-            if is_full(finish(plan.jobs, job, maker, remarks)):
+            estimate.begin(job.pixels[0])
+            progress = _tile_progress(bars, estimate, job.source.name, number, len(jobs))
+            full = restore_job(job, restorer, maker, text_mask, progress)
+            if job.status == RESTORED:
+                estimate.reach(1)
+            if say_job(plan, job, maker, remarks, bars, (number + 1, len(jobs))) or full:
                 break
 
 
@@ -314,48 +282,3 @@ def _tile_progress(
         bars.remove(name)
 
     return progress
-
-
-def _read(job: Job) -> LoadedImage:
-    """The input, as it was when the plan was made."""
-    _ = job.input_hash  # of what is read now, or of what was there before: never of what comes later
-    loaded = read_image(job.source, page=job.page)
-    if loaded.rgb.shape[:2] != (job.header.height, job.header.width):
-        raise ImageError(f"{job.source} has changed while the command ran: try it again")
-    return loaded
-
-
-def _write(job: Job, loaded: LoadedImage, restored: "Restored", maker: Maker) -> None:
-    pixels, mask = restored.image, restored.mask
-    assert mask is not None  # a TADiSR model always gives one
-    records = {kind: maker.record(job, kind) for kind in job.outputs}
-    metadata = loaded.metadata.scaled(job.factor)
-    if maker.args.metadata == "none":
-        metadata = replace(metadata, exif=None, xmp=None)
-    if "mask" in job.outputs:
-        write_image(job.outputs["mask"], mask, made_by=records["mask"])
-    if "compare" in job.outputs:
-        before, after = seen(loaded.pixels, pixels)
-        photo, text = Image.fromarray(after), Image.fromarray(mask)
-        red = Image.blend(photo, Image.new("RGB", photo.size, "red"), 0.5)
-        overlaid = np.asarray(Image.composite(red, photo, text))
-        row = np.concatenate([_bicubic(before, photo.size), after, overlaid], axis=1)
-        profile = Metadata(loaded.metadata.icc_profile)
-        write_image(job.outputs["compare"], row, metadata=profile, made_by=records["compare"])
-    path = job.part or job.outputs["image"]
-    if path.suffix.lower() in JPEG:  # which knows no transparency
-        (pixels,) = seen(pixels)
-    # The image comes last: where it is there, everything is.
-    write_image(path, *loaded.layers(pixels), metadata, maker.args.quality, records["image"])
-
-
-def _report(job: Job, loaded: LoadedImage, restored: "Restored", maker: Maker) -> None:
-    assert maker.thresholds is not None
-    origin = {"input": str(job.source), "model": maker.args.model, "made_by": maker.record(job, "report_picture")}
-    before, after = seen(loaded.pixels, restored.image)
-    report = write_report(before, after, job.outputs, maker.thresholds, origin)
-    job.lines, job.to_check = len(report.lines), len(report.to_check)
-
-
-def _bicubic(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))

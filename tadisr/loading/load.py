@@ -125,6 +125,10 @@ class Restorer:
         """ "torch" or "onnx"."""
         return "onnx" if self.graph else "torch"
 
+    def about(self) -> dict[str, str]:
+        """What runs the model: "runtime", "dtype" and "device"."""
+        return {"runtime": self.runtime, "dtype": self.dtype, "device": str(self.pipe.device)}
+
 
 def load(
     name: str | Path,

@@ -156,6 +156,7 @@ def test_in_a_browser(served, line, tmp_path):
         browser.resize(1000, 1400)
         browser.open(served.local_url)
         browser.choose(line)
+        browser.wait("[...document.images].some(x => x.src.includes('gradio_api/file'))")
         browser.click("button", "Restore")
         browser.wait("document.body.innerText.includes('line_restored')")
         browser.click("button", "Correct where text is")

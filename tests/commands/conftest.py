@@ -1,11 +1,10 @@
 """The command line on the smallest model."""
 
-import re
-
 import pytest
 import torch
 
 from helpers import tiny
+from helpers.command_line import PROGRESS
 from tadisr import cli
 
 
@@ -18,9 +17,6 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     pipe.save_pretrained(folder)
     return str(folder)
-
-
-PROGRESS = re.compile(r"tadisr: \d+ of \d+: .* (restored in|failed after) \d+\.\d s")
 
 
 @pytest.fixture

@@ -150,10 +150,18 @@ class Page:
         self.drag([(left + min(width, 40) / 2, top + height / 2)], count)
 
     def place(self, element):
-        """Where an element is, (left, top, width, height), once it is there and was scrolled to."""
-        self.wait(f"Boolean({element})")
-        self.run(f"{element}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
-        return self.run(f"(r => [r.left, r.top, r.width, r.height])({element}.getBoundingClientRect())")
+        """Where an element is, (left, top, width, height), once it is there, was scrolled to and moves no more."""
+        now = f"(r => [r.left, r.top, r.width, r.height])({element}.getBoundingClientRect())"
+        before = None
+        for _ in range(100):
+            self.wait(f"Boolean({element})")
+            self.run(f"{element}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+            place = self.run(now)
+            if place == before:
+                break
+            before = place
+            time.sleep(0.2)
+        return place
 
     def drag(self, points, count=1):
         """The mouse to the first point, pressed there, over the others and up; `count`: how many clicks it makes."""

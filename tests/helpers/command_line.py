@@ -1,6 +1,7 @@
 """Photos for the command line, what it should make of them, and `tadisr` in a process of its own."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,9 @@ QUIET = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 RUN = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); " + (
     "from tadisr.cli import main; sys.exit(main(sys.argv[1:]))"
 )
+
+PROGRESS = re.compile(r"tadisr: \d+ of \d+: .* (restored in|failed after) \d+\.\d s")
+"""What `tadisr upscale` says of each of several images."""
 
 
 def noise(height=9, width=13, channels=3, seed=0):
