@@ -7,7 +7,8 @@
     restored = photos.map_batches(Restore, fn_constructor_kwargs={"column": "image"}, batch_size=8, concurrency=4)
     restored.write_parquet("restored/")
 
-`num_gpus=0.25` gives each worker a quarter of a GPU. For files in folders there is `tadisr upscale --backend ray`.
+`num_gpus=0.25` gives each worker a quarter of a GPU. `concurrency` must leave processors for those who read and write:
+where workers take all, Ray waits for ever. For files in folders there is `tadisr upscale --backend ray`.
 """
 
 import tempfile

@@ -17,7 +17,7 @@ FLOORS = [
     {"loading", "trust"},
     {"pipelines"},
     {"data_synthesis", "evaluation"},
-    {"training", "commands", "apps"},
+    {"training", "commands", "apps", "ray"},
     {"cli", "__main__"},
 ]
 FLOOR_OF = {part: number for number, parts in enumerate(FLOORS) for part in parts}

@@ -36,7 +36,7 @@ CONFIGS = {
 }  # fmt: skip
 CONVERTED = {"tadisr-kolors", "tadisr-cogview4"}  # adapters whose base is still to be fetched
 EXAMPLES, EMPTY_DISK = "test_worked_examples.py", "training/test_from_an_empty_disk.py"
-FOLLOWED = ("README.md", *(f"docs/{name}.md" for name in ("train", "data", "textdiff", "convert", "bases")))
+FOLLOWED = ("README.md", *(f"docs/{name}.md" for name in ("train", "data", "textdiff", "convert", "bases", "cluster")))
 RUN_BY = {
     r"pip|git|apt|npm|make|mkdir|cd|tensorboard|(TADISR_SLOW=1 )?pytest": None,  # installs, walks about, looks, tests
     r"tadisr convert|hf download|.*--model tadisr-|.*,tadisr-kolors": "loading/test_official_commands.py",
@@ -48,6 +48,7 @@ RUN_BY = {
     r"tadisr app": "apps/test_page.py",
     r"tadisr plan": "training/restoration/test_plan.py::test_the_command",
     r"python -c": "test_commands.py::test_it_can_be_given",
+    r"tadisr upscale .*--backend ray": "commands/test_cluster.py::test_the_same_files",
     r".*--backend ray": "data_synthesis/test_parallel.py::test_ray_gives_the_same",
     r".*realesrgan": "evaluation/test_report.py",  # and evaluation/test_methods.py, for Real-ESRGAN
     r".*scans/": "commands/test_upscale.py",

@@ -80,7 +80,7 @@ import hashlib, json, logging, sys
 import numpy as np, ray
 from tadisr.ray import Restore
 if __name__ == "__main__":
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     given = ray.data.read_parquet(sys.argv[1])
     options = {"model": sys.argv[3], "device": "cpu", "dtype": "float32"}
