@@ -12,15 +12,18 @@ COLUMNS = {
     "psnr": ("PSNR ↑", "{:.2f}"),
     "ssim": ("SSIM ↑", "{:.3f}"),
     "lpips": ("LPIPS ↓", "{:.3f}"),
+    "st_lpips": ("ST-LPIPS ↓", "{:.3f}"),
     "fid": ("FID ↓", "{:.2f}"),
     "ocr_a": ("OCR-A ↑", "{:.3f}"),
     "ocr_a_levenshtein": ("OCR-A, unit cost ↑", "{:.3f}"),
     "exact": ("lines read exactly ↑", "{:.1%}"),
+    "harm_rate": ("lines harmed ↓", "{:.1%}"),
+    "help_rate": ("lines helped ↑", "{:.1%}"),
     "ned": ("NED, annotated ↑", "{:.3f}"),
     "accuracy": ("accuracy, annotated ↑", "{:.1%}"),
     "seconds": ("seconds", "{:.2f}"),
 }
-_ALWAYS = ("psnr", "ssim", "lpips", "fid", "ocr_a", "exact")  # Table 1's, and one more
+_ALWAYS = ("psnr", "ssim", "lpips", "fid", "ocr_a", "exact", "harm_rate", "help_rate")  # Table 1's, and three more
 MASK = {"iou": "mask IoU ↑", "f": "mask F ↑", "boundary_f": "outline F ↑"}
 
 
@@ -36,19 +39,30 @@ def shown_columns(report: Report) -> list[str]:
 
 
 def main_table(report: Report) -> str:
-    """Table 1 of the paper: a row per method, the anchors first and last."""
+    """Table 1 of the paper behind what each method changes in the LR image: a row each, the anchors first and last."""
     shown = shown_columns(report)
     masks = MASK if any(row["mask"] for row in report["methods"].values()) else {}
     labels = {report["anchors"]["lr"]: f"{report['anchors']['lr']} (LR)", report["anchors"]["hr"]: "HR"}
     rows = [
         [
             labels.get(name) or plain(name),
+            _gain(report, name),
             *_cells(row, shown),
             *(_cell("{:.3f}", row["mask"][key] if row["mask"] else None) for key in masks),
         ]
         for name, row in report["methods"].items()
     ]
-    return _table([*_heads(shown), *masks.values()], rows)
+    method, *heads = _heads(shown)
+    return _table([method, "OCR-A against LR [95 %]", *heads, *masks.values()], rows)
+
+
+def _gain(report: Report, name: str) -> str:
+    """By how much a method changes the OCR-A of the LR image, and the interval."""
+    for one in report["paired"]:
+        if (one["a"], one["b"], one["metric"]) == (report["anchors"]["lr"], name, "ocr_a"):
+            low, high = (_cell("{:.3f}", x, sign=True) for x in one["interval"] or (None, None))
+            return f"{_cell('{:.3f}', one['difference'], sign=True)} [{low}, {high}]"
+    return _cell("", None)
 
 
 def to_markdown(report: Report) -> str:
@@ -90,7 +104,7 @@ def to_markdown(report: Report) -> str:
         ]
         table = _table(["method", *heads, "legible (0.8) from"], rows)
         parts += ["## OCR-A by height of the text, in HR pixels", table]
-    read = ("ocr_a", "ocr_a_levenshtein", "exact", "ned", "accuracy")
+    read = ("ocr_a", "ocr_a_levenshtein", "exact", "harm_rate", "help_rate", "ned", "accuracy")
     for engine in first["engines"]:
         second = {name: row["engines"][engine] for name, row in methods.items()}
         rows = [[plain(name), *_cells(row, read), str(row["n_lines"])] for name, row in second.items()]

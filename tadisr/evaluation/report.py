@@ -70,7 +70,9 @@ def evaluate(
     """
     loaded = open_engines(options) if engines is None else engines
     lpips, inception, notes = _perceptual(options.weights, options.device)
-    records = Runner(data, methods, loaded, out, lpips, inception).run(options.limit, progress)
+    shift_tolerant = _shift_tolerant(options.device)
+    distances = {name: one for name, one in (("lpips", lpips), ("st_lpips", shift_tolerant)) if one}
+    records = Runner(data, methods, loaded, out, distances, inception).run(options.limit, progress)
     notes += [f"left out: {failed}" for failed in records.failed]
     if not records.lines:
         notes.append("No text was found in the HR images: there is nothing to read.")
@@ -89,6 +91,7 @@ def evaluate(
             "finds_lines": data.find_lines,
             "methods": {method.name: method.describe() for method in methods},
             "lpips": lpips and lpips.description,
+            "st_lpips": shift_tolerant and shift_tolerant.description,
             "fid": inception and inception.description,
             "packages": {"opencv": cv2.__version__, **{package: version(package) for package in _PACKAGES}},
             "notes": notes,
@@ -140,6 +143,16 @@ def _perceptual(weights: Path | None, device: str) -> tuple[Any, Any, list[str]]
             loaded.append(None)
             notes.append(f"{column} is left empty: {error}")
     return (*loaded, notes)
+
+
+def _shift_tolerant(device: str) -> Any:
+    """ST-LPIPS, where the extra that brings its weights is installed."""
+    from tadisr.metrics.perceptual import ShiftTolerantLPIPS
+
+    try:
+        return ShiftTolerantLPIPS(device)
+    except ImportError:
+        return None
 
 
 def _write(report: Report, data: Pairs, out: Path) -> None:

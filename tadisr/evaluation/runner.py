@@ -18,7 +18,7 @@ from tadisr.metrics.text import script_of
 from tadisr.ocr import OCREngine, crop_line, is_box, line_height
 
 if TYPE_CHECKING:
-    from tadisr.metrics.perceptual import LPIPS, InceptionFeatures
+    from tadisr.metrics.perceptual import InceptionFeatures
 
 READ_AT_ONCE = 1024  # lines whose crops are collected before the engines read them
 
@@ -27,7 +27,7 @@ class Runner:
     """Measures methods, the LR anchor first, on a data set; the HR anchor is added.
 
     The first engine judges. Unless the data set says what an engine read, the judge also finds the lines. Restored
-    images are written to `out/images/METHOD/NAME.png`, masks to `out/masks/`. None of `lpips` leaves the metric out.
+    images are written to `out/images/METHOD/NAME.png`, masks to `out/masks/`. `distances`: perceptual ones by name.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class Runner:
         methods: Sequence[Method],
         engines: Mapping[str, OCREngine],
         out: Path,
-        lpips: "LPIPS | None" = None,
+        distances: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] | None = None,
         inception: "InceptionFeatures | None" = None,
     ):
         self._data, self._methods, self._engines, self._out = data, methods, engines, out
-        self._lpips, self._inception = lpips, inception
+        self._distances, self._inception = distances or {}, inception
         self._judge = next(iter(engines.values()))
         self._waiting: list[tuple[dict[str, Reading], np.ndarray]] = []  # where readings belong, and what is to be read
 
@@ -94,7 +94,7 @@ class Runner:
                 scores[name] = {
                     "psnr": psnr(image, pair.hr),
                     "ssim": ssim(image, pair.hr),
-                    "lpips": None if self._lpips is None else self._lpips(image, pair.hr),
+                    **{name: distance(image, pair.hr) for name, distance in self._distances.items()},
                 }
                 if self._inception is not None:
                     records.features.setdefault(name, []).append(self._inception(image))

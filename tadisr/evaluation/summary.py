@@ -28,6 +28,9 @@ DEFINITIONS = {
     "ratio)",
     "ocr_a_levenshtein": "the same with the Levenshtein distance, in which a substitution costs 1",
     "exact": "share of those lines read exactly",
+    "harm_rate": "of the lines read exactly in the enlarged LR image, the share that is read otherwise in this one",
+    "help_rate": "of the other lines, the share that is read exactly; both over the lines of ocr_a, or over annotated "
+    "ones where there are no others",
     "ned": "mean over the annotated lines of 1 - Levenshtein distance / longer length; higher is better",
     "accuracy": "share of the annotated lines read exactly",
     "mask": "foreground IoU over all pixels, F of precision and recall averaged over images with text, F of outlines "
@@ -37,7 +40,7 @@ DEFINITIONS = {
     "paired": f"bootstrap and two-sided sign-flip test over images, {PERMUTATIONS} permutations; lines of one image "
     "stay together",
 }
-_IMAGE_METRICS = ("psnr", "ssim", "lpips")
+_IMAGE_METRICS = ("psnr", "ssim", "lpips", "st_lpips")
 _LINE_METRICS: dict[str, tuple[str, Callable[[str, str], float]]] = {
     "ocr_a": (ENGINE, ocr_accuracy),
     "ocr_a_levenshtein": (ENGINE, ocr_accuracy_levenshtein),
@@ -45,7 +48,9 @@ _LINE_METRICS: dict[str, tuple[str, Callable[[str, str], float]]] = {
     "ned": (ANNOTATION, edit_similarity),
     "accuracy": (ANNOTATION, lambda predicted, reference: float(predicted == reference)),
 }
-_METRICS = (*_IMAGE_METRICS, *_LINE_METRICS)
+_CHANGES = ("harm_rate", "help_rate")
+"""Against the readings of the LR image."""
+_METRICS = (*_IMAGE_METRICS, *_LINE_METRICS, *_CHANGES)
 _COMPARED = (*_IMAGE_METRICS, "ocr_a", "exact", "ned")
 """The metrics by which every two methods are compared."""
 _HEIGHTS = (0, 16, 24, 32, 48, 64)
@@ -67,7 +72,8 @@ class _Line(NamedTuple):
 def build_report(records: Records, engines: Sequence[str], normalization: str = "none", seed: int = 0) -> Measured:
     """The parts of the report that are measured. `engines`: names, the judge first."""
     judge, names = engines[0], list(records.images[0]["methods"])
-    lines = [_scored(line, names, judge, normalization) for line in records.lines]
+    source = ENGINE if any(line["source"] == ENGINE for line in records.lines) else ANNOTATION
+    lines = [_scored(line, names, judge, normalization, source) for line in records.lines]
     tables = {name: _tabulate(records.images, lines, name) for name in names}
     resampler = Resampler(len(records.images), seed)
     methods, base = {}, {}
@@ -81,9 +87,14 @@ def build_report(records: Records, engines: Sequence[str], normalization: str = 
             "n_lines": int(table["ocr_a"][1].sum()),
             "n_annotated": int(table["ned"][1].sum()),
             "intervals": {metric: resampler.interval(*table[metric]) for metric in _METRICS},
-            "delta": {metric: _difference(value, base[metric]) for metric, value in means.items()},
+            "delta": {
+                metric: _difference(value, base[metric]) for metric, value in means.items() if metric not in _CHANGES
+            },
             **_splits(lines, name),
-            "engines": {engine: _second_opinion(records.lines, name, engine, normalization) for engine in engines[1:]},
+            "engines": {
+                engine: _second_opinion(records.lines, (names[0], name), engine, normalization, source)
+                for engine in engines[1:]
+            },
             "mask": _mask(records, name),
         }
     paired = [
@@ -102,10 +113,13 @@ def definitions(normalization: str) -> dict[str, str]:
     return {**IMAGE_DEFINITIONS, **DEFINITIONS, "normalization": f"{normalization}: {NORMALIZATIONS[normalization]}"}
 
 
-def _scored(record: LineRecord, names: Sequence[str], judge: str, normalization: str) -> _Line:
+def _scored(record: LineRecord, names: Sequence[str], judge: str, normalization: str, source: str) -> _Line:
     reference = normalize_text(record["text"], normalization)
     read = {name: normalize_text(record["read"][name][judge]["text"], normalization) for name in names}
     scores = {name: _scores(read[name], reference, record["source"]) for name in names}
+    if reference and record["source"] == source:
+        for name in set(names[1:]) - {HR_ANCHOR}:
+            scores[name] |= _change(read[names[0]] == reference, read[name] == reference)
     ocr_a: dict[str, float | None] = {name: ocr_accuracy(read[name], reference) for name in names if reference}
     return _Line({**record, "ocr_a": ocr_a}, scores)
 
@@ -116,11 +130,16 @@ def _scores(read: str, reference: str, source: str) -> dict[str, float]:
     return {metric: score(read, reference) for metric, score in fitting}
 
 
+def _change(before: bool, after: bool) -> dict[str, float]:
+    """What a line counts among those harmed or helped, by whether it is read right in the LR image and in another."""
+    return {"harm_rate": float(not after)} if before else {"help_rate": float(after)}
+
+
 def _tabulate(images: Sequence[ImageRecord], lines: Sequence[_Line], name: str) -> _Table:
     table: _Table = {metric: (np.zeros(len(images)), np.zeros(len(images))) for metric in _METRICS}
     for i, image in enumerate(images):
         for metric in _IMAGE_METRICS:
-            if (value := image["methods"][name][metric]) is not None:
+            if (value := image["methods"][name].get(metric)) is not None:
                 table[metric][0][i], table[metric][1][i] = value, 1
     positions = {image["name"]: i for i, image in enumerate(images)}
     for line in lines:
@@ -164,13 +183,23 @@ def _means(lines: Sequence[_Line], name: str) -> dict[str, Any]:
     return {**means, "n": len(lines)}
 
 
-def _second_opinion(lines: Sequence[LineRecord], name: str, engine: str, normalization: str) -> dict[str, Any]:
-    """OCR-A by another engine. Its own reading of the HR image is its truth; lines without one do not count."""
-    values: dict[str, list[float]] = {metric: [] for metric in _LINE_METRICS}
+def _second_opinion(
+    lines: Sequence[LineRecord], names: tuple[str, str], engine: str, normalization: str, source: str
+) -> dict[str, Any]:
+    """The scores of a method by another engine; `names`: the LR anchor and the method.
+
+    The engine's own reading of the HR image is its truth; lines without one do not count.
+    """
+    values: dict[str, list[float]] = {metric: [] for metric in (*_LINE_METRICS, *_CHANGES)}
     for line in lines:
-        read, own = (normalize_text(line["read"][x][engine]["text"], normalization) for x in (name, HR_ANCHOR))
+        before, read, own = (
+            normalize_text(line["read"][x][engine]["text"], normalization) for x in (*names, HR_ANCHOR)
+        )
         reference = own if line["source"] == ENGINE else normalize_text(line["text"], normalization)
-        for metric, value in _scores(read, reference, line["source"]).items():
+        scores = _scores(read, reference, line["source"])
+        if reference and line["source"] == source and names[1] not in (names[0], HR_ANCHOR):
+            scores |= _change(before == reference, read == reference)
+        for metric, value in scores.items():
             values[metric].append(value)
     means = {metric: float(np.mean(scores)) if scores else None for metric, scores in values.items()}
     return {**means, "n_lines": len(values["ocr_a"]), "n_annotated": len(values["ned"])}

@@ -1,10 +1,11 @@
-"""LPIPS and FID, of uint8 RGB images (H, W, 3). Both need a trained network, see `find_weights`."""
+"""LPIPS, ST-LPIPS and FID, of uint8 RGB images (H, W, 3). All need a trained network, see `find_weights`."""
 
 import re
 import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ import torch
 from tadisr.io.hashing import sha256
 from tadisr.io.messages import one_line
 from tadisr.io.model_files import check_tensors, load_pickled
+from tadisr.metrics.st_lpips import load_st_lpips
 
 ALEXNET = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 INCEPTION = (
@@ -53,10 +55,26 @@ def _loading(path: Path) -> Iterator[None]:
         raise ValueError(f"{path} does not hold the expected weights: {one_line(error, 500)}") from None
 
 
-class LPIPS:
-    """Learned perceptual distance (version 0.1, AlexNet) of whole images, 0 for equal ones.
+class _Distance:
+    """Of whole images, 0 for equal ones. Sides of less than 32 pixels are filled up."""
 
-    Sides of less than 32 pixels are filled up. `folder`: where torchvision's AlexNet file lies, see `find_weights`;
+    _model: torch.nn.Module
+    _device: str
+
+    @torch.inference_mode()
+    def __call__(self, image: np.ndarray, reference: np.ndarray) -> float:
+        bottom, right = (max(0, SMALLEST - side) for side in image.shape[:2])
+        x, y = (
+            _tensor(cv2.copyMakeBorder(pixels, 0, bottom, 0, right, cv2.BORDER_REPLICATE)).to(self._device) / 127.5 - 1
+            for pixels in (image, reference)
+        )
+        return self._model(x, y).item()
+
+
+class LPIPS(_Distance):
+    """Learned perceptual distance (version 0.1, AlexNet).
+
+    `folder`: where torchvision's AlexNet file lies, see `find_weights`;
     ValueError for another file. ImportError without lpips or torchvision.
     """
 
@@ -79,14 +97,13 @@ class LPIPS:
         self._model, self._device = model.to(device).eval(), device
         self.description = {"weights": path.name, "sha256": sha256(path)}
 
-    @torch.inference_mode()
-    def __call__(self, image: np.ndarray, reference: np.ndarray) -> float:
-        bottom, right = (max(0, SMALLEST - side) for side in image.shape[:2])
-        x, y = (
-            _tensor(cv2.copyMakeBorder(pixels, 0, bottom, 0, right, cv2.BORDER_REPLICATE)).to(self._device) / 127.5 - 1
-            for pixels in (image, reference)
-        )
-        return self._model(x, y).item()
+
+class ShiftTolerantLPIPS(_Distance):
+    """ST-LPIPS with AlexNet, see `st_lpips`. ImportError without the package that holds its weights."""
+
+    def __init__(self, device: str = "cpu"):
+        self._model, self._device = load_st_lpips().to(device), device
+        self.description = {"weights": "stlpips-pytorch", "version": version("stlpips-pytorch")}
 
 
 class InceptionFeatures:

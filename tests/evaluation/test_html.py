@@ -143,7 +143,18 @@ def test_table(reader):
     cells = [[reader.texts[j] for j in range(i + 1, end) if reader.elements[j][0] in ("th", "td")]
              for i, end in zip(rows[:5], rows[1:6], strict=True)]  # fmt: skip
     heads = [re.sub("(higher|lower) is better", "", head) for head in cells[0]]
-    assert heads == ["Method", "PSNR", "SSIM", "LPIPS", "FID", "OCR-A", "lines read exactly", "seconds"]
+    assert heads == [
+        "Method",
+        "PSNR",
+        "SSIM",
+        "LPIPS",
+        "FID",
+        "OCR-A",
+        "lines read exactly",
+        "lines harmed",
+        "lines helped",
+        "seconds",
+    ]
     assert cells[1][:6] == ["bicubicthe input, enlarged", "22.35", "0.700", "–", "–", "0.900"]
     assert cells[2][1] == "23.00▲\xa0+0.65" and cells[2][5] == "0.700▼\xa0−0.2000.600 to 0.800"
     assert cells[3][0] == METHODS[2] and cells[4][0] == "hrthe original" and cells[4][1] == "–"

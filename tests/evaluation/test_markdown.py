@@ -28,3 +28,9 @@ def test_a_hostile_name_adds_no_row_and_no_cell():
     rows = main_table(values).splitlines()
     assert len(rows) == len(usual) > 4
     assert [row.replace(r"\|", "").count("|") for row in rows] == [row.count("|") for row in usual]
+
+
+def test_what_a_method_changes_comes_first():
+    head, _, *rows = main_table(report() | {"anchors": {"lr": "bicubic", "hr": "hr"}}).splitlines()
+    assert head.startswith("| method | OCR-A against LR [95 %] | PSNR ↑ |")
+    assert [row.split(" | ")[1] for row in rows] == ["–", "-0.200 [–, –]", "–", "–"]

@@ -65,6 +65,23 @@ def test_means_by_hand(records):
     assert hr["delta"]["psnr"] is None
 
 
+def test_lines_harmed_and_helped():
+    """Of what is read right in the LR image and of the rest; by each engine's own readings."""
+    read = [("abcd", "abcd"), ("abcd", "abxd"), ("abcd", "a"), ("ab", "abcd"), ("x", "y")]
+    lines = [record(0, "abcd", *pair, other=("abcd", "abcd", "abcd")) for pair in read]
+    lines.append(
+        record(1, "abcd", "abcd", "", ANNOTATION, other=("", "", ""))
+    )  # of engines' lines alone, where there are any
+    images = [image(0, 1.0, 1.0), image(1, 1.0, 1.0)]
+    lr, mine, hr = build_report(Records(images, lines), ["a", "b"])["methods"].values()
+    assert (mine["harm_rate"], mine["help_rate"]) == pytest.approx((2 / 3, 1 / 2), abs=1e-6)
+    assert (mine["engines"]["b"]["harm_rate"], mine["engines"]["b"]["help_rate"]) == (0, None)
+    assert {row[rate] for row in (lr, hr) for rate in ("harm_rate", "help_rate")} == {None}
+    assert "harm_rate" not in mine["delta"] and "harm_rate" in mine["intervals"]
+    annotated = build_report(Records(images, lines[-1:]), ["a"])["methods"]["mine"]
+    assert (annotated["harm_rate"], annotated["help_rate"]) == (1, None)
+
+
 def test_splits_by_hand(records):
     methods = build_report(records, ["a"])["methods"]
     assert methods["bicubic"]["by_script"] == {
@@ -99,6 +116,8 @@ def test_a_second_opinion_by_hand(records):
         ),  # "ab" of "abcd", "二" of "二等"; of "12" it reads nothing
         "ocr_a_levenshtein": pytest.approx((4 / 6 + 2 / 3) / 2, abs=1e-6),
         "exact": 0,
+        "harm_rate": None,
+        "help_rate": None,
         "ned": 0.5,
         "accuracy": 0,
         "n_lines": 2,

@@ -35,8 +35,8 @@ def line(i, truth, read, ocr_a, height=20.0, script="latin"):
 
 
 def method(psnr, ocr_a, **more):
-    values = {"psnr": psnr, "ssim": 0.7, "lpips": None, "fid": None, "ocr_a": ocr_a, "ocr_a_levenshtein": None,
-              "exact": 0.25, "ned": None, "accuracy": None, "seconds": 0.5, "mask": None}  # fmt: skip
+    nothing = ("lpips", "st_lpips", "fid", "ocr_a_levenshtein", "harm_rate", "help_rate", "ned", "accuracy", "mask")
+    values = {**dict.fromkeys(nothing), "psnr": psnr, "ssim": 0.7, "ocr_a": ocr_a, "exact": 0.25, "seconds": 0.5}
     parts = {"by_script": {"latin": {"ocr_a": ocr_a, "exact": 0.5, "n": 3}},
              "by_height": [{"low": 0, "high": 16, "ocr_a": None, "exact": None, "n": 0},
                            {"low": 16, "high": None, "ocr_a": ocr_a, "exact": 0.5, "n": 4}]}  # fmt: skip

@@ -10,6 +10,7 @@ import torch
 from scipy.linalg import sqrtm
 
 from tadisr.metrics import perceptual
+from tadisr.metrics.st_lpips import load_st_lpips
 
 
 def test_frechet_distance_against_its_formula():
@@ -150,3 +151,13 @@ def test_missing_packages_are_named(monkeypatch, backbones, metric, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=rf"needs {package}: pip install 'tadisr\[metrics\]'"):
         getattr(perceptual, metric)(backbones)
+
+
+def test_st_lpips_of_pictures():
+    distance = perceptual.ShiftTolerantLPIPS()
+    image = np.random.default_rng(0).integers(0, 256, (40, 20, 3), np.uint8)
+    assert distance(image, image) == 0 and distance.description["weights"] == "stlpips-pytorch"
+    padded = [cv2.copyMakeBorder(one, 0, 0, 0, 12, cv2.BORDER_REPLICATE) for one in (image, 255 - image)]
+    tensors = [torch.from_numpy(one).permute(2, 0, 1)[None] / 127.5 - 1 for one in padded]
+    assert distance(image, 255 - image) == pytest.approx(load_st_lpips()(*tensors).item(), rel=1e-5)
+    assert distance(image, 255 - image) > 0
