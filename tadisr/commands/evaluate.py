@@ -38,6 +38,7 @@ def register(parser: argparse.ArgumentParser) -> None:
         choices=["none", "alnum"],
         help="of texts before they are compared (default: none)",
     )
+    add("--trust", action="store_true", help="also print how many of the lines that a report would call fine are right")
     add("--weights", metavar="DIR", type=Path, help="holds what would be downloaded: backbones of LPIPS and FID")
     add("--tile", default="1024", help="side of a tile in output pixels, or none (default: %(default)s)")
     add("--device", default="auto", help="cpu, cuda, mps, ... (default: the fastest here)")
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if not specs:
         raise UserError("--methods names none")
     try:
-        from tadisr.evaluation.markdown import main_table
+        from tadisr.evaluation.markdown import main_table, trust_table
         from tadisr.evaluation.methods import Options, load_methods
         from tadisr.evaluation.pairs import open_data
         from tadisr.evaluation.report import EvaluationOptions, evaluate, open_engines
@@ -78,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
         with Bars() as bars:
             report = evaluate(data, methods, args.output, options, partial(bars.set, "restored images"), opened)
     show(main_table(report))
+    if args.trust:
+        show("\n" + trust_table(report))
     for note in report["settings"]["notes"]:
         say(note)
     say(f"report.html, report.md and report.json in {args.output}")

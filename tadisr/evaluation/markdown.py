@@ -65,6 +65,30 @@ def _gain(report: Report, name: str) -> str:
     return _cell("", None)
 
 
+def trust_table(report: Report) -> str:
+    """Which lines a trust report would call fine, and how many of them are; a line that says so where there are none."""
+    found = {name: row["trust"] for name, row in report["methods"].items() if row["trust"]}
+    if not found:
+        return "No line of a restored image was compared with a text."
+    rows = [
+        [
+            plain(name),
+            str(one["fine"]),
+            _share(one["right"], one["interval"]),
+            str(one["to_check"]),
+            _share(one["wrong"]),
+        ]
+        for name, one in found.items()
+    ]
+    head = ["method", "lines called fine", "right among them [95 %]", "lines to check", "wrong among them"]
+    return _table(head, rows)
+
+
+def _share(value: float | None, interval: Sequence[float] | None = None) -> str:
+    text = _cell("{:.1%}", value)
+    return text if interval is None else f"{text} [{', '.join(_cell('{:.1%}', x) for x in interval)}]"
+
+
 def to_markdown(report: Report) -> str:
     """report.md."""
     methods = report["methods"]
@@ -85,6 +109,8 @@ def to_markdown(report: Report) -> str:
             ([plain(name), *(_interval(row, key) for key in compared)] for name, row in methods.items()),
         ),
     ]
+    if any(row["trust"] for row in methods.values()):
+        parts += ["## Lines called fine", trust_table(report)]
     if report["paired"]:
         # the other metrics are in report.json
         rows = [_paired(one) for one in report["paired"] if one["metric"] in ("psnr", "ssim", "lpips", "ocr_a", "ned")]

@@ -62,7 +62,9 @@ MethodResult = dict[str, Any]
 - `by_script`: {script: {"ocr_a", "exact", "n"}}; `by_height`: a list of the same with "low" and "high", HR pixels, of
   which the second is None for the tallest; `legible_from`: HR pixels or None;
 - `engines`: second opinions, {engine: values, "n_lines" and "n_annotated"};
-- `mask`: {"iou", "f", "boundary_f"}, or None.
+- `mask`: {"iou", "f", "boundary_f"}, or None;
+- `trust`: {"truth" (annotation or engine), "fine" and "to_check" (numbers of lines), "right" and its "interval", "wrong"
+  (shares of those)}, or None.
 """
 
 

@@ -21,6 +21,8 @@ from tadisr.metrics.text import (
     ocr_accuracy,
     ocr_accuracy_levenshtein,
 )
+from tadisr.ocr import Reading
+from tadisr.trust.check import AGREE, BOTH, CHECK, Thresholds, check_line
 
 DEFINITIONS = {
     "ocr_a": "paper 4.2: mean over the lines that an engine read in the HR image, however sure it was, of "
@@ -31,6 +33,8 @@ DEFINITIONS = {
     "harm_rate": "of the lines read exactly in the enlarged LR image, the share that is read otherwise in this one",
     "help_rate": "of the other lines, the share that is read exactly; both over the lines of ocr_a, or over annotated "
     "ones where there are no others",
+    "trust": "the lines that a trust report would call fine, because the judge reads the same in the enlarged LR image and "
+    "in this one; right are those that it reads as they are annotated, without annotations as in the HR image",
     "ned": "mean over the annotated lines of 1 - Levenshtein distance / longer length; higher is better",
     "accuracy": "share of the annotated lines read exactly",
     "mask": "foreground IoU over all pixels, F of precision and recall averaged over images with text, F of outlines "
@@ -96,6 +100,9 @@ def build_report(records: Records, engines: Sequence[str], normalization: str = 
                 for engine in engines[1:]
             },
             "mask": _mask(records, name),
+            "trust": None
+            if name in (names[0], HR_ANCHOR)
+            else _trust(records, (names[0], name, judge), resampler, normalization),
         }
     paired = [
         comparison
@@ -203,6 +210,35 @@ def _second_opinion(
             values[metric].append(value)
     means = {metric: float(np.mean(scores)) if scores else None for metric, scores in values.items()}
     return {**means, "n_lines": len(values["ocr_a"]), "n_annotated": len(values["ned"])}
+
+
+def _trust(
+    records: Records, by: tuple[str, str, str], resampler: Resampler, normalization: str
+) -> dict[str, Any] | None:
+    """What the verdicts on a method's lines are worth; `by`: the LR anchor, the method, the judge."""
+    source = ANNOTATION if any(line["source"] == ANNOTATION for line in records.lines) else ENGINE
+    positions = {image["name"]: i for i, image in enumerate(records.images)}
+    counts = {verdict: np.zeros((2, len(records.images))) for verdict in (AGREE, CHECK)}  # all lines, and right ones
+    before, after, judge = by
+    for line in records.lines:
+        reference = normalize_text(line["text"], normalization)
+        if line["source"] != source or not reference:
+            continue
+        readings = [Reading(**line["read"][name][judge]) for name in (before, after)]
+        verdict = check_line(np.float32(line["quad"]), BOTH, *readings, Thresholds()).verdict
+        right = normalize_text(readings[1].text, normalization) == reference
+        counts[verdict][:, positions[line["image"]]] += 1, right
+    (fine, right), (doubtful, saved) = counts[AGREE], counts[CHECK]
+    if not fine.any() and not doubtful.any():
+        return None
+    return {
+        "truth": source,
+        "fine": int(fine.sum()),
+        "right": _ratio(right, fine),
+        "interval": resampler.interval(right, fine),
+        "to_check": int(doubtful.sum()),
+        "wrong": _ratio(doubtful - saved, doubtful),
+    }
 
 
 def _fid(records: Records, name: str) -> float | None:

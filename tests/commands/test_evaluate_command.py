@@ -27,9 +27,12 @@ def test_three_methods_in_one_run(data, tmp_path, capsys):
         save(tmp_path / "made" / f"{i:03d}.png", np.full((128, 256, 3), 200, np.uint8))
     out = tmp_path / "out" / "here"
     specs = ["bicubic,lanczos", f"flat={tmp_path / 'made'}"]
-    assert evaluate("--data", data, "--methods", *specs, "-o", out, "--weights", tmp_path, "--workers", 1) == 0
+    more = ("--weights", tmp_path, "--workers", 1, "--trust")
+    assert evaluate("--data", data, "--methods", *specs, "-o", out, *more) == 0
     printed = capsys.readouterr()
-    head, _, *rows = printed.out.splitlines()
+    table, trust = printed.out.split("\n\n")
+    assert trust.startswith("| method | lines called fine |") and len(trust.splitlines()) == 4
+    head, _, *rows = table.splitlines()
     cells = [part.strip() for part in head.strip("|").split("|")]
     measured = [cell for cell in cells if cell != "ST-LPIPS ↓"]  # where its extra is installed
     assert measured[:7] == ["method", "OCR-A against LR [95 %]", "PSNR ↑", "SSIM ↑", "LPIPS ↓", "FID ↓", "OCR-A ↑"]

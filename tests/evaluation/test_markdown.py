@@ -3,7 +3,7 @@
 import pytest
 
 from helpers.report_sample import report
-from tadisr.evaluation.markdown import main_table, plain
+from tadisr.evaluation.markdown import main_table, plain, trust_table
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,12 @@ def test_what_a_method_changes_comes_first():
     head, _, *rows = main_table(report() | {"anchors": {"lr": "bicubic", "hr": "hr"}}).splitlines()
     assert head.startswith("| method | OCR-A against LR [95 %] | PSNR ↑ |")
     assert [row.split(" | ")[1] for row in rows] == ["–", "-0.200 [–, –]", "–", "–"]
+
+
+def test_lines_called_fine():
+    values = report()
+    assert trust_table(values) == "No line of a restored image was compared with a text."
+    values["methods"]["sharp"]["trust"] = {
+        "truth": "annotation", "fine": 20, "right": 0.95, "interval": [0.9, 1.0], "to_check": 0, "wrong": None,
+    }  # fmt: skip
+    assert trust_table(values).splitlines()[2:] == ["| sharp | 20 | 95.0 % [90.0 %, 100.0 %] | 0 | – |"]

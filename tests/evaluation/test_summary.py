@@ -82,6 +82,22 @@ def test_lines_harmed_and_helped():
     assert (annotated["harm_rate"], annotated["help_rate"]) == (1, None)
 
 
+def test_what_verdicts_are_worth():
+    """The same reading before and after is called fine; the text says whether it is right."""
+    read = [("abcd", "abcd"), ("abxd", "abxd"), ("abxd", "abcd"), ("abcd", "abxd")]
+    lines = [record(number % 2, "abcd", *pair) for number, pair in enumerate(read)]
+    images = [image(0, 1.0, 1.0), image(1, 1.0, 1.0)]
+    lr, mine, hr = build_report(Records(images, lines), ["a"])["methods"].values()
+    assert lr["trust"] is None and hr["trust"] is None
+    expected = {"truth": ENGINE, "fine": 2, "right": 0.5, "to_check": 2, "wrong": 0.5}
+    assert {**mine["trust"], "interval": None} == {**expected, "interval": None}
+    assert mine["trust"]["interval"] == [0, 1]
+    lines.append(record(0, "abcd", "abcd", "abcd", ANNOTATION))  # what was annotated is the better truth
+    trust = build_report(Records(images, lines), ["a"])["methods"]["mine"]["trust"]
+    assert (trust["truth"], trust["fine"], trust["right"], trust["wrong"]) == (ANNOTATION, 1, 1, None)
+    assert build_report(Records(images), ["a"])["methods"]["mine"]["trust"] is None
+
+
 def test_splits_by_hand(records):
     methods = build_report(records, ["a"])["methods"]
     assert methods["bicubic"]["by_script"] == {

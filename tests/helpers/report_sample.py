@@ -35,7 +35,8 @@ def line(i, truth, read, ocr_a, height=20.0, script="latin"):
 
 
 def method(psnr, ocr_a, **more):
-    nothing = ("lpips", "st_lpips", "fid", "ocr_a_levenshtein", "harm_rate", "help_rate", "ned", "accuracy", "mask")
+    nothing = ("lpips", "st_lpips", "fid", "ocr_a_levenshtein", "harm_rate", "help_rate", "ned", "accuracy", "mask",
+               "trust")  # fmt: skip
     values = {**dict.fromkeys(nothing), "psnr": psnr, "ssim": 0.7, "ocr_a": ocr_a, "exact": 0.25, "seconds": 0.5}
     parts = {"by_script": {"latin": {"ocr_a": ocr_a, "exact": 0.5, "n": 3}},
              "by_height": [{"low": 0, "high": 16, "ocr_a": None, "exact": None, "n": 0},
