@@ -66,20 +66,14 @@ def _gain(report: Report, name: str) -> str:
 
 
 def trust_table(report: Report) -> str:
-    """Which lines a trust report would call fine, and how many of them are; a line that says so where there are none."""
+    """How many lines a trust report would call fine, and how many of them are right."""
     found = {name: row["trust"] for name, row in report["methods"].items() if row["trust"]}
     if not found:
         return "No line of a restored image was compared with a text."
-    rows = [
-        [
-            plain(name),
-            str(one["fine"]),
-            _share(one["right"], one["interval"]),
-            str(one["to_check"]),
-            _share(one["wrong"]),
-        ]
-        for name, one in found.items()
-    ]
+    rows = []
+    for name, one in found.items():
+        right, wrong = _share(one["right"], one["interval"]), _share(one["wrong"])
+        rows.append([plain(name), str(one["fine"]), right, str(one["to_check"]), wrong])
     head = ["method", "lines called fine", "right among them [95 %]", "lines to check", "wrong among them"]
     return _table(head, rows)
 

@@ -33,8 +33,8 @@ DEFINITIONS = {
     "harm_rate": "of the lines read exactly in the enlarged LR image, the share that is read otherwise in this one",
     "help_rate": "of the other lines, the share that is read exactly; both over the lines of ocr_a, or over annotated "
     "ones where there are no others",
-    "trust": "the lines that a trust report would call fine, because the judge reads the same in the enlarged LR image and "
-    "in this one; right are those that it reads as they are annotated, without annotations as in the HR image",
+    "trust": "the lines that a trust report would call fine, because the judge reads the same in the enlarged LR image "
+    "and in this one; right are those that it reads as they are annotated, without annotations as in the HR image",
     "ned": "mean over the annotated lines of 1 - Levenshtein distance / longer length; higher is better",
     "accuracy": "share of the annotated lines read exactly",
     "mask": "foreground IoU over all pixels, F of precision and recall averaged over images with text, F of outlines "
