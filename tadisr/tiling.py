@@ -48,6 +48,25 @@ def tile_grid(height: int, width: int, tile: int, overlap: int) -> list[tuple[Wi
     return [(rows, columns) for rows in windows(height, tile, overlap) for columns in windows(width, tile, overlap)]
 
 
+def regions_around(quads: Iterable[np.ndarray], height: int, width: int, margin: int) -> list[tuple[Window, Window]]:
+    """Upright (rows, columns) windows that hold every quad, (4, 2) of x and y, with a margin, and do not meet.
+
+    >>> regions_around([np.array([[10, 10], [30, 10], [30, 20], [10, 20]])], 40, 100, 4)
+    [((6, 24), (6, 34))]
+    """
+    boxes: list[tuple[int, int, int, int]] = []
+    for quad in quads:
+        (left, top), (right, bottom) = np.floor(quad.min(axis=0)) - margin, np.ceil(quad.max(axis=0)) + margin
+        box = max(0, int(top)), min(height, int(bottom)), max(0, int(left)), min(width, int(right))
+        while met := [x for x in boxes if box[0] < x[1] and x[0] < box[1] and box[2] < x[3] and x[2] < box[3]]:
+            boxes = [x for x in boxes if x not in met]
+            tops, bottoms, lefts, rights = zip(box, *met, strict=True)
+            box = min(tops), max(bottoms), min(lefts), max(rights)
+        if box[0] < box[1] and box[2] < box[3]:
+            boxes.append(box)
+    return [((top, bottom), (left, right)) for top, bottom, left, right in sorted(boxes)]
+
+
 def run_tiled(
     function: Callable[[np.ndarray], Sequence[np.ndarray]],
     image: np.ndarray,

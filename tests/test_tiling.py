@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tadisr.tiling import TilePlan, auto_tile, blend_weights, group_by_size, run_tiled, tile_grid, windows
+from tadisr.tiling import (
+    TilePlan,
+    auto_tile,
+    blend_weights,
+    group_by_size,
+    regions_around,
+    run_tiled,
+    tile_grid,
+    windows,
+)
 
 SIDES = st.integers(1, 60)
 TILES = st.integers(1, 40).flatmap(lambda tile: st.tuples(st.just(tile), st.integers(0, tile - 1)))
@@ -142,3 +151,20 @@ def test_neighbours_of_one_size_go_together():
     images = [np.zeros((1, 3, height, 16)) for height in (16, 16, 16, 8, 16, 600)]
     assert [len(group) for group in group_by_size(images, 4, 1024)] == [3, 1, 1, 1]
     assert [len(group) for group in group_by_size(images, 4, 96)] == [2, 1, 1, 1, 1]
+
+
+def test_regions_do_not_meet_and_hold_all():
+    rng = np.random.default_rng(0)
+    quads = [np.array([[0, 0], [w, 0], [w, h], [0, h]]) + rng.integers(-10, 300, 2)
+             for w, h in rng.integers(1, 60, (40, 2))]  # fmt: skip
+    regions = regions_around(quads, 200, 280, 5)
+    covered = np.zeros((200, 280), int)
+    for rows, columns in regions:
+        covered[slice(*rows), slice(*columns)] += 1
+    assert covered.max() == 1 and regions == sorted(regions)
+    for quad in quads:
+        (left, top), (right, bottom) = quad.min(0), quad.max(0)
+        part = covered[max(0, top - 5) : max(0, bottom + 5), max(0, left - 5) : max(0, right + 5)]
+        assert part.all()
+    assert regions_around([], 10, 10, 3) == []
+    assert regions_around([np.array([[20, 20], [30, 30]])], 10, 10, 3) == []

@@ -152,6 +152,7 @@ def _restore(
         "model": Path(model.name).name, "weights": model.sha256[:16], "base": model.base, "quality": args.quality,
         "color_fix": args.color_fix, "fidelity": args.fidelity,
         "reduction": None if args.reduction == 1 else args.reduction,
+        "only_text": "yes" if args.only_text else None,
     }  # fmt: skip
     whole = record_of(
         {

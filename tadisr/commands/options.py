@@ -112,6 +112,13 @@ def load_model(
 
 def load_restorer(args: argparse.Namespace, found: Path) -> "Restorer":
     """The model of a command that restores images, see `load_model`; UserError also where it lacks the dial."""
+    if getattr(args, "only_text", False):  # not of every command
+        from tadisr.trust.check import trust_engine
+
+        try:
+            trust_engine()
+        except ImportError as error:
+            raise UserError(f"--only-text: {error}") from None
     base = {} if args.base_model is None else {"base_model": args.base_model}
     restorer = load_model(args.model, args.device, "TADiSRPipeline", args.dtype, found, **base)
     if args.fidelity is not None and restorer.graph and not restorer.pipe.graph.has_dial:
@@ -130,11 +137,14 @@ def call_options(args: argparse.Namespace) -> dict[str, Any]:
         "color_fix": args.color_fix,
         "fidelity": args.fidelity,
         "reduction": args.reduction,
+        "only_text": args.only_text,
     }
 
 
 def how_reduced(restored: "Restored") -> list[str]:
-    """A line about an image that was made smaller first."""
+    """A line about an image that was made smaller first, or restored in part."""
+    if restored.share < 1:
+        return [f"only its text was restored, {100 * restored.share:.0f} % of it; the rest is enlarged bicubically"]
     return [f"soft, so made {restored.reduction:.1f} times smaller first"] if restored.reduction > 1 else []
 
 

@@ -30,6 +30,7 @@ _OTHER = {
     "text_mask": "with another --text-mask",
     "fidelity": "with another --fidelity",
     "reduction": "with another --reduction",
+    "only_text": "with or without --only-text",
     "quality": "with another --quality",
     "metadata": "with another --metadata",
     "thresholds": "with other thresholds",
@@ -80,6 +81,7 @@ class Maker:
             "text_mask": self.args.text_mask and sha256(Path(self.args.text_mask))[:16],
             "fidelity": self.args.fidelity,
             "reduction": None if self.args.reduction == 1 else self.args.reduction,
+            "only_text": "yes" if self.args.only_text else None,
         }
         if kind == "image":
             values |= {"quality": self.args.quality, "metadata": self.args.metadata}

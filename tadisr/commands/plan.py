@@ -205,6 +205,8 @@ def check_options(args: argparse.Namespace) -> None:
     if args.overlap is not None and not 0 <= args.overlap <= most:
         tile = "none" if args.tile is None else args.tile
         raise UserError(f"--overlap must be from 0 to half a tile, not {args.overlap} for --tile {tile}")
+    if args.only_text and (args.reduction != 1 or args.text_mask is not None):
+        raise UserError("--only-text does not go with --reduction or --text-mask: leave one of them out")
     if args.fidelity is not None and not 0 <= args.fidelity <= 1:
         raise UserError(f"--fidelity must be from 0 to 1, not {args.fidelity:g}")
     if args.quality is not None and not 1 <= args.quality <= 100:

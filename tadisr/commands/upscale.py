@@ -100,6 +100,11 @@ def register(parser: argparse.ArgumentParser) -> None:
         "%(default)s)",
     )
     add(
+        "--only-text",
+        action="store_true",
+        help="restore lines of text and what is near them, and enlarge the rest bicubically: faster (extra ocr)",
+    )
+    add(
         "--text-mask",
         metavar="FILE",
         help="of a single input, for models that are trained for it: an image that is white where text is, black where "

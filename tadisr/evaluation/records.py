@@ -63,8 +63,8 @@ MethodResult = dict[str, Any]
   which the second is None for the tallest; `legible_from`: HR pixels or None;
 - `engines`: second opinions, {engine: values, "n_lines" and "n_annotated"};
 - `mask`: {"iou", "f", "boundary_f"}, or None;
-- `trust`: {"truth" (annotation or engine), "fine" and "to_check" (numbers of lines), "right" with "interval" and "wrong"
-  (shares of those)}, or None.
+- `trust`: {"truth" (annotation or engine), "fine" and "to_check" (numbers of lines), "right" with "interval", and
+  "wrong" (shares of those)}, or None.
 """
 
 

@@ -3,6 +3,8 @@
 Networks of others come from files, by `load_model_file`.
 """
 
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +21,7 @@ from tadisr.io.messages import one_line, quiet
 from tadisr.io.model_files import load_pickled, not_finite, read_header, refuse
 from tadisr.loading.graphs import graph_to_run
 from tadisr.loading.repositories import pipeline_kind, resolve
+from tadisr.tiling import blend_weights, regions_around
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
     from tadisr.trust.check import Thresholds, TrustReport
 
+TEXT_MARGIN = 16
+"""Pixels around lines of text that `only_text` restores with them. The outer half is blended."""
 MODEL_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
 
@@ -41,6 +46,8 @@ class Restored:
     """Which lines of text to check, where that was asked for."""
     reduction: float = 1
     """How many times smaller the image was made before it was restored."""
+    share: float = 1
+    """How much of the image was restored. The rest was enlarged bicubically."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +63,9 @@ class Restorer:
     graph: Path | None = None
     """The ONNX file, where ONNX Runtime does the work."""
 
-    def restore(self, image: np.ndarray, reduction: float | str = 1, **options: Any) -> Restored:
+    def restore(
+        self, image: np.ndarray, reduction: float | str = 1, only_text: bool = False, **options: Any
+    ) -> Restored:
         """Restore one image.
 
         Args:
@@ -64,12 +73,15 @@ class Restorer:
                 alpha. TADiSR then restores alpha as well; TextDiff lays the line on the ground that shows it.
             reduction: how many times smaller a photo is made first, at least 1; "auto" asks `real_reduction`. The
                 output has the size that it has with 1.
+            only_text: restore lines of text and what is near them, and enlarge the rest of an opaque photo
+                bicubically: faster where text is a small part of it. The engine of trust reports finds the lines.
+                Transparent photos are restored as a whole.
             options: of the pipeline's call. TADiSR: `scale`, `tile`, `overlap`, `color_fix`, `fidelity`, `report`, ...;
                 TextDiff: `num_inference_steps`, `strength`, ...
 
         Raises:
             ValueError, TypeError: arguments that cannot work, before any work is done.
-            ImportError: a report without the packages that read.
+            ImportError: a report, or `only_text`, without the packages that read.
             MemoryError: not enough memory; the message says what to try.
             FloatingPointError: the precision does not hold the model's values.
         """
@@ -80,6 +92,10 @@ class Restorer:
                 raise TypeError(f"Restorer.restore gives uint8 arrays: leave out {name}, or call Restorer.pipe.")
         if isinstance(reduction, str) and reduction != "auto" or not isinstance(reduction, str) and not reduction >= 1:
             raise ValueError(f'reduction must be "auto" or at least 1, got {reduction!r}.')
+        if only_text and (reduction != 1 or options.get("text_mask") is not None):
+            raise ValueError("only_text does not go with reduction or text_mask: leave one of them out.")
+        if only_text:
+            return self._restore_text(image, **options)
         if reduction != 1:
             if getattr(image, "dtype", None) != np.uint8:
                 raise TypeError("reduction is for arrays of uint8: convert the image, or leave reduction out.")
@@ -108,6 +124,42 @@ class Restorer:
         before, after = seen(image, made)
         found = check_text(before, after, None if isinstance(report, bool) else report) if report else None
         return Restored(made, mask, found, reduction)
+
+    def _restore_text(
+        self, image: np.ndarray, scale: float = 4, report: "bool | Thresholds" = False,
+        tile_progress: Callable[[Iterable], Iterable] = iter, **options: Any,
+    ) -> Restored:  # fmt: skip
+        """`restore` where text is, within the bicubic enlargement."""
+        from tadisr.trust.check import check_text, find_text
+
+        if getattr(image, "dtype", None) != np.uint8 or image.ndim != 3 or not hasattr(self.pipe, "native_scale"):
+            raise ValueError("only_text is for photos, arrays (h, w, 3) of uint8, and for TADiSR models: leave it out.")
+        if image.shape[2] != 3:
+            return self.restore(image, scale=scale, report=report, tile_progress=tile_progress, **options)
+        h, w = image.shape[:2]
+        factor = max(self.pipe.native_scale or 1, math.ceil(scale))
+        made = np.array(Image.fromarray(image).resize((w * factor, h * factor), Resampling.BICUBIC))
+        mask = np.zeros(made.shape[:2], np.uint8)
+        regions = regions_around(find_text(image), h, w, TEXT_MARGIN)
+        for rows, columns in tile_progress(regions):
+            part = np.ascontiguousarray(image[slice(*rows), slice(*columns)])
+            result = self.restore(part, scale=factor, **options)
+            place = tuple(slice(start * factor, stop * factor) for start, stop in (rows, columns))
+            # at the image's own border nothing has to be blended
+            ramps = [
+                blend_weights((start * factor, stop * factor), length * factor, TEXT_MARGIN * factor // 2)
+                for (start, stop), length in zip((rows, columns), (h, w), strict=True)
+            ]
+            weight = ramps[0][:, None] * ramps[1]
+            made[place] = np.rint(made[place] + (result.image - made[place].astype(np.float32)) * weight[..., None])
+            if result.mask is not None:
+                mask[place] = np.rint(result.mask * weight)
+        size = [max(1, round(side * scale)) for side in (w, h)]
+        if size != [w * factor, h * factor]:
+            made, mask = (np.asarray(Image.fromarray(x).resize(size, Resampling.LANCZOS)) for x in (made, mask))
+        found = check_text(image, made, None if isinstance(report, bool) else report) if report else None
+        share = sum((bottom - top) * (right - left) for (top, bottom), (left, right) in regions) / (h * w)
+        return Restored(made, mask, found, share=share)
 
     @cached_property
     def files(self) -> dict[str, str]:

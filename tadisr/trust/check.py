@@ -125,6 +125,24 @@ def _engine(process: int) -> OCREngine:
     return load_photo_engine()
 
 
+def find_text(lr: np.ndarray, engine: OCREngine | None = None) -> list[np.ndarray]:
+    """Where lines of text are in a photo before it is restored: quads (4, 2), x and y in its pixels.
+
+    Args:
+        lr: (h, w, 3) uint8 RGB. It is searched enlarged, as `check_text` does.
+        engine: None: `trust_engine()`.
+
+    Raises:
+        ImportError: see `trust_engine`.
+    """
+    side, factor = max(lr.shape[:2]), 4
+    factor = min(factor, max(1, SEARCH_SIDES[1] / side))
+    size = [max(1, round(factor * length)) for length in lr.shape[1::-1]]
+    enlarged = np.asarray(Image.fromarray(lr).resize(size, Image.Resampling.BICUBIC))
+    back = np.array([lr.shape[1] / size[0], lr.shape[0] / size[1]], np.float32)
+    return [line.quad * back for line in _find(enlarged, engine or trust_engine()) if is_box(line.quad)]
+
+
 def check_text(
     lr: np.ndarray, sr: np.ndarray, thresholds: Thresholds | None = None, engine: OCREngine | None = None
 ) -> TrustReport:

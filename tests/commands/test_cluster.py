@@ -73,7 +73,7 @@ def test_a_worker_that_dies(on_ray):
 )
 def test_options(run, options, message):
     three()
-    assert run("in", *options) == (2, [f"tadisr: error: {message}"])
+    assert run("in", *options) == (2, [f"tadisr: {message}"])
 
 
 def test_how_many_workers():
@@ -102,4 +102,4 @@ def test_how_many_workers():
 def test_without_ray(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     three()
-    assert run("in", "--backend", "ray") == (2, ["tadisr: error: --backend ray needs Ray: pip install 'tadisr[ray]'"])
+    assert run("in", "--backend", "ray") == (2, ["tadisr: --backend ray needs Ray: pip install 'tadisr[ray]'"])

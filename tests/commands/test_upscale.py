@@ -480,3 +480,28 @@ def test_errors_of_the_model(run, monkeypatch, error):
         "tadisr: in/b.png: not enough memory: try a smaller --tile, or crop or shrink the image",
         "tadisr: 2 of 3 restored, in out",
     ]
+
+
+def test_only_text(run):
+    """A wall without text is enlarged, and what is said and recorded tells."""
+    Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save("a.png")
+    code, said = run("a.png", "-o", "out", "--only-text")
+    assert code == 0 and said == [
+        "tadisr: a.png: only its text was restored, 0 % of it; the rest is enlarged bicubically",
+        "tadisr: 1 of 1 restored: out/a.png",
+    ]
+    assert (opened("out/a.png") == 90).all() and not opened("out/a_mask.png", "L").any()
+    _, said = run("a.png", "-o", "out", "--skip-existing")
+    assert "tadisr: 1 restored anew: their outputs were made with or without --only-text" in said
+    message = "tadisr: --only-text does not go with --reduction or --text-mask: leave one of them out"
+    assert run("a.png", "--only-text", "--reduction", 2) == (2, [message])
+
+
+def test_only_text_without_an_engine(run, monkeypatch):
+    def missing():
+        raise ImportError("Checking text needs RapidOCR and RapidFuzz: pip install 'tadisr[ocr]'.")
+
+    monkeypatch.setattr("tadisr.trust.check.trust_engine", missing)
+    three()
+    assert run("in", "--only-text")[0] == 2
+    assert run("in", "--only-text")[1][-1].startswith("tadisr: --only-text: Checking text needs RapidOCR and RapidFuzz")
