@@ -64,14 +64,19 @@ def restore_on_ray(plan: Plan, maker: "Maker", remarks: list[str]) -> dict[str, 
         raise UserError("--backend ray needs Ray: pip install 'tadisr[ray]'") from None
     args, jobs = maker.args, plan.of(PLANNED)
     with started(args.workers):
-        workers = _workers(ray, args, maker.model.path, len(jobs))
+        count, remote = _workers(ray, args, len(jobs))
+
+        def start() -> Any:
+            return remote.remote(args, maker.model.path, os.getcwd())
+
+        idle = [start() for _ in range(count)]
         try:
-            about = ray.get(workers[0].about.remote())
+            about = ray.get(idle[0].about.remote())
         except RayError as error:
             raise UserError(f"no worker starts: {_of_a_worker(error)}") from None
         waiting, tries = list(reversed(jobs)), dict.fromkeys(map(id, jobs), 0)
         running: dict[Any, tuple[Any, Job]] = {}
-        idle, done, stop = list(workers), 0, False
+        done, stop = 0, False
         with Bars(pause=60, quiet=args.quiet) as bars:
             while running or (waiting and not stop):
                 while idle and waiting and not stop:
@@ -81,15 +86,16 @@ def restore_on_ray(plan: Plan, maker: "Maker", remarks: list[str]) -> dict[str, 
                 bars.set("images", done, len(jobs), line=False)
                 (finished, *_), _ = ray.wait(list(running))
                 worker, job = running.pop(finished)
-                idle.append(worker)
                 try:
                     result, full = ray.get(finished)
+                    idle.append(worker)
                     job.__dict__.update(result.__dict__)
                 except RayTaskError as error:
                     if isinstance(error.cause, UserError):
                         raise UserError(str(error.cause)) from None
                     raise
-                except RayError as error:
+                except RayError as error:  # the process is gone
+                    idle.append(start())
                     if tries[id(job)] == 1:
                         waiting.append(job)
                         continue
@@ -115,8 +121,11 @@ def started(workers: int | None) -> Iterator[None]:
             ray.shutdown()
 
 
-def _workers(ray: Any, args: argparse.Namespace, found: Path, jobs: int) -> list[Any]:
-    """As many as were asked for, else as the cluster has GPUs or processors for, and at most one a job."""
+def _workers(ray: Any, args: argparse.Namespace, jobs: int) -> tuple[int, Any]:
+    """How many workers, and what starts one: as many as were asked for, else as the cluster has GPUs or processors for.
+
+    Never more than jobs.
+    """
     have = ray.cluster_resources()
     share = args.gpus_per_worker
     if share is None:
@@ -127,8 +136,7 @@ def _workers(ray: Any, args: argparse.Namespace, found: Path, jobs: int) -> list
     count = max(1, min(jobs, args.workers or int(room)))
     if count > room:
         raise UserError(f"--workers {args.workers}: the cluster has room for {int(room)}")
-    remote = ray.remote(num_cpus=0 if share else 1, num_gpus=share, max_restarts=-1)(Worker)
-    return [remote.remote(args, found, os.getcwd()) for _ in range(count)]
+    return count, ray.remote(num_cpus=0 if share else 1, num_gpus=share)(Worker)
 
 
 def _of_a_worker(error: Exception) -> str:

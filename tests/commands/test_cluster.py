@@ -78,25 +78,22 @@ def test_options(run, options, message):
 
 def test_how_many_workers():
     """With GPUs as many as their shares allow, else a processor each, and never more than images."""
-    made = []
     ray = SimpleNamespace(
-        cluster_resources=lambda: {"CPU": 8.0, "GPU": 2.0},
-        remote=lambda **how: lambda _: SimpleNamespace(remote=lambda *_: made.append(how) or how),
-    )
+        cluster_resources=lambda: {"CPU": 8.0, "GPU": 2.0}, remote=lambda **needs: lambda _: needs
+    )  # what a worker needs, in place of what starts one
     args = SimpleNamespace(workers=None, gpus_per_worker=None, device="auto")
-    assert len(cluster._workers(ray, args, None, 100)) == 2 and made[-1]["num_gpus"] == 1
+    assert cluster._workers(ray, args, 100) == (2, {"num_cpus": 0, "num_gpus": 1})
     args.gpus_per_worker = 0.25
-    assert len(cluster._workers(ray, args, None, 100)) == 8 and len(cluster._workers(ray, args, None, 3)) == 3
+    assert cluster._workers(ray, args, 100) == (8, {"num_cpus": 0, "num_gpus": 0.25})
+    assert cluster._workers(ray, args, 3)[0] == 3
     args.device, args.gpus_per_worker = "cpu", None
-    assert len(cluster._workers(ray, args, None, 100)) == 8 and made[-1] == {
-        "num_cpus": 1, "num_gpus": 0.0, "max_restarts": -1
-    }  # fmt: skip
+    assert cluster._workers(ray, args, 100) == (8, {"num_cpus": 1, "num_gpus": 0})
     args.workers = 9
     with pytest.raises(cluster.UserError, match=r"--workers 9: the cluster has room for 8"):
-        cluster._workers(ray, args, None, 100)
+        cluster._workers(ray, args, 100)
     args.gpus_per_worker = 3.0
     with pytest.raises(cluster.UserError, match=r"--gpus-per-worker 3: the cluster has 2 GPUs"):
-        cluster._workers(ray, args, None, 100)
+        cluster._workers(ray, args, 100)
 
 
 def test_without_ray(run, monkeypatch):
