@@ -1,7 +1,7 @@
 """Make the bundled form of a trained pipeline: half precision, named as it is bundled.
 
     python training/tiny/release.py runs/tiny_reader/weights tadisr/weights/tadisr-tiny [--strength 0.9] \\
-        [--fidelity 0.5] [--average DIR ...]
+        [--fidelity 0.5] [--average DIR ...] [--before DIR --share 0.3]
 
 Other files in the target folder, such as its model card, stay.
 
@@ -10,7 +10,9 @@ Drawn pages are more regular than photographs, so a network that learned from th
 --fidelity is the default of the pipeline's dial: how much of the correction text keeps, see `tadisr.models.softening`.
 TextDiff's
 --residual-strength, also a setting, scales the diffusion's part of the correction. --average names more pipelines of
-the same run, or of runs that went on from it: the mean of their weights is steadier than each one's.
+the same run, or of runs that went on from it: the mean of their weights is steadier than each one's. --before names the
+pipeline that a run went on from, and --share how much of the way to its result is taken: a short run on new data may
+win what it was for at once, and lose some of what the weights could do before. What is new in the run stays whole.
 """
 
 import argparse
@@ -44,9 +46,24 @@ def average(pipe: DiffusionPipeline, others: Sequence[Path]) -> None:
             part.load_state_dict({key: sum(state[key] for state in states) / len(states) for key in states[0]})
 
 
+def go_part_of_the_way(pipe: DiffusionPipeline, before: Path, share: float) -> None:
+    """Give `pipe` the weights between those of `before`, at 0, and its own, at 1, in place; parts that it adds stay."""
+    earlier = type(pipe).from_pretrained(before)
+    for name, part in pipe.components.items():
+        if not isinstance(part, torch.nn.Module):
+            continue
+        own, old = part.state_dict(), getattr(earlier, name).state_dict()
+        if any(key not in own or value.shape != own[key].shape for key, value in old.items()):
+            raise ValueError(f"{before} has a {name} of another architecture: there is no way between them.")
+        part.load_state_dict(own | {key: value + share * (own[key] - value) for key, value in old.items()})
+
+
 @quiet()  # on casting, diffusers names the modules to be kept in float32, of which there are none
-def release(source: Path, target: Path, others: Sequence[Path] = (), **strengths: float | None) -> None:
-    """Write `source`, a whole pipeline, as float16 to `target`, averaged with `others`.
+def release(
+    source: Path, target: Path, others: Sequence[Path] = (), before: Path | None = None, share: float = 1.0,
+    **strengths: float | None,
+) -> None:  # fmt: skip
+    """Write `source`, a whole pipeline, as float16 to `target`: averaged with `others`, on the way from `before`.
 
     `strengths` are named as the flags. A strength that is None or not given stays.
 
@@ -63,6 +80,10 @@ def release(source: Path, target: Path, others: Sequence[Path] = (), **strengths
         raise ValueError(f"{source} holds a {name}: only {' and '.join(kinds)} are bundled.")
     pipe = kinds[name].from_pretrained(source)
     average(pipe, others)
+    if not 0 <= share <= 1 or (share < 1 and before is None):
+        raise ValueError(f"share is a share from 0 to 1 of the way from --before, got {share}.")
+    if before is not None:
+        go_part_of_the_way(pipe, before, share)
     given = {name: value for name, value in strengths.items() if value is not None}
     if isinstance(pipe, TextDiffPipeline):
         has = {"strength", "residual_strength"}
@@ -100,6 +121,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("target", type=Path)
     for name in ("strength", "fidelity", "residual_strength"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=float)
+    parser.add_argument("--before", type=Path, metavar="FOLDER")
+    parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--average", type=Path, nargs="+", default=[], metavar="FOLDER", dest="others")
     release(**vars(parser.parse_args(argv)))
 

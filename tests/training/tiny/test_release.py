@@ -44,6 +44,28 @@ def test_averages_and_scales_what_is_added(tmp_path):
     assert not torch.equal(soft.restore_tile(lr)[0], pipes[0].restore_tile(lr)[0])
 
 
+def test_part_of_the_way(tmp_path):
+    one, two = (saved(tmp_path / str(seed), seed) for seed in (1, 2))
+    prompted = tiny.lean(mask_prompt=True)
+    for name in ("unet", "vae", "joint_decoder"):
+        getattr(prompted, name).load_state_dict(
+            getattr(TADiSRPipeline.from_pretrained(two), name).state_dict(), strict=False
+        )
+    prompted.save_pretrained(two)
+    release(two, tmp_path / "out", before=one, share=0.25)
+    first, second, made = (TADiSRPipeline.from_pretrained(tmp_path / name) for name in ("1", "2", "out"))
+    for part in ("unet", "vae", "joint_decoder"):
+        old, new, found = (getattr(pipe, part).state_dict() for pipe in (first, second, made))
+        for key, value in found.items():
+            expected = old[key] + 0.25 * (new[key] - old[key]) if key in old else new[key]
+            torch.testing.assert_close(value, expected, atol=2e-3, rtol=2e-3)  # float16
+    assert any(key.startswith("prompt_encoder.") for key in found) and made.joint_decoder.config.mask_prompt
+    with pytest.raises(ValueError, match="another architecture: there is no way between them"):
+        release(one, tmp_path / "back", before=two, share=0.5)
+    with pytest.raises(ValueError, match="share is a share from 0 to 1 of the way from --before"):
+        release(two, tmp_path / "far", share=0.5)
+
+
 def test_what_has_which_strength(tmp_path):
     tiny_textdiff.textdiff().save_pretrained(tmp_path / "lines")
     release(tmp_path / "lines", tmp_path / "out", strength=0.5, residual_strength=0.25)
