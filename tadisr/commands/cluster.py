@@ -71,7 +71,7 @@ def restore_on_ray(plan: Plan, maker: "Maker", remarks: list[str]) -> dict[str, 
 
         idle = [start() for _ in range(count)]
         try:
-            about = ray.get(idle[0].about.remote())
+            about: dict[str, str] = ray.get([idle[0].about.remote()])[0]
         except RayError as error:
             raise UserError(f"no worker starts: {_of_a_worker(error)}") from None
         waiting, tries = list(reversed(jobs)), dict.fromkeys(map(id, jobs), 0)
@@ -141,4 +141,5 @@ def _workers(ray: Any, args: argparse.Namespace, jobs: int) -> tuple[int, Any]:
 
 def _of_a_worker(error: Exception) -> str:
     """The reason alone, without the traceback that Ray adds."""
-    return one_line(getattr(error, "cause", None) or str(error).strip().rpartition("\n")[2])
+    cause = getattr(error, "cause", None)
+    return one_line(cause if isinstance(cause, Exception) else RuntimeError(str(error).strip().rpartition("\n")[2]))

@@ -224,9 +224,9 @@ def _trust(
         reference = normalize_text(line["text"], normalization)
         if line["source"] != source or not reference:
             continue
-        readings = [Reading(**line["read"][name][judge]) for name in (before, after)]
-        verdict = check_line(np.float32(line["quad"]), BOTH, *readings, Thresholds()).verdict
-        right = normalize_text(readings[1].text, normalization) == reference
+        old, new = (Reading(**line["read"][name][judge]) for name in (before, after))
+        verdict = check_line(np.array(line["quad"], np.float32), BOTH, old, new, Thresholds()).verdict
+        right = normalize_text(new.text, normalization) == reference
         counts[verdict][:, positions[line["image"]]] += 1, right
     (fine, right), (doubtful, saved) = counts[AGREE], counts[CHECK]
     if not fine.any() and not doubtful.any():

@@ -104,9 +104,8 @@ def _drawn(page: pdfium.PdfPage, scale: float, window: tuple[float, float, float
     """Part of the page (left, top, right, bottom; points), (H, W, 3) float32 in [0, 1]."""
     x0, y0, x1, y1 = window
     width, height = page.get_size()
-    bitmap = page.render(
-        scale=scale, crop=(x0, height - y1, width - x1, y0), optimize_mode="lcd" if lcd else None, may_draw_forms=False
-    )
+    options: dict[str, Any] = {"scale": scale, "crop": (x0, height - y1, width - x1, y0)}
+    bitmap = page.render(**options, optimize_mode="lcd" if lcd else None, may_draw_forms=False)
     return cv2.cvtColor(np.ascontiguousarray(bitmap.to_numpy()[..., :3]), cv2.COLOR_BGR2RGB).astype(np.float32) / 255
 
 
@@ -160,7 +159,7 @@ def sheet(page: pdfium.PdfPage, size: tuple[int, int], flat: bool, rng: np.rando
         canvas.lines.append({"text": "" if _doubtful(word.text) else word.text, "quad": quad, "font": ""})
     inside = np.zeros(size, np.uint8)
     for line in canvas.lines:
-        grown = line["quad"] + np.float32([[-3, -3], [3, -3], [3, 3], [-3, 3]])
+        grown = line["quad"] + np.array([[-3, -3], [3, -3], [3, 3], [-3, 3]], np.float32)
         cv2.fillConvexPoly(inside, np.round(grown).astype(np.int32), 1)
     ink = cover > 0.5
     # text that PDFium names no line for, or lines whose strokes are not the page's own text
