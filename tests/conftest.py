@@ -54,6 +54,17 @@ LONG = (
     "web/",
 )
 
+# Tests of programs that give up where a machine is too busy: Ray, and Chromium. They are run again if they fail.
+BUSY = (
+    "apps/test_page",
+    "commands/test_cluster.py",
+    "data_synthesis/test_parallel.py::test_ray",
+    "data_synthesis/writing/test_synthesize.py::test_ray",
+    "evaluation/test_html_browser.py",
+    "test_ray.py",
+    "web/",
+)
+
 # The tests run side by side: a thread per core in each of them would only make them wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -81,10 +92,13 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     """Mark the tests that `make test-quick` leaves out, and begin with them: then no process waits for the last."""
-    long = tuple(str(HERE / place) for place in LONG)
+    long, busy = (tuple(str(HERE / place) for place in places) for places in (LONG, BUSY))
     for item in items:
-        if f"{item.path}::{item.name}".startswith(long):  # a test in a class is known by its file
+        name = f"{item.path}::{item.name}"  # a test in a class is known by its file
+        if name.startswith(long):
             item.add_marker("long")
+        if name.startswith(busy):
+            item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=2))
     last = {item.path for item in items} - {item.path for item in items if item.get_closest_marker("long")}
     items.sort(key=lambda item: item.path in last)
 

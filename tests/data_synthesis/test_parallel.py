@@ -22,14 +22,16 @@ def test_every_task_once_on_one_thread():
 
 def test_ray_gives_the_same():
     pytest.importorskip("ray")
-    # In a process of its own: Ray ends the whole process when a machine is too busy for it to start.
+    # In a process of its own, and started once: Ray ends the whole process when a machine is too busy for it to start.
     code = (
+        "import ray\n"
         "from tadisr.data_synthesis.parallel import run_tasks\n"
         "def work(x):\n"
         "    import torch\n"
         "    if x == 'bad':\n"
         "        raise ValueError(f'{x} is refused')\n"
         "    return x * x, {str(x): torch.get_num_threads()}\n"
+        "ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)\n"
         "print(sorted(run_tasks(work, [3, 1, 2], 2, 'ray')))\n"
         "try:\n"
         "    list(run_tasks(work, ['bad'], 2, 'ray'))\n"
