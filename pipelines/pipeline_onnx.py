@@ -6,6 +6,7 @@ Shapes: B batch, h, w LR pixels, H, W pixels of the output.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from PIL import Image
 
 from tadisr.arrays import as_batch, fix_alpha, fix_color, resize, to_images, to_layers, to_planes
 from tadisr.pipelines.inputs import check_inputs
+from tadisr.pipelines.tile_memory import TileMemory
 from tadisr.runtime.graph import Graph
+from tadisr.text_masks import NO_PROMPTS, OPAQUE, shuffle, to_prompts, unshuffle
 from tadisr.tiling import TilePlan, auto_tile, group_by_size, run_tiled
 from tadisr.transparency import sliding_maximum
 from tadisr.trust.check import Thresholds, TrustReport, check_text
@@ -48,6 +51,7 @@ class TADiSROnnxPipeline:
 
     def __init__(self, graph: Graph):
         self.graph = graph
+        self._tiles = TileMemory()
         self._largest_tile: int | None = None  # output pixels: what tile="auto" has been found to fit
 
     @property
@@ -59,6 +63,11 @@ class TADiSROnnxPipeline:
     def device(self) -> str:
         """What it computes on, see `tadisr.runtime.graph.choose_provider`."""
         return self.graph.device
+
+    @property
+    def takes_masks(self) -> bool:
+        """Whether a person can say where text is, see `text_mask`."""
+        return self.graph.takes_masks
 
     @property
     def native_scale(self) -> int:
@@ -81,23 +90,21 @@ class TADiSROnnxPipeline:
     ) -> TADiSROnnxPipelineOutput:
         """Restore one image, or a list of images of any sizes; everything as in `TADiSRPipeline`, but for tensors.
 
-        A graph has no input for a `text_mask`, and refuses one.
-
         Raises:
             ValueError, TypeError: arguments that cannot work, before any work is done.
             ImportError: a report without the packages that read, also at once.
             MemoryError: not enough memory for the tile; the message says which one to try.
         """
         check_inputs(scale, tile, overlap, color_fix, output_type, report, tile_batch, fidelity, OUTPUT_TYPES)
-        if text_mask is not None:
-            raise ValueError('ONNX graphs take no text_mask: load the model with runtime="torch".')
         self.graph.check_fidelity(fidelity)
         images, masks, reports = [], [], []
         sources = to_planes(image, keep_alpha=True)  # (1, 3 or 4, h, w) in [0, 1]
-        waiting = iter(sources)
-        for group in group_by_size([to_layers(source) for source in sources], self.native_scale, self._fits()):
+        layers = [to_layers(source) for source in sources]
+        prompts, waiting = iter(self._prompts(text_mask, layers)), iter(sources)
+        for group in group_by_size(layers, self.native_scale, self._fits()):
             lr = np.concatenate(group)
-            sr, mask_logits = self.restore(lr, scale, tile, overlap, tile_progress, tile_batch, fidelity)
+            given = None if text_mask is None else np.concatenate(list(islice(prompts, len(group))))
+            sr, mask_logits = self.restore(lr, scale, tile, overlap, tile_progress, tile_batch, fidelity, given)
             masks += to_images(1 / (1 + np.exp(-mask_logits)), output_type)
             for index, one_lr in enumerate(group):
                 one_sr, source = sr[index : index + 1], next(waiting)
@@ -119,23 +126,29 @@ class TADiSROnnxPipeline:
         tile_progress: Callable[[Iterable], Iterable] = iter,
         tile_batch: int | None = None,
         fidelity: float | None = None,
+        text_mask: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Images of one size, lr (B, 3 or 4, h, w) in [0, 1], see `to_layers`, to (B, 3 or 4, H, W) in [0, 1] and
         mask logits (B, 1, H, W), tile by tile.
 
-        After an error of not enough memory tile="auto" starts again with half the side.
+        `text_mask`: a prompt for it, as `to_prompts` makes it; tiles are then taken from what the last call with one
+        left, or left there. After an error of not enough memory tile="auto" starts again with half the side.
         """
         factor, fixed = self.native_scale, self.graph.info.tile
         whole = int(scale) if scale == int(scale) else factor
         if fixed:
             tile, tile_batch = fixed * factor, 1
+        image: np.ndarray = lr
+        restore_tile: Callable = partial(self.restore_tile, scale=whole, fidelity=fidelity)
+        if text_mask is not None:  # tiles are cut from both at once
+            tile_batch, restore_tile = 1, self._remembering(whole, fidelity)
+            image = np.concatenate([lr, unshuffle(text_mask, factor)], 1)
         plan = TilePlan(tile, tile_batch, max(lr.shape[2:]) * factor, self._fits())
-        restore_tile = partial(self.restore_tile, scale=whole, fidelity=fidelity)
         while True:
             side = fixed or max(1, plan.side // factor)  # LR pixels
             shared = min(overlap // factor, side // 2)
             try:
-                sr, mask_logits = run_tiled(restore_tile, lr, side, shared, whole, tile_progress, plan.batch)
+                sr, mask_logits = run_tiled(restore_tile, image, side, shared, whole, tile_progress, plan.batch)
                 break
             except MemoryError:
                 if fixed:
@@ -148,11 +161,32 @@ class TADiSROnnxPipeline:
             sr, mask_logits = resize(sr, size), resize(mask_logits, size)
         return np.clip(sr, 0, 1, out=sr), mask_logits
 
+    def _prompts(self, text_mask: Any, layers: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """A prompt for each image of `layers`, see `to_prompts`; none without a mask."""
+        if text_mask is None:
+            return []
+        if not self.takes_masks:
+            raise ValueError(NO_PROMPTS)
+        if any(image.shape[1] == 4 for image in layers):
+            raise ValueError(OPAQUE)
+        return to_prompts(to_planes(text_mask, keep_alpha=True), [x.shape[2:] for x in layers], self.native_scale)
+
+    def _remembering(self, scale: int, fidelity: float | None) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
+        """`restore_tile` of arrays that hold LR and, its pixels as channels, the prompt; as far as it is not known."""
+        call = self._tiles.begin(repr([scale, self.graph.info.fidelity if fidelity is None else fidelity]))
+
+        def restore(tile: np.ndarray) -> Sequence[np.ndarray]:
+            lr, prompt = tile[:, :3], tile[:, 3:]
+            given = shuffle(prompt, self.native_scale) if prompt.any() else None
+            return call.restore(lr, prompt, lambda _: self.restore_tile(lr, scale, fidelity, given))
+
+        return restore
+
     def restore_tile(
-        self, lr: np.ndarray, scale: int = 4, fidelity: float | None = None
+        self, lr: np.ndarray, scale: int = 4, fidelity: float | None = None, text_mask: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """lr (B, 3 or 4, h, w) in [0, 1] to the image (B, 3 or 4, H, W), nominally in [0, 1], and mask logits
-        (B, 1, H, W)."""
+        (B, 1, H, W). `text_mask`: a prompt (B, 2, factor h, factor w)."""
         if lr.shape[1] == 4:
             return self._restore_transparent(lr, scale, fidelity)
         height, width = lr.shape[2:]
@@ -161,12 +195,14 @@ class TADiSROnnxPipeline:
             (info.tile or -(-max(side, info.least_side) // info.multiple) * info.multiple) - side
             for side in (height, width)
         )
+        factor = self.native_scale
         if below or right:
             lr = np.pad(lr, ((0, 0), (0, 0), (0, below), (0, right)), mode="edge")
-        batches = lr if info.tile is None else np.split(lr, len(lr))
-        results = [self.graph(one, fidelity) for one in ([lr] if batches is lr else batches)]
+            if text_mask is not None:
+                text_mask = np.pad(text_mask, ((0, 0), (0, 0), (0, below * factor), (0, right * factor)))
+        batches = [slice(None)] if info.tile is None else [slice(i, i + 1) for i in range(len(lr))]
+        results = [self.graph(lr[i], fidelity, None if text_mask is None else text_mask[i]) for i in batches]
         image, mask_logits = results[0] if len(results) == 1 else map(np.concatenate, zip(*results, strict=True))
-        factor = self.native_scale
         image, mask_logits = (x[..., : height * factor, : width * factor] for x in (image, mask_logits))
         if factor != scale:
             size = height * scale, width * scale

@@ -50,7 +50,6 @@ from tadisr.models.attention import record_text_attention
 from tadisr.models.families import backbone_classes, family_of
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor
 from tadisr.models.lora import ADAPTER
-from tadisr.models.mask_prompt import NO_PROMPTS, to_prompts
 from tadisr.models.network import check_fits, denoise
 from tadisr.models.precision import beside
 from tadisr.models.prompt import TextPrompt
@@ -73,7 +72,8 @@ from tadisr.models.weights import why_not_finite
 from tadisr.pipelines.inputs import check_fidelity, check_inputs
 from tadisr.pipelines.pipeline_base import UNUSED_PROMPT, HubPipeline
 from tadisr.pipelines.pipeline_output import TADiSRPipelineOutput
-from tadisr.pipelines.tile_memory import Denoised, TileMemory
+from tadisr.pipelines.tile_memory import TileMemory
+from tadisr.text_masks import NO_PROMPTS, OPAQUE, to_prompts
 from tadisr.tiling import MIN_SIDE, TilePlan, auto_tile, group_by_size, run_tiled
 from tadisr.trust.check import Thresholds, TrustReport, check_text
 
@@ -81,6 +81,8 @@ logger = logging.getLogger(__name__)
 ImageInput = Image.Image | np.ndarray | torch.Tensor
 _VAES = [AutoencoderKL, LeanAutoencoderKL]
 NO_TEXT = -20.0  # a mask logit, where the network did not look
+Denoised = tuple[torch.Tensor, dict[str, torch.Tensor], Sequence[torch.Tensor]]
+"""A tile before it is decoded: the latents, the attention maps by layer, the encoder's features."""
 
 
 class TADiSRPipeline(HubPipeline):
@@ -312,11 +314,18 @@ class TADiSRPipeline(HubPipeline):
         """A prompt for each image of `layers`, see `to_prompts`; none without a mask."""
         if text_mask is None:
             return []
-        if self.joint_decoder.prompt_encoder is None:
+        if not self.takes_masks:
             raise ValueError(NO_PROMPTS)
         if any(image.shape[1] == 4 for image in layers):
-            raise ValueError("text_mask is for opaque images: lay the image on a ground first.")
-        return to_prompts(text_mask, [image.shape[-2:] for image in layers], self._factor(scale))
+            raise ValueError(OPAQUE)
+        masks = [mask.float().cpu().numpy() for mask in to_tensors(text_mask, keep_alpha=True)]
+        prompts = to_prompts(masks, [image.shape[-2:] for image in layers], self._factor(scale))
+        return list(map(torch.from_numpy, prompts))
+
+    @property
+    def takes_masks(self) -> bool:
+        """Whether a person can say where text is, see `text_mask`."""
+        return self.joint_decoder.prompt_encoder is not None
 
     def _remembering(self, scale: int, fidelity: float | None) -> Callable[[np.ndarray], Sequence[np.ndarray]]:
         """`restore_tile` of arrays that hold LR and, its pixels as channels, the prompt; as far as it is not known."""
@@ -326,16 +335,20 @@ class TADiSRPipeline(HubPipeline):
         fidelity = self.default_fidelity if fidelity is None else fidelity
         changes = sum(weight._version for weight in weights)
         settings = [scale, fidelity, str(device), changes, dict(self.joint_decoder.config)]
-        call = self._tiles.begin(repr([*settings, *(part.dtype for part in parts)]), device)
+        call = self._tiles.begin(repr([*settings, *(part.dtype for part in parts)]))
 
         def restore(tile: np.ndarray) -> Sequence[np.ndarray]:
             lr, prompt = (torch.from_numpy(tile[:, span]).to(device) for span in np.s_[:3, 3:])
-            prompt = F.pixel_shuffle(prompt, factor)
-            return call.restore(
-                tile[:, :3], tile[:, 3:],
-                lambda: self._denoised(self.prepare_image(lr, factor)),
-                lambda denoised: self.restore_tile(lr, scale, fidelity, prompt if prompt.any() else None, denoised),
-            )  # fmt: skip
+            given = F.pixel_shuffle(prompt, factor) if prompt.any() else None
+
+            def decode(denoised: Denoised) -> list[np.ndarray]:
+                made = self.restore_tile(lr, scale, fidelity, given, _on(device, denoised))
+                return [result.float().cpu().numpy() for result in made]
+
+            def denoised() -> Denoised:
+                return self._denoised(self.prepare_image(lr, factor))
+
+            return call.restore(tile[:, :3], tile[:, 3:], decode, denoised, partial(_on, "cpu"))
 
         return restore
 
@@ -429,11 +442,13 @@ class TADiSRPipeline(HubPipeline):
         image: torch.Tensor,
         fidelity: float | torch.Tensor | None = None,
         text_mask: torch.Tensor | None = None,
+        given: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """z_H and the attention maps to the image (B, 3, H, W) in [-1, 1] and mask logits (B, 1, H, W) (Eq. 5).
 
-        `text_mask`: a prompt (B, 2, H, W). Below a `fidelity` of 1 the image is softened on text afterwards, but where
-        a prompt is given; that is no part of the paper.
+        `text_mask`: a prompt (B, 2, H, W); or its pixels as channels, as the prompt encoder takes them, and `given`
+        (B, 1, H, W) is above 0 where it says something. Below a `fidelity` of 1 the image is softened on text
+        afterwards, but where a prompt is given; that is no part of the paper.
         """
         fidelity = self.default_fidelity if fidelity is None else fidelity
         if not isinstance(fidelity, torch.Tensor) and fidelity == 1:
@@ -445,7 +460,7 @@ class TADiSRPipeline(HubPipeline):
         soften = at_fidelity(fidelity, self.joint_decoder.older_softening or MIDDLE)
         softened = soften(correction, mask_logits.to(image.dtype))
         if text_mask is not None:
-            softened = torch.where(text_mask[:, 1:] > 0, correction, softened)
+            softened = torch.where((text_mask[:, 1:] if given is None else given) > 0, correction, softened)
         return image + softened, mask_logits
 
     def report(self, lr: torch.Tensor, sr: torch.Tensor, thresholds: Thresholds | None = None) -> TrustReport:
@@ -574,3 +589,8 @@ def _kinds() -> dict[str, list[type]]:
 def _varied(images: torch.Tensor) -> torch.Tensor:
     """Which of (B, C, H, W) are not the same everywhere: (B,)."""
     return (images.amax((2, 3)) > images.amin((2, 3))).any(1)
+
+
+def _on(device: torch.device | str, denoised: Denoised) -> Denoised:
+    latents, maps, features = denoised
+    return latents.to(device), {name: x.to(device) for name, x in maps.items()}, [x.to(device) for x in features]

@@ -81,7 +81,7 @@ class Page:
     @property
     def takes_masks(self) -> bool:
         """Whether a person can correct where text is."""
-        return self.restorer.graph is None and bool(self.restorer.pipe.joint_decoder.config.mask_prompt)
+        return self.restorer.pipe.takes_masks
 
     def restore(
         self,

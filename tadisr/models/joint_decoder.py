@@ -17,10 +17,11 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from tadisr.models.attention import TextAttentionProjection, cross_attention_layers
 from tadisr.models.inference_layers import activated, run_block
 from tadisr.models.interaction import interaction_block
-from tadisr.models.mask_prompt import NO_PROMPTS, MaskPromptEncoder
+from tadisr.models.mask_prompt import MaskPromptEncoder
 from tadisr.models.precision import compute_in_float32
 from tadisr.models.scratch import LeanAutoencoderKL, drop_group_norms, drop_mid_block
 from tadisr.models.softening import Softening
+from tadisr.text_masks import NO_PROMPTS
 
 _LATENTS = "latents"  # what stands in for attention maps where there are none
 _MASK_SOURCES = ("attention", "latents", "mid_block")

@@ -23,7 +23,7 @@ from torch import nn
 from tadisr.io.atomic import write_atomically
 from tadisr.io.messages import one_line
 from tadisr.models.joint_decoder import vae_factor
-from tadisr.runtime.graph import FIDELITY, PRECISIONS, Graph, GraphInfo, metadata, sealed
+from tadisr.runtime.graph import FIDELITY, GIVEN, PRECISIONS, TEXT_MASK, Graph, GraphInfo, metadata, sealed
 from tadisr.tiling import MIN_SIDE
 
 _LARGEST = 1_900_000_000  # bytes of weights: a file of more than 2 GiB cannot be one
@@ -37,19 +37,31 @@ CALIBRATION = Path(__file__).parent / "calibration.png"
 """LR crops of drawn pages, of `CROP` pixels, side by side: what int8 ranges are measured on."""
 CROP = 96
 _Feeds = dict[str, Any]
-"""A graph's inputs by name: "lr" (1, 3, h, w), and the fidelity."""
+"""A graph's inputs by name: "lr" (1, 3, h, w), the fidelity, and for models that take masks a prompt."""
 
 
 class _Tile(nn.Module):
-    """`restore_tile` as a module of its own."""
+    """`restore_tile` as a module of its own, of images that need no padding."""
 
     def __init__(self, pipe: Any, scale: int):
         super().__init__()
         self.parts = nn.ModuleList([pipe.vae, pipe.backbone, pipe.joint_decoder, pipe.prompt])
-        self.restore_tile, self.scale = pipe.restore_tile, scale
+        self.pipe, self.scale = pipe, scale
+        self.prompt_channels = 2 * vae_factor(pipe.vae) ** 2 if pipe.takes_masks else 0
 
-    def forward(self, lr: torch.Tensor, fidelity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.restore_tile(lr, self.scale, fidelity)
+    def forward(self, lr: torch.Tensor, fidelity: torch.Tensor, *prompt: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """`prompt`: the inputs `TEXT_MASK` and `GIVEN` of a graph, see there."""
+        x = self.pipe.prepare_image(lr, self.scale)
+        image, mask_logits = self.pipe.decode(*self.pipe._denoised(x), x, fidelity, *prompt)
+        return image / 2 + 0.5, mask_logits
+
+    def defaults(self, fidelity: float) -> _Feeds:
+        """What the inputs are that a caller leaves out. A prompt of nothing is as small as can be: it is broadcast."""
+        given: _Feeds = {FIDELITY: np.asarray(fidelity, np.float32)}
+        if self.prompt_channels:
+            given[TEXT_MASK] = np.zeros((1, self.prompt_channels, 1, 1), np.float32)
+            given[GIVEN] = np.zeros((1, 1, 1, 1), np.float32)
+        return given
 
 
 def export(
@@ -92,9 +104,9 @@ def export(
         fitting = f"{least} or more" if multiple == 1 else f"a multiple of {multiple}, at least {least}"
         raise ValueError(f"A tile of {tile} LR pixels does not fit the model: take {fitting}.")
     widest = max(pipe.vae.config["block_out_channels"])
-    fidelity = np.asarray(pipe.default_fidelity, np.float32)
-    crops = [{"lr": _planes(image, tile or CROP), FIDELITY: fidelity} for image in (images or calibration_images())]
     module = _Tile(pipe, scale).eval().requires_grad_(False)
+    defaults = module.defaults(pipe.default_fidelity)
+    crops = [{"lr": _planes(image, tile or CROP), **defaults} for image in (images or calibration_images())]
     written = {}
     with TemporaryDirectory() as folder:
         raw, complete = Path(folder) / "float32.onnx", Path(folder) / "complete.onnx"
@@ -102,10 +114,10 @@ def export(
         for precision, path in paths.items():
             info = GraphInfo(
                 precision=precision, scale=scale, least_side=least, multiple=multiple, tile=tile, widest=widest,
-                fidelity=float(fidelity), **about,
+                fidelity=float(defaults[FIDELITY]), **about,
             )  # fmt: skip
             made = _in_precision(raw, precision, crops)
-            complete.write_bytes(_packed(made, info))
+            complete.write_bytes(_packed(made, info, defaults))
             psnr = _compare(complete, module, crops)
             if psnr < LEAST_PSNR[precision]:
                 raise ValueError(
@@ -114,7 +126,7 @@ def export(
                 )
             written[precision] = replace(info, psnr=round(psnr, 2) if math.isfinite(psnr) else None)
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, _packed(made, written[precision]))
+            write_atomically(path, _packed(made, written[precision], defaults))
     return written
 
 
@@ -163,8 +175,13 @@ def _for_any_image(module: _Tile) -> Iterator[None]:
 def _to_onnx(module: _Tile, path: Path, tile: int | None, least: int, multiple: int) -> None:
     height, width = (tile, tile) if tile else (least + 3 * multiple, least + 5 * multiple)
     height, width = (-(-side // multiple) * multiple for side in (height, width))
-    shapes = None if tile else (dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC), {})
-    example = torch.rand(1 if tile else 2, 3, height, width, generator=torch.Generator().manual_seed(0)), torch.ones(())
+    fidelity, *prompt = (torch.as_tensor(value) for value in module.defaults(1).values())
+    lr = torch.rand(1 if tile else 2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    example: tuple[Any, ...] = (lr, fidelity, *prompt)
+    shapes: Any = None
+    if tile is None:
+        fixed = ({},) * len(prompt)
+        shapes = (dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC), {}, *([fixed] if prompt else []))
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     try:
@@ -176,16 +193,30 @@ def _to_onnx(module: _Tile, path: Path, tile: int | None, least: int, multiple: 
             module(*example)  # Eq. 1's coefficients are plain numbers from now on
             program = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
             onnx_program: Any = torch.onnx.export(
-                program, dynamo=True, optimize=True, verbose=False, opset_version=_OPSET, input_names=["lr", FIDELITY],
-                output_names=["image", "mask_logits"],
+                program, dynamo=True, optimize=True, verbose=False, opset_version=_OPSET,
+                input_names=["lr", FIDELITY, TEXT_MASK, GIVEN][: len(example)], output_names=["image", "mask_logits"],
             )  # fmt: skip
             optimize_ir(onnx_program.model, input_size_limit=_LARGEST, output_size_limit=_FOLDED)
             onnx_program.save(path)
+        _let_prompts_be_small(path)
     except Exception as error:  # whatever torch.export raises for control flow that it cannot follow
         how = "for tiles of one size: give --tile" if tile is None else "by PyTorch alone"
         raise ValueError(f"The model does not export ({one_line(error, 150)}): it can run {how}.") from None
     finally:
         logger.setLevel(level)
+
+
+def _let_prompts_be_small(path: Path) -> None:
+    """Have a graph's prompt be of any size: it was exported as one that is broadcast."""
+    import onnx
+
+    model = onnx.load(path)
+    for value in model.graph.input:
+        if value.name in (TEXT_MASK, GIVEN):
+            for axis in (0, 2, 3):
+                value.type.tensor_type.shape.dim[axis].dim_param = f"{value.name}_{axis}"
+    del model.graph.value_info[:]  # sizes that are true of the small one alone
+    onnx.save(model, path)
 
 
 def _in_precision(source: Path, precision: str, crops: Sequence[_Feeds]) -> Path:
@@ -230,14 +261,18 @@ def _to_quantize(path: Path) -> list[str]:
     """The names of what takes time in float: convolutions and feed-forward layers.
 
     The last convolutions stay in float: they cost little and are all seen. So do SiLUs: in int8 they take a tenth of
-    the time off, and double the error.
+    the time off, and double the error. So does what reads a prompt alone: it is seldom run.
     """
     import onnx
 
     graph = onnx.load(path).graph
     large = {weight.name for weight in graph.initializer if math.prod(weight.dims) >= _LARGE}
+    shown = {graph.input[0].name}  # what depends on the image
+    for node in graph.node:
+        if shown.intersection(node.input):
+            shown.update(node.output)
     names, read = [], set()  # `read`: what a convolution is computed from
-    for node in reversed(graph.node):
+    for node in reversed([node for node in graph.node if shown.intersection(node.input)]):
         last = not read.intersection(node.output)
         if not last or node.op_type == "Conv":
             read.update(node.input)
@@ -246,8 +281,9 @@ def _to_quantize(path: Path) -> list[str]:
     return names
 
 
-def _packed(path: Path, info: GraphInfo) -> bytes:
-    """The file's bytes with what it says of itself; weights that float16 holds exactly are stored so."""
+def _packed(path: Path, info: GraphInfo, defaults: _Feeds) -> bytes:
+    """The file's bytes with what it says of itself, and its inputs' `defaults`; weights that float16 holds exactly are
+    stored so."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -263,7 +299,7 @@ def _packed(path: Path, info: GraphInfo) -> bytes:
         name = weight.name
         weight.CopyFrom(numpy_helper.from_array(half, f"{name}_half"))
         model.graph.node.insert(index, helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
-    model.graph.initializer.append(numpy_helper.from_array(np.asarray(info.fidelity, np.float32), FIDELITY))
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in defaults.items())
     del model.metadata_props[:]
     helper.set_model_props(model, metadata(info))
     model.producer_name, model.doc_string = "tadisr", ""
@@ -279,7 +315,7 @@ def _compare(path: Path, module: _Tile, crops: Sequence[_Feeds]) -> float:
     for crop in crops:
         with torch.no_grad():
             wanted, _ = module(*(torch.as_tensor(value) for value in crop.values()))
-        found, _ = graph(*crop.values())
+        found, _ = graph(crop["lr"])
         errors.append(float(np.square(found.clip(0, 1) - wanted.clamp(0, 1).numpy()).mean(dtype=np.float64)))
     error = sum(errors) / len(errors)
     return 10 * math.log10(1 / error) if error else math.inf

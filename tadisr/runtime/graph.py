@@ -5,6 +5,7 @@ Shapes: B batch, h, w LR pixels, H, W pixels of the output.
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -15,12 +16,16 @@ from typing import Any
 import numpy as np
 
 from tadisr.io.messages import one_line
+from tadisr.text_masks import unshuffle
 
 FORMAT = 1
 """Of what a graph takes and gives, and of what it says of itself. Another number is another version's."""
 PRECISIONS = ("int8", "float16", "float32")
 SUFFIX = ".onnx"
-FIDELITY = "fidelity"  # the input that may be left out: its default is in the file
+FIDELITY = "fidelity"
+TEXT_MASK, GIVEN = "text_mask", "text_mask_given"
+"""Inputs beside the image that may be left out, as their defaults are in the file: the dial; and a prompt, its pixels
+as channels (B, 2 f², H / f, W / f) with f pixels of the output per latent, and where it is given (B, 1, H, W)."""
 _KEY, _DIGEST = "tadisr", "tadisr_sha256"  # of the file's metadata
 _NO_DIGEST = "0" * 64
 _LARGEST = 2 << 30  # bytes: protobuf holds no more
@@ -147,9 +152,12 @@ class Graph:
             raise GraphError(f"{self.path} cannot be used: {one_line(error, 150)}: {_ANEW}.") from None
         self._process = os.getpid()
 
-    def __call__(self, lr: np.ndarray, fidelity: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(
+        self, lr: np.ndarray, fidelity: float | None = None, prompt: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """lr (B, 3, h, w) float32 in [0, 1] to the image (B, 3, H, W), nominally in [0, 1], and mask logits
-        (B, 1, H, W), both float32; `fidelity` from 0 to 1, None for the model's own.
+        (B, 1, H, W), both float32; `fidelity` from 0 to 1, None for the model's own; `prompt` (B, 2, H, W), see
+        `tadisr.text_masks`, where the graph takes masks.
 
         Raises MemoryError where that is not enough, ValueError for a fidelity where the graph has no such input.
         """
@@ -161,6 +169,9 @@ class Graph:
             feeds = {self._input: np.ascontiguousarray(lr, np.float32)}
             if fidelity is not None:
                 feeds[FIDELITY] = np.asarray(fidelity, np.float32)
+            if prompt is not None:
+                feeds[TEXT_MASK] = unshuffle(np.asarray(prompt, np.float32), self._prompt_factor)
+                feeds[GIVEN] = np.ascontiguousarray(prompt[:, 1:], np.float32)
             image, mask_logits = self._session.run(None, feeds)
         except Exception as error:
             said = str(error).lower()
@@ -181,7 +192,9 @@ class Graph:
         if channels != [[3], [3, 1]]:
             raise GraphError(f"{self.path} is no graph of a TADiSR pipeline: {_ANEW}.")
         self._input = inputs[0].name
-        self.has_dial = FIDELITY in [value.name for value in self._session.get_overridable_initializers()]
+        others = {value.name: value.shape for value in self._session.get_overridable_initializers()}
+        self.has_dial, self.takes_masks = FIDELITY in others, {TEXT_MASK, GIVEN} <= {*others}
+        self._prompt_factor = math.isqrt(others[TEXT_MASK][1] // 2) if self.takes_masks else 1
 
 
 def _read(path: Path) -> bytes:

@@ -150,6 +150,24 @@ def test_a_transparent_picture_is_restored_and_not_corrected(client, line):
         client.predict(NOTHING, lines, False, api_name="/correct")
 
 
+def test_the_page_as_everybody_starts_it(line, tmp_path, monkeypatch):
+    """By ONNX Runtime, with the bundled model: a typed line changes its own tiles, and no others."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    handlers = page.Page("tadisr-tiny", "cpu")
+    assert handlers.restorer.graph is not None and handlers.takes_masks
+    blocks = page.launch(handlers)
+    try:
+        client = gradio_client.Client(blocks.local_url, verbose=False)
+        _, lines, _, files = restore(client, line, check=True)
+        before = pixels(files)
+        lines["data"][0][4] = "Region-based segmentations"
+        _, lines, said, files = client.predict(NOTHING, lines, False, api_name="/correct")
+    finally:
+        blocks.close()
+    assert said.endswith(", 1 asserted.")
+    assert all((old != new).any() for old, new in zip(before, pixels(files), strict=True))
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
 def test_in_a_browser(served, line, tmp_path):
     with Browser(tmp_path / "profile") as browser:

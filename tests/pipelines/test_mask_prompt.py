@@ -7,8 +7,9 @@ from PIL import Image
 
 from helpers import tiny
 from tadisr import TADiSRPipeline
-from tadisr.models.mask_prompt import to_prompts
+from tadisr.arrays import to_planes
 from tadisr.pipelines.tile_memory import TileMemory
+from tadisr.text_masks import shuffle, to_prompts, unshuffle
 
 TILES = {"tile": 128, "overlap": 32, "output_type": "np"}
 COUNT = 2 * 3  # tiles of an image of 60 x 40 pixels
@@ -74,16 +75,28 @@ def equal(one, other):
 # ---- what a mask says
 
 
+def the_prompt(mask):
+    [prompt] = to_prompts(to_planes(mask, keep_alpha=True), [(40, 60)], 4)
+    return prompt
+
+
 def test_masks_become_prompts():
-    [plain] = to_prompts(a_mask(), [(40, 60)], 4)
-    assert plain.shape == (1, 2, 160, 240) and plain[:, 1].all() and set(plain[:, 0].unique().tolist()) == {0.0, 1.0}
-    assert torch.equal(plain[0, 0], torch.from_numpy(a_mask() / np.float32(255)))
+    plain = the_prompt(a_mask())
+    assert plain.shape == (1, 2, 160, 240) and plain[:, 1].all() and set(np.unique(plain[:, 0])) == {0.0, 1.0}
+    assert np.array_equal(plain[0, 0], a_mask() / np.float32(255))
     for mask in (Image.fromarray(a_mask(channels=2), "LA"), a_mask(channels=2), a_mask(40, 60, 2), a_mask(320, 480, 2)):
-        [part] = to_prompts(mask, [(40, 60)], 4)
+        part = the_prompt(mask)
         assert part[0, 1, :, :120].all() and not part[0, :, :, 120:].any()
         assert part[0, 0, 44:76, 34:56].min() > 0.99 and part[0, 0, 90:].max() == 0
     unknown = np.full((160, 240, 2), (255, 127), np.uint8)  # white, where nobody says so
-    assert not to_prompts(unknown, [(40, 60)], 4)[0].any()
+    assert not the_prompt(unknown).any()
+
+
+def test_pixels_as_channels():
+    planes = np.random.default_rng(0).random((2, 3, 8, 12), np.float32)
+    squares = unshuffle(planes, 4)
+    assert np.array_equal(squares, torch.nn.functional.pixel_unshuffle(torch.from_numpy(planes), 4))
+    assert np.array_equal(shuffle(squares, 4), planes)
 
 
 @pytest.mark.parametrize(

@@ -88,12 +88,68 @@ def test_types(pipe):
         ({"scale": 0}, "scale must be"), ({"tile": 8}, "tile must be"), ({"overlap": -1}, "overlap must be"),
         ({"color_fix": "x"}, "color_fix must be"), ({"output_type": "pt"}, "output_type must be one of pil, uint8, np"),
         ({"tile_batch": 0}, "tile_batch must be"), ({"report": 1}, "report must be"),
-        ({"text_mask": image(16, 16, 1)}, 'ONNX graphs take no text_mask: load the model with runtime="torch"'),
+        ({"text_mask": image(16, 10, 1)}, "A text_mask of 10x16 pixels does not fit an image of 16x16"),
+        ({"text_mask": [image(16, 16, 1)] * 2}, "Expected one text_mask for each of 1 images, got 2"),
     ],
 )  # fmt: skip
 def test_arguments_that_cannot_work(pipe, options, message):
     with pytest.raises(ValueError, match=message):
         pipe(image(16, 16), **options)
+
+
+def a_mask(height: int, width: int) -> np.ndarray:
+    """Bars of text on the left; on the right the network decides."""
+    mask = np.zeros((height, width, 2), np.uint8)
+    mask[height // 4 : height // 2, :, 0] = 255
+    mask[:, : width // 2, 1] = 255
+    return mask
+
+
+TILES = {"tile": 96, "overlap": 32}
+
+
+@pytest.mark.parametrize("options", [{}, {"fidelity": 0.2}, {"scale": 2.5}, TILES, {**TILES, "scale": 2}])
+def test_a_mask_prompt(pipe, torch_pipe, options):
+    one, options = image(40, 56), {"output_type": "np", **options}
+    for mask in (a_mask(40, 56), a_mask(160, 224)):
+        wanted = torch_pipe(one, text_mask=mask, **options)
+        assert_same(pipe(one, text_mask=mask, **options), wanted)
+        assert np.abs(pipe(one, **options).images[0] - wanted.images[0]).max() > 0.02, "it changes nothing"
+
+
+def test_masks_of_several_images(pipe, torch_pipe):
+    images, masks = (
+        [image(20, 20), image(20, 20, seed=1), image(22, 17)],
+        [a_mask(20, 20), a_mask(80, 80), a_mask(22, 17)],
+    )
+    assert_same(pipe(images, text_mask=masks, output_type="np"), torch_pipe(images, text_mask=masks, output_type="np"))
+
+
+def test_nothing_said_is_no_prompt(pipe):
+    one = image(24, 24)
+    said = pipe(one, text_mask=np.zeros((24, 24, 2), np.uint8), output_type="np")
+    assert_same(said, pipe(one, output_type="np"), atol=0)
+
+
+def test_only_tiles_that_a_correction_touches_are_run(pipe, monkeypatch):
+    runs, own = [], Graph.__call__
+    monkeypatch.setattr(Graph, "__call__", lambda *args: runs.append(1) or own(*args))
+    one, mask, tiles = image(40, 60), np.zeros((40, 60, 2), np.uint8), {**TILES, "output_type": "np"}
+    first = pipe(one, text_mask=mask, **tiles)
+    assert len(runs) == 8
+    assert_same(pipe(one, text_mask=mask, **tiles), first, atol=0)
+    assert len(runs) == 8
+    mask[:4, :4] = 255
+    corrected = pipe(one, text_mask=mask, **tiles)
+    assert len(runs) == 9 and not np.array_equal(corrected.images, first.images)
+
+
+def test_masks_that_are_refused(pipe, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="text_mask is for opaque images"):
+        pipe(image(20, 20, 4), text_mask=a_mask(20, 20))
+    monkeypatch.setattr(pipe.graph, "takes_masks", False)
+    with pytest.raises(ValueError, match="The model takes no mask prompt: train one with mask_prompt: true"):
+        pipe(image(20, 20), text_mask=a_mask(20, 20))
 
 
 def test_int8_is_near(torch_pipe):
@@ -111,7 +167,7 @@ def test_not_enough_memory(pipe, monkeypatch):
         def __init__(self, graph: Graph):
             self.__dict__ |= graph.__dict__
 
-        def __call__(self, lr: np.ndarray, fidelity: float | None = None):
+        def __call__(self, lr: np.ndarray, *_):
             if lr.shape[-1] > 32:
                 raise MemoryError
             return super().__call__(lr)

@@ -25,8 +25,10 @@ def restored(pipe, lr: np.ndarray, scale: int = 4) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def lean(tmp_path_factory):
-    """A pipeline from scratch, and its graphs in float32 and int8, which have no input for a mask prompt."""
+    """A pipeline from scratch, and its graphs in float32 and int8."""
     pipe, folder = tiny.lean(mask_prompt=True), tmp_path_factory.mktemp("graphs")
+    tiny.shake(pipe.joint_decoder, ".to_image.weight")
+    tiny.shake(pipe.joint_decoder, ".to_mask.weight")
     paths = {"float32": folder / "model.onnx", "int8": folder / "model_int8.onnx"}
     infos = export(pipe, paths, name="lean", license="apache-2.0", card="# Lean", weights="ab" * 32)
     return pipe, {precision: Graph(path, "cpu") for precision, path in paths.items()}, infos
@@ -52,13 +54,36 @@ def test_the_dial(lean, fidelity):
         np.testing.assert_allclose(found, one.numpy(), atol=2e-5)
 
 
+@pytest.mark.parametrize("shape", SIZES[1:])
+def test_a_mask_prompt(lean, shape):
+    """A prompt left out is one that says nothing."""
+    pipe, graphs, _ = lean
+    assert graphs["float32"].takes_masks and graphs["int8"].takes_masks
+    lr, (batch, _, height, width) = pixels(*shape), shape
+    prompt = np.round(pixels(batch, 2, 4 * height, 4 * width))
+    prompt[:, 0] *= prompt[:, 1]
+    for given, plain in ((prompt, False), (0 * prompt, True)):
+        with torch.no_grad():
+            wanted = pipe.restore_tile(torch.from_numpy(lr), 4, 0.5, torch.from_numpy(given))
+        found = graphs["float32"](lr, 0.5, given)
+        for one, other, without in zip(found, wanted, graphs["float32"](lr, 0.5), strict=True):
+            np.testing.assert_allclose(one, other.numpy(), atol=2e-5)
+            assert np.allclose(one, without, atol=1e-6) == plain
+
+
+def test_models_that_take_no_masks(tmp_path):
+    pipe, path = tiny.lean(), tmp_path / "model.onnx"
+    export(pipe, {"float32": path})
+    assert not Graph(path, "cpu").takes_masks
+
+
 def test_what_is_quantized(lean, tmp_path):
-    """All convolutions but the last ones of image and mask; no activation."""
+    """All convolutions but the last ones of image and mask, and those that read a prompt; no activation."""
     onnx = pytest.importorskip("onnx")
     nodes = onnx.load(lean[1]["float32"].path).graph.node
     chosen = set(exporting._to_quantize(lean[1]["float32"].path))
     convolutions = [node.name in chosen for node in nodes if node.op_type == "Conv"]
-    assert convolutions.count(False) == 2 and len(convolutions) > 2
+    assert convolutions.count(False) == 2 + 3 and len(convolutions) > 2
     assert {node.op_type for node in nodes if node.name in chosen} <= {"Conv", "MatMul"}
     assert not {"Sin", "Cos", "Gemm"} & {node.op_type for node in nodes}, "the time embedding was not folded"
 
