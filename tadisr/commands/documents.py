@@ -20,7 +20,7 @@ from tadisr.commands.options import (
     enough_memory,
     find_graph,
     find_model,
-    how_reduced,
+    how_restored,
     is_full,
     load_restorer,
 )
@@ -152,7 +152,7 @@ def _restore(
         "model": Path(model.name).name, "weights": model.sha256[:16], "base": model.base, "quality": args.quality,
         "color_fix": args.color_fix, "fidelity": args.fidelity,
         "reduction": None if args.reduction == 1 else args.reduction,
-        "only_text": "yes" if args.only_text else None,
+        "only_text": "yes" if args.only_text else None, "abstain": "yes" if args.abstain else None,
     }  # fmt: skip
     whole = record_of(
         {
@@ -268,7 +268,7 @@ def _restore_picture(
         estimate.reach(1)
     quality = args.quality or (QUALITY if file.suffix.lower() in (".jpg", ".jpeg") else None)
     write_image(file, *loaded.layers(restored.image), loaded.metadata.scaled(factor), quality, record)
-    return [f"{picture.name}: {remark}" for remark in (*loaded.remarks, *how_reduced(restored))]
+    return [f"{picture.name}: {remark}" for remark in (*loaded.remarks, *how_restored(restored))]
 
 
 def _as_json(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from tadisr.commands.options import call_options, enough_memory, how_reduced, is_full
+from tadisr.commands.options import call_options, enough_memory, how_restored, is_full
 from tadisr.commands.origin import Maker
 from tadisr.commands.pages import finish
 from tadisr.commands.plan import JPEG, RESTORED, Job, Plan
@@ -17,6 +17,7 @@ from tadisr.io.images import ImageError, LoadedImage, Metadata, read_image, writ
 from tadisr.io.messages import UserError
 from tadisr.io.progress import Bars
 from tadisr.transparency import seen
+from tadisr.trust import check
 
 if TYPE_CHECKING:
     from tadisr.loading.load import Restored, Restorer
@@ -36,13 +37,15 @@ def restore_job(
     started, options = time.perf_counter(), call_options(maker.args)
     if text_mask is not None:
         options["text_mask"] = text_mask
+    if maker.args.abstain and maker.thresholds:
+        options["report"] = maker.thresholds
     try:
         with enough_memory(job.name, "try a smaller --tile, or crop or shrink the image"):
             loaded = _read(job)
             restored = restorer.restore(loaded.pixels, scale=job.factor, tile_progress=progress, **options)
             _write(job, loaded, restored, maker)
         job.status = RESTORED
-        job.found += [*loaded.remarks, *how_reduced(restored)]
+        job.found += [*loaded.remarks, *how_restored(restored)]
         job.remarks += job.found
         if maker.args.report:
             try:
@@ -115,7 +118,8 @@ def _report(job: Job, loaded: LoadedImage, restored: "Restored", maker: Maker) -
     assert maker.thresholds is not None
     origin = {"input": str(job.source), "model": maker.args.model, "made_by": maker.record(job, "report_picture")}
     before, after = seen(loaded.pixels, restored.image)
-    report = write_report(before, after, job.outputs, maker.thresholds, origin)
+    report = restored.report or check.check_text(before, after, maker.thresholds)
+    write_report(before, after, report, job.outputs, origin)
     job.lines, job.to_check = len(report.lines), len(report.to_check)
 
 

@@ -112,13 +112,14 @@ def load_model(
 
 def load_restorer(args: argparse.Namespace, found: Path) -> "Restorer":
     """The model of a command that restores images, see `load_model`; UserError also where it lacks the dial."""
-    if getattr(args, "only_text", False):  # not of every command
+    reading = [name for name in ("only_text", "abstain") if getattr(args, name, False)]  # not of every command
+    if reading:
         from tadisr.trust.check import trust_engine
 
         try:
             trust_engine()
         except ImportError as error:
-            raise UserError(f"--only-text: {error}") from None
+            raise UserError(f"--{reading[0].replace('_', '-')}: {error}") from None
     base = {} if args.base_model is None else {"base_model": args.base_model}
     restorer = load_model(args.model, args.device, "TADiSRPipeline", args.dtype, found, **base)
     if args.fidelity is not None and restorer.graph and not restorer.pipe.graph.has_dial:
@@ -138,14 +139,22 @@ def call_options(args: argparse.Namespace) -> dict[str, Any]:
         "fidelity": args.fidelity,
         "reduction": args.reduction,
         "only_text": args.only_text,
+        "abstain": args.abstain,
     }
 
 
-def how_reduced(restored: "Restored") -> list[str]:
-    """A line about an image that was made smaller first, or restored in part."""
+def how_restored(restored: "Restored") -> list[str]:
+    """Lines about an image that was made smaller first, restored in part, or not restored where that was doubtful."""
+    said = []
     if restored.share < 1:
-        return [f"only its text was restored, {100 * restored.share:.0f} % of it; the rest is enlarged bicubically"]
-    return [f"soft, so made {restored.reduction:.1f} times smaller first"] if restored.reduction > 1 else []
+        said.append(f"only its text was restored, {100 * restored.share:.0f} % of it; the rest is enlarged bicubically")
+    if restored.reduction > 1:
+        said.append(f"soft, so made {restored.reduction:.1f} times smaller first")
+    if restored.report and restored.report.error:
+        said.append(f"its text could not be read, so no line is kept as in the input: {restored.report.error}")
+    if kept := restored.kept:
+        said.append(f"{kept} of its lines {'is' if kept == 1 else 'are'} kept as in the input, enlarged")
+    return said
 
 
 def is_full(error: BaseException | None) -> bool:

@@ -31,6 +31,7 @@ _OTHER = {
     "fidelity": "with another --fidelity",
     "reduction": "with another --reduction",
     "only_text": "with or without --only-text",
+    "abstain": "with or without --abstain",
     "quality": "with another --quality",
     "metadata": "with another --metadata",
     "thresholds": "with other thresholds",
@@ -82,6 +83,7 @@ class Maker:
             "fidelity": self.args.fidelity,
             "reduction": None if self.args.reduction == 1 else self.args.reduction,
             "only_text": "yes" if self.args.only_text else None,
+            "abstain": "yes" if self.args.abstain else None,
         }
         if kind == "image":
             values |= {"quality": self.args.quality, "metadata": self.args.metadata}

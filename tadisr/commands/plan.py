@@ -207,6 +207,8 @@ def check_options(args: argparse.Namespace) -> None:
         raise UserError(f"--overlap must be from 0 to half a tile, not {args.overlap} for --tile {tile}")
     if args.only_text and (args.reduction != 1 or args.text_mask is not None):
         raise UserError("--only-text does not go with --reduction or --text-mask: leave one of them out")
+    if args.abstain and args.text_mask is not None:
+        raise UserError("--abstain does not go with --text-mask: what a person drew is not doubted")
     if args.fidelity is not None and not 0 <= args.fidelity <= 1:
         raise UserError(f"--fidelity must be from 0 to 1, not {args.fidelity:g}")
     if args.quality is not None and not 1 <= args.quality <= 100:

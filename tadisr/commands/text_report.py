@@ -36,19 +36,17 @@ def report_paths(output: OutputPaths) -> tuple[Path, Path]:
 
 
 def write_report(
-    lr: np.ndarray, sr: np.ndarray, outputs: dict[str, Path], thresholds: check.Thresholds, origin: dict[str, str]
-) -> check.TrustReport:
-    """Check the text of `sr`, (H, W, 3), restored from `lr`, (h, w, 3), both uint8 RGB, and write both files.
+    lr: np.ndarray, sr: np.ndarray, report: check.TrustReport, outputs: dict[str, Path], origin: dict[str, str]
+) -> None:
+    """Write both files of a report on `sr`, (H, W, 3), restored from `lr`, (h, w, 3), both uint8 RGB.
 
     `outputs` names them, see `plan.Job`. `origin`: the input, the model, and by "made_by" the record for the picture.
     Raises ImageError where the files could not be written, or the text not be read, which both files then say.
     """
     from tadisr.trust.overlay import draw_overlay  # and OpenCV, which `tadisr upscale --help` does without
 
-    report = check.check_text(lr, sr, thresholds)
     write_image(outputs["report_picture"], draw_overlay(lr, sr, report), made_by=origin["made_by"])
     said = {"tadisr": version("tadisr"), "output": str(outputs["image"])} | origin | report.to_dict()
     write_file(outputs["report"], json.dumps(said, ensure_ascii=False, indent=1) + "\n")
     if report.error is not None:
         raise ImageError(f"its text could not be read: {report.error}")
-    return report

@@ -108,7 +108,13 @@ def register(parser: argparse.ArgumentParser) -> None:
         "--text-mask",
         metavar="FILE",
         help="of a single input, for models that are trained for it: an image that is white where text is, black where "
-        "none is, transparent where the model decides (runs by PyTorch)",
+        "none is, transparent where the model decides",
+    )
+    add(
+        "--abstain",
+        action="store_true",
+        help="read every line of text before and after, and keep the input's strokes, enlarged, where the result reads "
+        "differently and not more surely (extra ocr)",
     )
     add("--mask", action=argparse.BooleanOptionalAction, default=True, help="write <name>_mask.png (default: yes)")
     add("--compare", action="store_true", help="write <name>_compare.png: bicubic, restored, text overlaid in red")
@@ -238,14 +244,11 @@ def _skip_existing(plan: Plan, maker: Maker, remarks: list[str]) -> None:
 
 
 def _text_mask(args: argparse.Namespace, plan: Plan) -> np.ndarray | None:
-    """The pixels of --text-mask, which PyTorch has to run; UserError where it cannot be used."""
+    """The pixels of --text-mask; UserError where it cannot be used."""
     if args.text_mask is None:
         return None
     if len(plan.jobs) > 1:
         raise UserError(f"--text-mask is for one image, not for {len(plan.jobs)}")
-    if args.runtime == "onnx":
-        raise UserError("--text-mask runs by PyTorch: leave out --runtime onnx")
-    args.runtime = "torch"
     path = Path(args.text_mask)
     if any(output.exists() and path.exists() and output.samefile(path) for output in plan.jobs[0].outputs.values()):
         raise UserError(f"{path} would be replaced by an output: name another folder with -o, or add --no-mask")

@@ -5,7 +5,7 @@ Networks of others come from files, by `load_model_file`.
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -49,6 +49,11 @@ class Restored:
     share: float = 1
     """How much of the image was restored. The rest was enlarged bicubically."""
 
+    @property
+    def kept(self) -> int:
+        """How many lines are as in the input, enlarged, because restored they were doubtful."""
+        return sum(line.verdict == "kept" for line in self.report.lines) if self.report else 0
+
 
 @dataclass(frozen=True, eq=False)
 class Restorer:
@@ -64,7 +69,12 @@ class Restorer:
     """The ONNX file, where ONNX Runtime does the work."""
 
     def restore(
-        self, image: np.ndarray, reduction: float | str = 1, only_text: bool = False, **options: Any
+        self,
+        image: np.ndarray,
+        reduction: float | str = 1,
+        only_text: bool = False,
+        abstain: bool = False,
+        **options: Any,
     ) -> Restored:
         """Restore one image.
 
@@ -76,12 +86,14 @@ class Restorer:
             only_text: restore lines of text and what is near them, and enlarge the rest of an opaque photo
                 bicubically: faster where text is a small part of it. The engine of trust reports finds the lines.
                 Transparent photos are restored as a whole.
+            abstain: keep the input's strokes, enlarged, in lines that read differently and not more surely than in the
+                input; the report says which, see `tadisr.trust.abstain`. It takes the time of a report.
             options: of the pipeline's call. TADiSR: `scale`, `tile`, `overlap`, `color_fix`, `fidelity`, `report`, ...;
                 TextDiff: `num_inference_steps`, `strength`, ...
 
         Raises:
             ValueError, TypeError: arguments that cannot work, before any work is done.
-            ImportError: a report, or `only_text`, without the packages that read.
+            ImportError: a report, `only_text` or `abstain` without the packages that read.
             MemoryError: not enough memory; the message says what to try.
             FloatingPointError: the precision does not hold the model's values.
         """
@@ -94,6 +106,8 @@ class Restorer:
             raise ValueError(f'reduction must be "auto" or at least 1, got {reduction!r}.')
         if only_text and (reduction != 1 or options.get("text_mask") is not None):
             raise ValueError("only_text does not go with reduction or text_mask: leave one of them out.")
+        if abstain:
+            return self._restore_cautiously(image, reduction=reduction, only_text=only_text, **options)
         if only_text:
             return self._restore_text(image, **options)
         if reduction != 1:
@@ -106,6 +120,18 @@ class Restorer:
         reports = getattr(result, "reports", None)
         masks = result.text_masks
         return Restored(result.images[0], masks[0] if masks else None, reports[0] if reports else None)
+
+    def _restore_cautiously(self, image: np.ndarray, report: "bool | Thresholds" = False, **options: Any) -> Restored:
+        """`restore` without what a report does not trust."""
+        from tadisr.trust.abstain import keep_input
+
+        is_photo = getattr(image, "dtype", None) == np.uint8 and image.ndim == 3 and image.shape[2] in (3, 4)
+        if not is_photo or not hasattr(self.pipe, "native_scale"):
+            raise ValueError("abstain is for photos, arrays (h, w, 3) of uint8, and for TADiSR models: leave it out.")
+        result = self.restore(image, report=report or True, **options)
+        assert result.report is not None
+        made, found = keep_input(image, result.image, result.report)
+        return replace(result, image=made, report=found)
 
     def _restore_reduced(
         self, image: np.ndarray, reduction: float, scale: float = 4, report: "bool | Thresholds" = False, **options: Any

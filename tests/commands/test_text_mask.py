@@ -40,7 +40,6 @@ def test_the_image_follows_a_mask(run):
     ("options", "message"),
     [
         (["in"], "--text-mask is for one image, not for 3"),
-        (["in/a.png", "--runtime", "onnx"], "--text-mask runs by PyTorch: leave out --runtime onnx"),
         (["in/a.png", "--text-mask", "none.png"], "none.png"),
         (["in/a.png"], "--text-mask drawn.png: The model takes no mask prompt: train one with mask_prompt: true."),
     ],

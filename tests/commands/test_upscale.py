@@ -1,6 +1,7 @@
 """`tadisr upscale`: every input gets the right answer or one line, and nothing is ever half-written."""
 
 import errno
+import json
 import os
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ import tadisr
 from helpers import tiny
 from helpers.command_line import bicubic, never, noise, opened, pillows, three, tree
 from helpers.encoded_images import encoded, png
+from tadisr.trust import check
 
 
 @pytest.mark.parametrize("scale", [4, 1, 3])
@@ -505,3 +507,23 @@ def test_only_text_without_an_engine(run, monkeypatch):
     three()
     assert run("in", "--only-text")[0] == 2
     assert run("in", "--only-text")[1][-1].startswith("tadisr: --only-text: Checking text needs RapidOCR and RapidFuzz")
+
+
+def test_abstain(run, monkeypatch):
+    """Doubtful lines are kept, counted, recorded, and reported as such, without reading twice."""
+    page = np.asarray(Image.open(Path(__file__).parents[2] / "demo/example.png").convert("RGB").resize((192, 96), 3))
+    Image.fromarray(page).save("a.png")
+    read, check_text = [], check.check_text
+    monkeypatch.setattr(check, "check_text", lambda *args: read.append(1) or check_text(*args))
+    options = ("a.png", "-o", "out", "--model", "tadisr-tiny", "--report", "--abstain")
+    code, said = run(*options)
+    assert code == 0 and not read, "the result was read twice"
+    report = json.loads(Path("out/a_report.json").read_text(encoding="utf-8"))
+    kept = report["counts"]["kept"]
+    assert kept and any("kept as in the input, enlarged" in line for line in said)
+    assert [line["verdict"] for line in report["lines"]].count("kept") == kept
+    _, said = run(*options[:-1], "--skip-existing")
+    assert read
+    assert "tadisr: 1 restored anew: their outputs were made with or without --abstain" in said
+    message = "tadisr: --abstain does not go with --text-mask: what a person drew is not doubted"
+    assert run("a.png", "--abstain", "--text-mask", "m.png") == (2, [message])
