@@ -44,7 +44,7 @@ def shrink(old: TADiSRPipeline, new: TADiSRNetwork) -> list[int]:
         for target, index in zip(few, taken, strict=True):
             target.load_state_dict(many[index].state_dict())
     except RuntimeError:
-        raise ValueError("The decoders have ResBlocks of different shapes: give the small one the same width.") from None
+        raise ValueError("The decoders have ResBlocks of different shapes: give both the same width.") from None
     return taken
 
 

@@ -29,5 +29,5 @@ def test_what_fits_is_taken(tmp_path):
 
 
 def test_decoders_that_do_not_fit():
-    with pytest.raises(ValueError, match="ResBlocks of different shapes: give the small one the same width"):
+    with pytest.raises(ValueError, match="ResBlocks of different shapes: give both the same width"):
         shrinking.shrink(TADiSRPipeline.from_pretrained("tadisr-tiny"), tiny.lean())
