@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,6 +60,23 @@ def test_tiles_agree_with_the_whole(pipe):
     lr = pages.low_resolution(pages.page(0, 512).image)
     whole, tiled = (pipe(lr, tile=tile, output_type="np").images[0] * 255 for tile in (None, 256))
     assert np.abs(whole - tiled).mean() < 0.25
+
+
+def test_lines_that_a_tile_border_cuts_read_the_same(pipe):
+    """A photographed page: borders of tiles cross every line, and most of them twice."""
+    pytest.importorskip("rapidocr")
+    from tadisr.metrics.text import agreement
+    from tadisr.ocr import crop_line
+    from tadisr.trust.check import trust_engine
+
+    with Image.open(Path(__file__).parents[2] / "demo/example.png") as photo:
+        lr = np.asarray(photo.convert("RGB"))[:96, :240]
+    whole, tiled = (pipe(lr, tile=tile, output_type="uint8").images[0] for tile in (None, 256))
+    engine = trust_engine()
+    quads = [line.quad for line in engine.find(whole)]
+    before, after = (engine.read([crop_line(image, quad) for quad in quads]) for image in (whole, tiled))
+    assert len(quads) >= 3 and (whole != tiled).any()
+    assert min(agreement(one.text, other.text) for one, other in zip(before, after, strict=True)) > 0.9
 
 
 def test_one_command_restores_a_photo(tmp_path):
