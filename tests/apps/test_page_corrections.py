@@ -168,6 +168,13 @@ def test_the_page_as_everybody_starts_it(line, tmp_path, monkeypatch):
     assert all((old != new).any() for old, new in zip(before, pixels(files), strict=True))
 
 
+def test_a_model_that_takes_no_masks(handlers, tmp_path):
+    tiny.lean().save_pretrained(tmp_path / "model")
+    without = page.Page(str(tmp_path / "model"), "cpu", "torch")
+    shown = [str(page.build(each).config) for each in (handlers, without)]
+    assert not without.takes_masks and ["Correct where text is" in text for text in shown] == [True, False]
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
 def test_in_a_browser(served, line, tmp_path):
     with Browser(tmp_path / "profile") as browser:
