@@ -71,12 +71,6 @@ def test_a_mask_prompt(lean, shape):
             assert np.allclose(one, without, atol=1e-6) == plain
 
 
-def test_models_that_take_no_masks(tmp_path):
-    pipe, path = tiny.lean(), tmp_path / "model.onnx"
-    export(pipe, {"float32": path})
-    assert not Graph(path, "cpu").takes_masks
-
-
 def test_what_is_quantized(lean, tmp_path):
     """All convolutions but the last ones of image and mask, and those that read a prompt; no activation."""
     onnx = pytest.importorskip("onnx")
@@ -113,7 +107,7 @@ def test_tiles_of_one_size_on_bases(base, tmp_path):
     path = tmp_path / "model.onnx"
     (info,) = export(pipe, {"float32": path}, tile=24).values()
     graph, lr = Graph(path, "cpu"), pixels(1, 3, 24, 24)
-    assert info.tile == graph.info.tile == 24
+    assert info.tile == graph.info.tile == 24 and not graph.takes_masks
     for found, wanted in zip(graph(lr), restored(pipe, lr), strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-4)
 
