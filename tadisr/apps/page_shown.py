@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,10 @@ class Shown:
     report: "TrustReport | None"
     mask: Path
     """The text that was found before anybody corrected it."""
+    first: "TrustReport | None"
+    """What was read then."""
+    digests: Sequence[bytes]
+    """Of the pixels of each of its lines."""
 
     def pair(self, show_mask: bool) -> tuple[np.ndarray, np.ndarray]:
         """For the slider."""
@@ -178,6 +183,16 @@ def show_line(kept: Shown | None, event: gr.SelectData) -> tuple[Any, Any, Any]:
 def to_paint(kept: Shown | None) -> Any:
     """What the editor begins with: the text that was found, in red, and nothing painted."""
     return None if kept is None else {"background": kept.masked, "layers": [], "composite": None}
+
+
+def digests(report: "TrustReport | None", image: np.ndarray) -> list[bytes]:
+    """Of the pixels of each line of a report on an image (H, W, 3)."""
+    found = []
+    for line in report.lines if report else []:
+        quad = np.array(line.quad)
+        (left, top), (right, bottom) = np.maximum(quad.min(0), 0).astype(int), np.ceil(quad.max(0)).astype(int)
+        found.append(blake2b(image[top : bottom + 1, left : right + 1].tobytes()).digest())
+    return found
 
 
 def typed_lines(kept: Shown, table: Sequence[Sequence[Any]]) -> Asserted:

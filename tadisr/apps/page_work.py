@@ -9,6 +9,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +27,7 @@ from tadisr.apps.page_shown import (
     Task,
     assert_lines,
     corrected,
+    digests,
     rows,
     typed_lines,
     verdict,
@@ -36,6 +38,7 @@ from tadisr.commands.plan import PIXEL_MEMORY, SCALE
 from tadisr.io.images import ImageError, LoadedImage
 from tadisr.io.messages import one_line
 from tadisr.io.pages import count_pages, read_page
+from tadisr.trust.check import check_again
 
 if TYPE_CHECKING:
     from tadisr.loading.load import Restored, Restorer
@@ -120,14 +123,22 @@ class Page:
         stop, task = self._begin(request), kept.task
         loaded = _read(task.file, task.page)
         layers, asserted = (edited or {}).get("layers") or [], typed_lines(kept, table)
+        painted = any(layer[..., 3].any() for layer in layers)
         with _said_in_one_line():
             mask = corrected(kept, loaded, layers, asserted)
-        restored = self._restored(loaded, task.options, _told(stop, progress), mask)
+        # Strokes may show lines that were not found before; what is typed changes lines that are known.
+        known = None if painted or (kept.first and kept.first.error) else kept.first
+        options = task.options if known is None else replace(task.options, check=False)
+        restored = self._restored(loaded, options, _told(stop, progress), mask)
+        if known is not None:
+            same = zip(digests(known, restored.image), kept.digests, strict=True)
+            report = check_again(known, restored.image, [one != other for one, other in same])
+            restored = replace(restored, report=report)
         corrections = {
-            "text_mask": "painted" if any(layer[..., 3].any() for layer in layers) else None,
+            "text_mask": "painted" if painted else None,
             "asserted": json.dumps([text for _, text in asserted], ensure_ascii=False) if asserted else None,
         }
-        return self._outputs(task, loaded, assert_lines(restored, asserted), show_mask, corrections, kept.mask)
+        return self._outputs(task, loaded, assert_lines(restored, asserted), show_mask, corrections, kept)
 
     def _outputs(
         self,
@@ -136,12 +147,17 @@ class Page:
         restored: "Restored",
         show_mask: bool,
         corrections: Mapping[str, str | None] = MappingProxyType({}),
-        mask: Path | None = None,
+        before: Shown | None = None,
     ) -> tuple:
-        """What the page shows of a result. `mask`: of the text that was found before it was corrected."""
+        """What the page shows of a result. `before`: what it showed, where this is a correction of it."""
         with _results() as folder:
             files = write_files(folder, task.stem, loaded, restored, task.options.scale, self._record(corrections))
-        kept = Shown(task, report=restored.report, mask=mask or files[1], **views(loaded, restored))
+        shown = views(loaded, restored)
+        if before is None:
+            lines = digests(restored.report, restored.image)
+            kept = Shown(task, **shown, report=restored.report, mask=files[1], first=restored.report, digests=lines)
+        else:
+            kept = replace(before, **shown, report=restored.report)
         height, width = restored.image.shape[:2]
         done = f"{loaded.rgb.shape[1]} × {loaded.rgb.shape[0]} became {width} × {height} pixels. "
         return (

@@ -179,6 +179,26 @@ def check_text(
     return report(lines)
 
 
+def check_again(
+    report: TrustReport, sr: np.ndarray, changed: Sequence[bool], engine: OCREngine | None = None
+) -> TrustReport:
+    """A report after parts of the photo were restored anew: lines that `changed` are read again, where they are.
+
+    Args:
+        report: of the photo before.
+        sr: the photo now, (H, W, 3) uint8 RGB. No new lines are looked for in it.
+        changed: of each line of the report.
+        engine: None: `trust_engine()`.
+    """
+    places = [i for i, each in enumerate(changed) if each]
+    quads = [np.array(report.lines[i].quad, np.float32) for i in places]
+    read = (engine or trust_engine()).read([crop_line(sr, quad) for quad in quads]) if places else []
+    lines = list(report.lines)
+    for i, quad, after in zip(places, quads, read, strict=True):
+        lines[i] = check_line(quad, lines[i].found_in, lines[i].input, after, report.thresholds)
+    return replace(report, lines=lines)
+
+
 def with_asserted(report: TrustReport, asserted: Sequence[tuple[ArrayLike, str]]) -> TrustReport:
     """A report of a photo for which a person said what lines read; each a quad, four (x, y), and its text.
 

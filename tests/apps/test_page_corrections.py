@@ -14,6 +14,7 @@ from helpers.browser import CHROMIUM
 from helpers.browser import Page as Browser
 from tadisr.io.images import read_made_by
 from tadisr.pipelines.tile_memory import TileMemory
+from tadisr.trust import check
 
 gradio_client = pytest.importorskip("gradio_client")
 page = pytest.importorskip("tadisr.apps.page")
@@ -127,6 +128,26 @@ def test_what_a_line_says(client, line, decoded):
     _, lines, said, files = client.predict(NOTHING, lines, False, api_name="/correct")
     assert "asserted" not in said and "asserted" not in read_made_by(files[0])
     assert all(np.array_equal(*both) for both in zip(before, pixels(files), strict=True)), "all is as it was"
+
+
+def test_only_lines_that_changed_are_read_again(client, line, tmp_path, monkeypatch):
+    """What is typed changes a line that is known; strokes may show others, so all is searched again then."""
+    found, read, engine = [], [], type(check.trust_engine())
+    own_find, own_read = engine.find, engine.read
+    monkeypatch.setattr(engine, "find", lambda *args: found.append(1) or own_find(*args))
+    monkeypatch.setattr(engine, "read", lambda *args: read.append(1) or own_read(*args))
+    _, lines, _, _ = restore(client, line, check=True)
+    assert len(found) == 2 and read and lines["data"]
+    found.clear(), read.clear()
+    first = lines["data"][0]
+    _, lines, said, files = client.predict(NOTHING, lines, False, api_name="/correct")
+    assert not found and not read and lines["data"][0] == first and len(files) == 3
+    lines["data"][0] = [*first[:4], "Region-based segmentations"]
+    _, lines, said, _ = client.predict(NOTHING, lines, False, api_name="/correct")
+    assert not found and len(read) == 1 and said.endswith(", 1 asserted.")
+    edited = strokes(tmp_path / "paint.png", TEXT=(20, 20, 60, 60))
+    client.predict(edited, lines, False, api_name="/correct")
+    assert len(found) == 2
 
 
 def test_mistakes_are_said_in_one_line(client, line):
