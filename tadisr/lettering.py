@@ -1,7 +1,8 @@
 """What a person says that a line of text reads, drawn as a text mask: for models that follow masks.
 
 The installed faces are tried, and the one is taken whose drawing is nearest to what the picture shows of the line. It
-is fitted to that in size, place and slant. A drawing is what somebody asserts, and not what was read.
+is fitted to that in size, place and slant, and then its letters one by one: their widths and distances are those of
+another face. A drawing is what somebody asserts, and not what was read.
 """
 
 import functools
@@ -32,6 +33,9 @@ _PAPER = 0.3  # share of the strongest contrast in a photo that is noise and sha
 _SLANTS = (0.0, 0.2)  # upright, and as far as italics lean
 _FINALISTS = 4  # starts that are worth fitting
 _FARTHEST = 0.5  # heights of the line by which fitting may move a corner
+_SIDEWAYS = 0.35  # heights of the line by which a column of a drawing may move
+_STRETCHING = 0.6  # what it costs to move a column further than its neighbour, in squared standard deviations of ink
+_ROWS = 16  # that columns are compared by
 
 
 def draw_lines(
@@ -116,8 +120,9 @@ def _draw_line(text: str, seen: np.ndarray, faces: Sequence[str]) -> np.ndarray:
         raise ValueError(f"No installed font draws {text!r:.60}: install one that does, such as Noto's.")
     starts = [(strokes, _start(strokes, seen, slant)) for strokes in drawings for slant in _SLANTS]
     starts.sort(key=lambda start: _likeness(*start, seen), reverse=True)
-    fitted = [(strokes, _fitted(strokes, start, seen)) for strokes, start in starts[:_FINALISTS]]
-    return _moved(*max(fitted, key=lambda one: _likeness(*one, seen)), seen)
+    fitted = [_moved(strokes, _fitted(strokes, start, seen), seen) for strokes, start in starts[:_FINALISTS]]
+    fitted += [_stretched(strokes, seen) for strokes in fitted]
+    return max(fitted, key=lambda strokes: _correlation(strokes, seen))
 
 
 def _start(strokes: np.ndarray, seen: np.ndarray, slant: float) -> np.ndarray:
@@ -148,6 +153,37 @@ def _fitted(strokes: np.ndarray, start: np.ndarray, seen: np.ndarray) -> np.ndar
     return better if nearer else start
 
 
+def _stretched(strokes: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """A fitted drawing whose columns are moved sideways, in their order, to where `seen` looks like them.
+
+    By dynamic programming: the differences of the columns, and what it costs to stretch them, are least.
+    """
+    import cv2
+
+    height, width = seen.shape
+    columns = []
+    for ink in (seen, strokes.astype(np.float32) / 255):
+        soft = _softened(ink, height)
+        columns.append(cv2.resize((soft - soft.mean()) / (soft.std() + 1e-6), (width, _ROWS)).T)
+    farthest = max(2, round(_SIDEWAYS * height))
+    offsets = np.arange(-farthest, farthest + 1)
+    sources = np.clip(np.arange(width)[:, None] + offsets, 0, width - 1)
+    costs = np.square(columns[0][:, None] - columns[1][sources]).mean(2)  # (width, offsets)
+    best, steps = costs[0] + 0.02 * np.abs(offsets), np.zeros(costs.shape, np.int8)
+    for x in range(1, width):
+        padded = np.pad(best, 1, constant_values=np.inf)
+        ways = np.stack([padded[:-2] + _STRETCHING, best, padded[2:] + _STRETCHING])
+        steps[x] = ways.argmin(0) - 1
+        best = ways.min(0) + costs[x]
+    moves, at = np.empty(width, np.float32), int(best.argmin())
+    for x in range(width - 1, -1, -1):
+        moves[x] = offsets[at]
+        at += int(steps[x, at])
+    moves = cv2.GaussianBlur(moves[None], (0, 0), max(1, height / 12))  # steps of a pixel become slopes
+    x, y = np.broadcast_arrays(np.arange(width) + moves, np.arange(height)[:, None])
+    return cv2.remap(strokes, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)
+
+
 def _moved(strokes: np.ndarray, matrix: np.ndarray, seen: np.ndarray) -> np.ndarray:
     import cv2
 
@@ -156,14 +192,19 @@ def _moved(strokes: np.ndarray, matrix: np.ndarray, seen: np.ndarray) -> np.ndar
 
 
 def _likeness(strokes: np.ndarray, matrix: np.ndarray, seen: np.ndarray) -> float:
-    """The correlation of a moved drawing with what is seen, both a little blurred: -1 to 1."""
+    return _correlation(_moved(strokes, matrix, seen), seen)
+
+
+def _correlation(strokes: np.ndarray, seen: np.ndarray) -> float:
+    """Of a drawing with what is seen, both a little blurred: -1 to 1."""
+    one, other = (_softened(ink.astype(np.float32), seen.shape[0]).ravel() for ink in (strokes, seen))
+    return float(np.nan_to_num(np.corrcoef(one, other)[0, 1])) if one.std() and other.std() else 0.0
+
+
+def _softened(ink: np.ndarray, height: int) -> np.ndarray:
     import cv2
 
-    one, other = (
-        cv2.GaussianBlur(ink, (0, 0), max(0.5, seen.shape[0] / 30)).ravel()
-        for ink in (_moved(strokes, matrix, seen).astype(np.float32), seen)
-    )
-    return float(np.nan_to_num(np.corrcoef(one, other)[0, 1])) if one.std() and other.std() else 0.0
+    return cv2.GaussianBlur(ink, (0, 0), max(0.5, height / 30))
 
 
 def _extent(ink: np.ndarray, axis: int) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from tadisr.models.attention import TextAttentionProjection, cross_attention_layers
 from tadisr.models.inference_layers import activated, run_block
 from tadisr.models.interaction import interaction_block
-from tadisr.models.mask_prompt import MaskPromptEncoder
+from tadisr.models.mask_prompt import MaskPromptEncoder, MaskPromptFollower
 from tadisr.models.precision import compute_in_float32
 from tadisr.models.scratch import LeanAutoencoderKL, drop_group_norms, drop_mid_block
 from tadisr.models.softening import Softening
@@ -96,6 +96,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         mask_block_out_channels, mask_layers_per_block: of the mask decoder, where they differ from the VAE's, as in the
             paper they do not. Widths after the first may differ with "cdib" blocks alone.
         mask_prompt: it can be told where text is, see `MaskPromptEncoder`.
+        mask_prompt_blocks: ResBlocks that draw the prompt into the image, see `MaskPromptFollower`; 0: there are none.
         text_strength, clear_text_strength, coarse_text_strength: of older weights, see `older_softening`.
 
     Raises:
@@ -126,6 +127,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         mask_block_out_channels: Sequence[int] | None = None,
         mask_layers_per_block: int | None = None,
         mask_prompt: bool = False,
+        mask_prompt_blocks: int = 0,
         text_strength: float = 1.0,
         clear_text_strength: float | None = None,
         coarse_text_strength: float | None = None,
@@ -152,6 +154,8 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
                 f"mask_block_out_channels may differ from {list(block_out_channels)} "
                 f"{'in the first' if equal == levels else 'but in the last'}, got {mask_widths}."
             )
+        if mask_prompt_blocks and not mask_prompt:
+            raise ValueError("mask_prompt_blocks draw what mask_prompt takes: set mask_prompt, or leave them out.")
         if not set(skip_levels) <= set(range(levels)):
             raise ValueError(f"encoder_skips are up blocks from 0 to {levels - 1}, got {list(skip_levels)}.")
         if self.older_softening and not image_residual:
@@ -184,6 +188,12 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         if mask_prompt:
             mask_width = None if mask_source == "mid_block" else entering[0]
             self.prompt_encoder = MaskPromptEncoder(patch * 2 ** (levels - 1), widths[0], mask_width)
+        self.prompt_follower = None
+        if mask_prompt_blocks:
+            self.prompt_follower = MaskPromptFollower(
+                patch * 2 ** (levels - 1), patch, block_out_channels[0], mask_widths[0], mask_prompt_blocks,
+                norm_num_groups,
+            )  # fmt: skip
         if lean:
             drop_group_norms(self)
             drop_mid_block(self.mask_decoder)
@@ -206,6 +216,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
         interaction_resblocks: int = 1,
         mask_block_out_channels: Sequence[int] | None = None,
         mask_prompt: bool = False,
+        mask_prompt_blocks: int = 0,
     ) -> "JointSegmentationDecoder":
         """An untrained decoder that fits `vae` and reads every cross-attention layer of `backbone`.
 
@@ -225,6 +236,7 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
             interaction_resblocks=interaction_resblocks,
             mask_block_out_channels=mask_block_out_channels,
             mask_prompt=mask_prompt,
+            mask_prompt_blocks=mask_prompt_blocks,
         )
 
     def forward(
@@ -273,6 +285,8 @@ class JointSegmentationDecoder(ModelMixin, ConfigMixin):
                 x = x + self.skips[str(level)](features[-1 - level])
             x, m = self._run(interaction, x, m)
             x, m = self._run(image_block, x), self._run(mask_block, m)
+        if text_mask is not None and self.prompt_follower is not None:
+            x = self._run(self.prompt_follower, x, m, text_mask.to(x))
         decoded, mask_logits = (
             pixel_shuffle(stream.conv_out(activated(stream.conv_norm_out, stream.conv_act, y)), self.config.patch)
             for stream, y in ((decoder, x), (self.mask_decoder, m))

@@ -269,15 +269,23 @@ def _to_quantize(path: Path) -> list[str]:
     large = {weight.name for weight in graph.initializer if math.prod(weight.dims) >= _LARGE}
     shown = {graph.input[0].name}  # what depends on the image
     for node in graph.node:
-        if shown.intersection(node.input):
+        if shown.intersection(_read_by(node)):
             shown.update(node.output)
     names, read = [], set()  # `read`: what a convolution is computed from
-    for node in reversed([node for node in graph.node if shown.intersection(node.input)]):
+    for node in reversed([node for node in graph.node if shown.intersection(_read_by(node))]):
         last = not read.intersection(node.output)
         if not last or node.op_type == "Conv":
-            read.update(node.input)
+            read.update(_read_by(node))
         if node.op_type == "Conv" and not last or node.op_type == "MatMul" and large.intersection(node.input):
             names.append(node.name)
+    return names
+
+
+def _read_by(node: Any) -> set[str]:
+    """The names of what a node reads, those that its subgraphs take from around them among them."""
+    names = set(node.input)
+    for branch in (attribute.g for attribute in node.attribute if attribute.HasField("g")):
+        names |= {name for inner in branch.node for name in _read_by(inner)} | {value.name for value in branch.output}
     return names
 
 

@@ -328,12 +328,13 @@ def lean(mask_prompt: bool = False) -> TADiSRPipeline:
         mid_block_type="UNetMidBlock2D",
     )  # fmt: skip
     joint_decoder = JointSegmentationDecoder.from_base(
-        vae, unet, encoder_skips=True, image_residual=True, mask_prompt=mask_prompt
+        vae, unet, encoder_skips=True, image_residual=True, mask_prompt=mask_prompt, mask_prompt_blocks=int(mask_prompt)
     )
     initialize(vae, unet, joint_decoder)
     shake(joint_decoder, "skips")
     if mask_prompt:
-        shake(joint_decoder, "prompt_encoder.to_", 0.1)
+        for learned in ("prompt_encoder.to_", "prompt_follower.to_image"):
+            shake(joint_decoder, learned, 0.1)
     return TADiSRPipeline(
         vae=vae.eval(),
         unet=unet.eval(),

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from helpers import tiny
 from tadisr.models.joint_decoder import JointSegmentationDecoder, encode_mode, vae_factor
+from tadisr.models.mask_prompt import MaskPromptFollower
 
 KINDS = {
     "sd": {},
@@ -82,9 +84,50 @@ def test_its_encoder_learns(kind):
         optimizer.zero_grad()
 
 
+@pytest.mark.parametrize(("patch", "mask_width"), [(1, 6), (2, 8)])
+@torch.no_grad()
+def test_a_follower_acts_where_a_prompt_is_given_alone(patch, mask_width):
+    torch.manual_seed(0)
+    follower = MaskPromptFollower(4, patch, 8, mask_width, 2, 4)
+    image, mask = noise(2, 8, 16 // patch, 24 // patch), noise(2, mask_width, 16 // patch, 24 // patch, seed=1)
+    given = torch.zeros(2, 2, 16, 24)
+    given[0, :, 4:8, 6:20] = 1
+    assert torch.equal(follower(image, mask, given), image)
+    tiny.shake(follower, "to_image")
+    drawn = follower(image, mask, given)
+    changed = pixel_shuffle((drawn != image).any(1, keepdim=True).float().repeat(1, patch**2, 1, 1), patch)
+    assert torch.equal(changed, given[:, 1:])
+    assert torch.equal(drawn, follower(image, mask, pixel_unshuffle(given, 4)))
+    other = given.clone()
+    other[:, 0] = 0  # no text there
+    assert not torch.equal(follower(image, mask, other), drawn)
+
+
+def test_a_follower_of_its_own_learns():
+    vae, decoder, inputs = parts(mask_prompt_blocks=1)
+    for part in (vae, decoder):
+        part.requires_grad_(False)
+    optimizer = torch.optim.SGD(decoder.prompt_follower.requires_grad_().parameters(), 0.1)
+    losses = []
+    for _ in range(3):
+        image, _ = decoder(vae, *inputs, text_mask=prompt(16, 24))
+        losses.append((image - 1).square().mean())
+        losses[-1].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[2] < losses[1] < losses[0]
+    assert all(parameter.grad is None or parameter.requires_grad for parameter in decoder.parameters())
+
+
+def test_a_follower_needs_prompts():
+    with pytest.raises(ValueError, match="mask_prompt_blocks draw what mask_prompt takes: set mask_prompt"):
+        parts(mask_prompt=False, mask_prompt_blocks=1)
+
+
 def test_in_half_precision_and_saved(tmp_path):
-    vae, decoder, (latents, maps) = parts()
+    vae, decoder, (latents, maps) = parts(mask_prompt_blocks=1)
     tiny.shake(decoder.prompt_encoder, "to_")
+    tiny.shake(decoder.prompt_follower, "to_image")
     decoder.save_pretrained(tmp_path)
     again = JointSegmentationDecoder.from_pretrained(tmp_path).eval()
     with torch.no_grad():

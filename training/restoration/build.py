@@ -1,7 +1,7 @@
 """The network to train: a pretrained base with new adapters, or a small base from scratch."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,8 @@ def build_network(config: TrainConfig) -> TADiSRNetwork:
             start_from(model, load_network(type(model), folder, name).state_dict())
     if not config.joint_decoder:
         drop_mask_stream(joint_decoder)
+    if config.train_only:
+        train_only(network, config.train_only)
     if config.gradient_checkpointing:
         for model in (backbone, joint_decoder):
             model.enable_gradient_checkpointing()
@@ -72,13 +74,23 @@ def decoder_options(config: TrainConfig) -> dict[str, Any]:
         "interaction_resblocks": config.interaction_resblocks,
         "mask_block_out_channels": config.mask_block_out_channels or None,
         "mask_prompt": config.mask_prompt,
+        "mask_prompt_blocks": config.mask_prompt_blocks,
     }
+
+
+def train_only(network: nn.Module, parts: Sequence[str]) -> None:
+    """Freeze all weights but those whose names begin with one of `parts`; ValueError where none does."""
+    names = [name for name, _ in network.named_parameters()]
+    if unknown := [part for part in parts if not any(name.startswith(part) for name in names)]:
+        raise ValueError(f"train_only: no weight's name begins with {', '.join(unknown)}.")
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.startswith(tuple(parts)))
 
 
 def start_from(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     """Load `weights` of the same model or of one with fewer layers per block; the ResBlocks it lacks start as identity.
 
-    They may also lack the encoder of mask prompts, which then starts untrained. Any other architecture is a ValueError.
+    They may also lack what mask prompts need, which then starts untrained. Any other architecture is a ValueError.
     """
     for key, own in model.state_dict().items():
         if key in weights and weights[key].shape != own.shape:
@@ -87,7 +99,7 @@ def start_from(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
                 f"{tuple(own.shape)} here."
             )
     missing, unexpected = model.load_state_dict(weights, strict=False)
-    missing = [key for key in missing if not key.startswith("prompt_encoder.")]
+    missing = [key for key in missing if not key.startswith(("prompt_encoder.", "prompt_follower."))]
     if unexpected or not all(".resnets." in key and ".conv_shortcut." not in key for key in missing):
         odd = sorted([*unexpected, *missing])[0]
         raise ValueError(f"init_from holds another {type(model).__name__}: {odd} is only in one of the two.")

@@ -42,6 +42,11 @@ class TrainConfig(LossWeights, LoopConfig):
     """Widths of the mask decoder, the one at full resolution first; none: the VAE's, as in the paper."""
     mask_prompt: bool = False
     """Train the network to be told where text is: a person's mask, for all of an image or parts of it."""
+    mask_prompt_blocks: int = 0
+    """With mask_prompt: ResBlocks that draw the prompt into the image, see MaskPromptFollower."""
+    train_only: list[str] = field(default_factory=list)
+    """With base_config: what the names of the weights to train begin with, such as joint_decoder.prompt_follower; all
+    others stay as they are. None: all are trained."""
     joint_decoder: bool = True
     """False: without joint segmentation decoders (Table 2, w/o JSD): neither mask stream nor mask losses."""
     text_attention: bool = True
@@ -160,6 +165,10 @@ class TrainConfig(LossWeights, LoopConfig):
         if self.lora_alpha is not None:
             self.check_counts("lora_alpha")
         self.check_shares("recognizer_strength", "mask_prompt_share")
+        if self.mask_prompt_blocks and not self.mask_prompt:
+            raise ValueError("mask_prompt_blocks draw mask prompts: set mask_prompt to true.")
+        if self.train_only and not self.base_config:
+            raise ValueError("train_only is for base_config: of a pretrained base, adapters alone are trained.")
         if self.mask_prompt and not self.joint_decoder:
             raise ValueError("mask_prompt is for the joint decoder's mask stream: set joint_decoder to true.")
         if self.validation_tile and self.validation_tile < self.scale:

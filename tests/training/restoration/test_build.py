@@ -387,6 +387,10 @@ def test_more_layers_start_as_the_network_they_were_added_to(tmp_path):
     shape["joint_decoder"]["mask_prompt"] = True  # its encoder starts at nothing
     prompted, more = outputs()
     assert more == few + 3 and all(torch.equal(one, other) for one, other in zip(prompted, wanted, strict=True))
+    shape["joint_decoder"]["mask_prompt_blocks"] = 2
+    prompted, most = outputs()
+    assert most == more + 4 + 2 * 4 and all(map(torch.equal, prompted, wanted))
+    del shape["joint_decoder"]["mask_prompt_blocks"]
     del shape["joint_decoder"]["mask_prompt"]
     with pytest.raises(ValueError, match="init_from holds another LeanAutoencoderKL: decoder.up_blocks.0.resnets.1"):
         outputs(layers_per_block=0)
@@ -397,6 +401,21 @@ def test_more_layers_start_as_the_network_they_were_added_to(tmp_path):
         outputs()
     with pytest.raises(ValueError, match="init_from starts a base from scratch"):
         TrainConfig(pretrained_model_name_or_path="base", init_from="run", train_data_dir=["x"])
+
+
+def test_a_part_is_trained_and_all_else_stays(tmp_path):
+    (tmp_path / "base.json").write_text(json.dumps(runs.BASE))
+    options = {
+        "base_config": str(tmp_path / "base.json"), "train_data_dir": ["x"], "mask_prompt": True,
+        "mask_prompt_blocks": 1, "train_only": ["joint_decoder.prompt_follower", "vae.encoder.conv_in"],
+    }  # fmt: skip
+    network = build_network(TrainConfig(**options))
+    trained = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+    assert len(trained) == 2 + 8 and all(name.startswith(tuple(options["train_only"])) for name in trained)
+    with pytest.raises(ValueError, match="train_only: no weight's name begins with vae.lora."):
+        build_network(TrainConfig(**options | {"train_only": ["vae.lora"]}))
+    with pytest.raises(ValueError, match="train_only is for base_config: of a pretrained base, adapters alone"):
+        TrainConfig(pretrained_model_name_or_path="base", train_only=["vae"], train_data_dir=["x"])
 
 
 def test_a_step_with_mask_prompts_trains_their_encoder(tmp_path):

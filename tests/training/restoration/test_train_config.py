@@ -47,6 +47,7 @@ RECIPE = CONFIGS.parent / "tiny"
         (["--lora_alpha", "0"], "lora_alpha must be at least 1"),
         (["--rank_vae", "0"], "rank_vae must be at least 1"),
         (["--mask_prompt_share", "2"], "mask_prompt_share is from 0 to 1, not 2"),
+        (["--mask_prompt_blocks", "2"], "mask_prompt_blocks draw mask prompts: set mask_prompt to true"),
         (["--mask_prompt", "--joint_decoder", "false"], "mask_prompt is for the joint decoder's mask stream"),
     ],
 )
