@@ -89,7 +89,11 @@ def _settings(page: Page) -> tuple[list[Any], list[Any]]:
             info="pixels a side of a part; smaller ones need less memory",
         )  # fmt: skip
         keep_size = gr.Checkbox(False, label="Keep the picture's size", info="sharper text, and no more pixels")
-    return [fidelity, scale, check], [tile, keep_size]
+        abstain = gr.Checkbox(
+            False, label="Keep doubtful lines as they are", interactive=reads,
+            info="those that read otherwise than before, and not more surely",
+        )  # fmt: skip
+    return [fidelity, scale, check], [tile, keep_size, abstain]
 
 
 def _one_picture(page: Page, settings: list[Any], more: list[Any]) -> None:

@@ -16,7 +16,7 @@ from tadisr.io.images import LoadedImage, read_image, write_image
 from tadisr.io.pages import count_pages
 from tadisr.lettering import draw_lines
 from tadisr.transparency import seen
-from tadisr.trust.check import ASSERTED, with_asserted
+from tadisr.trust.check import ASSERTED, KEPT, with_asserted
 
 if TYPE_CHECKING:
     from tadisr.loading.load import Restored
@@ -27,7 +27,13 @@ COLUMNS = ["line", "read in the input", "read in the result", "trust"]
 SAYS = "what it says"
 """A further column, where a person may type."""
 AGREES = "agrees"
-COLORS = {"agree": "#2e8b57", "check": "#d9641e", "asserted": "#7c7f8a"}  # readable on white and on black
+SAID = {ASSERTED: "asserted", KEPT: "kept as in the input"}
+COLORS = {
+    "agree": "#2e8b57",
+    "check": "#d9641e",
+    "asserted": "#7c7f8a",
+    "kept": "#7c7f8a",
+}  # readable on white and on black
 RED = (214, 40, 40)
 TEXT, NO_TEXT = "#1e78ff", "#ffc400"
 """What is painted with these is text, or none."""
@@ -44,19 +50,29 @@ class Options:
     scale: float
     check: bool
     tile: int | str
+    abstain: bool
 
     @classmethod
-    def of(cls, fidelity: float, scale: float, check: bool, tile: str, keep_size: bool) -> "Options":
+    def of(cls, fidelity: float, scale: float, check: bool, tile: str, keep_size: bool, abstain: bool) -> "Options":
         """From what the page's controls say; raises gr.Error."""
         side = str(tile).strip()
         if side != "auto" and not side.isdecimal():
             raise gr.Error(f"A tile is auto or a number of pixels, not {tile!r:.20}.", print_exception=False)
-        return cls(fidelity, 1.0 if keep_size else float(scale), check, side if side == "auto" else int(side))
+        tile_side = side if side == "auto" else int(side)
+        return cls(fidelity, 1.0 if keep_size else float(scale), check or abstain, tile_side, abstain)
 
     def call(self) -> dict[str, Any]:
         """As a restorer takes them."""
         overlap = {} if self.tile == "auto" else {"overlap": min(64, int(self.tile) // 2)}
-        return {"fidelity": self.fidelity, "scale": self.scale, "report": self.check, "tile": self.tile, **overlap}
+        how = {"abstain": True} if self.abstain else {}
+        return {
+            "fidelity": self.fidelity,
+            "scale": self.scale,
+            "report": self.check,
+            "tile": self.tile,
+            **overlap,
+            **how,
+        }
 
 
 @dataclass(frozen=True)
@@ -93,8 +109,10 @@ class Shown:
     masked: np.ndarray
     """The result with its text in red; all three are (H, W, 3), small enough to be shown."""
     report: "TrustReport | None"
+    made: Path
+    """The image as it was restored before anybody corrected it, an array in a file."""
     mask: Path
-    """The text that was found before anybody corrected it."""
+    """The text that was found then."""
     first: "TrustReport | None"
     """What was read then."""
     digests: Sequence[bytes]
@@ -140,7 +158,7 @@ def rows(report: "TrustReport | None", typed: bool) -> dict[str, Any]:
     lines = [] if report is None else report.lines
     data, styles = [], []
     for number, line in enumerate(lines, 1):
-        trust = ASSERTED if line.verdict == ASSERTED else line.reason or AGREES
+        trust = SAID.get(line.verdict) or line.reason or AGREES
         says = [line.asserted or ""] if typed else []
         data.append([str(number), line.input.text, line.output.text, trust, *says])
         styles.append(["", "", "", f"color: {COLORS[line.verdict]}; font-weight: 600", *([""] if typed else [])])
@@ -155,8 +173,9 @@ def verdict(report: "TrustReport | None") -> str:
         return f"Its text could not be read: {report.error}."
     if not report.lines:
         return "No text was found."
-    asserted = sum(line.verdict == ASSERTED for line in report.lines)
-    more = f", {asserted} asserted" if asserted else ""
+    counts = {"asserted": ASSERTED, "kept as in the input": KEPT}
+    counts = {said: sum(line.verdict == verdict for line in report.lines) for said, verdict in counts.items()}
+    more = "".join(f", {count} {said}" for said, count in counts.items() if count)
     return f"{len(report.to_check)} of {len(report.lines)} lines to check{more}."
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -35,13 +35,11 @@ from tadisr.apps.page_shown import (
     write_files,
 )
 from tadisr.commands.plan import PIXEL_MEMORY, SCALE
-from tadisr.io.images import ImageError, LoadedImage
+from tadisr.io.images import ImageError, LoadedImage, read_image
 from tadisr.io.messages import one_line
 from tadisr.io.pages import count_pages, read_page
+from tadisr.loading.load import Restored, Restorer
 from tadisr.trust.check import check_again
-
-if TYPE_CHECKING:
-    from tadisr.loading.load import Restored, Restorer
 
 MOST_PIXELS = 16_000_000  # of a picture, before it is enlarged
 MOST_FILES = 100
@@ -65,7 +63,7 @@ class Page:
         """Of each session, what stops its run: Gradio ends the waiting, and not the work."""
 
     @property
-    def restorer(self) -> "Restorer":
+    def restorer(self) -> Restorer:
         """The model, loaded when it is first used."""
         return self._load()
 
@@ -96,16 +94,17 @@ class Page:
         page: int,
         tile: str,
         keep_size: bool,
+        abstain: bool,
         request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008  Gradio finds it there
     ) -> tuple:
         """A page of a file to what the page shows of it: see `build`."""
         if file is None:
             raise gr.Error("Choose a picture first.", print_exception=False)
-        stop, options = self._begin(request), Options.of(fidelity, scale, check, tile, keep_size)
+        stop, options = self._begin(request), Options.of(fidelity, scale, check, tile, keep_size, abstain)
         task = Task(Path(file), max(0, int(page or 1) - 1), options)
         loaded = _read(task.file, task.page)
-        restored = self._restored(loaded, options, _told(stop, progress), self._undecided(loaded))
+        restored = self._restored(loaded, options, _told(stop, progress))
         return self._outputs(task, loaded, restored, show_mask)
 
     def correct(
@@ -128,8 +127,10 @@ class Page:
             mask = corrected(kept, loaded, layers, asserted)
         # Strokes may show lines that were not found before; what is typed changes lines that are known.
         known = None if painted or (kept.first and kept.first.error) else kept.first
-        options = task.options if known is None else replace(task.options, check=False)
-        restored = self._restored(loaded, options, _told(stop, progress), mask)
+        # What a person says is not doubted, and lines that were kept before are kept in `made`.
+        options = replace(task.options, abstain=False, check=task.options.check and known is None)
+        first = Restored(np.load(kept.made), read_image(kept.mask).rgb[..., 0])
+        restored = self._restored(loaded, options, _told(stop, progress), text_mask=mask, first=first)
         if known is not None:
             same = zip(digests(known, restored.image), kept.digests, strict=True)
             report = check_again(known, restored.image, [one != other for one, other in same])
@@ -144,7 +145,7 @@ class Page:
         self,
         task: Task,
         loaded: LoadedImage,
-        restored: "Restored",
+        restored: Restored,
         show_mask: bool,
         corrections: Mapping[str, str | None] = MappingProxyType({}),
         before: Shown | None = None,
@@ -154,8 +155,11 @@ class Page:
             files = write_files(folder, task.stem, loaded, restored, task.options.scale, self._record(corrections))
         shown = views(loaded, restored)
         if before is None:
+            np.save(made := folder / "restored.npy", restored.image)
             lines = digests(restored.report, restored.image)
-            kept = Shown(task, **shown, report=restored.report, mask=files[1], first=restored.report, digests=lines)
+            kept = Shown(
+                task, **shown, report=restored.report, made=made, mask=files[1], first=restored.report, digests=lines
+            )
         else:
             kept = replace(before, **shown, report=restored.report)
         height, width = restored.image.shape[:2]
@@ -173,13 +177,14 @@ class Page:
         check: bool,
         tile: str,
         keep_size: bool,
+        abstain: bool,
         request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> tuple[str, list[list[str]]]:
         """All pages of several files to one archive, and a row for each; one that cannot be restored stops no other."""
         if not files:
             raise gr.Error("Choose pictures first.", print_exception=False)
-        tasks = _tasks(files, Options.of(fidelity, scale, check, tile, keep_size))
+        tasks = _tasks(files, Options.of(fidelity, scale, check, tile, keep_size, abstain))
         if len(tasks) > MOST_FILES:
             raise gr.Error(f"They have {len(tasks)} pages: at most {MOST_FILES} at a time.", print_exception=False)
         stop, results, taken, started = self._begin(request), [], set(), time.monotonic()
@@ -216,27 +221,18 @@ class Page:
         stop = self._stops[request.session_hash] = threading.Event()
         return stop
 
-    def _undecided(self, loaded: LoadedImage) -> np.ndarray | None:
-        """A mask that says nothing: with it the pipeline keeps its tiles, for later corrections."""
-        if not self.takes_masks or loaded.alpha is not None:
-            return None
-        return np.zeros((*loaded.rgb.shape[:2], 2), np.uint8)
-
-    def _restored(
-        self, loaded: LoadedImage, options: Options, told: Callable, text_mask: np.ndarray | None = None
-    ) -> "Restored":
+    def _restored(self, loaded: LoadedImage, options: Options, told: Callable, **correction: Any) -> Restored:
         height, width = loaded.rgb.shape[:2]
         needed = PIXEL_MEMORY * height * width * max(options.scale, SCALE) ** 2
-        needed *= 1 if text_mask is None else 2
+        needed *= 2 if correction else 1
         if needed > (free := psutil.virtual_memory().available):
             raise gr.Error(
                 f"It would take {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} are free: take a smaller factor, "
                 "or crop the picture.",
                 print_exception=False,
             )
-        masks: dict[str, Any] = {} if text_mask is None else {"text_mask": text_mask}
         with _said_in_one_line(), self._one_at_a_time:
-            return self.restorer.restore(loaded.pixels, tile_progress=told, **options.call(), **masks)
+            return self.restorer.restore(loaded.pixels, tile_progress=told, **options.call(), **correction)
 
 
 def choose(file: str | None) -> tuple[Any, Any]:

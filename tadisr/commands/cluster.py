@@ -30,6 +30,8 @@ def check_options(args: argparse.Namespace) -> None:
         raise UserError(f"--gpus-per-worker must be from 0 to 64, not {args.gpus_per_worker:g}")
     if args.text_mask is not None:
         raise UserError("--text-mask is for one image: leave out --backend ray")
+    if args.asserted is not None:
+        raise UserError("--asserted is for one image: leave out --backend ray")
 
 
 class Worker:

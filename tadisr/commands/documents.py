@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 DPI = 600
 QUALITY = 90
 LEAST_GAIN = 1.25  # of the resolution: less is not worth a new picture
-_OF_IMAGES = ("compare", "report", "text_mask", "width", "height", "pages", "format")
+_OF_IMAGES = ("compare", "report", "text_mask", "asserted", "width", "height", "pages", "format")
 
 
 @dataclass

@@ -3,19 +3,20 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from tadisr.commands.options import call_options, enough_memory, how_restored, is_full
-from tadisr.commands.origin import Maker
+from tadisr.commands.origin import Asserted, Maker
 from tadisr.commands.pages import finish
 from tadisr.commands.plan import JPEG, RESTORED, Job, Plan
 from tadisr.commands.text_report import write_report
 from tadisr.io.images import ImageError, LoadedImage, Metadata, read_image, write_image
 from tadisr.io.messages import UserError
 from tadisr.io.progress import Bars
+from tadisr.lettering import draw_lines
 from tadisr.transparency import seen
 from tadisr.trust import check
 
@@ -43,6 +44,8 @@ def restore_job(
         with enough_memory(job.name, "try a smaller --tile, or crop or shrink the image"):
             loaded = _read(job)
             restored = restorer.restore(loaded.pixels, scale=job.factor, tile_progress=progress, **options)
+            if maker.asserted:
+                restored = _follow(restorer, loaded.pixels, restored, maker.asserted, scale=job.factor, **options)
             _write(job, loaded, restored, maker)
         job.status = RESTORED
         job.found += [*loaded.remarks, *how_restored(restored)]
@@ -58,9 +61,10 @@ def restore_job(
         job.fail(error if isinstance(error, ImageError) else f"{job.name}: {error}")
         return is_full(error)
     except ValueError as error:
-        if text_mask is None:
+        if text_mask is None and not maker.asserted:
             raise
-        raise UserError(f"--text-mask {maker.args.text_mask}: {error}") from None
+        given = f"--asserted {maker.args.asserted}" if maker.asserted else f"--text-mask {maker.args.text_mask}"
+        raise UserError(f"{given}: {error}") from None
     finally:
         job.seconds = time.perf_counter() - started
     return False
@@ -79,6 +83,16 @@ def say_job(plan: Plan, job: Job, maker: Maker, remarks: list[str], bars: Bars, 
         how = "restored in" if job.status == RESTORED else "failed after"
         bars.line(f"{number} of {total}: {job.name}: {how} {job.seconds:.1f} s")
     return is_full(finish(plan.jobs, job, maker, remarks))
+
+
+def _follow(
+    restorer: "Restorer", pixels: np.ndarray, first: "Restored", asserted: Asserted, **options: Any
+) -> "Restored":
+    """A photo restored again where somebody said what lines read."""
+    assert first.mask is not None
+    lines = [(quad * first.mask.shape[::-1], text) for quad, text in asserted]
+    mask = draw_lines(lines, first.mask, pixels[..., :3])
+    return restorer.restore(pixels, text_mask=mask, first=first, **options)
 
 
 def _read(job: Job) -> LoadedImage:
@@ -119,6 +133,9 @@ def _report(job: Job, loaded: LoadedImage, restored: "Restored", maker: Maker) -
     origin = {"input": str(job.source), "model": maker.args.model, "made_by": maker.record(job, "report_picture")}
     before, after = seen(loaded.pixels, restored.image)
     report = restored.report or check.check_text(before, after, maker.thresholds)
+    if maker.asserted and report.error is None:
+        lines = [(quad * after.shape[1::-1], text) for quad, text in maker.asserted]
+        report = check.with_asserted(report, lines)
     write_report(before, after, report, job.outputs, origin)
     job.lines, job.to_check = len(report.lines), len(report.to_check)
 

@@ -5,7 +5,8 @@ there.
 """
 
 import argparse
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -13,11 +14,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+
 from tadisr.commands.pages import records
 from tadisr.commands.plan import Job
 from tadisr.io.hashing import hashes, sha256
 from tadisr.loading.graphs import FOLDER as GRAPHS
 from tadisr.trust.check import Thresholds
+
+Asserted = Sequence[tuple[np.ndarray, str]]
+"""What somebody said that lines read: each a quad (4, 2), as shares of the photo's width and height, and a text."""
 
 # The keys of a record that are compared, and what it means that they differ.
 _OTHER = {
@@ -28,6 +34,7 @@ _OTHER = {
     "size": "at another size",
     "color_fix": "with another --color-fix",
     "text_mask": "with another --text-mask",
+    "asserted": "with another --asserted",
     "fidelity": "with another --fidelity",
     "reduction": "with another --reduction",
     "only_text": "with or without --only-text",
@@ -67,6 +74,7 @@ class Maker:
     model: Model
     args: argparse.Namespace
     thresholds: Thresholds | None = None
+    asserted: Asserted = ()
 
     def record(self, job: Job, kind: str) -> str:
         """What made one output of a job; `kind` as in `Job.outputs`."""
@@ -80,6 +88,7 @@ class Maker:
             "size": f"{width}x{height}",
             "color_fix": self.args.color_fix,
             "text_mask": self.args.text_mask and sha256(Path(self.args.text_mask))[:16],
+            "asserted": json.dumps([text for _, text in self.asserted], ensure_ascii=False) if self.asserted else None,
             "fidelity": self.args.fidelity,
             "reduction": None if self.args.reduction == 1 else self.args.reduction,
             "only_text": "yes" if self.args.only_text else None,

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from tadisr.io.images import ImageError, write_file, write_image
-from tadisr.io.messages import UserError
+from tadisr.io.messages import UserError, one_line
 from tadisr.io.names import OutputPaths
+from tadisr.io.structured import read_json
 from tadisr.trust import check
 
 
@@ -27,6 +28,23 @@ def load_thresholds(args: argparse.Namespace) -> check.Thresholds | None:
     except (ValueError, ImportError) as error:
         raise UserError(f"--report: {error}") from None
     return thresholds
+
+
+def load_asserted(path: Path) -> list[tuple[np.ndarray, str]]:
+    """The lines of a report of which somebody wrote what they say, into `asserted`: quads (4, 2), as shares of the
+    photo's width and height, and texts. Raises UserError for any other file, and where no line has such a text."""
+    try:
+        report = read_json(path)
+        height, width = report["size"]
+        lines = [(np.array(line["quad"], float), line["asserted"]) for line in report["lines"] if line["asserted"]]
+        asserted = [(quad / [width, height], str(text)) for quad, text in lines]
+        shapes = {quad.shape for quad, _ in asserted}
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        reason = one_line(error) if isinstance(error, OSError) else "it is no report of tadisr upscale --report"
+        raise UserError(f"--asserted {path}: {reason}") from None
+    if shapes != {(4, 2)}:
+        raise UserError(f'--asserted {path}: write what a line says into its "asserted", in quotes')
+    return asserted
 
 
 def report_paths(output: OutputPaths) -> tuple[Path, Path]:

@@ -32,7 +32,7 @@ from tadisr.commands.plan import (
     check_disk,
     make_plan,
 )
-from tadisr.commands.text_report import load_thresholds
+from tadisr.commands.text_report import load_asserted, load_thresholds
 from tadisr.io.images import ImageError, read_image
 from tadisr.io.messages import UserError, say, show
 from tadisr.io.progress import Bars
@@ -111,6 +111,12 @@ def register(parser: argparse.ArgumentParser) -> None:
         "none is, transparent where the model decides",
     )
     add(
+        "--asserted",
+        metavar="REPORT",
+        help="of a single input, for models that follow masks: the report of --report, into which somebody wrote what "
+        'lines say, as their "asserted": their strokes are drawn so',
+    )
+    add(
         "--abstain",
         action="store_true",
         help="read every line of text before and after, and keep the input's strokes, enlarged, where the result reads "
@@ -163,13 +169,16 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--dpi is for documents: images keep their size in print")
     plan = make_plan(args)
     text_mask = _text_mask(args, plan)
+    asserted = load_asserted(Path(args.asserted)) if args.asserted is not None else []
+    if asserted and len(plan.jobs) > 1:
+        raise UserError(f"--asserted is for one image, not for {len(plan.jobs)}")
     thresholds = load_thresholds(args)
     maker = None
     remarks: list[str] = []
     if plan.of(PLANNED):
         graph = find_graph(args)
         found = graph or find_model(args.model, "TADiSRPipeline", args.revision)
-        maker = Maker(Model(args.model, found, args.base_model), args, thresholds)
+        maker = Maker(Model(args.model, found, args.base_model), args, thresholds, asserted)
         if args.skip_existing:
             _skip_existing(plan, maker, remarks)
         if warning := check_disk(plan):

@@ -21,7 +21,7 @@ from tadisr.io.messages import one_line, quiet
 from tadisr.io.model_files import load_pickled, not_finite, read_header, refuse
 from tadisr.loading.graphs import graph_to_run
 from tadisr.loading.repositories import pipeline_kind, resolve
-from tadisr.tiling import blend_weights, regions_around
+from tadisr.tiling import Window, blend_weights, regions_around
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 TEXT_MARGIN = 16
 """Pixels around lines of text that `only_text` restores with them. The outer half is blended."""
+CORRECTION_MARGIN = 24
+"""The same around what a text mask says: a stroke changes the image by less than a gray level two pixels from it."""
+_BLOCK = 64  # pixels: what is said in one is restored together
 MODEL_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
 
@@ -74,6 +77,7 @@ class Restorer:
         reduction: float | str = 1,
         only_text: bool = False,
         abstain: bool = False,
+        first: Restored | None = None,
         **options: Any,
     ) -> Restored:
         """Restore one image.
@@ -88,6 +92,9 @@ class Restorer:
                 Transparent photos are restored as a whole.
             abstain: keep the input's strokes, enlarged, in lines that read differently and not more surely than in the
                 input; the report says which, see `tadisr.trust.abstain`. It takes the time of a report.
+            first: what this gave for the image without `text_mask`, all else being equal. Only what is near the mask's
+                parts is then restored again, and all else is as it is there. This is for masks (H, W, 2) of the size of
+                the result, and for whole factors; others are taken as without `first`.
             options: of the pipeline's call. TADiSR: `scale`, `tile`, `overlap`, `color_fix`, `fidelity`, `report`, ...;
                 TextDiff: `num_inference_steps`, `strength`, ...
 
@@ -106,6 +113,10 @@ class Restorer:
             raise ValueError(f'reduction must be "auto" or at least 1, got {reduction!r}.')
         if only_text and (reduction != 1 or options.get("text_mask") is not None):
             raise ValueError("only_text does not go with reduction or text_mask: leave one of them out.")
+        if first is not None:
+            if reduction != 1 or only_text or abstain or options.get("text_mask") is None:
+                raise ValueError("first goes with text_mask, and not with reduction, only_text or abstain.")
+            return self._restore_corrected(image, first, **options)
         if abstain:
             return self._restore_cautiously(image, reduction=reduction, only_text=only_text, **options)
         if only_text:
@@ -167,25 +178,56 @@ class Restorer:
         made = np.array(Image.fromarray(image).resize((w * factor, h * factor), Resampling.BICUBIC))
         mask = np.zeros(made.shape[:2], np.uint8)
         regions = regions_around(find_text(image), h, w, TEXT_MARGIN)
-        for rows, columns in tile_progress(regions):
-            part = np.ascontiguousarray(image[slice(*rows), slice(*columns)])
-            result = self.restore(part, scale=factor, **options)
-            place = tuple(slice(start * factor, stop * factor) for start, stop in (rows, columns))
-            # at the image's own border nothing has to be blended
-            ramps = [
-                blend_weights((start * factor, stop * factor), length * factor, TEXT_MARGIN * factor // 2)
-                for (start, stop), length in zip((rows, columns), (h, w), strict=True)
-            ]
-            weight = ramps[0][:, None] * ramps[1]
-            made[place] = np.rint(made[place] + (result.image - made[place].astype(np.float32)) * weight[..., None])
-            if result.mask is not None:
-                mask[place] = np.rint(result.mask * weight)
+        for region in tile_progress(regions):
+            self._restore_part(image, region, (made, mask), factor, TEXT_MARGIN, **options)
         size = [max(1, round(side * scale)) for side in (w, h)]
         if size != [w * factor, h * factor]:
             made, mask = (np.asarray(Image.fromarray(x).resize(size, Resampling.LANCZOS)) for x in (made, mask))
         found = check_text(image, made, None if isinstance(report, bool) else report) if report else None
-        share = sum((bottom - top) * (right - left) for (top, bottom), (left, right) in regions) / (h * w)
-        return Restored(made, mask, found, share=share)
+        return Restored(made, mask, found, share=_area(regions) / (h * w))
+
+    def _restore_corrected(
+        self, image: np.ndarray, first: Restored, text_mask: Any, scale: float = 4,
+        report: "bool | Thresholds" = False, tile_progress: Callable[[Iterable], Iterable] = iter, **options: Any,
+    ) -> Restored:  # fmt: skip
+        """`restore` near what a mask says, within what was restored without it."""
+        from tadisr.trust.check import check_text
+
+        fits = getattr(text_mask, "ndim", 0) == 3 and text_mask.shape == (*first.image.shape[:2], 2)
+        opaque = image.ndim == 3 and image.shape[2] == 3 and first.image.shape[2] == 3 and first.mask is not None
+        whole = not fits or not opaque or scale != int(scale)
+        regions = [] if whole else _said_in(text_mask[..., 1] > 127, int(scale))
+        if whole or _area(regions) > image.shape[0] * image.shape[1] / 2:
+            options |= {"scale": scale, "report": report, "tile_progress": tile_progress}
+            return self.restore(image, text_mask=text_mask, **options)
+        assert first.mask is not None
+        made, mask = first.image.copy(), first.mask.copy()
+        for region in tile_progress(regions):
+            place = tuple(slice(start * int(scale), stop * int(scale)) for start, stop in region)
+            said = np.ascontiguousarray(text_mask[place])
+            self._restore_part(image, region, (made, mask), int(scale), CORRECTION_MARGIN, text_mask=said, **options)
+        found = check_text(image, made, None if isinstance(report, bool) else report) if report else None
+        return Restored(made, mask, found)
+
+    def _restore_part(
+        self, image: np.ndarray, region: tuple[Window, Window], into: tuple[np.ndarray, np.ndarray], factor: int,
+        margin: int, **options: Any,
+    ) -> None:  # fmt: skip
+        """Restore a region of an image into the whole result, image and mask; the outer half of the margin is blended.
+
+        At the image's own border nothing has to be blended.
+        """
+        rows, columns = region
+        result = self.restore(np.ascontiguousarray(image[slice(*rows), slice(*columns)]), scale=factor, **options)
+        place = tuple(slice(start * factor, stop * factor) for start, stop in region)
+        ramps = [
+            blend_weights((start * factor, stop * factor), length * factor, margin * factor // 2)
+            for (start, stop), length in zip(region, image.shape, strict=False)
+        ]
+        weight = ramps[0][:, None] * ramps[1]
+        for whole, part, share in zip(into, (result.image, result.mask), (weight[..., None], weight), strict=True):
+            if part is not None:
+                whole[place] = np.rint(whole[place] + (part - whole[place].astype(np.float32)) * share)
 
     @cached_property
     def files(self) -> dict[str, str]:
@@ -206,6 +248,23 @@ class Restorer:
     def about(self) -> dict[str, str]:
         """What runs the model: "runtime", "dtype" and "device"."""
         return {"runtime": self.runtime, "dtype": self.dtype, "device": str(self.pipe.device)}
+
+
+def _area(regions: Iterable[tuple[Window, Window]]) -> int:
+    return sum((bottom - top) * (right - left) for (top, bottom), (left, right) in regions)
+
+
+def _said_in(given: np.ndarray, factor: int) -> list[tuple[Window, Window]]:
+    """The regions of an LR image, with a margin, around where a mask (H, W), bool, of its result says something."""
+    height, width = (side // factor for side in given.shape)
+    said = given[: height * factor, : width * factor].reshape(height, factor, width, factor).any((1, 3))
+    quads = []
+    for top in range(0, height, _BLOCK):
+        for left in range(0, width, _BLOCK):
+            y, x = said[top : top + _BLOCK, left : left + _BLOCK].nonzero()
+            if y.size:
+                quads.append(np.array([[left + x.min(), top + y.min()], [left + x.max() + 1, top + y.max() + 1]]))
+    return regions_around(quads, height, width, CORRECTION_MARGIN)
 
 
 def load(
