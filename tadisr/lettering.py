@@ -91,6 +91,11 @@ def draw_lines(
     return drawn
 
 
+def can_draw(text: str, faces: Sequence[str] = FACES) -> bool:
+    """Whether one installed face has all letters of a text."""
+    return bool(text.strip()) and any(_draws(path, text) for path in _installed(tuple(faces)))
+
+
 def has_glyph(font: Any, letter: str) -> bool:
     """Whether a font knows a character: it draws it otherwise than one that no font knows."""
     return letter.isspace() or bytes(font.getmask(letter)) != bytes(font.getmask("\uffff"))

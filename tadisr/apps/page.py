@@ -17,7 +17,18 @@ try:
 except ImportError:
     raise ImportError("The page needs Gradio: pip install 'tadisr[app]'.") from None
 
-from tadisr.apps.page_shown import COLUMNS, NO_TEXT, SAYS, TEXT, show_line, show_views, to_paint
+from tadisr.apps.page_shown import (
+    COLUMNS,
+    DOUBTFUL,
+    DRAWN,
+    NO_TEXT,
+    RESTORED,
+    SAYS,
+    TEXT,
+    show_line,
+    show_views,
+    to_paint,
+)
 from tadisr.apps.page_work import MOST_FILES, MOST_SESSIONS, Page, choose, preview
 
 LARGEST_FILE = "50mb"
@@ -89,11 +100,11 @@ def _settings(page: Page) -> tuple[list[Any], list[Any]]:
             info="pixels a side of a part; smaller ones need less memory",
         )  # fmt: skip
         keep_size = gr.Checkbox(False, label="Keep the picture's size", info="sharper text, and no more pixels")
-        abstain = gr.Checkbox(
-            False, label="Keep doubtful lines as they are", interactive=reads,
-            info="those that read otherwise than before, and not more surely",
+        doubtful = gr.Dropdown(
+            [name for name in DOUBTFUL if name != DRAWN or page.takes_masks], value=RESTORED, label="Doubtful lines",
+            interactive=reads, info="those that read otherwise than before are",
         )  # fmt: skip
-    return [fidelity, scale, check], [tile, keep_size, abstain]
+    return [fidelity, scale, check], [tile, keep_size, doubtful]
 
 
 def _one_picture(page: Page, settings: list[Any], more: list[Any]) -> None:

@@ -16,7 +16,7 @@ from tadisr.io.images import LoadedImage, read_image, write_image
 from tadisr.io.pages import count_pages
 from tadisr.lettering import draw_lines
 from tadisr.transparency import seen
-from tadisr.trust.check import ASSERTED, KEPT, with_asserted
+from tadisr.trust.check import ASSERTED, KEPT, RETRACED, with_asserted
 
 if TYPE_CHECKING:
     from tadisr.loading.load import Restored
@@ -27,12 +27,18 @@ COLUMNS = ["line", "read in the input", "read in the result", "trust"]
 SAYS = "what it says"
 """A further column, where a person may type."""
 AGREES = "agrees"
-SAID = {ASSERTED: "asserted", KEPT: "kept as in the input"}
+SAID = {ASSERTED: "asserted", KEPT: "kept as in the input", RETRACED: "drawn as the surer reading"}
+RESTORED, DRAWN = "restored", "drawn as the surer reading"
+DOUBTFUL: Mapping[str, Mapping[str, Any]] = {
+    RESTORED: {}, "kept as they were": {"abstain": True}, DRAWN: {"retrace": True}
+}  # fmt: skip
+"""What becomes of lines that read otherwise than before, as a restorer takes it."""
 COLORS = {
     "agree": "#2e8b57",
     "check": "#d9641e",
     "asserted": "#7c7f8a",
     "kept": "#7c7f8a",
+    "retraced": "#7c7f8a",
 }  # readable on white and on black
 RED = (214, 40, 40)
 TEXT, NO_TEXT = "#1e78ff", "#ffc400"
@@ -50,29 +56,26 @@ class Options:
     scale: float
     check: bool
     tile: int | str
-    abstain: bool
+    doubtful: str
+    """One of `DOUBTFUL`."""
 
     @classmethod
-    def of(cls, fidelity: float, scale: float, check: bool, tile: str, keep_size: bool, abstain: bool) -> "Options":
+    def of(cls, fidelity: float, scale: float, check: bool, tile: str, keep_size: bool, doubtful: str) -> "Options":
         """From what the page's controls say; raises gr.Error."""
         side = str(tile).strip()
         if side != "auto" and not side.isdecimal():
             raise gr.Error(f"A tile is auto or a number of pixels, not {tile!r:.20}.", print_exception=False)
+        if doubtful not in DOUBTFUL:
+            raise gr.Error(f"Doubtful lines are {', '.join(DOUBTFUL)}, not {doubtful!r:.20}.", print_exception=False)
         tile_side = side if side == "auto" else int(side)
-        return cls(fidelity, 1.0 if keep_size else float(scale), check or abstain, tile_side, abstain)
+        check = check or doubtful != RESTORED
+        return cls(fidelity, 1.0 if keep_size else float(scale), check, tile_side, doubtful)
 
     def call(self) -> dict[str, Any]:
         """As a restorer takes them."""
         overlap = {} if self.tile == "auto" else {"overlap": min(64, int(self.tile) // 2)}
-        how = {"abstain": True} if self.abstain else {}
-        return {
-            "fidelity": self.fidelity,
-            "scale": self.scale,
-            "report": self.check,
-            "tile": self.tile,
-            **overlap,
-            **how,
-        }
+        how = {"fidelity": self.fidelity, "scale": self.scale, "report": self.check, "tile": self.tile}
+        return how | overlap | DOUBTFUL[self.doubtful]
 
 
 @dataclass(frozen=True)
@@ -173,8 +176,7 @@ def verdict(report: "TrustReport | None") -> str:
         return f"Its text could not be read: {report.error}."
     if not report.lines:
         return "No text was found."
-    counts = {"asserted": ASSERTED, "kept as in the input": KEPT}
-    counts = {said: sum(line.verdict == verdict for line in report.lines) for said, verdict in counts.items()}
+    counts = {said: sum(line.verdict == verdict for line in report.lines) for verdict, said in SAID.items()}
     more = "".join(f", {count} {said}" for said, count in counts.items() if count)
     return f"{len(report.to_check)} of {len(report.lines)} lines to check{more}."
 

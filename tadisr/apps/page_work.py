@@ -22,6 +22,7 @@ from PIL import Image
 
 import tadisr
 from tadisr.apps.page_shown import (
+    RESTORED,
     Options,
     Shown,
     Task,
@@ -45,6 +46,7 @@ MOST_PIXELS = 16_000_000  # of a picture, before it is enlarged
 MOST_FILES = 100
 MOST_SESSIONS = 50  # whose last result is in memory
 LARGEST_PREVIEW = 1200  # pixels a side
+NOTHING: Mapping[str, str | None] = MappingProxyType({})
 
 
 class Page:
@@ -94,18 +96,24 @@ class Page:
         page: int,
         tile: str,
         keep_size: bool,
-        abstain: bool,
+        doubtful: str,
         request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008  Gradio finds it there
     ) -> tuple:
         """A page of a file to what the page shows of it: see `build`."""
         if file is None:
             raise gr.Error("Choose a picture first.", print_exception=False)
-        stop, options = self._begin(request), Options.of(fidelity, scale, check, tile, keep_size, abstain)
+        stop, options = self._begin(request), Options.of(fidelity, scale, check, tile, keep_size, doubtful)
         task = Task(Path(file), max(0, int(page or 1) - 1), options)
         loaded = _read(task.file, task.page)
         restored = self._restored(loaded, options, _told(stop, progress))
-        return self._outputs(task, loaded, restored, show_mask)
+        files = self._files(task, loaded, restored)
+        np.save(made := files[0].with_name("restored.npy"), restored.image)
+        kept = Shown(
+            task, **views(loaded, restored), report=restored.report, made=made, mask=files[1], first=restored.report,
+            digests=digests(restored.report, restored.image),
+        )  # fmt: skip
+        return self._outputs(kept, loaded, restored, show_mask, files)
 
     def correct(
         self,
@@ -115,8 +123,11 @@ class Page:
         show_mask: bool,
         request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008
-    ) -> tuple:
-        """The same result with what was painted in the editor and typed into the table; what is untouched is kept."""
+    ) -> Iterator[tuple]:
+        """The same result with what was painted in the editor and typed into the table; what is untouched is kept.
+
+        It is shown first, and then once more with its files: to write a large picture takes seconds.
+        """
         if kept is None:
             raise gr.Error("Restore a picture first.", print_exception=False)
         stop, task = self._begin(request), kept.task
@@ -127,8 +138,8 @@ class Page:
             mask = corrected(kept, loaded, layers, asserted)
         # Strokes may show lines that were not found before; what is typed changes lines that are known.
         known = None if painted or (kept.first and kept.first.error) else kept.first
-        # What a person says is not doubted, and lines that were kept before are kept in `made`.
-        options = replace(task.options, abstain=False, check=task.options.check and known is None)
+        # What a person says is not doubted, and lines that were kept or drawn before are so in `made`.
+        options = replace(task.options, doubtful=RESTORED, check=task.options.check and known is None)
         first = Restored(np.load(kept.made), read_image(kept.mask).rgb[..., 0])
         restored = self._restored(loaded, options, _told(stop, progress), text_mask=mask, first=first)
         if known is not None:
@@ -139,34 +150,28 @@ class Page:
             "text_mask": "painted" if painted else None,
             "asserted": json.dumps([text for _, text in asserted], ensure_ascii=False) if asserted else None,
         }
-        return self._outputs(task, loaded, assert_lines(restored, asserted), show_mask, corrections, kept)
+        restored = assert_lines(restored, asserted)
+        kept = replace(kept, **views(loaded, restored), report=restored.report)
+        yield self._outputs(kept, loaded, restored, show_mask)
+        yield self._outputs(kept, loaded, restored, show_mask, self._files(task, loaded, restored, corrections))
+
+    def _files(
+        self, task: Task, loaded: LoadedImage, restored: Restored, corrections: Mapping[str, str | None] = NOTHING
+    ) -> list[Path]:
+        """What is offered for download."""
+        with _results() as folder:
+            record = self._record(corrections)
+            return write_files(folder, task.stem, loaded, restored, task.options.scale, record)
 
     def _outputs(
-        self,
-        task: Task,
-        loaded: LoadedImage,
-        restored: Restored,
-        show_mask: bool,
-        corrections: Mapping[str, str | None] = MappingProxyType({}),
-        before: Shown | None = None,
+        self, kept: Shown, loaded: LoadedImage, restored: Restored, show_mask: bool, files: Iterable[Path] = ()
     ) -> tuple:
-        """What the page shows of a result. `before`: what it showed, where this is a correction of it."""
-        with _results() as folder:
-            files = write_files(folder, task.stem, loaded, restored, task.options.scale, self._record(corrections))
-        shown = views(loaded, restored)
-        if before is None:
-            np.save(made := folder / "restored.npy", restored.image)
-            lines = digests(restored.report, restored.image)
-            kept = Shown(
-                task, **shown, report=restored.report, made=made, mask=files[1], first=restored.report, digests=lines
-            )
-        else:
-            kept = replace(before, **shown, report=restored.report)
+        """What the page shows of a result."""
         height, width = restored.image.shape[:2]
         done = f"{loaded.rgb.shape[1]} × {loaded.rgb.shape[0]} became {width} × {height} pixels. "
         return (
             kept.pair(show_mask), rows(restored.report, self.takes_masks), done + verdict(restored.report),
-            [str(path) for path in files], kept, gr.Column(visible=False), gr.Column(visible=True),
+            [str(path) for path in files] or None, kept, gr.Column(visible=False), gr.Column(visible=True),
         )  # fmt: skip
 
     def restore_files(
@@ -177,14 +182,14 @@ class Page:
         check: bool,
         tile: str,
         keep_size: bool,
-        abstain: bool,
+        doubtful: str,
         request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> tuple[str, list[list[str]]]:
         """All pages of several files to one archive, and a row for each; one that cannot be restored stops no other."""
         if not files:
             raise gr.Error("Choose pictures first.", print_exception=False)
-        tasks = _tasks(files, Options.of(fidelity, scale, check, tile, keep_size, abstain))
+        tasks = _tasks(files, Options.of(fidelity, scale, check, tile, keep_size, doubtful))
         if len(tasks) > MOST_FILES:
             raise gr.Error(f"They have {len(tasks)} pages: at most {MOST_FILES} at a time.", print_exception=False)
         stop, results, taken, started = self._begin(request), [], set(), time.monotonic()
@@ -210,7 +215,7 @@ class Page:
         if stop := self._stops.get(request.session_hash):
             stop.set()
 
-    def _record(self, corrections: Mapping[str, str | None] = MappingProxyType({})) -> dict[str, Any]:
+    def _record(self, corrections: Mapping[str, str | None] = NOTHING) -> dict[str, Any]:
         """What made a result, and what a person decided of it."""
         return {"model": Path(self.model).name, **corrections}
 

@@ -153,6 +153,7 @@ def _restore(
         "color_fix": args.color_fix, "fidelity": args.fidelity,
         "reduction": None if args.reduction == 1 else args.reduction,
         "only_text": "yes" if args.only_text else None, "abstain": "yes" if args.abstain else None,
+        "retrace": "yes" if args.retrace else None,
     }  # fmt: skip
     whole = record_of(
         {

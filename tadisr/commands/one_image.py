@@ -38,7 +38,7 @@ def restore_job(
     started, options = time.perf_counter(), call_options(maker.args)
     if text_mask is not None:
         options["text_mask"] = text_mask
-    if maker.args.abstain and maker.thresholds:
+    if (maker.args.abstain or maker.args.retrace) and maker.thresholds:
         options["report"] = maker.thresholds
     try:
         with enough_memory(job.name, "try a smaller --tile, or crop or shrink the image"):

@@ -140,6 +140,7 @@ def call_options(args: argparse.Namespace) -> dict[str, Any]:
         "reduction": args.reduction,
         "only_text": args.only_text,
         "abstain": args.abstain,
+        "retrace": args.retrace,
     }
 
 
@@ -151,9 +152,11 @@ def how_restored(restored: "Restored") -> list[str]:
     if restored.reduction > 1:
         said.append(f"soft, so made {restored.reduction:.1f} times smaller first")
     if restored.report and restored.report.error:
-        said.append(f"its text could not be read, so no line is kept as in the input: {restored.report.error}")
+        said.append(f"its text could not be read, so no line is kept or retraced: {restored.report.error}")
     if kept := restored.kept:
         said.append(f"{kept} of its lines {'is' if kept == 1 else 'are'} kept as in the input, enlarged")
+    if retraced := restored.retraced:
+        said.append(f"{retraced} of its lines {'is' if retraced == 1 else 'are'} drawn as the surer reading")
     return said
 
 

@@ -39,6 +39,7 @@ _OTHER = {
     "reduction": "with another --reduction",
     "only_text": "with or without --only-text",
     "abstain": "with or without --abstain",
+    "retrace": "with or without --retrace",
     "quality": "with another --quality",
     "metadata": "with another --metadata",
     "thresholds": "with other thresholds",
@@ -93,6 +94,7 @@ class Maker:
             "reduction": None if self.args.reduction == 1 else self.args.reduction,
             "only_text": "yes" if self.args.only_text else None,
             "abstain": "yes" if self.args.abstain else None,
+            "retrace": "yes" if self.args.retrace else None,
         }
         if kind == "image":
             values |= {"quality": self.args.quality, "metadata": self.args.metadata}

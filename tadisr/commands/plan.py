@@ -209,8 +209,11 @@ def check_options(args: argparse.Namespace) -> None:
         raise UserError("--only-text does not go with --reduction or --text-mask: leave one of them out")
     if args.abstain and args.text_mask is not None:
         raise UserError("--abstain does not go with --text-mask: what a person drew is not doubted")
-    if args.asserted is not None and (args.only_text or args.abstain or args.reduction != 1 or args.text_mask):
-        raise UserError("--asserted does not go with --only-text, --abstain, --reduction or --text-mask")
+    for name in ("asserted", "retrace"):
+        if getattr(args, name) and (args.only_text or args.abstain or args.reduction != 1 or args.text_mask):
+            raise UserError(f"--{name} does not go with --only-text, --abstain, --reduction or --text-mask")
+    if args.asserted and args.retrace:
+        raise UserError("--asserted does not go with --retrace: leave one of them out")
     if args.fidelity is not None and not 0 <= args.fidelity <= 1:
         raise UserError(f"--fidelity must be from 0 to 1, not {args.fidelity:g}")
     if args.quality is not None and not 1 <= args.quality <= 100:

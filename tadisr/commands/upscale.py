@@ -122,6 +122,12 @@ def register(parser: argparse.ArgumentParser) -> None:
         help="read every line of text before and after, and keep the input's strokes, enlarged, where the result reads "
         "differently and not more surely (extra ocr)",
     )
+    add(
+        "--retrace",
+        action="store_true",
+        help="read every line of text before and after, and draw those that are read surely as they are read; for "
+        "models that follow masks (extra ocr)",
+    )
     add("--mask", action=argparse.BooleanOptionalAction, default=True, help="write <name>_mask.png (default: yes)")
     add("--compare", action="store_true", help="write <name>_compare.png: bicubic, restored, text overlaid in red")
     add(

@@ -55,7 +55,15 @@ class Restored:
     @property
     def kept(self) -> int:
         """How many lines are as in the input, enlarged, because restored they were doubtful."""
-        return sum(line.verdict == "kept" for line in self.report.lines) if self.report else 0
+        return self._count("kept")
+
+    @property
+    def retraced(self) -> int:
+        """How many lines are drawn as the surer of two readings."""
+        return self._count("retraced")
+
+    def _count(self, verdict: str) -> int:
+        return sum(line.verdict == verdict for line in self.report.lines) if self.report else 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +86,7 @@ class Restorer:
         only_text: bool = False,
         abstain: bool = False,
         first: Restored | None = None,
+        retrace: bool = False,
         **options: Any,
     ) -> Restored:
         """Restore one image.
@@ -95,6 +104,9 @@ class Restorer:
             first: what this gave for the image without `text_mask`, all else being equal. Only what is near the mask's
                 parts is then restored again, and all else is as it is there. This is for masks (H, W, 2) of the size of
                 the result, and for whole factors; others are taken as without `first`.
+            retrace: draw lines that are read surely as they are read, and restore them again so, see
+                `tadisr.trust.retrace`; the report says which. This is for models that follow masks, and takes the time
+                of a report and of drawing.
             options: of the pipeline's call. TADiSR: `scale`, `tile`, `overlap`, `color_fix`, `fidelity`, `report`, ...;
                 TextDiff: `num_inference_steps`, `strength`, ...
 
@@ -117,6 +129,10 @@ class Restorer:
             if reduction != 1 or only_text or abstain or options.get("text_mask") is None:
                 raise ValueError("first goes with text_mask, and not with reduction, only_text or abstain.")
             return self._restore_corrected(image, first, **options)
+        if retrace:
+            if reduction != 1 or only_text or abstain or options.get("text_mask") is not None:
+                raise ValueError("retrace does not go with reduction, only_text, abstain or text_mask.")
+            return self._retrace(image, **options)
         if abstain:
             return self._restore_cautiously(image, reduction=reduction, only_text=only_text, **options)
         if only_text:
@@ -143,6 +159,24 @@ class Restorer:
         assert result.report is not None
         made, found = keep_input(image, result.image, result.report)
         return replace(result, image=made, report=found)
+
+    def _retrace(self, image: np.ndarray, report: "bool | Thresholds" = False, **options: Any) -> Restored:
+        """`restore`, and once more with what was read surely."""
+        from tadisr.lettering import draw_lines
+        from tadisr.trust.retrace import lines_to_draw, quads_of, with_retraced
+
+        is_photo = getattr(image, "dtype", None) == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+        if not is_photo or not getattr(self.pipe, "takes_masks", False):
+            raise ValueError(
+                "retrace is for photos, arrays (h, w, 3) of uint8, and for models that follow masks: leave it out."
+            )
+        first = self.restore(image, report=report or True, **options)
+        assert first.report is not None and first.mask is not None
+        if not (drawn := lines_to_draw(first.report)):
+            return first
+        mask = draw_lines(quads_of(first.report, drawn), first.mask, image)
+        again = self.restore(image, text_mask=mask, first=first, **options)
+        return replace(again, report=with_retraced(first.report, drawn))
 
     def _restore_reduced(
         self, image: np.ndarray, reduction: float, scale: float = 4, report: "bool | Thresholds" = False, **options: Any

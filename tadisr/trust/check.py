@@ -27,7 +27,7 @@ from tadisr.ocr import LARGEST_PHOTO, OCREngine, Reading, TextLine, crop_line, i
 from tadisr.ocr.engine import check_image
 from tadisr.transparency import seen
 
-AGREE, CHECK, ASSERTED, KEPT = "agree", "check", "asserted", "kept"
+AGREE, CHECK, ASSERTED, KEPT, RETRACED = "agree", "check", "asserted", "kept", "retraced"
 BOTH, OUTPUT, INPUT = "both", "output", "input"
 
 ONLY_IN_OUTPUT = "found only in the restored picture"
@@ -72,7 +72,7 @@ class CheckedLine:
     input: Reading
     output: Reading
     agreement: float  # of the two readings, in [0, 1]
-    verdict: str  # AGREE, CHECK, ASSERTED or KEPT
+    verdict: str  # AGREE, CHECK, ASSERTED, KEPT or RETRACED
     reason: str | None  # why it is to be checked, or was kept as it is in the input
     asserted: str | None = None  # what a person said that it reads: the output's strokes are drawn, and not read
 
@@ -104,7 +104,7 @@ class TrustReport:
         ]
         verdicts = [line.verdict for line in self.lines]
         counts = {"lines": len(lines)} | {
-            verdict: verdicts.count(verdict) for verdict in (CHECK, AGREE, ASSERTED, KEPT)
+            verdict: verdicts.count(verdict) for verdict in (CHECK, AGREE, ASSERTED, KEPT, RETRACED)
         }
         return asdict(self) | {"size": list(self.size), "counts": counts, "lines": lines}
 

@@ -1,7 +1,8 @@
 """The picture of a `TrustReport`: boxes and numbers on the restored photo, and below it each line to check, twice.
 
 A line that agrees has a thin solid box and a bare number; a line to check has a thick dashed box and an exclamation
-mark; one that a person asserted has an asterisk, and one that was kept as in the input an equals sign. So the picture
+mark; one that a person asserted has an asterisk, one that was kept as in the input an equals sign, and one that was
+drawn as the surer reading a tilde. So the picture
 can be read without colours.
 """
 
@@ -17,15 +18,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tadisr.lettering import has_glyph
 from tadisr.ocr import crop_line
-from tadisr.trust.check import AGREE, ASSERTED, CHECK, KEPT, CheckedLine, TrustReport, as_read
+from tadisr.trust.check import AGREE, ASSERTED, CHECK, KEPT, RETRACED, CheckedLine, TrustReport, as_read
 
 SIDES = (1000, 2000)  # pixels: the photo's longer side is brought into this range
 MAX_ROWS = 40  # lines to check that are shown; a page of noise may hold hundreds
 
 _INK, _PAPER, _GRAY = (32, 32, 32), (255, 255, 255), (96, 96, 96)
 # Both have a contrast of at least 5:1 against white; the colour-blind can tell them apart.
-_COLORS = {AGREE: (0, 90, 156), CHECK: (190, 70, 0), ASSERTED: _GRAY, KEPT: _GRAY}
-_MARKS = {AGREE: "", CHECK: " !", ASSERTED: " *", KEPT: " ="}
+_COLORS = {AGREE: (0, 90, 156), CHECK: (190, 70, 0), ASSERTED: _GRAY, KEPT: _GRAY, RETRACED: _GRAY}
+_MARKS = {AGREE: "", CHECK: " !", ASSERTED: " *", KEPT: " =", RETRACED: " ~"}
 # Looked for where the system keeps its fonts.
 _FONTS = (
     "DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "DroidSansFallbackFull.ttf", "wqy-microhei.ttc", "msyh.ttc",
@@ -115,6 +116,8 @@ def _header(report: TrustReport, width: int, size: int) -> Image.Image:
         meanings[ASSERTED] = f"{counts[ASSERTED]} asserted: drawn as a person said that they read"
     if counts[KEPT]:
         meanings[KEPT] = f"{counts[KEPT]} kept as in the input: the restored text was doubtful"
+    if counts[RETRACED]:
+        meanings[RETRACED] = f"{counts[RETRACED]} drawn as the surer of two readings"
     header = Image.new("RGB", (width, round((0.6 + 1.9 * len(meanings)) * size)), _PAPER)
     for row, (verdict, text) in enumerate(meanings.items()):
         top = round((0.5 + 1.9 * row) * size)

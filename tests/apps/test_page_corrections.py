@@ -71,9 +71,9 @@ def strokes(path, **boxes):
     return {"background": None, "layers": [gradio_client.handle_file(str(path))], "composite": None}
 
 
-def restore(client, line, check=False, abstain=False):
+def restore(client, line, check=False, doubtful=page_shown.RESTORED):
     given = gradio_client.handle_file(str(line))
-    return client.predict(given, 0, 4, check, False, 1, TILE, False, abstain, api_name="/restore")
+    return client.predict(given, 0, 4, check, False, 1, TILE, False, doubtful, api_name="/restore")
 
 
 def pixels(files):
@@ -160,7 +160,7 @@ def test_doubtful_lines_that_are_kept_can_be_asserted(client, line, monkeypatch)
         "read",
         lambda _, crops: [check.Reading(f"read {next(readings)}", 0.8) for _ in crops],
     )
-    _, lines, said, files = restore(client, line, abstain=True)
+    _, lines, said, files = restore(client, line, doubtful="kept as they were")
     kept = [row for row in lines["data"] if row[3] == "kept as in the input"]
     assert kept and f"0 of {len(lines['data'])} lines to check, {len(kept)} kept as in the input" in said
     before = pixels(files)[0]
