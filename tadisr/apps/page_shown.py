@@ -27,8 +27,8 @@ COLUMNS = ["line", "read in the input", "read in the result", "trust"]
 SAYS = "what it says"
 """A further column, where a person may type."""
 AGREES = "agrees"
-SAID = {ASSERTED: "asserted", KEPT: "kept as in the input", RETRACED: "drawn as the surer reading"}
-RESTORED, DRAWN = "restored", "drawn as the surer reading"
+SAID = {ASSERTED: "asserted", KEPT: "kept as in the input", RETRACED: "drawn as in the input"}
+RESTORED, DRAWN = "restored", "drawn as they surely read before"
 DOUBTFUL: Mapping[str, Mapping[str, Any]] = {
     RESTORED: {}, "kept as they were": {"abstain": True}, DRAWN: {"retrace": True}
 }  # fmt: skip

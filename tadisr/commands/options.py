@@ -156,7 +156,7 @@ def how_restored(restored: "Restored") -> list[str]:
     if kept := restored.kept:
         said.append(f"{kept} of its lines {'is' if kept == 1 else 'are'} kept as in the input, enlarged")
     if retraced := restored.retraced:
-        said.append(f"{retraced} of its lines {'is' if retraced == 1 else 'are'} drawn as the surer reading")
+        said.append(f"{retraced} of its lines {'is' if retraced == 1 else 'are'} drawn as the input surely reads")
     return said
 
 

@@ -125,8 +125,8 @@ def register(parser: argparse.ArgumentParser) -> None:
     add(
         "--retrace",
         action="store_true",
-        help="read every line of text before and after, and draw those that are read surely as they are read; for "
-        "models that follow masks (extra ocr)",
+        help="read every line of text before and after, and draw those that surely read in the input so; for models "
+        "that follow masks (extra ocr)",
     )
     add("--mask", action=argparse.BooleanOptionalAction, default=True, help="write <name>_mask.png (default: yes)")
     add("--compare", action="store_true", help="write <name>_compare.png: bicubic, restored, text overlaid in red")

@@ -59,7 +59,7 @@ class Restored:
 
     @property
     def retraced(self) -> int:
-        """How many lines are drawn as the surer of two readings."""
+        """How many lines are drawn as they read in the input."""
         return self._count("retraced")
 
     def _count(self, verdict: str) -> int:
@@ -104,7 +104,7 @@ class Restorer:
             first: what this gave for the image without `text_mask`, all else being equal. Only what is near the mask's
                 parts is then restored again, and all else is as it is there. This is for masks (H, W, 2) of the size of
                 the result, and for whole factors; others are taken as without `first`.
-            retrace: draw lines that are read surely as they are read, and restore them again so, see
+            retrace: draw lines that surely read in the input as they read, and restore them again so, see
                 `tadisr.trust.retrace`; the report says which. This is for models that follow masks, and takes the time
                 of a report and of drawing.
             options: of the pipeline's call. TADiSR: `scale`, `tile`, `overlap`, `color_fix`, `fidelity`, `report`, ...;

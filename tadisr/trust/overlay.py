@@ -2,7 +2,7 @@
 
 A line that agrees has a thin solid box and a bare number; a line to check has a thick dashed box and an exclamation
 mark; one that a person asserted has an asterisk, one that was kept as in the input an equals sign, and one that was
-drawn as the surer reading a tilde. So the picture
+drawn as the input reads a tilde. So the picture
 can be read without colours.
 """
 
@@ -117,7 +117,7 @@ def _header(report: TrustReport, width: int, size: int) -> Image.Image:
     if counts[KEPT]:
         meanings[KEPT] = f"{counts[KEPT]} kept as in the input: the restored text was doubtful"
     if counts[RETRACED]:
-        meanings[RETRACED] = f"{counts[RETRACED]} drawn as the surer of two readings"
+        meanings[RETRACED] = f"{counts[RETRACED]} drawn as they surely read in the input"
     header = Image.new("RGB", (width, round((0.6 + 1.9 * len(meanings)) * size)), _PAPER)
     for row, (verdict, text) in enumerate(meanings.items()):
         top = round((0.5 + 1.9 * row) * size)

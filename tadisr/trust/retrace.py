@@ -1,7 +1,8 @@
-"""Lines that are read surely, drawn as they are read: their strokes become what the reading says.
+"""Lines that are read surely in the input, drawn as they are read there, so that restoring does not lose them.
 
-A reader that knows the language often reads a line that the network restores wrongly. Where it is sure, the line is
-drawn as it reads, as if a person had said so, and the network follows. What is drawn is a reading, and may be wrong.
+A reader that knows the language often reads a blurred line that the network restores wrongly. Where it is sure, the
+line is drawn as it reads, as if a person had said so, and the network follows. What is drawn is a reading, and may be
+wrong. Readings of the result are not drawn: they may be of strokes that the network has made up.
 """
 
 from collections.abc import Sequence
@@ -12,16 +13,15 @@ import numpy as np
 from tadisr.lettering import can_draw
 from tadisr.trust.check import AGREE, RETRACED, CheckedLine, TrustReport
 
-LEAST_SCORE = 0.9
-"""Of the surer reading, where the readings of the input and of the result differ."""
+LEAST_SCORE = 0.95
+"""Of the input's reading, where that of the result differs; it must also be at least as sure as that one."""
 
 
 def surest(line: CheckedLine) -> str | None:
-    """What a line is drawn as: what it reads before and after, else the surer reading; None where none is sure."""
+    """What a line is drawn as: what it reads before and after, else what it surely reads in the input, or None."""
     if line.verdict == AGREE:
         return line.output.text
-    reading = max(line.output, line.input, key=lambda reading: reading.score)
-    return reading.text if reading.score >= LEAST_SCORE and reading.text.strip() else None
+    return line.input.text if line.input.score >= max(LEAST_SCORE, line.output.score) else None
 
 
 def lines_to_draw(report: TrustReport) -> list[tuple[int, str]]:
@@ -31,17 +31,14 @@ def lines_to_draw(report: TrustReport) -> list[tuple[int, str]]:
 
 
 def with_retraced(report: TrustReport, drawn: Sequence[tuple[int, str]]) -> TrustReport:
-    """A report whose drawn lines say so: the verdict RETRACED, and as a reading of the output what was drawn.
+    """A report whose drawn lines say so: the verdict RETRACED, and the reading of the input for the output's.
 
     Lines that read the same before and after agree as before.
     """
     lines = list(report.lines)
-    for number, text in drawn:
-        line = lines[number]
-        if line.verdict == AGREE:
-            continue
-        score = max(reading.score for reading in (line.input, line.output) if reading.text == text)
-        lines[number] = replace(line, verdict=RETRACED, output=line.output._replace(text=text, score=score))
+    for number, _ in drawn:
+        if (line := lines[number]).verdict != AGREE:
+            lines[number] = replace(line, verdict=RETRACED, output=line.input)
     return replace(report, lines=lines)
 
 
