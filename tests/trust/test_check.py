@@ -192,7 +192,7 @@ def test_what_a_person_asserted_is_not_read():
     assert second.input == wrong.input and last.input.text == "" and second.quad == asserted[0][0].tolist()
     assert all(line.output == Reading("", 0.0) and line.verdict == "asserted" for line in (second, last))
     values = marked.to_dict()
-    assert values["counts"] == {"lines": 4, "check": 0, "agree": 2, "asserted": 2, "kept": 0}
+    assert values["counts"] == {"lines": 4, "check": 0, "agree": 2, "asserted": 2, "kept": 0, "retraced": 0}
     assert values["lines"][1]["asserted"] == "Gate 7" and values["lines"][0]["asserted"] is None
 
 
@@ -209,7 +209,7 @@ def test_a_blank_photo_has_no_lines(engine):
     blank = page({})
     report = check_text(blank, blank, engine=engine)
     assert report.lines == [] and report.error is None
-    assert report.to_dict()["counts"] == {"lines": 0, "check": 0, "agree": 0, "asserted": 0, "kept": 0}
+    assert report.to_dict()["counts"] == {"lines": 0, "check": 0, "agree": 0, "asserted": 0, "kept": 0, "retraced": 0}
 
 
 class BrokenEngine:

@@ -50,7 +50,7 @@ def _make(task: tuple[str, str, Path, int, int, int]) -> int:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Make pages whose masks are typed.")
     parser.add_argument("source", help="data set of `tadisr synthesize`")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--model", default="tadisr-tiny", help="(default: %(default)s)")
