@@ -38,7 +38,7 @@ def test_report(run, engine):
     report = json.loads(Path("out/a_report.json").read_text(encoding="utf-8"))
     assert (report["input"], report["output"], report["tadisr"]) == ("a.png", "out/a.png", tadisr.__version__)
     assert report["size"] == [160, 400] and report["error"] is None and report["thresholds"]["min_score"] == 0.25
-    assert report["counts"] == {"lines": 1, "check": 0, "agree": 1, "asserted": 0, "kept": 0}
+    assert report["counts"] == {"lines": 1, "check": 0, "agree": 1, "asserted": 0, "kept": 0, "retraced": 0}
     assert report["lines"][0]["output"]["text"].replace(" ", "") == "Exit12"
     picture = opened("out/a_report.png")
     assert picture.shape[0] > 400 and picture.shape[1] > 1000

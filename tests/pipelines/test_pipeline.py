@@ -399,6 +399,7 @@ def test_reports(bicubic):
         "agree": 1,
         "asserted": 0,
         "kept": 0,
+        "retraced": 0,
     }
     plain = bicubic(signs[0], output_type="np")
     assert plain.reports is None and len(bicubic(signs[1], return_dict=False)) == 2

@@ -45,7 +45,7 @@ def test_what_reads_worse_stays_as_it_was(channels):
     kept = found.lines[0]
     assert kept.output == kept.input == WORSE.input and kept.reason == WORSE.reason
     assert found.to_check == [BETTER] and found.to_dict()["counts"] == {
-        "lines": 3, "check": 1, "agree": 1, "asserted": 0, "kept": 1,
+        "lines": 3, "check": 1, "agree": 1, "asserted": 0, "kept": 1, "retraced": 0,
     }  # fmt: skip
 
 

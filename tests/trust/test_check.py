@@ -172,6 +172,7 @@ def test_json(engine):
         "lines": len(report.lines), "check": len(report.to_check), "agree": len(report.lines) - len(report.to_check),
         "asserted": 0,
         "kept": 0,
+        "retraced": 0,
     }  # fmt: skip
     first = values["lines"][0]
     assert first["number"] == 1 and first["verdict"] == "check" and np.shape(first["quad"]) == (4, 2)
