@@ -111,8 +111,9 @@ def load_model(
 
 
 def load_restorer(args: argparse.Namespace, found: Path) -> "Restorer":
-    """The model of a command that restores images, see `load_model`; UserError also where it lacks the dial."""
-    reading = [name for name in ("only_text", "abstain") if getattr(args, name, False)]  # not of every command
+    """The model of a command that restores images, see `load_model`; UserError also where it lacks an option."""
+    # These are not options of every command.
+    reading = [name for name in ("only_text", "abstain", "retrace") if getattr(args, name, False)]
     if reading:
         from tadisr.trust.check import trust_engine
 
@@ -124,6 +125,8 @@ def load_restorer(args: argparse.Namespace, found: Path) -> "Restorer":
     restorer = load_model(args.model, args.device, "TADiSRPipeline", args.dtype, found, **base)
     if args.fidelity is not None and restorer.graph and not restorer.pipe.graph.has_dial:
         raise UserError(f"{restorer.graph} has no fidelity to choose: take --runtime torch")
+    if getattr(args, "retrace", False) and not restorer.pipe.takes_masks:
+        raise UserError(f"--retrace is for models that follow masks, and {args.model} does not: leave it out")
     return restorer
 
 

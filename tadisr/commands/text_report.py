@@ -3,6 +3,7 @@
 import argparse
 import json
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,8 @@ def load_thresholds(args: argparse.Namespace) -> check.Thresholds | None:
 def load_asserted(path: Path) -> list[tuple[np.ndarray, str]]:
     """The lines of a report of which somebody wrote what they say, into `asserted`: quads (4, 2), as shares of the
     photo's width and height, and texts. Raises UserError for any other file, and where no line has such a text."""
+    if find_spec("cv2") is None:
+        raise UserError("--asserted needs OpenCV: pip install 'tadisr[ocr]'")
     try:
         report = read_json(path)
         height, width = report["size"]

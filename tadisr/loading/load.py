@@ -106,7 +106,7 @@ class Restorer:
                 the result, and for whole factors; others are taken as without `first`.
             retrace: draw lines that surely read in the input as they read, and restore them again so, see
                 `tadisr.trust.retrace`; the report says which. This is for models that follow masks, and takes the time
-                of a report and of drawing.
+                of a report and of drawing. In transparent photos nothing is drawn.
             options: of the pipeline's call. TADiSR: `scale`, `tile`, `overlap`, `color_fix`, `fidelity`, `report`, ...;
                 TextDiff: `num_inference_steps`, `strength`, ...
 
@@ -165,14 +165,14 @@ class Restorer:
         from tadisr.lettering import draw_lines
         from tadisr.trust.retrace import lines_to_draw, quads_of, with_retraced
 
-        is_photo = getattr(image, "dtype", None) == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+        is_photo = getattr(image, "dtype", None) == np.uint8 and image.ndim == 3 and image.shape[2] in (3, 4)
         if not is_photo or not getattr(self.pipe, "takes_masks", False):
             raise ValueError(
-                "retrace is for photos, arrays (h, w, 3) of uint8, and for models that follow masks: leave it out."
+                "retrace is for photos, arrays (h, w, 3 or 4) of uint8, and for models that follow masks: leave it out."
             )
         first = self.restore(image, report=report or True, **options)
         assert first.report is not None and first.mask is not None
-        if not (drawn := lines_to_draw(first.report)):
+        if image.shape[2] == 4 or not (drawn := lines_to_draw(first.report)):
             return first
         mask = draw_lines(quads_of(first.report, drawn), first.mask, image)
         again = self.restore(image, text_mask=mask, first=first, **options)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from helpers import tiny
 from helpers.command_line import opened, three
+from tadisr.commands import text_report
 from tadisr.io.images import read_made_by
 
 EXAMPLE = Path("demo/example.png").resolve()
@@ -52,6 +53,12 @@ def test_a_line_is_drawn_as_somebody_says(run, report):
     assert found["asserted"] == SAID and found["output"] == {"text": "", "score": 0.0}
     assert "asserted=%5B%22Region-based%20segmentations%22%5D" in read_made_by(Path("out/a.png"))
     assert "nothing to do" in run(*options)[1][0]
+
+
+def test_without_opencv(run, report, monkeypatch):
+    monkeypatch.setattr(text_report, "find_spec", lambda name: None)
+    code, lines = run("a.png", "-o", "out", "--model", "follows", "--asserted", "out/a_report.json")
+    assert (code, lines) == (2, ["tadisr: --asserted needs OpenCV: pip install 'tadisr[ocr]'"])
 
 
 def test_at_another_size(run, report):

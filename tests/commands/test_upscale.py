@@ -15,7 +15,7 @@ import tadisr
 from helpers import tiny
 from helpers.command_line import bicubic, never, noise, opened, pillows, three, tree
 from helpers.encoded_images import encoded, png
-from tadisr.trust import check
+from tadisr.trust import check, retrace
 
 
 @pytest.mark.parametrize("scale", [4, 1, 3])
@@ -527,3 +527,21 @@ def test_abstain(run, monkeypatch):
     assert "tadisr: 1 restored anew: their outputs were made with or without --abstain" in said
     message = "tadisr: --abstain does not go with --text-mask: what a person drew is not doubted"
     assert run("a.png", "--abstain", "--text-mask", "m.png") == (2, [message])
+
+
+def test_retrace(run, monkeypatch):
+    """What reads as surely in the input is drawn so, counted, recorded, and reported as such."""
+    monkeypatch.setattr(retrace, "LEAST_SCORE", 0.0)
+    page = np.asarray(Image.open(Path(__file__).parents[2] / "demo/example.png").convert("RGB").resize((192, 96), 3))
+    Image.fromarray(page).save("a.png")
+    options = ("a.png", "-o", "out", "--model", "tadisr-tiny", "--report", "--retrace")
+    code, said = run(*options)
+    report = json.loads(Path("out/a_report.json").read_text(encoding="utf-8"))
+    retraced = report["counts"]["retraced"]
+    assert code == 0 and retraced and any("drawn as the input surely reads" in line for line in said)
+    assert [line["verdict"] for line in report["lines"]].count("retraced") == retraced
+    _, said = run(*options[:-1], "--skip-existing")
+    assert "tadisr: 1 restored anew: their outputs were made with or without --retrace" in said
+    tiny.lean().save_pretrained("plain")
+    message = "tadisr: --retrace is for models that follow masks, and plain does not: leave it out"
+    assert run("a.png", "-o", "out", "--model", "plain", "--retrace") == (2, [message])

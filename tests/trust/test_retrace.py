@@ -77,12 +77,20 @@ def test_nothing_is_sure(photo, monkeypatch):
     assert np.array_equal(before.image, made.image) and made.retraced == 0
 
 
+def test_a_transparent_photo_is_restored_as_ever(photo):
+    model = tadisr.load("tadisr-tiny", "cpu")
+    alpha = np.dstack([photo, np.tile(np.arange(240, dtype=np.uint8), (80, 1))])
+    assert np.array_equal(model.restore(alpha, retrace=True).image, model.restore(alpha).image)
+
+
 def test_where_it_cannot_be(photo):
     model = tadisr.load("tadisr-tiny", "cpu")
     for wrong in ({"reduction": 2}, {"only_text": True}, {"abstain": True}, {"text_mask": photo[..., :2]}):
         with pytest.raises(ValueError, match="retrace does not go with reduction, only_text, abstain or text_mask"):
             model.restore(photo, retrace=True, **wrong)
-    with pytest.raises(ValueError, match=r"retrace is for photos, arrays \(h, w, 3\) of uint8, and for models that"):
+    with pytest.raises(
+        ValueError, match=r"retrace is for photos, arrays \(h, w, 3 or 4\) of uint8, and for models that"
+    ):
         model.restore(photo / 255, retrace=True)
     with pytest.raises(ValueError, match="retrace is for photos"):
         Restorer("lean", None, tiny.lean()).restore(photo, retrace=True)
