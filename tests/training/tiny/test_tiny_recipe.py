@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from helpers import pages
 from helpers import training_runs as runs
@@ -38,8 +39,22 @@ def test_the_shipped_recipe_improves_the_validation(tmp_path, monkeypatch):
         own, found = (
             {key: x.shape for key, x in getattr(pipe, part).state_dict().items()} for pipe in (trained, shipped)
         )
-        added = {key: shape for key, shape in found.items() if key.startswith("prompt_encoder.")}  # tiny_prompt.yaml's
+        prompts = ("prompt_encoder.", "prompt_follower.")  # those of tiny_prompt.yaml and tiny_follow.yaml
+        added = {key: shape for key, shape in found.items() if key.startswith(prompts)}
         assert found == own | added, "what is shipped has this recipe's form"
+
+
+def test_a_follower_is_trained_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(runs.ROOT)
+    data = pages.data_set(tmp_path / "set", 10, 256, font_size=(24, 40))
+    stage("tiny_follow", data, tmp_path / "run", max_train_steps=2, validation_steps=2, train_batch_size=2)
+    trained, shipped = (
+        TADiSRPipeline.from_pretrained(weights) for weights in (tmp_path / "run/weights", "tadisr-tiny")
+    )
+    for part in ("vae", "unet", "prompt", "joint_decoder"):
+        own, before = (getattr(pipe, part).state_dict() for pipe in (trained, shipped))
+        changed = {key.split(".")[0] for key, value in before.items() if not torch.equal(value, own[key])}
+        assert changed == ({"prompt_follower"} if part == "joint_decoder" else set())
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # onnx2torch's own
