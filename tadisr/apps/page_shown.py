@@ -29,7 +29,7 @@ SAYS = "what it says"
 AGREES = "agrees"
 SAID = {ASSERTED: "asserted", KEPT: "kept as in the input", RETRACED: "drawn as in the input"}
 RESTORED, DRAWN = "restored", "drawn as they surely read before"
-DOUBTFUL: Mapping[str, Mapping[str, Any]] = {
+DOUBTFUL: Mapping[str, dict[str, Any]] = {
     RESTORED: {}, "kept as they were": {"abstain": True}, DRAWN: {"retrace": True}
 }  # fmt: skip
 """What becomes of lines that read otherwise than before, as a restorer takes it."""
