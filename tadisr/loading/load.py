@@ -291,7 +291,8 @@ def _area(regions: Iterable[tuple[Window, Window]]) -> int:
 def _said_in(given: np.ndarray, factor: int) -> list[tuple[Window, Window]]:
     """The regions of an LR image, with a margin, around where a mask (H, W), bool, of its result says something."""
     height, width = (side // factor for side in given.shape)
-    said: np.ndarray = given[: height * factor, : width * factor].reshape(height, factor, width, factor).any((1, 3))
+    squares = given[: height * factor, : width * factor].reshape(height, factor, width, factor)
+    said = squares.max((1, 3))
     quads = []
     for top in range(0, height, _BLOCK):
         for left in range(0, width, _BLOCK):
