@@ -23,6 +23,7 @@ COMMANDS = {
     "refine": ("tadisr.commands.refine", "sharpen the lines of text in a photo; its size stays"),
     "evaluate": ("tadisr.commands.evaluate", "measure methods: PSNR, SSIM, LPIPS, FID, and what text is still read"),
     "evaluate-lines": ("tadisr.commands.evaluate_lines", "measure methods on cropped text lines, as on TextZoom"),
+    "board": ("tadisr.data_synthesis.board.command", "make the frozen test set: 300 images with exact text"),
     "convert": ("tadisr.commands.convert", "make an adapter from a checkpoint that the authors of TADiSR released"),
     "export": ("tadisr.commands.export", "write a model as ONNX files, which run without PyTorch"),
     "plan": ("tadisr.training.plan_command", "count what training on a large base takes: memory, arithmetic, seconds"),

@@ -38,6 +38,13 @@ def register(parser: argparse.ArgumentParser) -> None:
         choices=["none", "alnum"],
         help="of texts before they are compared (default: none)",
     )
+    add(
+        "--truth",
+        choices=["engine", "annotation"],
+        default="engine",
+        help="engine: what the first engine reads in the HR images, as the paper's OCR-A (the default), and annotated "
+        "text beside it; annotation: the text that the data set states, alone",
+    )
     add("--trust", action="store_true", help="also print how many of the lines that a report would call fine are right")
     add("--weights", metavar="DIR", type=Path, help="holds what would be downloaded: backbones of LPIPS and FID")
     add("--tile", default="1024", help="side of a tile in output pixels, or none (default: %(default)s)")
@@ -70,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
     engines = [engine.strip() for engine in args.engines.split(",")]
     with one_line_errors(f"a smaller --tile than {args.tile}, or another --device"):
         data = open_data(args.data, args.split, args.scale)
+        if args.truth == "annotation":
+            data.find_lines = False
         args.output.mkdir(parents=True, exist_ok=True)
         check_folder(args.output)
         device = usable_device(args.device)

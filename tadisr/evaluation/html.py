@@ -163,8 +163,11 @@ def _groups(methods: dict[str, MethodResult]) -> list[dict[str, Any]]:
                     for part in parts
                     if part["n"]
                 }
-            heads = [(label, part["n_lines" if key == "engines" else "n"]) for label, part in parts.items()]
-            cells = [[_COLUMNS[metric].show(part[metric]) for metric in ("ocr_a", "exact")] for part in parts.values()]
+            annotated = key == "engines" and not method["n_lines"]
+            number = "n" if key != "engines" else "n_annotated" if annotated else "n_lines"
+            shown = ("ocr_a_annotated", "accuracy") if annotated else ("ocr_a", "exact")
+            heads = [(label, part[number]) for label, part in parts.items()]
+            cells = [[_COLUMNS[metric].show(part[metric]) for metric in shown] for part in parts.values()]
             rows.append({"name": name, "cells": cells})
         tables += [{"title": title, "heads": heads, "rows": rows}] if heads else []
     return tables

@@ -3,6 +3,7 @@
 A method is named as `WHAT` or `NAME=WHAT`, where `WHAT` is
 
 - nearest, bicubic or lanczos: Pillow's interpolation; realesrgan: Real-ESRGAN x4plus;
+  realesr-animevideov3: its compact network, made for animation and speed;
 - a .pth, .pt, .ckpt or .safetensors file that `spandrel` loads (Real-ESRGAN, HAT, SwinIR and some forty others);
 - a folder of images made elsewhere, named as the data set's;
 - what `TADiSRPipeline.from_pretrained` takes: a bundled name, a folder, a Hub id.
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
 
 INTERPOLATIONS = {name: Image.Resampling[name.upper()] for name in ("nearest", "bicubic", "lanczos")}
-REAL_ESRGAN = "realesrgan"
+REAL_ESRGAN, COMPACT = "realesrgan", "realesr-animevideov3"
 TADISR = "TADiSRPipeline"
 LR_ANCHOR, HR_ANCHOR = "bicubic", "hr"
 OVERLAP = 64  # of tiles, in output pixels
@@ -186,13 +187,13 @@ def _is_network(what: str) -> bool:
 
 def _check_network(what: str) -> None:
     """Raise what `load_method` would, as far as it shows without loading; fetches what comes from the Hub."""
-    if what == REAL_ESRGAN or Path(what).suffix in MODEL_SUFFIXES:
-        if what != REAL_ESRGAN and not Path(what).is_file():
+    if what in (REAL_ESRGAN, COMPACT) or Path(what).suffix in MODEL_SUFFIXES:
+        if what not in (REAL_ESRGAN, COMPACT) and not Path(what).is_file():
             raise FileNotFoundError(f"No model file {what}.")
         import_spandrel()
         return
     if not Path(what).is_dir() and what not in bundled_names(TADISR) and not re.fullmatch(r"[\w.-]+/[\w.-]+", what):
-        names = ", ".join([*INTERPOLATIONS, REAL_ESRGAN, *bundled_names(TADISR)])
+        names = ", ".join([*INTERPOLATIONS, REAL_ESRGAN, COMPACT, *bundled_names(TADISR)])
         raise ValueError(
             f"No method {what}: give {names}, a model file, a folder of images, or a pipeline's folder or Hub id."
         )
@@ -222,8 +223,8 @@ def load_method(name: str, what: str, data: Pairs, options: Options) -> Method:
     path = Path(what)
     if what in INTERPOLATIONS:
         return Interpolation(name, what, data.scale)
-    if what == REAL_ESRGAN:
-        return _load_real_esrgan(name, data.scale, options)
+    if what in (REAL_ESRGAN, COMPACT):
+        return _load_real_esrgan(name, what, data.scale, options)
     if path.suffix in MODEL_SUFFIXES:
         return Network(name, load_model_file(path, data.scale), options, [path])
     if not _is_network(what):
@@ -235,12 +236,13 @@ def load_method(name: str, what: str, data: Pairs, options: Options) -> Method:
         raise ValueError(f"{what} cannot be loaded: {one_line(error)}") from None
 
 
-def _load_real_esrgan(name: str, scale: int, options: Options) -> Network:
+def _load_real_esrgan(name: str, what: str, scale: int, options: Options) -> Network:
     import_spandrel()
-    from tadisr.evaluation.real_esrgan import FILES, find_weights, load_real_esrgan
+    from tadisr.evaluation import real_esrgan
 
-    folder = find_weights(options.weights)
-    model = load_real_esrgan(folder)
+    files = real_esrgan.FILES if what == REAL_ESRGAN else real_esrgan.COMPACT_FILES
+    folder = real_esrgan.find_weights(options.weights, files)
+    model = (real_esrgan.load_real_esrgan if what == REAL_ESRGAN else real_esrgan.load_compact)(folder)
     if model.scale != scale:
-        raise ValueError(f"{REAL_ESRGAN} makes images {model.scale} times larger: expected a method for {scale} times.")
-    return Network(name, model, options, [folder / file for file in FILES])
+        raise ValueError(f"{what} makes images {model.scale} times larger: expected a method for {scale} times.")
+    return Network(name, model, options, [folder / file for file in files])

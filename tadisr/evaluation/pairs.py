@@ -3,7 +3,8 @@
 `open_data` tells the layout of a folder by what lies in it:
 
 - `hr/`, `lr/` (the same names; any suffix) and, optionally, `truth.json`: [{"name", "text": [{"box": four (x, y),
-  "text"}]}] with lines that an engine read on the HR image, or, with "annotated": true, that a person wrote down;
+  "text"}]}] with lines that an engine read on the HR image, or, with "annotated": true, that a person wrote down or a
+  program drew ("glyph_height", HR pixels, may say how tall its capitals or square characters are);
 - what `tadisr synthesize` writes: Parquet shards or folders with exact text, boxes and masks;
 - Real-CE: `val/13mm/`, `val/52mm/`, `val/valid_list.txt`, `val/annos/`.
 """
@@ -34,6 +35,8 @@ class Line:
     """(4, 2) float32 (x, y), pixels of the HR image, clockwise from the text's top left."""
     source: str = ANNOTATION
     """`ENGINE`: read by an OCR engine; `ANNOTATION`: written by a person or drawn by the synthesiser."""
+    glyph_height: float | None = None
+    """HR pixels: of a capital, or of a square character. None: unknown."""
 
 
 @dataclass
@@ -205,6 +208,7 @@ def _read_truth(path: Path) -> dict[str, list[Line]]:
             lines[item["name"]] = _annotated([checked_line(line["text"], line["box"]) for line in item["text"]])
             for line, stated in zip(lines[item["name"]], item["text"], strict=True):
                 line.source = ANNOTATION if stated.get("annotated") else ENGINE
+                line.glyph_height = float(height) if (height := stated.get("glyph_height")) is not None else None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f'{path} is not [{{"name", "text": [{{"box": four (x, y), "text"}}]}}]: {type(error).__name__}: {error}.'

@@ -59,8 +59,10 @@ MethodResult = dict[str, Any]
 
 - `n_images`, `n_lines`, `n_annotated`;
 - by metric: `intervals` ([low, high] or None) and `delta`, the differences to the LR anchor;
-- `by_script`: {script: {"ocr_a", "exact", "n"}}; `by_height`: a list of the same with "low" and "high", HR pixels, of
-  which the second is None for the tallest; `legible_from`: HR pixels or None;
+- `readers`: the mean of all engines, None where there is but one;
+- `by_script`: {script: {"ocr_a", "exact", "n"}}, of the annotated lines where there are no others; `by_height`: a list
+  of the same with "low" and "high", LR pixels, of which the second is None for the tallest; `legible_from`: LR pixels
+  or None;
 - `engines`: second opinions, {engine: values, "n_lines" and "n_annotated"};
 - `mask`: {"iou", "f", "boundary_f"}, or None;
 - `trust`: {"truth" (annotation or engine), "fine" and "to_check" (numbers of lines), "right" with "interval", and

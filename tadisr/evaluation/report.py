@@ -96,7 +96,7 @@ def evaluate(
             "packages": {"opencv": cv2.__version__, **{package: version(package) for package in _PACKAGES}},
             "notes": notes,
         },
-        **build_report(records, list(loaded), options.normalization, options.seed),
+        **build_report(records, list(loaded), options.normalization, options.seed, data.scale),
     }
     _write(report, data, out)
     return report

@@ -5,6 +5,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from tadisr.datasets.folders import check_scale
@@ -12,7 +13,7 @@ from tadisr.evaluation.methods import HR_ANCHOR, Method, Restored
 from tadisr.evaluation.pairs import ENGINE, Line, Pair, Pairs
 from tadisr.evaluation.records import ImageRecord, LineRecord, Reading, Records
 from tadisr.io.images import write_image
-from tadisr.metrics.image import psnr, ssim
+from tadisr.metrics.image import psnr, psnr_inside, ssim
 from tadisr.metrics.segmentation import boundary_f, mask_counts
 from tadisr.metrics.text import script_of
 from tadisr.ocr import OCREngine, crop_line, is_box, line_height
@@ -68,8 +69,9 @@ class Runner:
                 self._keep(pair, method.name, versions[method.name])
                 progress(i * len(self._methods) + number + 1, total)
             versions[HR_ANCHOR] = Restored(pair.hr)
-            records.images.append(self._measure(pair, versions, records))
-            records.lines += self._queue(pair, versions)
+            lines = self._find_lines(pair)
+            records.images.append(self._measure(pair, lines, versions, records))
+            records.lines += self._queue(pair, lines, versions)
             if len(self._waiting) >= READ_AT_ONCE:
                 self._read()
         self._read()
@@ -86,14 +88,26 @@ class Runner:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_image(path, pixels)
 
-    def _measure(self, pair: Pair, versions: Mapping[str, Restored], records: Records) -> ImageRecord:
+    def _find_lines(self, pair: Pair) -> list[Line]:
+        found = self._judge.find(pair.hr) if self._data.find_lines else []
+        return [Line(line.text, line.quad, ENGINE) for line in found if is_box(line.quad)] + pair.lines
+
+    def _measure(
+        self, pair: Pair, lines: Sequence[Line], versions: Mapping[str, Restored], records: Records
+    ) -> ImageRecord:
         scores: dict[str, dict[str, float | None]] = {}
+        boxes = np.zeros(pair.hr.shape[:2], np.uint8)
+        for line in lines:
+            cv2.fillPoly(boxes, [np.round(line.quad).astype(np.int32)], 1)
+        text = boxes.astype(bool)
         try:
             for name, version in versions.items():
                 image = version.image
                 scores[name] = {
                     "psnr": psnr(image, pair.hr),
                     "ssim": ssim(image, pair.hr),
+                    **({"psnr_text": psnr_inside(image, pair.hr, text)} if lines else {}),
+                    **({"psnr_rest": psnr_inside(image, pair.hr, ~text)} if lines else {}),
                     **{name: distance(image, pair.hr) for name, distance in self._distances.items()},
                 }
                 if self._inception is not None:
@@ -107,10 +121,8 @@ class Runner:
             raise ValueError(f"{pair.path}: {error}") from None
         return {"name": pair.name, "hr": pair.path, "size": list(pair.hr.shape[:2]), "methods": scores}
 
-    def _queue(self, pair: Pair, versions: Mapping[str, Restored]) -> Iterator[LineRecord]:
+    def _queue(self, pair: Pair, lines: Sequence[Line], versions: Mapping[str, Restored]) -> Iterator[LineRecord]:
         """Yield a record for every line of the pair; `_read` adds the readings."""
-        found = self._judge.find(pair.hr) if self._data.find_lines else []
-        lines = [Line(line.text, line.quad, ENGINE) for line in found if is_box(line.quad)] + pair.lines
         for index, line in enumerate(lines):
             record: LineRecord = {
                 "image": pair.name,
@@ -119,7 +131,7 @@ class Runner:
                 "text": line.text,
                 "source": line.source,
                 "script": script_of(line.text),
-                "height": round(line_height(line.quad), 1),
+                "height": round(line.glyph_height or line_height(line.quad), 1),
                 "read": {name: {} for name in versions},
                 "ocr_a": {},
             }

@@ -28,7 +28,8 @@ DEFINITIONS = {
     "ocr_a": "paper 4.2: mean over the lines that an engine read in the HR image, however sure it was, of "
     "(a + b - dist) / (a + b), with the lengths a, b and insertions and deletions as distance (python-Levenshtein's "
     "ratio)",
-    "ocr_a_levenshtein": "the same with the Levenshtein distance, in which a substitution costs 1",
+    "ocr_a_annotated": "TIGER's form: the same against the annotated text, over the annotated lines",
+    "ocr_a_levenshtein": "the first with the Levenshtein distance, in which a substitution costs 1",
     "exact": "share of those lines read exactly",
     "harm_rate": "of the lines read exactly in the enlarged LR image, the share that is read otherwise in this one",
     "help_rate": "of the other lines, the share that is read exactly; both over the lines of ocr_a, or over annotated "
@@ -36,7 +37,10 @@ DEFINITIONS = {
     "trust": "the lines that a trust report would call fine, because the judge reads the same in the enlarged LR image "
     "and in this one; right are those that it reads as they are annotated, without annotations as in the HR image",
     "ned": "mean over the annotated lines of 1 - Levenshtein distance / longer length; higher is better",
-    "accuracy": "share of the annotated lines read exactly",
+    "accuracy": "TEXTS-Diff's form: share of the annotated lines read exactly",
+    "blind": "an annotated line counts for an engine unless its script is one that the engine cannot read: of at least "
+    "20 such lines it reads less than an OCR-A of 0.4 in the HR images",
+    "readers": "mean over the engines of OCR-A, or of its annotated form where no engine's reading is the truth",
     "mask": "foreground IoU over all pixels, F of precision and recall averaged over images with text, F of outlines "
     "within 2 pixels; text is what is above 0.5",
     "crop": "perspective warp (cubic, replicated border); turned by 90 degrees where 1.5 times taller than wide",
@@ -44,23 +48,28 @@ DEFINITIONS = {
     "paired": f"bootstrap and two-sided sign-flip test over images, {PERMUTATIONS} permutations; lines of one image "
     "stay together",
 }
-_IMAGE_METRICS = ("psnr", "ssim", "lpips", "st_lpips")
+_IMAGE_METRICS = ("psnr", "psnr_text", "psnr_rest", "ssim", "lpips", "st_lpips")
 _LINE_METRICS: dict[str, tuple[str, Callable[[str, str], float]]] = {
     "ocr_a": (ENGINE, ocr_accuracy),
     "ocr_a_levenshtein": (ENGINE, ocr_accuracy_levenshtein),
     "exact": (ENGINE, lambda predicted, reference: float(predicted == reference)),
+    "ocr_a_annotated": (ANNOTATION, ocr_accuracy),
     "ned": (ANNOTATION, edit_similarity),
     "accuracy": (ANNOTATION, lambda predicted, reference: float(predicted == reference)),
 }
 _CHANGES = ("harm_rate", "help_rate")
 """Against the readings of the LR image."""
 _METRICS = (*_IMAGE_METRICS, *_LINE_METRICS, *_CHANGES)
-_COMPARED = (*_IMAGE_METRICS, "ocr_a", "exact", "ned")
+_COMPARED = ("psnr", "ssim", "lpips", "st_lpips", "ocr_a", "exact", "ocr_a_annotated", "ned", "accuracy")
 """The metrics by which every two methods are compared."""
-_HEIGHTS = (0, 16, 24, 32, 48, 64)
-"""Lower limits of the height classes, HR pixels."""
+_HEIGHTS = (0, 4, 6, 8, 11, 15, 20, 28)
+"""Lower limits of the height classes, LR pixels."""
 _LEGIBLE, _ENOUGH = 0.8, 5
 """The OCR-A from which on text counts as legible, and the number of lines that a height class needs to be judged."""
+_READ, _MANY = 0.4, 20
+"""The OCR-A in HR below which an engine cannot read a script, and the number of lines that show it."""
+_MAIN = {ENGINE: ("ocr_a", "exact"), ANNOTATION: ("ocr_a_annotated", "accuracy")}
+"""Likeness and share of equal readings, by where the truth comes from."""
 
 _Table = dict[str, tuple[np.ndarray, np.ndarray]]
 """By metric: its sums and counts over the images, see `statistics`."""
@@ -73,19 +82,28 @@ class _Line(NamedTuple):
     scores: dict[str, dict[str, float]]
 
 
-def build_report(records: Records, engines: Sequence[str], normalization: str = "none", seed: int = 0) -> Measured:
+def build_report(
+    records: Records, engines: Sequence[str], normalization: str = "none", seed: int = 0, scale: int = 4
+) -> Measured:
     """The parts of the report that are measured. `engines`: names, the judge first."""
     judge, names = engines[0], list(records.images[0]["methods"])
     source = ENGINE if any(line["source"] == ENGINE for line in records.lines) else ANNOTATION
-    lines = [_scored(line, names, judge, normalization, source) for line in records.lines]
+    blind = {engine: _blind(records.lines, engine, normalization) for engine in engines}
+    lines = [_scored(line, names, judge, normalization, source, blind[judge]) for line in records.lines]
     tables = {name: _tabulate(records.images, lines, name) for name in names}
     resampler = Resampler(len(records.images), seed)
     methods, base = {}, {}
     for name, table in tables.items():
         means = {metric: _ratio(*table[metric]) for metric in _METRICS} | {"fid": _fid(records, name)}
         base = base or means  # the LR anchor is the first method
+        others = {
+            engine: _second_opinion(records.lines, (names[0], name), engine, normalization, source, blind[engine])
+            for engine in engines[1:]
+        }
+        likenesses = [part[_MAIN[source][0]] for part in (means, *others.values())]
         methods[name] = {
             **means,
+            "readers": float(np.mean(likenesses)) if others and None not in likenesses else None,
             "seconds": records.seconds.get(name),
             "n_images": len(records.images),
             "n_lines": int(table["ocr_a"][1].sum()),
@@ -94,11 +112,8 @@ def build_report(records: Records, engines: Sequence[str], normalization: str = 
             "delta": {
                 metric: _difference(value, base[metric]) for metric, value in means.items() if metric not in _CHANGES
             },
-            **_splits(lines, name),
-            "engines": {
-                engine: _second_opinion(records.lines, (names[0], name), engine, normalization, source)
-                for engine in engines[1:]
-            },
+            **_splits(lines, name, _MAIN[source], scale),
+            "engines": others,
             "mask": _mask(records, name),
             "trust": None
             if name in (names[0], HR_ANCHOR)
@@ -120,11 +135,29 @@ def definitions(normalization: str) -> dict[str, str]:
     return {**IMAGE_DEFINITIONS, **DEFINITIONS, "normalization": f"{normalization}: {NORMALIZATIONS[normalization]}"}
 
 
-def _scored(record: LineRecord, names: Sequence[str], judge: str, normalization: str, source: str) -> _Line:
+def _blind(lines: Sequence[LineRecord], engine: str, normalization: str) -> set[str]:
+    """Scripts of annotated lines that an engine cannot read, see `DEFINITIONS`."""
+    likenesses: dict[str, list[float]] = {}
+    for line in lines:
+        reference = normalize_text(line["text"], normalization)
+        if reference and line["source"] == ANNOTATION:
+            read = normalize_text(line["read"][HR_ANCHOR][engine]["text"], normalization)
+            likenesses.setdefault(line["script"], []).append(ocr_accuracy(read, reference))
+    return {script for script, values in likenesses.items() if len(values) >= _MANY and np.mean(values) < _READ}
+
+
+def _counts(record: LineRecord, blind: set[str]) -> bool:
+    return record["source"] == ENGINE or record["script"] not in blind
+
+
+def _scored(
+    record: LineRecord, names: Sequence[str], judge: str, normalization: str, source: str, blind: set[str]
+) -> _Line:
     reference = normalize_text(record["text"], normalization)
     read = {name: normalize_text(record["read"][name][judge]["text"], normalization) for name in names}
-    scores = {name: _scores(read[name], reference, record["source"]) for name in names}
-    if reference and record["source"] == source:
+    counts = _counts(record, blind)
+    scores = {name: _scores(read[name], reference, record["source"]) if counts else {} for name in names}
+    if reference and record["source"] == source and counts:
         for name in set(names[1:]) - {HR_ANCHOR}:
             scores[name] |= _change(read[names[0]] == reference, read[name] == reference)
     ocr_a: dict[str, float | None] = {name: ocr_accuracy(read[name], reference) for name in names if reference}
@@ -165,14 +198,16 @@ def _difference(value: float | None, base: float | None) -> float | None:
     return None if value is None or base is None else value - base
 
 
-def _splits(lines: Sequence[_Line], name: str) -> dict[str, Any]:
-    """ "by_script", "by_height" and "legible_from", the least height (HR pixels) from which on all text is legible."""
-    read = [line for line in lines if "ocr_a" in line.scores[name]]
-    by_script = {script: _means([line for line in read if line.record["script"] == script], name) for script in SCRIPTS}
+def _splits(lines: Sequence[_Line], name: str, metrics: tuple[str, str], scale: int) -> dict[str, Any]:
+    """ "by_script", "by_height" and "legible_from", the least height (LR pixels) from which on all text is legible."""
+    read = [line for line in lines if metrics[0] in line.scores[name]]
+    by_script = {
+        script: _means([line for line in read if line.record["script"] == script], name, metrics) for script in SCRIPTS
+    }
     by_height = []
     for low, high in pairwise((*_HEIGHTS, None)):
-        chosen = [line for line in read if (low or 0) <= line.record["height"] < (high or math.inf)]
-        by_height.append({"low": low, "high": high, **_means(chosen, name)})
+        chosen = [line for line in read if (low or 0) <= line.record["height"] / scale < (high or math.inf)]
+        by_height.append({"low": low, "high": high, **_means(chosen, name, metrics)})
     judged = [part for part in reversed(by_height) if part["n"] >= _ENOUGH]
     legible = [part["low"] for part in takewhile(lambda part: (part["ocr_a"] or 0.0) >= _LEGIBLE, judged)]
     return {
@@ -182,23 +217,29 @@ def _splits(lines: Sequence[_Line], name: str) -> dict[str, Any]:
     }
 
 
-def _means(lines: Sequence[_Line], name: str) -> dict[str, Any]:
+def _means(lines: Sequence[_Line], name: str, metrics: tuple[str, str]) -> dict[str, Any]:
+    """Under the names "ocr_a" and "exact", whatever their truth."""
     means = {
-        metric: float(np.mean([line.scores[name][metric] for line in lines])) if lines else None
-        for metric in ("ocr_a", "exact")
+        key: float(np.mean([line.scores[name][metric] for line in lines])) if lines else None
+        for key, metric in zip(("ocr_a", "exact"), metrics, strict=True)
     }
     return {**means, "n": len(lines)}
 
 
 def _second_opinion(
-    lines: Sequence[LineRecord], names: tuple[str, str], engine: str, normalization: str, source: str
+    lines: Sequence[LineRecord],
+    names: tuple[str, str],
+    engine: str,
+    normalization: str,
+    source: str,
+    blind: set[str],
 ) -> dict[str, Any]:
     """The scores of a method by another engine; `names`: the LR anchor and the method.
 
     The engine's own reading of the HR image is its truth; lines without one do not count.
     """
     values: dict[str, list[float]] = {metric: [] for metric in (*_LINE_METRICS, *_CHANGES)}
-    for line in lines:
+    for line in (line for line in lines if _counts(line, blind)):
         before, read, own = (
             normalize_text(line["read"][x][engine]["text"], normalization) for x in (*names, HR_ANCHOR)
         )

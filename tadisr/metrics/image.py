@@ -6,6 +6,8 @@ from skimage.metrics import structural_similarity
 
 DEFINITIONS = {
     "psnr": "dB, RGB, 8 bits, whole image without border crop, one mean squared error per image; mean over images",
+    "psnr_text": "the same inside the boxes of the lines of text; mean over the images with lines",
+    "psnr_rest": "the same outside of them",
     "ssim": "scikit-image's default (7x7 uniform window, sample covariance) on 8-bit luma (BT.601, as OpenCV rounds "
     "it), data range 255, whole image; mean over images",
 }
@@ -16,6 +18,15 @@ def psnr(image: np.ndarray, reference: np.ndarray) -> float:
     """Peak signal-to-noise ratio in dB over all pixels and channels of two uint8 images (H, W, 3); inf where equal."""
     _check(image, reference)
     error = float(np.mean((image.astype(np.float32) - reference) ** 2))
+    return 10 * np.log10(255**2 / error) if error else float("inf")
+
+
+def psnr_inside(image: np.ndarray, reference: np.ndarray, inside: np.ndarray) -> float | None:
+    """`psnr` over the pixels of a mask (H, W) bool; None for an empty mask."""
+    _check(image, reference)
+    if not inside.any():
+        return None
+    error = float(np.mean((image[inside].astype(np.float32) - reference[inside]) ** 2))
     return 10 * np.log10(255**2 / error) if error else float("inf")
 
 

@@ -8,7 +8,12 @@ NORMALIZATIONS = {
     "none": "strings as they are: case, width, spaces and punctuation count",
     "alnum": "NFKC, case folded, only letters and digits kept (of all scripts)",
 }
-SCRIPTS = ("latin", "chinese", "digits", "mixed", "other")
+SCRIPTS = ("latin", "chinese", "japanese", "korean", "cyrillic", "greek", "digits", "mixed", "other")
+_LETTERS = {
+    "LATIN": "latin", "CJK": "chinese", "HIRAGANA": "japanese", "KATAKANA": "japanese", "HANGUL": "korean",
+    "CYRILLIC": "cyrillic", "GREEK": "greek",
+}  # fmt: skip
+"""The script by a word in a letter's name."""
 
 
 def normalize_text(text: str, rule: str = "none") -> str:
@@ -79,15 +84,17 @@ def edit_similarity(predicted: str, reference: str) -> float:
 def script_of(text: str) -> str:
     """One of `SCRIPTS`, by the letters: digits and punctuation decide only where there are no letters.
 
-    Letters that are neither Latin nor Han (kana, Hangul, Cyrillic) make a text "other", whatever else it holds.
+    Han among kana is Japanese. Any other two scripts make a text "mixed", letters of further scripts "other".
 
-    >>> [script_of(text) for text in ("Exit 12", "二等座", "53.0", "07车12B号", "できれいな")]
-    ['latin', 'chinese', 'digits', 'mixed', 'other']
+    >>> [script_of(text) for text in ("Exit 12", "二等座", "53.0", "07车12B号", "できれいな", "Выход", "नमस्ते")]
+    ['latin', 'chinese', 'digits', 'mixed', 'japanese', 'cyrillic', 'other']
     """
-    names = [unicodedata.name(char, "") for char in text if char.isalpha()]
-    if not names:
+    names = {unicodedata.name(char, "") for char in text if char.isalpha()}
+    found = {next((script for word, script in _LETTERS.items() if word in name), "other") for name in names}
+    if not found:
         return "digits" if any(char.isdigit() for char in text) else "other"
-    chinese = [name.startswith("CJK") for name in names]
-    if not all(han or "LATIN" in name for han, name in zip(chinese, names, strict=True)):
+    if "other" in found:
         return "other"
-    return "chinese" if all(chinese) else "mixed" if any(chinese) else "latin"
+    if "japanese" in found:
+        found.discard("chinese")
+    return found.pop() if len(found) == 1 else "mixed"

@@ -5,6 +5,7 @@ loaded.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from tadisr.ocr.engine import OCREngine, Reading, TextLine
@@ -26,6 +27,12 @@ class _Entry(NamedTuple):
 
 ENGINES = {
     "rapidocr": _Entry(RapidOCREngine, lambda cores: {"threads": 1, "workers": cores}),
+    **{
+        f"ppocr-{version}": _Entry(
+            partial(RapidOCREngine, version=version), lambda cores: {"threads": 1, "workers": cores}
+        )
+        for version in ("v5", "v4", "v3")
+    },
     "paddleocr": _Entry(PaddleOCREngine, lambda cores: {"threads": cores}),
     "tesseract": _Entry(TesseractEngine, lambda cores: {"workers": cores}),
 }

