@@ -226,7 +226,7 @@ def _inverse(m: _Matrix) -> _Matrix:
 def _warp(pixels: np.ndarray, back: _Matrix, size: tuple[int, int]) -> tuple[Image.Image, Image.Image]:
     """An image through the inverse of a map, and where it lies; drawn at twice the size and reduced.
 
-    Places are computed in single float64 operations, which every processor rounds alike, and then in 8 bits of fraction.
+    Places are computed in single float64 operations, which all processors round alike, then in 8 bits of fraction.
     """
     width, height = (2 * side for side in size)
     a, b, c, d, e, f, g, h, i = back

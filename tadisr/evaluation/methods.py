@@ -7,10 +7,14 @@ A method is named as `WHAT` or `NAME=WHAT`, where `WHAT` is
 - a .pth, .pt, .ckpt or .safetensors file that `spandrel` loads (Real-ESRGAN, HAT, SwinIR and some forty others);
 - a folder of images made elsewhere, named as the data set's;
 - what `TADiSRPipeline.from_pretrained` takes: a bundled name, a folder, a Hub id.
+
+`NAME=WHAT:KEY=VALUE;...` sets options of a TADiSR pipeline: runtime and dtype, as `tadisr.load` takes them, fidelity,
+abstain and retrace, as `Restorer.restore` does. `NAME=WHAT:fix=MODEL` puts the text of a TADiSR pipeline into the
+images of any method, as `tadisr fix-text` does.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,6 +29,7 @@ from tadisr.io.images import image_size, read_image
 from tadisr.io.messages import one_line
 from tadisr.loading.load import MODEL_SUFFIXES, Restored, Restorer, import_spandrel, load, load_model_file
 from tadisr.loading.repositories import ADAPTER_FILE, bundled_names, pipeline_kind, resolve
+from tadisr.transplant import transplant
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
@@ -138,9 +143,9 @@ class Model:
 
     timed = True
 
-    def __init__(self, name: str, restorer: Restorer, scale: int, options: Options):
+    def __init__(self, name: str, restorer: Restorer, scale: int, options: Options, **arguments: Any):
         self.name, self._restorer = name, restorer
-        self._arguments = {"scale": scale, "tile": options.tile}
+        self._arguments: dict[str, Any] = {"scale": scale, "tile": options.tile, **arguments}
         if options.tile is not None:
             self._arguments["overlap"] = min(OVERLAP, options.tile // 2)
 
@@ -152,6 +157,36 @@ class Model:
             "kind": "TADiSR", "runtime": self._restorer.runtime, "dtype": self._restorer.dtype,
             **self._arguments, "files": self._restorer.files,
         }  # fmt: skip
+
+
+class Fixed:
+    """Another method's images with the text of a TADiSR pipeline."""
+
+    timed = False  # both may have been run for rows of their own
+
+    def __init__(self, name: str, base: Method, model: Model):
+        self.name, self._base, self._model = name, base, model
+
+    def __call__(self, lr: np.ndarray, name: str) -> Restored:
+        image, ours = self._base(lr, name).image, self._model(lr, name)
+        assert ours.mask is not None
+        return Restored(transplant(image, ours.image, ours.mask, (lr.shape[0], lr.shape[1])))
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "fix-text", "image": self._base.describe(), "text": self._model.describe()}
+
+
+class _Once:
+    """A method that restores a pair once for several rows."""
+
+    def __init__(self, method: Method):
+        self._method, self.name, self.timed, self.describe = method, method.name, method.timed, method.describe
+        self._last: tuple[str, Restored] | None = None
+
+    def __call__(self, lr: np.ndarray, name: str) -> Restored:
+        if self._last is None or self._last[0] != name:
+            self._last = (name, self._method(lr, name))
+        return self._last[1]
 
 
 def load_methods(specs: Sequence[str], data: Pairs, options: Options) -> list[Method]:
@@ -169,13 +204,44 @@ def load_methods(specs: Sequence[str], data: Pairs, options: Options) -> list[Me
             raise ValueError(f"Two methods are called {name}: name one of them, as NAME={what}.")
         named[name] = what
     named[LR_ANCHOR] = LR_ANCHOR
-    networks = {name for name, what in named.items() if _is_network(what)}
+    fixed = {name: split for name, what in named.items() if "fix" in (split := split_options(what))[1]}
+    for base, chosen in fixed.values():
+        if set(chosen) != {"fix"}:
+            raise ValueError(f"{base}: fix stands alone, without {', '.join(sorted(set(chosen) - {'fix'}))}.")
+    # What is fixed, and with what, is loaded once, for a row of its own as well.
+    wanted = dict.fromkeys([*(what for name, what in named.items() if name not in fixed)])
+    wanted |= dict.fromkeys(what for base, chosen in fixed.values() for what in (base, chosen["fix"]))
+    rows = {what: name for name, what in reversed(named.items()) if name not in fixed}
+    networks = [what for what in wanted if _is_network(split_options(what)[0])]
     # What is not there is said before the first network is loaded.
-    methods = {name: load_method(name, named[name], data, options) for name in named if name not in networks}
-    for name in networks:
-        _check_network(named[name])
-    methods |= {name: load_method(name, named[name], data, options) for name in named if name in networks}
-    return [methods[name] for name in named]
+    methods = {what: load_method(rows.get(what, what), what, data, options) for what in wanted if what not in networks}
+    for what in networks:
+        _check_network(split_options(what)[0])
+    methods |= {what: load_method(rows.get(what, what), what, data, options) for what in networks}
+    shared = {what: _Once(method) for what, method in methods.items()} if fixed else methods
+    return [_row(name, what, fixed.get(name), shared) for name, what in named.items()]
+
+
+def _row(name: str, what: str, fix: tuple[str, dict[str, str]] | None, methods: Mapping[str, Method]) -> Method:
+    if fix is None:
+        return methods[what]
+    base, model = methods[fix[0]], methods[fix[1]["fix"]]
+    if model.describe()["kind"] != "TADiSR":
+        raise ValueError(f"{name}: fix takes a TADiSR model, not {fix[1]['fix']}.")
+    return Fixed(name, base, model)
+
+
+def split_options(what: str) -> tuple[str, dict[str, str]]:
+    """(what, options) of `WHAT:KEY=VALUE;...`.
+
+    >>> split_options("tadisr-tiny:runtime=torch;fidelity=1")
+    ('tadisr-tiny', {'runtime': 'torch', 'fidelity': '1'})
+    """
+    head, colon, tail = what.rpartition(":")
+    pairs = [pair.partition("=") for pair in tail.split(";")]
+    if not colon or not all(key.isidentifier() and equals for key, equals, _ in pairs):
+        return what, {}
+    return head, {key: value for key, _, value in pairs}
 
 
 def _is_network(what: str) -> bool:
@@ -220,7 +286,10 @@ def parse_spec(spec: str) -> tuple[str, str]:
 
 def load_method(name: str, what: str, data: Pairs, options: Options) -> Method:
     """One method; see the module and `load_methods`."""
+    what, chosen = split_options(what)
     path = Path(what)
+    if chosen and (what in (*INTERPOLATIONS, REAL_ESRGAN, COMPACT) or path.suffix in MODEL_SUFFIXES):
+        raise ValueError(f"{what} takes no options but fix: leave out {', '.join(chosen)}.")
     if what in INTERPOLATIONS:
         return Interpolation(name, what, data.scale)
     if what in (REAL_ESRGAN, COMPACT):
@@ -230,10 +299,26 @@ def load_method(name: str, what: str, data: Pairs, options: Options) -> Method:
     if not _is_network(what):
         return ImageFolder(name, path, data)
     _check_network(what)
+    loading, arguments = _options_of_a_model(what, chosen)
     try:
-        return Model(name, load(what, options.device, pipeline=TADISR), data.scale, options)
+        return Model(name, load(what, options.device, pipeline=TADISR, **loading), data.scale, options, **arguments)
     except Exception as error:  # an incomplete, damaged or foreign model raises nearly anything
         raise ValueError(f"{what} cannot be loaded: {one_line(error)}") from None
+
+
+def _options_of_a_model(what: str, chosen: dict[str, str]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Arguments of `tadisr.load` and of `Restorer.restore`."""
+    known = ("runtime", "dtype", "fidelity", "abstain", "retrace")
+    if unknown := sorted(set(chosen) - set(known)):
+        raise ValueError(f"{what} has no option {unknown[0]}: it has {', '.join(known)}.")
+    arguments: dict[str, Any] = {}
+    for key in set(known[2:]) & set(chosen):
+        value = chosen[key]
+        try:
+            arguments[key] = float(value) if key == "fidelity" else {"true": True, "false": False}[value.lower()]
+        except (ValueError, KeyError):
+            raise ValueError(f"{what}: {key} cannot be {value}.") from None
+    return {key: chosen[key] for key in known[:2] if key in chosen}, arguments
 
 
 def _load_real_esrgan(name: str, what: str, scale: int, options: Options) -> Network:

@@ -60,14 +60,16 @@ class Runner:
             except ValueError as error:
                 records.failed.append(str(error))
                 continue
-            versions = {}
-            for number, method in enumerate(self._methods):
+            versions: dict[str, Restored] = {}
+            # What is timed comes first: other rows may use its results.
+            for number, method in enumerate(sorted(self._methods, key=lambda method: not method.timed)):
                 started = perf_counter()
                 versions[method.name] = method(pair.lr, pair.name)
                 if method.timed:
                     records.seconds[method.name] += perf_counter() - started
                 self._keep(pair, method.name, versions[method.name])
                 progress(i * len(self._methods) + number + 1, total)
+            versions = {method.name: versions[method.name] for method in self._methods}
             versions[HR_ANCHOR] = Restored(pair.hr)
             lines = self._find_lines(pair)
             records.images.append(self._measure(pair, lines, versions, records))
