@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 
 from helpers.evaluation_samples import reduced, save, scene, write_folder
 from tadisr.evaluation import real_esrgan
-from tadisr.evaluation.methods import Options, load_method, load_methods, parse_spec
+from tadisr.evaluation.methods import Options, load_method, load_methods, parse_spec, split_options
 from tadisr.evaluation.pairs import open_data
+from tadisr.transplant import transplant
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,10 @@ def test_names(spec, parsed):
         (["bicubic=lanczos"], "bicubic is the name of an anchor row: give the method another, as NAME=lanczos"),
         (["mine=bicubic"], "mine=bicubic: mine .* anchor row"),
         (["hr=lanczos"], "hr is the name of an anchor row"),
-        (["sharpest"], "No method sharpest: give nearest, bicubic, lanczos, realesrgan, tadisr-tiny, a model file"),
+        (
+            ["sharpest"],
+            "No method sharpest: give nearest, bicubic, lanczos, realesrgan, realesr-animevideov3, tadisr-tiny",
+        ),
         (["a/b/c"], "No method a/b/c"),
     ],
 )
@@ -195,6 +199,71 @@ def test_real_esrgan_from_ncnn_files(small_esrgan, data, tmp_path):
         expected = network(torch.from_numpy(lr).permute(2, 0, 1)[None].float() / 255)[0].clamp(0, 1).permute(1, 2, 0)
     np.testing.assert_allclose(method(lr, "000").image, expected.numpy() * 255, atol=0.52)
     assert method.describe()["files"] == real_esrgan.FILES
+
+
+def test_the_compact_network_from_ncnn_files(data, tmp_path, monkeypatch):
+    """realesr-animevideov3 with 8 channels and 4 convolutions, against spandrel's own network."""
+    from spandrel.architectures.Compact import CompactArch
+
+    monkeypatch.setattr(real_esrgan, "FEATURES", 8)
+    monkeypatch.setattr(real_esrgan, "COMPACT_CONVOLUTIONS", 4)
+    generator = torch.Generator().manual_seed(0)
+    param, binary, state = ["7767517", "9 9"], b"", {}
+    for number, (name, n_in, n_out) in enumerate(real_esrgan._expected_compact_layers()):
+        weight = (torch.randn(n_out, n_in, 3, 3, generator=generator) / (9 * n_in) ** 0.5).half()
+        bias, slope = (torch.randn(n_out, generator=generator) / 10 for _ in range(2))
+        param.append(f"Convolution c{number} 1 1 a b 0={n_out} 1=3 4=1 5=1 6={n_out * n_in * 9}")
+        binary += struct.pack("<I", 0x01306B47) + weight.numpy().tobytes() + bias.numpy().tobytes()
+        state |= {f"{name}.weight": weight.float(), f"{name}.bias": bias}
+        if number < 3:
+            param.append(f"PReLU p{number} 1 1 a b 0={n_out}")
+            binary += slope.numpy().tobytes()
+            state[f"body.{2 * number + 1}.weight"] = slope
+    contents = dict(zip(real_esrgan.COMPACT_FILES, ("\n".join(param).encode(), binary), strict=True))
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        monkeypatch.setitem(real_esrgan.COMPACT_FILES, name, hashlib.sha256(content).hexdigest())
+    [_, method] = load_methods(["realesr-animevideov3"], data, Options(weights=tmp_path))
+    lr, network = data[0].lr, CompactArch().load(state).model.eval()
+    with torch.no_grad():
+        expected = network(torch.from_numpy(lr).permute(2, 0, 1)[None].float() / 255)[0].clamp(0, 1).permute(1, 2, 0)
+    np.testing.assert_allclose(method(lr, "000").image, expected.numpy() * 255, atol=0.52)
+
+
+def test_options_of_a_model(data):
+    _, plain, sharp = load_methods(["tadisr-tiny", "sharp=tadisr-tiny:fidelity=1;runtime=torch"], data, Options())
+    lr = data[0].lr
+    assert sharp.describe()["fidelity"] == 1 and sharp.describe()["runtime"] == "torch"
+    assert np.abs(sharp(lr, "000").image.astype(int) - plain(lr, "000").image).mean() > 0.2
+    assert split_options(r"C:\models\mine") == (r"C:\models\mine", {})
+
+
+def test_text_of_a_model_in_another_method(data):
+    """The base is restored once for its own row and for the fixed one, whichever asks first."""
+    specs = ["fixed=lanczos:fix=tadisr-tiny", "lanczos", "tadisr-tiny"]
+    _, fixed, lanczos, tiny = load_methods(specs, data, Options())
+    lr = data[0].lr
+    image, ours = lanczos(lr, "000").image, tiny(lr, "000")
+    made = fixed(lr, "000").image
+    assert not fixed.timed and fixed.describe()["image"] == lanczos.describe()
+    np.testing.assert_array_equal(made, transplant(image, ours.image, ours.mask, lr.shape[:2]))
+    assert (made != image).any() and lanczos(lr, "000").image is image
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("mine=bicubic:fidelity=1", "bicubic takes no options but fix: leave out fidelity"),
+        ("mine=tadisr-tiny:sharpness=1", "tadisr-tiny has no option sharpness: it has runtime, dtype, fidelity"),
+        ("mine=tadisr-tiny:fidelity=much", "tadisr-tiny: fidelity cannot be much"),
+        ("mine=tadisr-tiny:retrace=perhaps", "tadisr-tiny: retrace cannot be perhaps"),
+        ("mine=lanczos:fix=bicubic", "mine: fix takes a TADiSR model, not bicubic"),
+        ("mine=lanczos:fix=tadisr-tiny;fidelity=1", "lanczos: fix stands alone, without fidelity"),
+    ],
+)
+def test_options_that_cannot_be(data, spec, message):
+    with pytest.raises(ValueError, match=message):
+        load_methods([spec], data, Options())
 
 
 def test_real_esrgan_is_fetched_once(small_esrgan, tmp_path, monkeypatch):

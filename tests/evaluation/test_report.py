@@ -47,7 +47,7 @@ def test_report_of_a_run(evaluated):
     )
     markdown = (root / "out" / "report.md").read_text(encoding="utf-8")
     assert main_table(report) in markdown == to_markdown(report)
-    assert "| bicubic (LR) |" in markdown and "| HR | – | – | 1.000 |" in markdown
+    assert "| bicubic (LR) |" in markdown and "| HR | – | – | – | – | 1.000 |" in markdown
     assert (root / "out" / "report.html").stat().st_size > 1000
 
 

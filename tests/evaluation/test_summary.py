@@ -106,13 +106,15 @@ def test_splits_by_hand(records):
         "digits": {"ocr_a": 0, "exact": 0, "n": 1},
     }
     heights = {(part["low"], part["high"]): (part["n"], part["ocr_a"]) for part in methods["mine"]["by_height"]}
-    assert heights[16, 24] == (1, 1) and heights[32, 48] == (1, 1) and heights[24, 32] == (0, None)
-    assert heights[64, None] == (1, pytest.approx(4 / 6, abs=1e-6))
+    assert heights[4, 6] == (1, 1) and heights[8, 11] == (1, 1) and heights[6, 8] == (0, None)
+    assert heights[15, 20] == (1, pytest.approx(4 / 6, abs=1e-6)) and heights[28, None] == (0, None)
+    methods = build_report(records, ["a"], scale=2)["methods"]  # LR pixels
+    assert {part["low"]: part["n"] for part in methods["mine"]["by_height"] if part["n"]} == {8: 1, 20: 1, 28: 1}
     assert methods["mine"]["legible_from"] is None  # no class holds enough lines
 
 
 @pytest.mark.parametrize(
-    ("legible", "expected"), [((16, 24, 32, 48), 16), ((24, 48), 48), ((16, 32, 48), 32), ((), None)]
+    ("legible", "expected"), [((16, 24, 32, 48), 4), ((24, 48), 11), ((16, 32, 48), 8), ((), None)]
 )
 def test_the_smallest_legible_height(legible, expected):
     heights = (16, 24, 32, 48)
@@ -134,6 +136,7 @@ def test_a_second_opinion_by_hand(records):
         "exact": 0,
         "harm_rate": None,
         "help_rate": None,
+        "ocr_a_annotated": pytest.approx(4 / 6, abs=1e-6),
         "ned": 0.5,
         "accuracy": 0,
         "n_lines": 2,
@@ -141,6 +144,36 @@ def test_a_second_opinion_by_hand(records):
     }
     assert methods["hr"]["engines"]["b"]["ocr_a"] == 1
     assert list(methods["mine"]["engines"]) == ["b"]
+
+
+def test_annotated_text_alone():
+    """TIGER's and TEXTS-Diff's forms, the mean of all readers, and the splits, where no engine found a line."""
+    texts = [("abcd", "abxd", "abcd"), ("wxyz", "wxyz", "wx")]
+    lines = [record(i % 2, *text, ANNOTATION, other=("", text[0], text[0])) for i, text in enumerate(texts)]
+    report = build_report(Records([image(0, 1.0, 1.0), image(1, 1.0, 1.0)], lines), ["a", "b"])
+    bicubic, mine, _ = report["methods"].values()
+    assert (bicubic["ocr_a"], bicubic["n_lines"], bicubic["n_annotated"]) == (None, 0, 2)
+    assert bicubic["ocr_a_annotated"] == pytest.approx((6 / 8 + 1) / 2)
+    assert mine["ocr_a_annotated"] == pytest.approx((1 + 4 / 6) / 2, abs=1e-6)
+    assert mine["accuracy"] == 0.5 and (mine["harm_rate"], mine["help_rate"]) == (1, 1)
+    assert mine["readers"] == pytest.approx((mine["ocr_a_annotated"] + 1) / 2, abs=1e-6)
+    assert mine["by_script"] == {"latin": {"ocr_a": mine["ocr_a_annotated"], "exact": 0.5, "n": 2}}
+    assert ("ocr_a_annotated", 2) in {(one["metric"], one["n"]) for one in report["paired"]}
+
+
+def test_scripts_that_an_engine_cannot_read_do_not_count():
+    """20 Greek lines of which "a" reads nothing even in HR, and one Latin line; "b" reads all of them."""
+    lines = [record(0, "abcd", "abcd", "abcd", ANNOTATION, other=("abcd", "abcd", "abcd"))]
+    for _ in range(20):
+        line = record(1, "έξοδος", "x", "x", ANNOTATION, script="greek", other=("έξ", "έξοδος", "έξοδος"))
+        line["read"]["hr"]["a"]["text"] = "x"
+        lines.append(line)
+    images = [image(0, 1.0, 1.0), image(1, 1.0, 1.0)]
+    mine = build_report(Records(images, lines), ["a", "b"])["methods"]["mine"]
+    assert (mine["n_annotated"], mine["ocr_a_annotated"], list(mine["by_script"])) == (1, 1, ["latin"])
+    assert (mine["engines"]["b"]["n_annotated"], mine["engines"]["b"]["help_rate"]) == (21, 1)
+    few = build_report(Records(images, lines[:-1]), ["a", "b"])["methods"]["mine"]
+    assert few["n_annotated"] == 20  # 19 lines do not show it
 
 
 def test_normalisation_is_applied():
@@ -153,7 +186,7 @@ def test_normalisation_is_applied():
 def test_pairs_of_methods_by_hand(records):
     paired = {(one["a"], one["b"], one["metric"]): one for one in build_report(records, ["a"])["paired"]}
     assert {key[:2] for key in paired} == {("bicubic", "mine")}
-    assert {key[2] for key in paired} == {"psnr", "ssim", "ocr_a", "exact", "ned"}
+    assert {key[2] for key in paired} == {"psnr", "ssim", "ocr_a", "exact", "ocr_a_annotated", "ned", "accuracy"}
     assert paired["bicubic", "mine", "psnr"]["difference"] == 2 and paired["bicubic", "mine", "psnr"]["n"] == 2
     ocr_a = paired["bicubic", "mine", "ocr_a"]
     assert ocr_a["difference"] == pytest.approx((0.25 + 1 + 0) / 3, abs=1e-6) and ocr_a["n"] == 3

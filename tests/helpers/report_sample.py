@@ -35,13 +35,23 @@ def line(i, truth, read, ocr_a, height=20.0, script="latin"):
 
 
 def method(psnr, ocr_a, **more):
-    nothing = ("lpips", "st_lpips", "fid", "ocr_a_levenshtein", "harm_rate", "help_rate", "ned", "accuracy", "mask",
-               "trust")  # fmt: skip
+    nothing = ("psnr_text", "psnr_rest", "lpips", "st_lpips", "fid", "readers", "ocr_a_annotated", "ocr_a_levenshtein",
+               "harm_rate", "help_rate", "ned", "accuracy", "mask", "trust")  # fmt: skip
     values = {**dict.fromkeys(nothing), "psnr": psnr, "ssim": 0.7, "ocr_a": ocr_a, "exact": 0.25, "seconds": 0.5}
     parts = {"by_script": {"latin": {"ocr_a": ocr_a, "exact": 0.5, "n": 3}},
              "by_height": [{"low": 0, "high": 16, "ocr_a": None, "exact": None, "n": 0},
                            {"low": 16, "high": None, "ocr_a": ocr_a, "exact": 0.5, "n": 4}]}  # fmt: skip
-    return {**values, "n_images": 2, "n_lines": 4, "intervals": {}, "delta": {}, "engines": {}, **parts, **more}
+    return {
+        **values,
+        "n_images": 2,
+        "n_lines": 4,
+        "n_annotated": 0,
+        "intervals": {},
+        "delta": {},
+        "engines": {},
+        **parts,
+        **more,
+    }
 
 
 def report(lines=None):

@@ -91,7 +91,9 @@ def test_folded_text():
 @pytest.mark.parametrize(
     ("text", "script"),
     [("Exit 12", "latin"), ("Übergröße", "latin"), ("二等座", "chinese"), ("07车", "chinese"), ("¥53.0", "digits"),
-     ("07车12B号", "mixed"), ("清潔できれいな", "other"), ("выход", "other"), ("", "other"), ("→", "other")],
+     ("07车12B号", "mixed"), ("清潔できれいな", "japanese"), ("ビール", "japanese"),
+     ("출구", "korean"), ("выход", "cyrillic"), ("έξοδος", "greek"), ("ABCあ", "mixed"), ("नमस्ते", "other"),
+     ("", "other"), ("→", "other")],
 )  # fmt: skip
 def test_scripts(text, script):
     assert script_of(text) == script

