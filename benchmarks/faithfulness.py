@@ -9,6 +9,7 @@ SR than in HR; below half a level, which 8 bits hardly hold, nobody sees which i
 """
 
 import argparse
+import sys
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,7 +71,12 @@ def main() -> None:
     args = parser.parse_args()
     pipe = TADiSRPipeline.from_pretrained(args.model)
     if args.photos:
-        files = [line for line in args.photos.read_text(encoding="utf-8").splitlines() if line.strip()]
+        named = [line for line in args.photos.read_text(encoding="utf-8").splitlines() if line.strip()]
+        files = [file for file in named if Path(file).is_file()]
+        if missing := sorted(set(named) - set(files)):
+            print(f"left out, since they are not here: {', '.join(missing)}")  # noqa: T201
+        if not files:
+            sys.exit(f"None of the photographs in {args.photos} is here: install the packages that bring them.")
         hrs, srs, quality = [], [], []
         for file in files:
             hr = photograph(file)

@@ -45,6 +45,8 @@ def noise(shape: tuple[int, ...], seed: int) -> np.ndarray:
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         x ^= x >> np.uint64(31)
-    total = sum(((x >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.int64) for shift in (0, 16, 32, 48))
+    total = np.zeros(count, np.int64)
+    for shift in (0, 16, 32, 48):
+        total += ((x >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.int64)
     # four uniform values of 0 to 65,535 have a variance of 4 * 65,536^2 / 12: the root of 3 takes the sum to 65,536
     return ((total - 131070) * 113512 // 65536).reshape(shape)

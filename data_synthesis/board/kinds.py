@@ -1,6 +1,7 @@
 """What the board shows: nine kinds of pictures with four lines of text each."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -43,7 +44,7 @@ class Setter:
     def _tokens(self, sentence: str) -> list[str]:
         return sentence.split(" ") if self.script in SPACED else list(sentence.replace(" ", ""))
 
-    def _longest(self, words: Sequence[str], face: "object", height: float, width: float) -> Text | None:
+    def _longest(self, words: Sequence[str], face: Path, height: float, width: float) -> Text | None:
         """The text of the first words that fit; None where not even one does, or where the face lacks a character."""
         low, high = 0, min(len(words), 60)
         joint = " " if self.script in SPACED else ""
@@ -54,11 +55,11 @@ class Setter:
             else:
                 high = middle - 1
         text = joint.join(words[:low]).strip(_EDGES)
-        fits = len(text) >= _LEAST and all(draws(face, char) for char in text)  # pyright: ignore[reportArgumentType]
+        fits = len(text) >= _LEAST and all(draws(face, char) for char in text)
         return self._made(text, face, height) if fits else None
 
-    def _made(self, text: str, face: "object", height: float) -> Text:
-        return Text(text or " ", face, height, self.script)  # pyright: ignore[reportArgumentType]
+    def _made(self, text: str, face: Path, height: float) -> Text:
+        return Text(text or " ", face, height, self.script)
 
     def places(self, texts: Sequence[Text], top: float, bottom: float) -> list[float]:
         """Tops of texts one below the other, spread over what is left between `top` and `bottom`."""
@@ -173,7 +174,8 @@ def screen(s: Setter) -> Sheet:
     """A screenshot: flat rows, text by the thirds of a pixel or in grays."""
     ground, ink = s.pair()
     if s.dice.chance(0.5):
-        ground, ink = (255, 255, 255), (s.dice.integer(0, 60),) * 3
+        gray = s.dice.integer(0, 60)
+        ground, ink = (255, 255, 255), (gray, gray, gray)
     sheet, fine = Sheet.plain((s.side, s.side), ground), s.dice.chance(0.6)
     left = s.side * s.dice.between(0.04, 0.12)
     texts = [s.text("plain", height, s.side * 0.95 - left, names=s.dice.chance(0.5)) for height in s.heights]
@@ -186,8 +188,8 @@ def screen(s: Setter) -> Sheet:
             fill = s.color(0, 110)
             sheet.box(left * 0.5, y - pad, s.side - left * 0.5, y + text.size[1] + pad, fill, pad)
         elif s.dice.chance(0.4):
-            faint: Color = tuple((3 * a + b) // 4 for a, b in zip(ground, ink, strict=True))  # pyright: ignore
-            sheet.box(0, y + text.size[1] + pad, s.side, y + text.size[1] + pad + 1, faint)
+            red, green, blue = ((3 * a + b) // 4 for a, b in zip(ground, ink, strict=True))
+            sheet.box(0, y + text.size[1] + pad, s.side, y + text.size[1] + pad + 1, (red, green, blue))
         sheet.write(text, left, y, color, subpixel=fine)
     return sheet
 

@@ -34,7 +34,8 @@ def _phone(image: Image.Image, harshness: float, dice: Dice) -> Image.Image:
     small = _colour_noise(_noisy(soft.reduce(SCALE), gray, dice), coloured, dice)
     sharp = small.filter(ImageFilter.UnsharpMask(1.2, dice.integer(30, 120), 0))
     x, y = dice.integer(1, 7), dice.integer(1, 7)
-    once = _jpeg(ImageOps.expand(sharp, (x, y, 0, 0), sharp.getpixel((0, 0))), dice.integer(30, 90))
+    red, green, blue = sharp.crop((0, 0, 1, 1)).tobytes()
+    once = _jpeg(ImageOps.expand(sharp, (x, y, 0, 0), (red, green, blue)), dice.integer(30, 90))
     return _jpeg(once.crop((x, y, x + small.width, y + small.height)), dice.integer(30, 90))
 
 

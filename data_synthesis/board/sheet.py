@@ -179,8 +179,16 @@ def _reference(face: Path, script: str) -> float:
 @lru_cache(maxsize=1 << 16)
 def draws(face: Path, char: str) -> bool:
     """Whether the face has a glyph of its own for a character."""
-    mask = font(face, 24).getmask(char)
-    return char == " " or (mask.getbbox() is not None and bytes(mask) != bytes(font(face, 24).getmask("\U0010ffff")))
+    if char == " ":
+        return True
+    drawn, placeholder = (_glyph(face, one) for one in (char, "\U0010ffff"))  # no face has a glyph for the latter
+    return drawn.getbbox() is not None and drawn.tobytes() != placeholder.tobytes()
+
+
+def _glyph(face: Path, char: str) -> Image.Image:
+    image = Image.new("L", (48, 48))
+    ImageDraw.Draw(image).text((8, 8), char, 255, font(face, 24))
+    return image
 
 
 def _side(quad: Sequence[tuple[float, float]]) -> float:

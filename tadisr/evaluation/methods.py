@@ -164,7 +164,7 @@ class Fixed:
 
     timed = False  # both may have been run for rows of their own
 
-    def __init__(self, name: str, base: Method, model: Model):
+    def __init__(self, name: str, base: Method, model: Method):
         self.name, self._base, self._model = name, base, model
 
     def __call__(self, lr: np.ndarray, name: str) -> Restored:

@@ -57,7 +57,7 @@ def _expected_compact_layers() -> list[tuple[str, int, int]]:
 
 
 def read_ncnn(
-    param: Path, binary: Path, layers: Sequence[tuple[str, int, int]] = (), slopes: bool = False
+    param: Path, binary: Path, *, layers: Sequence[tuple[str, int, int]] = (), slopes: bool = False
 ) -> dict[str, torch.Tensor]:
     """The state dict of an RRDBNet, with Real-ESRGAN's own names; ValueError where the files do not fit the network.
 
@@ -104,4 +104,4 @@ def load_real_esrgan(folder: Path) -> "ImageModelDescriptor":
 def load_compact(folder: Path) -> "ImageModelDescriptor":
     """Real-ESRGAN's compact network, realesr-animevideov3, in the same way; `folder` has `COMPACT_FILES`."""
     paths = [folder / name for name in COMPACT_FILES]
-    return CompactArch().load(read_ncnn(*paths, _expected_compact_layers(), slopes=True)).eval()
+    return CompactArch().load(read_ncnn(*paths, layers=_expected_compact_layers(), slopes=True)).eval()

@@ -100,10 +100,10 @@ def build_report(
             engine: _second_opinion(records.lines, (names[0], name), engine, normalization, source, blind[engine])
             for engine in engines[1:]
         }
-        likenesses = [part[_MAIN[source][0]] for part in (means, *others.values())]
+        likenesses = [value for part in (means, *others.values()) if (value := part[_MAIN[source][0]]) is not None]
         methods[name] = {
             **means,
-            "readers": float(np.mean(likenesses)) if others and None not in likenesses else None,
+            "readers": float(np.mean(likenesses)) if others and len(likenesses) > len(others) else None,
             "seconds": records.seconds.get(name),
             "n_images": len(records.images),
             "n_lines": int(table["ocr_a"][1].sum()),
