@@ -17,7 +17,7 @@ from tadisr.trust import check
 
 def load_thresholds(args: argparse.Namespace) -> check.Thresholds | None:
     """By what to judge, if a report is asked for; loads the engine too, so that mistakes are said before any work."""
-    values = {name: getattr(args, name) for name in ("min_agreement", "max_score_drop", "min_score")}
+    values = {name: getattr(args, name) for name in ("min_agreement", "max_score_drop", "min_score", "sure_score")}
     given = {name: value for name, value in values.items() if value is not None}
     if not args.report:
         if given:

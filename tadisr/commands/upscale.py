@@ -139,6 +139,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     add("--min-agreement", type=float, metavar="X", help="report: least agreement of the two readings (default: 1)")
     add("--max-score-drop", type=float, metavar="X", help="report: most that confidence may fall (default: 0.1)")
     add("--min-score", type=float, metavar="X", help="report: least confidence (default: 0.5)")
+    add("--sure-score", type=float, metavar="X", help="report: least confidence before and after (default: 0.97)")
     add(
         "--skip-existing",
         action="store_true",

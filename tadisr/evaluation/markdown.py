@@ -86,8 +86,10 @@ def trust_table(report: Report) -> str:
     rows = []
     for name, one in found.items():
         right, wrong = _share(one["right"], one["interval"]), _share(one["wrong"])
-        rows.append([plain(name), str(one["fine"]), right, str(one["to_check"]), wrong])
+        least = _cell("{:.3f}", one["sure_score"])
+        rows.append([plain(name), str(one["fine"]), right, str(one["to_check"]), wrong, least])
     head = ["method", "lines called fine", "right among them [95 %]", "lines to check", "wrong among them"]
+    head.append("5 % wrong from a confidence of")
     return _table(head, rows)
 
 

@@ -16,6 +16,7 @@ from tadisr.metrics.segmentation import THRESHOLDS, foreground_scores
 from tadisr.metrics.text import (
     NORMALIZATIONS,
     SCRIPTS,
+    agreement,
     edit_similarity,
     normalize_text,
     ocr_accuracy,
@@ -23,6 +24,7 @@ from tadisr.metrics.text import (
 )
 from tadisr.ocr import Reading
 from tadisr.trust.check import AGREE, BOTH, CHECK, Thresholds, check_line
+from tadisr.trust.conformal import least_score
 
 DEFINITIONS = {
     "ocr_a": "paper 4.2: mean over the lines that an engine read in the HR image, however sure it was, of "
@@ -35,7 +37,9 @@ DEFINITIONS = {
     "help_rate": "of the other lines, the share that is read exactly; both over the lines of ocr_a, or over annotated "
     "ones where there are no others",
     "trust": "the lines that a trust report would call fine, because the judge reads the same in the enlarged LR image "
-    "and in this one; right are those that it reads as they are annotated, without annotations as in the HR image",
+    "and in this one, and surely; right are those that it reads as they are annotated, or else as in the HR image, but "
+    "for spaces, case and width; sure_score is the least confidence at which (wrong + 1) / (fine + 1) is at "
+    "most 5 % here",
     "ned": "mean over the annotated lines of 1 - Levenshtein distance / longer length; higher is better",
     "accuracy": "TEXTS-Diff's form: share of the annotated lines read exactly",
     "blind": "an annotated line counts for an engine unless its script is one that the engine cannot read: of at least "
@@ -258,6 +262,7 @@ def _trust(
 ) -> dict[str, Any] | None:
     """What the verdicts on a method's lines are worth; `by`: the LR anchor, the method, the judge."""
     source = ANNOTATION if any(line["source"] == ANNOTATION for line in records.lines) else ENGINE
+    same: list[tuple[float, bool]] = []  # of lines that read the same: how sure the less sure reading is, whether wrong
     positions = {image["name"]: i for i, image in enumerate(records.images)}
     counts = {verdict: np.zeros((2, len(records.images))) for verdict in (AGREE, CHECK)}  # all lines, and right ones
     before, after, judge = by
@@ -266,9 +271,11 @@ def _trust(
         if line["source"] != source or not reference:
             continue
         old, new = (Reading(**line["read"][name][judge]) for name in (before, after))
-        verdict = check_line(np.array(line["quad"], np.float32), BOTH, old, new, Thresholds()).verdict
-        right = normalize_text(new.text, normalization) == reference
-        counts[verdict][:, positions[line["image"]]] += 1, right
+        checked = check_line(np.array(line["quad"], np.float32), BOTH, old, new, Thresholds())
+        right = agreement(normalize_text(new.text, normalization), reference) == 1
+        counts[checked.verdict][:, positions[line["image"]]] += 1, right
+        if checked.reads_the_same:
+            same.append((min(old.score, new.score), not right))
     (fine, right), (doubtful, saved) = counts[AGREE], counts[CHECK]
     if not fine.any() and not doubtful.any():
         return None
@@ -279,6 +286,7 @@ def _trust(
         "interval": resampler.interval(right, fine),
         "to_check": int(doubtful.sum()),
         "wrong": _ratio(doubtful - saved, doubtful),
+        "sure_score": least_score(*zip(*same, strict=True)) if same else None,
     }
 
 

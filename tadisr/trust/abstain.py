@@ -12,8 +12,8 @@ _FEATHER = 0.1  # of a line's height: the deviation of the blur that one picture
 
 
 def is_doubtful(line: CheckedLine) -> bool:
-    """Whether the input's strokes are to be kept: the line is to be checked, and the input was read as surely."""
-    return line.verdict == CHECK and line.input.score >= line.output.score
+    """Whether the input's strokes are to be kept: the line reads otherwise, and the input was read as surely."""
+    return line.verdict == CHECK and not line.reads_the_same and line.input.score >= line.output.score
 
 
 def keep_input(lr: np.ndarray, sr: np.ndarray, report: TrustReport) -> tuple[np.ndarray, TrustReport]:

@@ -35,6 +35,7 @@ ONLY_IN_INPUT = "found only in the input"
 READINGS_DIFFER = "reads differently in the input"
 CONFIDENCE_FELL = "read with less confidence than in the input"
 HARDLY_LEGIBLE = "hardly legible"
+UNSURE = "reads the same in the input, but not surely"
 
 SEARCH_SIDES = (2000, LARGEST_PHOTO)
 """Pixels. A photo is searched for lines at half its size, where text that was legible in the input still is, but with
@@ -54,6 +55,9 @@ class Thresholds:
     """By how much the engine's confidence may be lower in the restored photo."""
     min_score: float = 0.5
     """Least confidence in the restored photo."""
+    sure_score: float = 0.97
+    """Least confidence in both. On set P's lines (docs/upscale.md) it is the least from which on at most a twentieth of
+    the agreeing lines is wrong by `tadisr.trust.conformal.least_score`."""
     min_overlap: float = 0.5
     """A line counts as found in the other picture, too, if the lines found there cover this share of its area."""
 
@@ -75,6 +79,11 @@ class CheckedLine:
     verdict: str  # AGREE, CHECK, ASSERTED, KEPT or RETRACED
     reason: str | None  # why it is to be checked, or was kept as it is in the input
     asserted: str | None = None  # what a person said that it reads: the output's strokes are drawn, and not read
+
+    @property
+    def reads_the_same(self) -> bool:
+        """Whether it reads the same before and after, surely or not."""
+        return self.verdict == AGREE or self.reason == UNSURE
 
 
 @dataclass(frozen=True)
@@ -256,6 +265,7 @@ def check_line(quad: np.ndarray, found_in: str, before: Reading, after: Reading,
         READINGS_DIFFER: similarity < thresholds.min_agreement,
         CONFIDENCE_FELL: before.score - after.score > thresholds.max_score_drop,
         HARDLY_LEGIBLE: after.score < thresholds.min_score,
+        UNSURE: min(before.score, after.score) < thresholds.sure_score,
     }
     reason = next((reason for reason, holds in reasons.items() if holds), None)
     return CheckedLine(

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from tadisr.lettering import can_draw
-from tadisr.trust.check import AGREE, RETRACED, CheckedLine, TrustReport
+from tadisr.trust.check import RETRACED, CheckedLine, TrustReport
 
 LEAST_SCORE = 0.95
 """Of the input's reading, where that of the result differs; it must also be at least as sure as that one."""
@@ -19,7 +19,7 @@ LEAST_SCORE = 0.95
 
 def surest(line: CheckedLine) -> str | None:
     """What a line is drawn as: what it reads before and after, else what it surely reads in the input, or None."""
-    if line.verdict == AGREE:
+    if line.reads_the_same:
         return line.output.text
     return line.input.text if line.input.score >= max(LEAST_SCORE, line.output.score) else None
 
@@ -33,11 +33,11 @@ def lines_to_draw(report: TrustReport) -> list[tuple[int, str]]:
 def with_retraced(report: TrustReport, drawn: Sequence[tuple[int, str]]) -> TrustReport:
     """A report whose drawn lines say so: the verdict RETRACED, and the reading of the input for the output's.
 
-    Lines that read the same before and after agree as before.
+    Lines that read the same before and after keep their verdict.
     """
     lines = list(report.lines)
     for number, _ in drawn:
-        if (line := lines[number]).verdict != AGREE:
+        if not (line := lines[number]).reads_the_same:
             lines[number] = replace(line, verdict=RETRACED, output=line.input)
     return replace(report, lines=lines)
 

@@ -41,5 +41,6 @@ def test_lines_called_fine():
     assert trust_table(values) == "No line of a restored image was compared with a text."
     values["methods"]["sharp"]["trust"] = {
         "truth": "annotation", "fine": 20, "right": 0.95, "interval": [0.9, 1.0], "to_check": 0, "wrong": None,
+        "sure_score": 0.97,
     }  # fmt: skip
-    assert trust_table(values).splitlines()[2:] == ["| sharp | 20 | 95.0 % [90.0 %, 100.0 %] | 0 | – |"]
+    assert trust_table(values).splitlines()[2:] == ["| sharp | 20 | 95.0 % [90.0 %, 100.0 %] | 0 | – | 0.970 |"]

@@ -86,16 +86,35 @@ def test_what_verdicts_are_worth():
     """The same reading before and after is called fine; the text says whether it is right."""
     read = [("abcd", "abcd"), ("abxd", "abxd"), ("abxd", "abcd"), ("abcd", "abxd")]
     lines = [record(number % 2, "abcd", *pair) for number, pair in enumerate(read)]
+    for line in lines:
+        for engines in line["read"].values():
+            engines["a"]["score"] = 0.98
     images = [image(0, 1.0, 1.0), image(1, 1.0, 1.0)]
     lr, mine, hr = build_report(Records(images, lines), ["a"])["methods"].values()
     assert lr["trust"] is None and hr["trust"] is None
-    expected = {"truth": ENGINE, "fine": 2, "right": 0.5, "to_check": 2, "wrong": 0.5}
+    expected = {"truth": ENGINE, "fine": 2, "right": 0.5, "to_check": 2, "wrong": 0.5, "sure_score": None}
     assert {**mine["trust"], "interval": None} == {**expected, "interval": None}
     assert mine["trust"]["interval"] == [0, 1]
     lines.append(record(0, "abcd", "abcd", "abcd", ANNOTATION))  # what was annotated is the better truth
+    for engines in lines[-1]["read"].values():
+        engines["a"]["score"] = 0.98
     trust = build_report(Records(images, lines), ["a"])["methods"]["mine"]["trust"]
     assert (trust["truth"], trust["fine"], trust["right"], trust["wrong"]) == (ANNOTATION, 1, 1, None)
     assert build_report(Records(images), ["a"])["methods"]["mine"]["trust"] is None
+
+
+def test_the_confidence_from_which_lines_are_fine():
+    """40 lines that read the same: the 30 surer ones are right, of the others every second."""
+    lines = []
+    for number in range(40):
+        text = "abcd" if number < 30 or number % 2 else "abxd"
+        line = record(number % 2, "abcd", text, text)
+        for engines in line["read"].values():
+            engines["a"]["score"] = 0.99 - number / 100
+        lines.append(line)
+    images = [image(0, 1.0, 1.0), image(1, 1.0, 1.0)]
+    trust = build_report(Records(images, lines), ["a"])["methods"]["mine"]["trust"]
+    assert trust["sure_score"] == pytest.approx(0.70) and trust["fine"] == 3
 
 
 def test_splits_by_hand(records):

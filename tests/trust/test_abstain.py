@@ -20,7 +20,7 @@ def line(box, before, after):
 
 WORSE = line((20, 20, 120, 44), ("Exit 12", 0.9), ("Exit 72", 0.8))
 BETTER = line((20, 60, 120, 84), ("Ex1t l2", 0.6), ("Exit 12", 0.9))
-FINE = line((20, 100, 120, 124), ("Exit 12", 0.8), ("Exit 12", 0.9))
+FINE = line((20, 100, 120, 124), ("Exit 12", 0.98), ("Exit 12", 0.99))
 BESIDE = line((20, 40, 120, 58), ("Way in", 0.8), ("Way in", 0.9))
 
 

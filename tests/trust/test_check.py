@@ -44,10 +44,11 @@ def judged(found_in, before, after, thresholds):
 @pytest.mark.parametrize(
     ("found_in", "before", "after", "reason"),
     [
-        (BOTH, read("Exit 12"), read("Exit 12"), None),
-        (BOTH, read("Exit 12", 0.6), read("EXIT12", 0.99), None),  # case and spaces are no difference, nor is a gain
-        (BOTH, read("￥５3.0"), read("¥53.0"), None),
-        (BOTH, read("Exit 12", 0.95), read("Exit 12", 0.86), None),
+        (BOTH, read("Exit 12", 0.98), read("Exit 12", 0.98), None),
+        (BOTH, read("Exit 12", 0.97), read("EXIT12", 0.99), None),  # case and spaces are no difference, nor is a gain
+        (BOTH, read("￥５3.0", 0.98), read("¥53.0", 0.98), None),
+        (BOTH, read("Exit 12", 0.96), read("Exit 12", 0.99), trust.UNSURE),
+        (BOTH, read("Exit 12", 0.99), read("Exit 12", 0.96), trust.UNSURE),
         (BOTH, read("Exit 12", 0.95), read("Exit 12", 0.84), trust.CONFIDENCE_FELL),
         (BOTH, read("Exit 12", 0.45), read("Exit 12", 0.49), trust.HARDLY_LEGIBLE),
         (BOTH, read("Exit 12"), read("Exit 72"), trust.READINGS_DIFFER),
@@ -64,15 +65,16 @@ def test_why_a_line_is_to_be_checked(found_in, before, after, reason):
 def test_thresholds_decide():
     one_wrong = (BOTH, read("Exit 12"), read("Exit 72"))
     assert agreement("Exit 12", "Exit 72") == pytest.approx(10 / 12)
-    assert judged(*one_wrong, Thresholds(min_agreement=0.83)) is None
+    assert judged(*one_wrong, Thresholds(min_agreement=0.83, sure_score=0.95)) is None
+    assert judged(*one_wrong, Thresholds(min_agreement=0.83, sure_score=0.951)) == trust.UNSURE
     assert judged(*one_wrong, Thresholds(min_agreement=0.84)) == trust.READINGS_DIFFER
     fell = (BOTH, read("Exit", 0.9), read("Exit", 0.6))
-    assert judged(*fell, Thresholds(max_score_drop=0.31)) is None
+    assert judged(*fell, Thresholds(max_score_drop=0.31, sure_score=0.6)) is None
     assert judged(*fell, Thresholds(max_score_drop=0.29)) == trust.CONFIDENCE_FELL
     assert judged(*fell, Thresholds(max_score_drop=1, min_score=0.7)) == trust.HARDLY_LEGIBLE
 
 
-@pytest.mark.parametrize("name", ["min_agreement", "max_score_drop", "min_score", "min_overlap"])
+@pytest.mark.parametrize("name", ["min_agreement", "max_score_drop", "min_score", "sure_score", "min_overlap"])
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
 def test_thresholds_that_cannot_be(name, value):
     with pytest.raises(ValueError, match=f"{name} must be between 0 and 1, not"):
@@ -179,9 +181,20 @@ def test_json(engine):
     assert first["input"]["text"] != first["output"]["text"] and 0 < first["output"]["score"] <= 1
 
 
+def test_lines_that_read_the_same():
+    """Surely or not; a line that lost confidence does not count."""
+    pairs = [(0.99, 0.98), (0.9, 0.9), (0.9, 0.7)]
+    lines = [
+        check_line(quad(0, 0, 50, 10), BOTH, read("Exit", before), read("Exit", after), Thresholds())
+        for before, after in pairs
+    ]
+    assert [line.verdict for line in lines] == ["agree", "check", "check"]
+    assert [line.reads_the_same for line in lines] == [True, True, False]
+
+
 def test_what_a_person_asserted_is_not_read():
     agreed, wrong, other = (
-        check_line(quad(10, top, 200, top + 20), BOTH, read(before, 0.9), read("Gate 7", 0.8), Thresholds())
+        check_line(quad(10, top, 200, top + 20), BOTH, read(before, 0.99), read("Gate 7", 0.98), Thresholds())
         for top, before in ((10, "Gate 7"), (50, "Cate 1"), (90, "Gate 7"))
     )
     report = trust.TrustReport((200, 400), {}, Thresholds(), [agreed, wrong, other])
