@@ -88,6 +88,8 @@ def trust_table(report: Report) -> str:
         right, wrong = _share(one["right"], one["interval"]), _share(one["wrong"])
         least = _cell("{:.3f}", one["sure_score"])
         rows.append([plain(name), str(one["fine"]), right, str(one["to_check"]), wrong, least])
+        for engine, two in one["also_read_by"].items():
+            rows.append([f"read so by {engine}, too", str(two["fine"]), _share(two["right"]), "–", "–", "–"])
     head = ["method", "lines called fine", "right among them [95 %]", "lines to check", "wrong among them"]
     head.append("5 % wrong from a confidence of")
     return _table(head, rows)

@@ -66,7 +66,7 @@ MethodResult = dict[str, Any]
 - `engines`: second opinions, {engine: values, "n_lines" and "n_annotated"};
 - `mask`: {"iou", "f", "boundary_f"}, or None;
 - `trust`: {"truth" (annotation or engine), "fine" and "to_check" (numbers of lines), "right" with "interval", and
-  "wrong" (shares of those), "sure_score" or None}, or None.
+  "wrong" (shares of those), "also_read_by" ({engine: {"fine", "right"}}), "sure_score" or None}, or None.
 """
 
 

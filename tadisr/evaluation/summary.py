@@ -38,8 +38,9 @@ DEFINITIONS = {
     "ones where there are no others",
     "trust": "the lines that a trust report would call fine, because the judge reads the same in the enlarged LR image "
     "and in this one, and surely; right are those that it reads as they are annotated, or else as in the HR image, but "
-    "for spaces, case and width; sure_score is the least confidence at which (wrong + 1) / (fine + 1) is at "
-    "most 5 % here",
+    "for spaces, case and width; also_read_by: lines that read the same, surely or not, and of which a "
+    "second engine reads the result the same; sure_score is the least confidence at which (wrong + 1) / (fine + 1) is "
+    "at most 5 % here",
     "ned": "mean over the annotated lines of 1 - Levenshtein distance / longer length; higher is better",
     "accuracy": "TEXTS-Diff's form: share of the annotated lines read exactly",
     "blind": "an annotated line counts for an engine unless its script is one that the engine cannot read: of at least "
@@ -121,7 +122,7 @@ def build_report(
             "mask": _mask(records, name),
             "trust": None
             if name in (names[0], HR_ANCHOR)
-            else _trust(records, (names[0], name, judge), resampler, normalization),
+            else _trust(records, (names[0], name, judge), engines[1:], resampler, normalization),
         }
     paired = [
         comparison
@@ -258,10 +259,11 @@ def _second_opinion(
 
 
 def _trust(
-    records: Records, by: tuple[str, str, str], resampler: Resampler, normalization: str
+    records: Records, by: tuple[str, str, str], others: Sequence[str], resampler: Resampler, normalization: str
 ) -> dict[str, Any] | None:
-    """What the verdicts on a method's lines are worth; `by`: the LR anchor, the method, the judge."""
+    """What the verdicts on a method's lines are worth; `by`: LR anchor, method, judge; `others`: further engines."""
     source = ANNOTATION if any(line["source"] == ANNOTATION for line in records.lines) else ENGINE
+    seconds: dict[str, list[bool]] = {engine: [] for engine in others}  # of what a second engine reads as well: right
     same: list[tuple[float, bool]] = []  # of lines that read the same: how sure the less sure reading is, whether wrong
     positions = {image["name"]: i for i, image in enumerate(records.images)}
     counts = {verdict: np.zeros((2, len(records.images))) for verdict in (AGREE, CHECK)}  # all lines, and right ones
@@ -276,6 +278,9 @@ def _trust(
         counts[checked.verdict][:, positions[line["image"]]] += 1, right
         if checked.reads_the_same:
             same.append((min(old.score, new.score), not right))
+            for engine, rights in seconds.items():
+                if agreement(line["read"][after][engine]["text"], new.text) == 1:
+                    rights.append(right)
     (fine, right), (doubtful, saved) = counts[AGREE], counts[CHECK]
     if not fine.any() and not doubtful.any():
         return None
@@ -286,6 +291,10 @@ def _trust(
         "interval": resampler.interval(right, fine),
         "to_check": int(doubtful.sum()),
         "wrong": _ratio(doubtful - saved, doubtful),
+        "also_read_by": {
+            engine: {"fine": len(rights), "right": float(np.mean(rights)) if rights else None}
+            for engine, rights in seconds.items()
+        },
         "sure_score": least_score(*zip(*same, strict=True)) if same else None,
     }
 

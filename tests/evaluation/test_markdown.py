@@ -42,5 +42,9 @@ def test_lines_called_fine():
     values["methods"]["sharp"]["trust"] = {
         "truth": "annotation", "fine": 20, "right": 0.95, "interval": [0.9, 1.0], "to_check": 0, "wrong": None,
         "sure_score": 0.97,
+        "also_read_by": {"tesseract": {"fine": 9, "right": 1.0}},
     }  # fmt: skip
-    assert trust_table(values).splitlines()[2:] == ["| sharp | 20 | 95.0 % [90.0 %, 100.0 %] | 0 | – | 0.970 |"]
+    assert trust_table(values).splitlines()[2:] == [
+        "| sharp | 20 | 95.0 % [90.0 %, 100.0 %] | 0 | – | 0.970 |",
+        "| read so by tesseract, too | 9 | 100.0 % | – | – | – |",
+    ]

@@ -92,7 +92,15 @@ def test_what_verdicts_are_worth():
     images = [image(0, 1.0, 1.0), image(1, 1.0, 1.0)]
     lr, mine, hr = build_report(Records(images, lines), ["a"])["methods"].values()
     assert lr["trust"] is None and hr["trust"] is None
-    expected = {"truth": ENGINE, "fine": 2, "right": 0.5, "to_check": 2, "wrong": 0.5, "sure_score": None}
+    expected = {
+        "truth": ENGINE,
+        "fine": 2,
+        "right": 0.5,
+        "to_check": 2,
+        "wrong": 0.5,
+        "sure_score": None,
+        "also_read_by": {},
+    }
     assert {**mine["trust"], "interval": None} == {**expected, "interval": None}
     assert mine["trust"]["interval"] == [0, 1]
     lines.append(record(0, "abcd", "abcd", "abcd", ANNOTATION))  # what was annotated is the better truth
@@ -115,6 +123,10 @@ def test_the_confidence_from_which_lines_are_fine():
     images = [image(0, 1.0, 1.0), image(1, 1.0, 1.0)]
     trust = build_report(Records(images, lines), ["a"])["methods"]["mine"]["trust"]
     assert trust["sure_score"] == pytest.approx(0.70) and trust["fine"] == 3
+    for line in lines:
+        line["read"] |= {name: {**read, "b": {"text": "abcd", "score": 0.9}} for name, read in line["read"].items()}
+    trust = build_report(Records(images, lines), ["a", "b"])["methods"]["mine"]["trust"]
+    assert trust["also_read_by"] == {"b": {"fine": 35, "right": 1}}
 
 
 def test_splits_by_hand(records):
