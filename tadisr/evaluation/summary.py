@@ -263,7 +263,7 @@ def _trust(
 ) -> dict[str, Any] | None:
     """What the verdicts on a method's lines are worth; `by`: LR anchor, method, judge; `others`: further engines."""
     source = ANNOTATION if any(line["source"] == ANNOTATION for line in records.lines) else ENGINE
-    seconds: dict[str, list[bool]] = {engine: [] for engine in others}  # of what a second engine reads as well: right
+    also: dict[str, list[bool]] = {engine: [] for engine in others}  # whether right, of what each reads as well
     same: list[tuple[float, bool]] = []  # of lines that read the same: how sure the less sure reading is, whether wrong
     positions = {image["name"]: i for i, image in enumerate(records.images)}
     counts = {verdict: np.zeros((2, len(records.images))) for verdict in (AGREE, CHECK)}  # all lines, and right ones
@@ -278,7 +278,7 @@ def _trust(
         counts[checked.verdict][:, positions[line["image"]]] += 1, right
         if checked.reads_the_same:
             same.append((min(old.score, new.score), not right))
-            for engine, rights in seconds.items():
+            for engine, rights in also.items():
                 if agreement(line["read"][after][engine]["text"], new.text) == 1:
                     rights.append(right)
     (fine, right), (doubtful, saved) = counts[AGREE], counts[CHECK]
@@ -293,7 +293,7 @@ def _trust(
         "wrong": _ratio(doubtful - saved, doubtful),
         "also_read_by": {
             engine: {"fine": len(rights), "right": float(np.mean(rights)) if rights else None}
-            for engine, rights in seconds.items()
+            for engine, rights in also.items()
         },
         "sure_score": least_score(*zip(*same, strict=True)) if same else None,
     }

@@ -4,11 +4,7 @@ Every line is read twice, by the same engine and in the same region: in the rest
 with bicubic interpolation. If the two readings agree with confidence, restoring changed no text. If they differ,
 restoring may have made the line legible, or it may have made the text up: only a person who knows can tell.
 
-Measured with tadisr-tiny and the thresholds below (`benchmarks/trust.py`), "right" meaning as the engine reads the same
-region of the original:
-
-    18 real photos           22 lines agree, 17 of them right;   62 to check, 52 of them wrong
-    60 synthesised pages    214 lines agree, 195 of them right;  141 to check, 124 of them wrong
+`tadisr evaluate --trust` measures how many of the lines that agree are right; docs/upscale.md has the table.
 """
 
 import functools
