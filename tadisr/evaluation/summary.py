@@ -295,7 +295,7 @@ def _trust(
             engine: {"fine": len(rights), "right": float(np.mean(rights)) if rights else None}
             for engine, rights in also.items()
         },
-        "sure_score": least_score(*zip(*same, strict=True)) if same else None,
+        "sure_score": least_score([score for score, _ in same], [bad for _, bad in same]),
     }
 
 
