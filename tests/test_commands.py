@@ -170,7 +170,7 @@ def test_its_marks_say_what_it_needs(command):
             needs.add("GPUs")
     if "cuda" in words or "--gpus-per-worker" in words or words[-2:] == ["-m", "gpu"]:
         needs.add("GPUs")
-    if words[:2] == ["tadisr", "upscale"] and CONVERTED & {*words}:
+    if words[:2] == ["tadisr", "board"] or words[:2] == ["tadisr", "upscale"] and CONVERTED & {*words}:
         needs.add("network")
     assert command.marks == needs
 
