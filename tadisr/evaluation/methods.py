@@ -219,12 +219,17 @@ def load_methods(specs: Sequence[str], data: Pairs, options: Options) -> list[Me
         _check_network(split_options(what)[0])
     methods |= {what: load_method(rows.get(what, what), what, data, options) for what in networks}
     shared = {what: _Once(method) for what, method in methods.items()} if fixed else methods
-    return [_row(name, what, fixed.get(name), shared) for name, what in named.items()]
+    return [
+        _fix(name, fixed[name], shared)
+        if name in fixed
+        else shared[what]
+        if rows[what] == name
+        else load_method(name, what, data, options)  # one method under two names
+        for name, what in named.items()
+    ]
 
 
-def _row(name: str, what: str, fix: tuple[str, dict[str, str]] | None, methods: Mapping[str, Method]) -> Method:
-    if fix is None:
-        return methods[what]
+def _fix(name: str, fix: tuple[str, dict[str, str]], methods: Mapping[str, Method]) -> Method:
     base, model = methods[fix[0]], methods[fix[1]["fix"]]
     if model.describe()["kind"] != "TADiSR":
         raise ValueError(f"{name}: fix takes a TADiSR model, not {fix[1]['fix']}.")

@@ -230,6 +230,12 @@ def test_the_compact_network_from_ncnn_files(data, tmp_path, monkeypatch):
     np.testing.assert_allclose(method(lr, "000").image, expected.numpy() * 255, atol=0.52)
 
 
+def test_one_method_under_two_names(data):
+    methods = load_methods(["a=lanczos", "b=lanczos", "c=lanczos:fix=tadisr-tiny"], data, Options())
+    assert [method.name for method in methods] == ["bicubic", "a", "b", "c"]
+    np.testing.assert_array_equal(methods[1](data[0].lr, "000").image, methods[2](data[0].lr, "000").image)
+
+
 def test_options_of_a_model(data):
     _, plain, sharp = load_methods(["tadisr-tiny", "sharp=tadisr-tiny:fidelity=1;runtime=torch"], data, Options())
     lr = data[0].lr
