@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from tadisr.io.messages import UserError, say
@@ -29,8 +28,6 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the set; 0 where it is the frozen one, pixel by pixel."""
-    if find_spec("numpy") is None or find_spec("PIL") is None:
-        raise UserError("numpy or Pillow is missing: pip install tadisr")
     from tadisr.data_synthesis.board.make import digests, plans
     from tadisr.data_synthesis.board.sources import fetch
     from tadisr.io.progress import Bars

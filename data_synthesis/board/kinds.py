@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from tadisr.data_synthesis.board.dice import Dice
-from tadisr.data_synthesis.board.sheet import Color, Quad, Sheet, Text, blurred, corners_of, draws
+from tadisr.data_synthesis.board.sheet import Color, Line, Quad, Sheet, Text, blurred, corners_of, draws
 from tadisr.data_synthesis.board.sources import SPACED, Sources
 
 _EDGES = " .,;:!?()[]\"'«»„“”‘’—–-…、。，；：！？（）「」『』・"
@@ -269,7 +269,7 @@ def _columns(s: Setter, sheet: Sheet, style: str, ink: Color) -> None:
         quads = [point for one in whole.lines for point in one.quad]
         xs, ys = zip(*quads, strict=True)
         box = corners_of(min(xs), min(ys), max(xs), max(ys))
-        sheet.lines.append(type(whole.lines[0])(chars, box, height, s.script))
+        sheet.lines.append(Line(chars, box, height, s.script))
 
 
 def curved(s: Setter) -> Sheet:
@@ -301,9 +301,7 @@ def _bend(sheet: Sheet, text: Text, x: float, y: float, ink: Color, depth: float
     sheet.image.paste(ink, (left, top), cover)
     pad = 0.12 * text.height
     quad = corners_of(left + box[0] - pad, top + box[1] - pad, left + box[2] + pad, top + box[3] + pad)
-    scripted = Sheet(Image.new("RGB", (1, 1)))
-    scripted.write(text, 0, 0, ink)
-    sheet.lines.append(type(scripted.lines[0])(text.text, quad, text.height, text.script))
+    sheet.lines.append(Line(text.text, quad, text.height, text.script))
 
 
 def photo(s: Setter) -> Sheet:

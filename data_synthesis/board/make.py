@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from PIL import Image
+
 from tadisr.data_synthesis.board.dice import Dice
+from tadisr.data_synthesis.board.kinds import KINDS, Setter
+from tadisr.data_synthesis.board.reduction import PIPELINES, SCALE, reduce_image
 from tadisr.data_synthesis.board.sources import SCRIPTS, Sources
 
 BUCKETS = ((6, 8), (8, 11), (11, 15), (15, 20), (20, 28), (28, 40))
 """Heights of glyphs in LR pixels: 50 images and 200 lines each."""
-SCALE = 4
 LINES = 4
 _HARSHNESS = (1.0, 1.25, 1.5, 1.9, 2.5, 3.2)  # of blur and noise, by bucket: or large text would be read by anyone
 _SIDES = (96, 96, 112, 144, 200, 272)  # of LR images, by bucket
@@ -32,23 +35,20 @@ class Plan(NamedTuple):
 
 def plans() -> Iterator[Plan]:
     """The 300, in order."""
-    kinds = ("page", "book", "sign", "screen", "receipt", "package", "vertical", "curved", "photo")
+    kinds = list(KINDS)
     number = 0
     for bucket in range(len(BUCKETS)):
         dice = Dice(1000 + bucket)
         scripts = dice.shuffled([script for script in SCRIPTS for _ in range(_SHARES[script])])
-        pipelines = dice.shuffled(["mild", "phone"] * (len(scripts) // 2))
+        pipelines = dice.shuffled([*PIPELINES] * (len(scripts) // 2))
         for i, (script, pipeline) in enumerate(zip(scripts, pipelines, strict=True)):
             kind = kinds[(i + 5 * bucket) % len(kinds)]
             yield Plan(f"{number:03d}", bucket, kind, script, pipeline, 7919 * number + 17)
             number += 1
 
 
-def draw(plan: Plan, sources: Sources) -> tuple[Any, Any, list[dict[str, Any]]]:
+def draw(plan: Plan, sources: Sources) -> tuple[Image.Image, Image.Image, list[dict[str, Any]]]:
     """(HR image, LR image, lines as truth.json has them)."""
-    from tadisr.data_synthesis.board.kinds import KINDS, Setter
-    from tadisr.data_synthesis.board.reduction import reduce_image
-
     dice = Dice(plan.seed)
     low, high = BUCKETS[plan.bucket]
     heights = [SCALE * dice.between(low * 1.04, high * 0.96) for _ in range(LINES)]
@@ -87,8 +87,6 @@ def make(out: Path, sources: Sources) -> None:
 
 def digests(out: Path) -> dict[str, str]:
     """SHA-256 of each image pair's pixels and lines by name; "all" is that of these."""
-    from PIL import Image
-
     found = {}
     for item in json.loads((out / "truth.json").read_text(encoding="utf-8")):
         one = hashlib.sha256(json.dumps(item, ensure_ascii=False, sort_keys=True).encode())

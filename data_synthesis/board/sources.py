@@ -147,7 +147,7 @@ def fetch(root: Path, say: Callable[[str], None]) -> Sources:
     FileNotFoundError where npm is not installed, or where a package cannot be had or is not the expected one.
     """
     sources, done = Sources(root), root / "complete"
-    wanted = sha256(_HERE / "package-lock.json")
+    wanted = json.dumps([sha256(_HERE / "package-lock.json"), PILLOW, *_WHEELS.values()])
     if done.is_file() and done.read_text() == wanted:
         return sources
     npm = shutil.which("npm")

@@ -209,7 +209,7 @@ def load_methods(specs: Sequence[str], data: Pairs, options: Options) -> list[Me
         if set(chosen) != {"fix"}:
             raise ValueError(f"{base}: fix stands alone, without {', '.join(sorted(set(chosen) - {'fix'}))}.")
     # What is fixed, and with what, is loaded once, for a row of its own as well.
-    wanted = dict.fromkeys([*(what for name, what in named.items() if name not in fixed)])
+    wanted = dict.fromkeys(what for name, what in named.items() if name not in fixed)
     wanted |= dict.fromkeys(what for base, chosen in fixed.values() for what in (base, chosen["fix"]))
     rows = {what: name for name, what in reversed(named.items()) if name not in fixed}
     networks = [what for what in wanted if _is_network(split_options(what)[0])]

@@ -11,9 +11,8 @@ WRONG = 0.05
 def least_score(scores: Sequence[float], wrong: Sequence[bool], share: float = WRONG) -> float | None:
     """The least score from which on (wrong + 1) / (fine + 1) is at most `share`.
 
-    This is the bound of conformal risk control (Angelopoulos et al., 2024, eq. 4) on the lines that a threshold calls
-    fine: of more lines from where these come, at most that share is expected to be wrong. The share of wrong lines need
-    not fall as scores rise, so it is to be checked on other lines.
+    The form is that of conformal risk control (Angelopoulos et al., 2024), on the lines that a threshold calls fine.
+    Its guarantee supposes that the share of wrong lines falls as scores rise. It need not, so check it on other lines.
 
     Args:
         scores: of each line that reads the same before and after: how sure the less sure reading is.
